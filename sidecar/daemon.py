@@ -1,0 +1,131 @@
+"""The daemon: everything is wired together here, and here alone.
+
+Owns start-up order, signals and the exit code. It starts what can fail for an operator's reason first (sockets), so
+that a taken port is one line and not half a daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import random
+import signal
+import socket
+import sys
+from time import monotonic
+from typing import Final
+
+import uvloop
+
+from sidecar import __version__
+from sidecar.admin.probe import Probes
+from sidecar.config.schema import Config, EndpointSpec
+from sidecar.discovery.addresses import Resolver
+from sidecar.proxy.core import ProxyCore
+from sidecar.proxy.listener import PortTaken, ProxyListener, bind
+from sidecar.runtime.live import Live
+from sidecar.runtime.service import LiveService
+from sidecar.telemetry import logs, metrics
+from sidecar.telemetry.access_log import AccessLog
+
+log = logging.getLogger("sidecar.daemon")
+
+FIRST_LOOKUP_S: Final = 2.0
+"""How long start-up waits for the names of services; what is not known by then comes later."""
+
+GC_THRESHOLDS: Final = (10_000, 20, 50)
+"""A request makes few objects that live on and no cycles that matter; the default would look for them far too often."""
+
+
+def run(config: Config) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit code: 0 after an orderly end, 2 where a listener cannot be had."""
+    logs.set_up(config.log.level)
+    sockets: dict[str, list[socket.socket]] = {}
+    try:
+        for name, addresses in (
+            ("proxy", config.listen.proxy),
+            ("admin", (config.listen.admin,)),
+            ("probe", (config.listen.probe,)),
+        ):
+            sockets[name] = bind(name, addresses)
+    except PortTaken as taken:
+        for bound in sockets.values():
+            for one in bound:
+                one.close()
+        print(f"sidecar: {taken}", file=sys.stderr)
+        return 2
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(config, sockets))
+
+
+class _Signals:
+    """The first SIGTERM or SIGINT asks for an orderly end, the second for an immediate one."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._came, number)
+
+    def _came(self, number: signal.Signals) -> None:
+        (self.second if self.first.is_set() else self.first).set()
+
+
+async def _serve(config: Config, sockets: dict[str, list[socket.socket]]) -> int:
+    began = monotonic()
+    loop = asyncio.get_running_loop()
+    signals = _Signals(loop)
+    live = Live(config, loop.time(), random.random)
+    access_log = AccessLog(config.log.access, logs.write_line, loop)
+    core = ProxyCore(live, access_log)
+    resolver = Resolver()
+    for service in live.services.values():
+        _follow_addresses(resolver, service, core)
+    core.on_connect_failure = resolver.refresh_soon
+    registry = metrics.registry(
+        metrics.SidecarCollector(
+            live.services.values, lambda: live.unrouted, lambda: live.generation, lambda: len(core.connections)
+        )
+    )
+    probes = Probes(lambda: not core.draining, lambda: metrics.exposition(registry))
+    listener = ProxyListener(core, sockets["proxy"])
+    await resolver.ready(FIRST_LOOKUP_S)
+    await listener.start()
+    await probes.start(sockets["probe"], sockets["admin"])
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    fields = {
+        "version": __version__,
+        "proxy": [str(one) for one in config.listen.proxy],
+        "probe": str(config.listen.probe),
+        "services": len(live.services),
+        "took_ms": round((monotonic() - began) * 1000),
+    }
+    log.info("ready", extra={"fields": fields})
+
+    await signals.first.wait()
+    log.info("draining", extra={"fields": {"delay_s": config.drain.delay, "timeout_s": config.drain.timeout}})
+    draining = asyncio.ensure_future(listener.drain(config.drain.delay, config.drain.timeout))
+    impatient = asyncio.ensure_future(signals.second.wait())
+    await asyncio.wait({draining, impatient}, return_when=asyncio.FIRST_COMPLETED)
+    impatient.cancel()
+    cut = draining.result() if draining.done() else -1
+    draining.cancel()
+    resolver.close()
+    await core.close()
+    await probes.close()
+    await resolver.closed()
+    log.info("stopped", extra={"fields": {"cut_requests": cut} if cut >= 0 else {"at_once": True}})
+    access_log.flush()
+    return 0
+
+
+def _follow_addresses(resolver: Resolver, service: LiveService, core: ProxyCore) -> None:
+    """Every address behind a service's names is an endpoint, as the addresses change."""
+
+    def push(found: list[tuple[EndpointSpec, str]]) -> None:
+        service.set_endpoints(found, core.loop.time())
+
+    resolver.watch(service.config.endpoints, push)

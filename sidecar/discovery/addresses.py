@@ -1,0 +1,251 @@
+"""From host names to addresses, and again as the addresses change.
+
+Owns when a name is looked up, and what is believed of the answers. It does not know what an endpoint is: whoever
+watches gets the complete set of (spec, IP address) each time that it changes, and makes of it what it likes.
+
+The rules:
+- A name is looked up every `refresh_s`, by one task however many specs bear it. IP literals are never looked up.
+- A failed lookup (an empty answer is one) changes nothing: the last good set stays, because a name service that is
+  down says nothing about the endpoints (Envoy's STRICT_DNS does the same). It is tried again after a jittered,
+  doubling wait of at most 30 s.
+- Sets are compared as sets: name servers rotate their answers, and a rotation is no change.
+- A connect failure is a hint that a set is stale: `refresh_soon` brings the next lookup forward, to at most one a
+  second for each name.
+
+Time is the event loop's. A lookup that ran out of time is abandoned; with `getaddrinfo` its thread goes on until the
+system's resolver gives up, so a name never has more than one lookup that somebody waits for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import random
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+
+from sidecar.config.schema import EndpointSpec
+from sidecar.discovery.tasks import Tasks
+
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+"""(host, port) -> IP addresses, in the order of preference; raises where the name has none."""
+
+Push = Callable[[list[tuple[EndpointSpec, str]]], None]
+
+MOST_ADDRESSES = 256
+"""Of one name. More are left out: a mistaken answer must not become a mistaken amount of work."""
+
+SHORTEST_INTERVAL_S = 1.0
+LONGEST_RETRY_S = 30.0
+_FIRST_RETRY_S = 0.5
+_LAST_DOUBLING = 10
+
+_log = logging.getLogger("sidecar.discovery")
+
+
+async def getaddrinfo(host: str, port: int) -> list[str]:
+    """The system's answer, both families. Raises OSError (UnicodeError for what cannot be a name)."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in found]
+
+
+def is_ip(host: str) -> bool:
+    """Whether `host` is an address already (IPv6 without brackets)."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+class _Name:
+    """What is known of one host name, and when it is asked for next. Its task is the only one that changes it."""
+
+    __slots__ = ("addresses", "answered", "due", "failures", "host", "port", "started", "task", "wake", "watches")
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+        self.addresses: list[str] = []
+        self.answered = asyncio.Event()
+        self.failures = 0
+        self.started = self.due = 0.0
+        self.wake = asyncio.Event()
+        self.watches: set[Watch] = set()
+        self.task: asyncio.Task[None] | None = None
+
+
+class Watch:
+    """One `Resolver.watch`: its specs and where their sets go. `close` ends it."""
+
+    __slots__ = ("_push", "_pushed", "_resolver", "specs")
+
+    def __init__(self, resolver: Resolver, specs: Sequence[EndpointSpec], push: Push) -> None:
+        self._resolver = resolver
+        self._push = push
+        self._pushed: list[tuple[EndpointSpec, str]] = []
+        self.specs = tuple(specs)
+
+    def close(self) -> None:
+        """Push no more; names that nobody else watches are no longer looked up."""
+        self._resolver._forget(self)
+
+    def _update(self) -> None:
+        known = [(spec, address) for spec in self.specs for address in self._resolver.addresses(spec.url.host)]
+        if known == self._pushed:
+            return
+        self._pushed = known
+        try:
+            self._push(list(known))
+        except Exception:
+            # A watcher's fault must not end the lookups of a name that others watch too.
+            _log.exception("what watches %s failed to take its addresses", {spec.url.host for spec in self.specs})
+
+
+class Resolver:
+    """Looks names up for as long as somebody watches them. Make and use it in a running event loop.
+
+    `resolve` is asked with `timeout_s` for each lookup; `random` in [0, 1) spreads the lookups.
+    """
+
+    def __init__(
+        self,
+        *,
+        resolve: Resolve = getaddrinfo,
+        refresh_s: float = 5.0,
+        timeout_s: float = 5.0,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self._resolve = resolve
+        self._refresh_s = refresh_s
+        self._timeout_s = timeout_s
+        self._random = random
+        self._names: dict[str, _Name] = {}
+        self._tasks = Tasks(_log)
+        self._closed = False
+
+    def watch(self, specs: Sequence[EndpointSpec], push: Push) -> Watch:
+        """Call `push` with the complete set, in the order of `specs`, now (with what is known) and on each change.
+
+        A name of which nothing is known adds nothing to the set, and an empty first set is not pushed.
+        """
+        if self._closed:
+            raise RuntimeError("the resolver is closed")
+        watch = Watch(self, specs, push)
+        for spec in watch.specs:
+            host = spec.url.host
+            if is_ip(host):
+                continue
+            name = self._names.get(host)
+            if name is None:
+                name = self._names[host] = _Name(host, spec.url.port)
+                name.task = self._tasks.start(self._keep(name), f"addresses of {host}")
+            name.watches.add(watch)
+        watch._update()
+        return watch
+
+    def addresses(self, host: str) -> list[str]:
+        """The last good set of a name that is watched, or an IP literal itself."""
+        name = self._names.get(host)
+        if name is not None:
+            return name.addresses
+        return [host] if is_ip(host) else []
+
+    def refresh_soon(self, host: str) -> None:
+        """Look `host` up at once, or a second after its last lookup began. Cheap; unwatched names are ignored."""
+        name = self._names.get(host)
+        if name is None:
+            return
+        soon = name.started + SHORTEST_INTERVAL_S
+        if soon < name.due:  # never while a lookup is under way: `due` is not after its start
+            name.due = soon
+            name.wake.set()
+
+    async def ready(self, timeout: float) -> bool:
+        """Wait until every name watched by now has had its first result, good or bad; False after `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                for name in list(self._names.values()):
+                    await name.answered.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Push no more and end every task; `closed` waits until they have ended."""
+        self._closed = True
+        for name in self._names.values():
+            name.watches.clear()
+            name.answered.set()
+        self._names.clear()
+        self._tasks.cancel()
+
+    async def closed(self) -> None:
+        await self._tasks.ended()
+
+    def _forget(self, watch: Watch) -> None:
+        for host in {spec.url.host for spec in watch.specs}:
+            name = self._names.get(host)
+            if name is None or watch not in name.watches:
+                continue
+            name.watches.discard(watch)
+            if not name.watches:
+                del self._names[host]
+                name.answered.set()
+                if name.task is not None:
+                    name.task.cancel()
+
+    async def _keep(self, name: _Name) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            name.started = loop.time()
+            wait_s = self._judge(name, await self._lookup(name))
+            name.answered.set()
+            name.due = loop.time() + wait_s
+            while loop.time() < name.due:
+                name.wake.clear()
+                try:
+                    async with asyncio.timeout_at(name.due):
+                        await name.wake.wait()
+                except TimeoutError:
+                    break
+
+    async def _lookup(self, name: _Name) -> list[str] | Exception:
+        """Distinct addresses (at least one), or what went wrong."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                found = await self._resolve(name.host, name.port)
+        except TimeoutError:
+            return TimeoutError(f"no answer within {self._timeout_s:g} s")
+        except Exception as failure:  # whatever an injected resolver raises, the last good set stays
+            return failure
+        return list(dict.fromkeys(found)) or LookupError("the answer is empty")
+
+    def _judge(self, name: _Name, result: list[str] | Exception) -> float:
+        """Take a lookup's result in; returns the seconds to wait before the next."""
+        if isinstance(result, Exception):
+            if name.failures == 0:
+                kept = len(name.addresses)
+                _log.warning("lookup of %s failed (%s); its %d known addresses stay", name.host, result, kept)
+            longest = min(LONGEST_RETRY_S, _FIRST_RETRY_S * 2.0 ** min(name.failures, _LAST_DOUBLING))
+            name.failures += 1
+            return longest * (0.5 + 0.5 * self._random())
+        if name.failures:
+            _log.info("lookup of %s works again after %d failures", name.host, name.failures)
+            name.failures = 0
+        self._take(name, result)
+        return self._refresh_s * (0.9 + 0.2 * self._random())
+
+    def _take(self, name: _Name, found: list[str]) -> None:
+        if len(found) > MOST_ADDRESSES:
+            # Those known already first, or a rotating answer would be a change each time.
+            held = set(name.addresses)
+            found.sort(key=lambda address: address not in held)
+            del found[MOST_ADDRESSES:]
+        if set(found) == set(name.addresses):
+            return
+        name.addresses = found
+        for watch in tuple(name.watches):
+            if watch in name.watches:  # a push may close other watches
+                watch._update()

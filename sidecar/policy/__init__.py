@@ -1,0 +1,1 @@
+"""Decisions: pure, synchronous, no I/O and no clock of their own. Time (monotonic seconds) and randomness are arguments."""

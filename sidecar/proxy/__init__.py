@@ -1,0 +1,13 @@
+"""The data path. One request's life is one coroutine, `exchange.Exchange`, that reads from top to bottom.
+
+    app -> listener -> downstream.Downstream -> exchange.Exchange -> pool -> upstream.Upstream -> endpoint
+
+`downstream` and `upstream` are asyncio protocols, one for each connection. They cut bytes into heads and bodies
+(`head`, `chunked`) and tell the exchange what happened; the exchange decides. Bodies pass from one to the other
+without waking it. What waits does so in one place, `Exchange.wait`, and is woken by an event or by an exception that
+says why waiting is over (the app left, a deadline passed, the attempt failed). Nothing here runs as an asyncio task but
+the opening of connections: an exchange is resumed straight from the callback that has its news.
+
+`deadlines` is the only timer of the data path, `problem` writes the answers that the sidecar gives itself, `tunnel`
+carries what follows a 101.
+"""

@@ -1,0 +1,146 @@
+"""Where a chunked body ends, found without decoding it (RFC 9112, section 7.1).
+
+Owns the grammar of chunks and trailers. The bytes pass on as they came, but for chunk extensions (dropped: they are
+hop-by-hop) and trailer fields that would change framing, routing or authentication. Stricter than llhttp, never
+laxer: a property test holds that whatever passes here is read the same by llhttp.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+MAX_SIZE_LINE: Final = 1024
+"""Bytes of a chunk's size line with its extensions."""
+
+MAX_TRAILERS: Final = 8 * 1024
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e]|\\[\t \x21-\x7e])*"'
+_SIZE_LINE = re.compile(
+    rb"([0-9A-Fa-f]{1,16})((?:;" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*)"
+)  # fmt: skip
+_SIZE_LINE_SO_FAR = re.compile(rb"[0-9A-Fa-f]{0,16}(?:;[\t \x21-\x7e]*)?\r?")
+_TRAILER = re.compile(rb"(" + _TOKEN + rb"):[\t\x20-\x7e\x80-\xff]*")
+
+_NOT_IN_TRAILERS = frozenset(
+    b"authorization cache-control connection content-encoding content-length content-range content-type cookie expect "
+    b"forwarded host idempotency-key keep-alive location max-forwards proxy-authenticate proxy-authorization "
+    b"proxy-connection range retry-after set-cookie te traceparent tracestate trailer transfer-encoding upgrade via "
+    b"www-authenticate x-request-id".split()
+)
+_NOT_IN_TRAILERS_PREFIXES = (b"if-", b"x-envoy-", b"x-forwarded-", b"x-sidecar-")
+
+_SIZE, _DATA, _DATA_END, _TRAILERS, _DONE = range(5)
+
+
+class BadChunk(Exception):
+    """The body is not a chunked body; the message says what is wrong."""
+
+
+class ChunkScanner:
+    """Follows one chunked body through the slices in which it arrives.
+
+    With `decode` it yields the data alone, else the chunked form to send on.
+    """
+
+    __slots__ = ("_decode", "_left", "_partial", "_state")
+
+    def __init__(self, *, decode: bool = False) -> None:
+        self._decode = decode
+        self._state = _SIZE
+        self._left = 0
+        self._partial = b""
+
+    @property
+    def done(self) -> bool:
+        """The last chunk and the trailers have been seen."""
+        return self._state == _DONE
+
+    def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
+        """Take the next slice: what to pass on of it, and what stands after the body's end (empty until `done`).
+
+        Raises BadChunk.
+        """
+        if self._state == _DATA and self._left >= len(data):  # deep inside a large chunk: nothing to look at
+            self._left -= len(data)
+            if not self._left:
+                self._state = _DATA_END
+            return [data], b""
+        if self._partial:
+            data = self._partial + data
+            self._partial = b""
+        out: list[bytes] = []
+        position = passed = 0  # what lies between them passes on as it is
+        size = len(data)
+        while True:
+            if self._state == _SIZE:
+                end = data.find(b"\r\n", position)
+                if end < 0 or end - position > MAX_SIZE_LINE:
+                    if size - position > MAX_SIZE_LINE or not _SIZE_LINE_SO_FAR.fullmatch(data, position):
+                        raise BadChunk("a chunk's size line is malformed or too long")
+                    break
+                line = _SIZE_LINE.fullmatch(data, position, end)
+                if line is None:
+                    raise BadChunk("a chunk's size is malformed")
+                self._left = int(line[1], 16)
+                if self._decode:
+                    passed = end + 2
+                elif line[2]:
+                    out.append(data[passed : line.end(1)])
+                    passed = end
+                position = end + 2
+                self._state = _DATA if self._left else _TRAILERS
+            elif self._state == _DATA:
+                taken = min(self._left, size - position)
+                position += taken
+                self._left -= taken
+                if self._left:
+                    break
+                if self._decode:
+                    out.append(data[passed:position])
+                    passed = position
+                self._state = _DATA_END
+            elif self._state == _DATA_END:
+                if data[position : position + 2] != b"\r\n":
+                    if data[position:] not in (b"", b"\r"):
+                        raise BadChunk("a chunk does not end where its size says")
+                    break
+                position += 2
+                if self._decode:
+                    passed = position
+                self._state = _SIZE
+            else:
+                if data.startswith(b"\r\n", position):
+                    position += 2
+                else:
+                    end = data.find(b"\r\n\r\n", position)
+                    if end < 0 or end - position > MAX_TRAILERS:
+                        if size - position > MAX_TRAILERS:
+                            raise BadChunk("the trailers are too long")
+                        break
+                    kept = _trailers(data[position : end + 2])
+                    if not self._decode:
+                        out.append(data[passed:position])
+                        out.append(kept + b"\r\n")
+                    position = passed = end + 4
+                self._state = _DONE
+                if not self._decode and passed < position:
+                    out.append(data[passed:position])
+                return out, data[position:]
+        if passed < position:
+            out.append(data if passed == 0 and position == size else data[passed:position])
+        self._partial = data[position:]
+        return out, b""
+
+
+def _trailers(section: bytes) -> bytes:
+    kept = []
+    for line in section.split(b"\r\n")[:-1]:
+        field = _TRAILER.fullmatch(line)
+        if field is None:
+            raise BadChunk("a trailer field is malformed")
+        name = field[1].lower()
+        if name not in _NOT_IN_TRAILERS and not name.startswith(_NOT_IN_TRAILERS_PREFIXES):
+            kept.append(line + b"\r\n")
+    return b"".join(kept)

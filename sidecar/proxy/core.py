@@ -1,0 +1,150 @@
+"""What all connections of the data path share.
+
+Owns the references (services, pools, deadlines), the open connections, and what is recorded of a request. Listening and
+draining are `listener`'s, decisions are `exchange`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from random import getrandbits, random
+from typing import TYPE_CHECKING, Final
+
+from sidecar.discovery.tasks import Tasks
+from sidecar.proxy.deadlines import Deadlines
+from sidecar.proxy.head import RequestHead
+from sidecar.proxy.pool import Pool
+from sidecar.proxy.problem import Problem
+from sidecar.runtime.live import Live
+from sidecar.telemetry.access_log import AccessLog
+
+if TYPE_CHECKING:
+    from sidecar.proxy.downstream import Downstream
+    from sidecar.proxy.exchange import Exchange
+    from sidecar.proxy.tunnel import Tunnel
+
+HANG_UP_CHECK_S: Final = 1.0
+SWEEP_S: Final = 0.25
+
+log = logging.getLogger("sidecar.proxy")
+
+
+def _nobody_listens(host: str) -> None:
+    """The default of `on_connect_failure`."""
+
+
+class ProxyCore:
+    """Made once, on the running event loop."""
+
+    def __init__(
+        self,
+        live: Live,
+        access_log: AccessLog,
+        *,
+        random: Callable[[], float] = random,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.live = live
+        self.table = live.table
+        self.access_log = access_log
+        self.random = random
+        self.on_connect_failure: Callable[[str], None] = _nobody_listens
+        """Hears the host name of an endpoint that could not be connected to: its address may have changed."""
+        self.deadlines = Deadlines(self.loop)
+        self.tasks = Tasks(log)
+        self.pools = {name: Pool(service, self.loop, self.tasks, self._connect_failed) for name, service in live.services.items()}
+        self.client_idle_s = live.config.defaults.timeout.client_idle
+        self.via_name = b"sidecar-%012x" % getrandbits(48)
+        """Random for each process, so that a request that comes back is known (RFC 9110, section 7.6.3)."""
+        self.via_line = b"\r\nVia: 1.1 " + self.via_name
+        self.connections: set[Downstream] = set()
+        self.paused: set[Downstream] = set()
+        self.tunnels: set[Tunnel] = set()
+        self.draining = False
+        self._timers = [self.loop.call_later(SWEEP_S, self._sweep), self.loop.call_later(HANG_UP_CHECK_S, self._look)]
+
+    # For connections.
+
+    def opened(self, connection: Downstream) -> None:
+        self.connections.add(connection)
+        self.deadlines.watch(connection)
+
+    def closed(self, connection: Downstream) -> None:
+        self.connections.discard(connection)
+        self.paused.discard(connection)
+        self.deadlines.forget(connection)
+
+    def refused(self, problem: Problem, request: RequestHead | None) -> None:
+        """Record what reached no service."""
+        self.live.unrouted.request(problem.status, problem.reason, 0.0)
+        if self.access_log.errors:
+            method = request.method if request is not None else ""
+            self.access_log.refused(problem.request_id, method, problem.status, problem.reason, problem.detail)
+
+    # For exchanges.
+
+    def new_request_id(self) -> bytes:
+        """A random UUID (RFC 9562, version 4)."""
+        bits = b"%032x" % (getrandbits(128) & ~(0xF << 76) & ~(0x3 << 62) | (0x4 << 76) | (0x2 << 62))
+        return b"-".join((bits[:8], bits[8:12], bits[12:16], bits[16:20], bits[20:]))
+
+    def new_traceparent(self) -> bytes:
+        """A new trace (W3C Trace Context). Marked as sampled: the default of those who follow is to do as the parent
+        does, and putting a sidecar in front must not turn their tracing off."""
+        return b"00-%032x-%016x-01" % (getrandbits(128) or 1, getrandbits(64) or 1)
+
+    def record(self, exchange: Exchange, detail: str, seconds: float) -> None:
+        code, reason = exchange.code, exchange.reason
+        exchange.service.counters.request(code, reason, seconds)
+        access_log = self.access_log
+        if access_log.all or (access_log.errors and reason != "ok"):
+            request = exchange.request
+            access_log.request(
+                service=exchange.service.name,
+                route=exchange.route.name,
+                method=request.method,
+                target=request.target,
+                request_id=exchange.request_id,
+                traceparent=request.traceparent,
+                code=code,
+                reason=reason,
+                detail=detail,
+                attempts=exchange.attempts,
+                seconds=seconds,
+            )
+
+    def _connect_failed(self, host: str) -> None:
+        self.on_connect_failure(host)
+
+    def crashed(self, exchange: Exchange, error: Exception) -> None:
+        fields = {"service": exchange.service.name, "request_id": exchange.request_id.decode("latin-1")}
+        log.error("a request failed through a defect of the sidecar", exc_info=error, extra={"fields": fields})
+
+    # Housekeeping.
+
+    def _sweep(self) -> None:
+        now = self.loop.time()
+        for pool in self.pools.values():
+            pool.sweep(now)
+        self._timers[0] = self.loop.call_later(SWEEP_S, self._sweep)
+
+    def _look(self) -> None:
+        for connection in list(self.paused):
+            connection.check_hang_up()
+        self._timers[1] = self.loop.call_later(HANG_UP_CHECK_S, self._look)
+
+    async def close(self) -> None:
+        """Cut what is still open."""
+        for timer in self._timers:
+            timer.cancel()
+        for tunnel in list(self.tunnels):
+            tunnel.abort()
+        for connection in list(self.connections):
+            connection.abort()
+        for pool in self.pools.values():
+            pool.close_idle()
+        self.deadlines.close()
+        self.tasks.cancel()
+        await self.tasks.ended()

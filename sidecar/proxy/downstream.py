@@ -1,0 +1,503 @@
+"""One connection from the app: its requests one after the other, and the way back for their answers.
+
+Owns the order of requests on a connection, when it is kept and how it is closed so that the app can read the last
+answer. What becomes of a request is its exchange's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+import struct
+from contextlib import suppress
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from sidecar.proxy.body import RequestBody
+from sidecar.proxy.exchange import Exchange
+from sidecar.proxy.head import (
+    MAX_HEAD,
+    UNTIL_CLOSE,
+    BadRequest,
+    RequestHead,
+    ResponseHead,
+    check_partial,
+    parse_request,
+)
+from sidecar.proxy.problem import Problem
+from sidecar.proxy.upstream import WRITE_HIGH_WATER
+from sidecar.runtime.routing import NotRouted
+
+if TYPE_CHECKING:
+    from sidecar.proxy.core import ProxyCore
+
+HEAD_TIMEOUT_S: Final = 10.0
+MAX_PIPELINED: Final = 64 * 1024
+"""Bytes of further requests (or of a tunnel not open yet) that are read while one is in flight."""
+
+DRAIN_MAX: Final = 64 * 1024
+"""Bytes of a body that are read and thrown away so that the connection can be kept."""
+
+DRAIN_S: Final = 5.0
+LINGER_S: Final = 1.0
+LINGER_MAX: Final = 256 * 1024
+"""After a last answer: how long and how many bytes the app may still send before the connection is cut. Closing with
+bytes unread would reset it, and the app would lose the answer."""
+
+_READY, _EXCHANGE, _DRAINING, _LINGERING, _CLOSING, _TUNNEL, _CLOSED = range(7)
+
+_RESET = struct.pack("ii", 1, 0)
+_HANG_UP = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+
+
+class Downstream(asyncio.Protocol):
+    """A connection. Watched by the core's deadlines for as long as it is open."""
+
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_client_idle_s",
+        "_core",
+        "_discarded",
+        "_exchange",
+        "_half_closed",
+        "_keep",
+        "_phase",
+        "_pumping",
+        "_reading_head",
+        "_reading_paused",
+        "_rechunk",
+        "deadline",
+        "last_activity",
+        "responding",
+        "transport",
+        "writable",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, core: ProxyCore) -> None:
+        self._core = core
+        self._phase = _READY
+        self._buffer = b""
+        self._exchange: Exchange | None = None
+        self._body: RequestBody | None = None
+        self._client_idle_s = core.client_idle_s
+        self._discarded = 0
+        self._half_closed = False
+        self._keep = True
+        self._pumping = False
+        self._reading_head = False
+        self._reading_paused = False
+        self._rechunk = False
+        self.deadline = inf
+        self.last_activity = 0.0
+        """When a part of a body last went to the app."""
+        self.responding = False
+        """Whether the final response's head has gone to the app."""
+        self.writable = True
+
+    # What the event loop says.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        self.transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+        self.deadline = monotonic() + self._client_idle_s
+        self._core.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        phase = self._phase
+        if phase == _READY:
+            if self._buffer:
+                self._buffer += data
+            else:
+                self._buffer = data
+            self._pump()
+        elif phase == _EXCHANGE:
+            self._during_exchange(data)
+        elif phase == _DRAINING:
+            self._drain(data)
+        elif phase == _LINGERING:
+            self._discarded += len(data)
+            if self._discarded > LINGER_MAX:
+                self.transport.abort()
+
+    def eof_received(self) -> bool:
+        if self._phase == _EXCHANGE:
+            exchange = self._exchange
+            assert exchange is not None
+            if exchange.route.half_close and (self._body is None or self._body.complete):
+                self._half_closed = True
+                return True
+            self._keep = False
+            self._buffer = b""
+            exchange.disconnected("the app closed the connection")
+            return False
+        if self._phase == _READY and self._buffer:
+            self._refuse(BadRequest(400, "the request ends before its head does"))
+        return self._phase == _CLOSING
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        exchange = self._exchange
+        self._phase = _CLOSED
+        self._core.closed(self)
+        if exchange is not None:
+            exchange.disconnected("the app closed the connection")
+
+    def pause_writing(self) -> None:
+        self.writable = False
+        if self._exchange is not None:
+            self._exchange.pause_download()
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        if self._exchange is not None:
+            self._exchange.resume_download()
+
+    def deadline_passed(self, now: float) -> None:
+        if self._phase == _EXCHANGE:
+            assert self._exchange is not None
+            self._exchange.deadline_passed(now)
+        elif self._phase == _READY and self._buffer:
+            self._refuse(BadRequest(408, f"the head took longer than {HEAD_TIMEOUT_S:g} s"))
+        elif self._phase == _READY:
+            self._close()
+        else:
+            self.transport.abort()
+
+    # Requests.
+
+    def _pump(self) -> None:
+        """Start requests for as long as there are whole heads and none is in flight."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while self._phase == _READY and self._buffer and self._begin():
+                pass
+        finally:
+            self._pumping = False
+
+    def _begin(self) -> bool:
+        """Take one request off the buffer; False where its head is not whole."""
+        data = self._buffer
+        if data[0] == 0x0D and data.startswith(b"\r\n"):  # RFC 9112, section 2.2: one empty line is let pass
+            data = data[2:]
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4:
+            self._await_head(data)
+            return False
+        try:
+            if end > MAX_HEAD:
+                raise BadRequest(431, f"the head is over {MAX_HEAD} bytes")
+            request = parse_request(data[:end])
+        except BadRequest as refusal:
+            self._refuse(refusal)
+            return False
+        self._buffer = data[end:]
+        core = self._core
+        try:
+            service, target, by_path = core.table.find(request.method, request.target, request.host)
+        except NotRouted as stray:
+            self._stray(request, stray)
+            return True
+        route = service.route_for(request.method, target)
+        body = None
+        if request.length:
+            body = RequestBody(request.length, route.retry.max_body)
+        self._phase = _EXCHANGE
+        self._body = body
+        self.responding = False
+        self._client_idle_s = route.policy.timeout.client_idle
+        self._exchange = exchange = Exchange(core, self, request, service, route, target, body, by_path=by_path)
+        if body is not None and self._buffer:
+            received, self._buffer = self._buffer, b""
+            try:
+                pieces, self._buffer = body.take(received)
+            except BadRequest as refusal:
+                self._exchange = None
+                self._refuse(refusal, request, service.name)
+                return False
+            body.keep(pieces)
+        exchange.start()
+        return True
+
+    def _await_head(self, data: bytes) -> None:
+        try:
+            if len(data) > MAX_HEAD:
+                raise BadRequest(431, f"the head is over {MAX_HEAD} bytes")
+            if data and data != b"\r":
+                check_partial(data)
+        except BadRequest as refusal:
+            self._refuse(refusal)
+            return
+        if not self._reading_head:  # the first bytes of a head start its clock; further ones do not push it on
+            self._reading_head = True
+            self._core.deadlines.arm(self, monotonic() + HEAD_TIMEOUT_S)
+
+    def _during_exchange(self, data: bytes) -> None:
+        exchange = self._exchange
+        assert exchange is not None
+        body = self._body
+        if body is not None and not body.complete:
+            try:
+                pieces, rest = body.take(data)
+            except BadRequest as refusal:
+                exchange.refused(refusal)
+                return
+            exchange.body_received(pieces)
+            if not rest:
+                return
+            data = rest
+        self._buffer += data
+        if len(self._buffer) > MAX_PIPELINED:
+            self.pause_reading()
+
+    # What the exchange asks for.
+
+    def begin_response(self, request: RequestHead, response: ResponseHead, held: list[bytes]) -> None:
+        """Send the final response's head, and what there is of its body, framed as the app's version of HTTP wants."""
+        self.responding = True
+        self._rechunk = False
+        keep = request.keep_alive and not self._core.draining
+        if self._body is not None and not self._body.complete:
+            keep = keep and self._worth_draining(request)
+        length = response.length
+        framing = b""
+        if length < 0:
+            if request.minor == 0:
+                keep = False  # HTTP/1.0 knows no chunks: its end is the connection's
+            else:
+                framing = b"\r\nTransfer-Encoding: chunked"
+                self._rechunk = length == UNTIL_CLOSE
+        self._keep = keep
+        if not keep:
+            framing += b"\r\nConnection: close"
+        elif request.minor == 0:
+            framing += b"\r\nConnection: keep-alive"
+        head = response.bytes_for(framing)
+        if not held:
+            self.transport.write(head)
+        elif self._rechunk:
+            self.transport.write(head)
+            self.write_body(held)
+        elif len(held) == 1 and len(held[0]) < 4096:
+            self.transport.write(head + held[0])
+        else:
+            self.transport.writelines([head, *held])
+
+    def write_body(self, pieces: list[bytes]) -> None:
+        """The next part of the response's body, as the upstream's framing left it."""
+        self.last_activity = monotonic()
+        if self._rechunk:
+            for piece in pieces:
+                if piece:
+                    self.transport.writelines([b"%x\r\n" % len(piece), piece, b"\r\n"])
+        elif len(pieces) == 1:
+            self.transport.write(pieces[0])
+        else:
+            self.transport.writelines(pieces)
+
+    def end_response(self) -> None:
+        """The response is whole."""
+        if self._rechunk:
+            self.transport.write(b"0\r\n\r\n")
+
+    def write_interim(self, response: ResponseHead) -> None:
+        self.transport.write(response.bytes_for(b""))
+
+    def answer(self, problem: Problem, request: RequestHead | None) -> None:
+        """Send an answer of our own. Without a request the connection cannot be kept: who knows where the next begins."""
+        self.responding = True
+        self._rechunk = False
+        keep = request is not None and request.keep_alive and not self._core.draining
+        if request is not None and self._body is not None and not self._body.complete:
+            keep = keep and self._worth_draining(request)
+        self._keep = keep
+        body = problem.body()
+        head = problem.head(len(body))
+        if not keep:
+            head += b"\r\nConnection: close"
+        elif request is not None and request.minor == 0:
+            head += b"\r\nConnection: keep-alive"
+        if request is not None and request.method == "HEAD":
+            body = b""
+        self.transport.write(head + b"\r\n\r\n" + body)
+
+    def cut(self) -> None:
+        """Break off in the middle of a response, so that the app cannot take it for a whole one."""
+        exchange = self._exchange
+        if exchange is not None and exchange.request.minor == 0:
+            # Where the connection's end is the body's end, only a reset says that it is not.
+            with suppress(OSError, AttributeError):
+                raw = self.transport.get_extra_info("socket")
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self.transport.abort()
+        else:
+            self._close()
+
+    def exchange_ended(self) -> None:
+        """The exchange is over, its permits are given back: on to the next request, or to the connection's end."""
+        self._exchange = None
+        body, self._body = self._body, None
+        if self._phase != _EXCHANGE:
+            return
+        if body is not None and not body.complete:
+            if self._keep:
+                self._body = body
+                self._phase = _DRAINING
+                self._core.deadlines.arm(self, monotonic() + DRAIN_S)
+                self.resume_reading()
+            else:
+                self._linger()
+        elif not self._keep:
+            if self._buffer:
+                self._linger()
+            else:
+                self._close()
+        else:
+            self._ready()
+
+    def _ready(self) -> None:
+        self._phase = _READY
+        self._reading_head = False
+        self.resume_reading()
+        if self._half_closed and not self._buffer:
+            self._close()
+            return
+        self._core.deadlines.arm(self, monotonic() + self._client_idle_s)
+        if self._buffer:
+            self._pump()
+
+    def take_over(self) -> bytes:
+        """A tunnel takes the transport: what the app has sent already."""
+        self._phase = _TUNNEL
+        self._core.deadlines.arm(self, inf)
+        rest, self._buffer = self._buffer, b""
+        return rest
+
+    def tunnel_closed(self) -> None:
+        self._phase = _CLOSED
+        self._core.closed(self)
+
+    def pause_reading(self) -> None:
+        if not self._reading_paused:
+            self._reading_paused = True
+            with suppress(RuntimeError):
+                self.transport.pause_reading()
+            self._core.paused.add(self)
+
+    def resume_reading(self) -> None:
+        if self._reading_paused:
+            self._reading_paused = False
+            with suppress(RuntimeError):
+                self.transport.resume_reading()
+            self._core.paused.discard(self)
+
+    def check_hang_up(self) -> None:
+        """While reading is paused nobody tells that the app has left: ask the kernel."""
+        exchange = self._exchange
+        raw = self.transport.get_extra_info("socket")
+        if exchange is None or raw is None or raw.fileno() < 0:
+            return
+        poll = select.poll()
+        poll.register(raw.fileno(), _HANG_UP)
+        events = poll.poll(0)
+        if events and (not exchange.route.half_close or events[0][1] & (select.POLLHUP | select.POLLERR)):
+            self._keep = False
+            self._buffer = b""
+            exchange.disconnected("the app closed the connection")
+
+    # Closing.
+
+    @property
+    def at_rest(self) -> bool:
+        """No request is under way, nor is one waiting in the kernel to be read."""
+        if self._phase != _READY or self._buffer:
+            return False
+        raw = self.transport.get_extra_info("socket")
+        if raw is None or raw.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(raw.fileno(), select.POLLIN)
+        return not poll.poll(0)
+
+    def close_at_rest(self) -> None:
+        """The proxy ends: go where no request is under way."""
+        if self.at_rest:
+            self._close()
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+    def _worth_draining(self, request: RequestHead) -> bool:
+        """Whether so little of the body is missing that reading it is cheaper than a new connection."""
+        body = self._body
+        assert body is not None
+        if request.expects_continue and not body.received:
+            return False  # the app may send the body or not: nobody knows where its next request begins
+        return body.left is not None and body.left <= DRAIN_MAX
+
+    def _drain(self, data: bytes) -> None:
+        body = self._body
+        assert body is not None
+        try:
+            _, rest = body.take(data)
+        except BadRequest:
+            self._linger()
+            return
+        if body.complete:
+            self._body = None
+            self._buffer = rest
+            self._ready()
+
+    def _refuse(self, refusal: BadRequest, request: RequestHead | None = None, service: str = "") -> None:
+        """Answer what is not a request, and close in order."""
+        request_id = request.request_id if request is not None else None
+        problem = Problem(
+            status=refusal.status,
+            reason="bad_request",
+            detail=refusal.detail,
+            service=service,
+            request_id=request_id.decode("latin-1") if request_id else "",
+        )
+        self._core.refused(problem, request)
+        self.answer(problem, None)
+        self._linger()
+
+    def _stray(self, request: RequestHead, stray: NotRouted) -> None:
+        """Answer a request that no service takes; the connection is fit for the next one."""
+        request_id = (request.request_id or self._core.new_request_id()).decode("latin-1")
+        problem = Problem(status=stray.status, reason=stray.reason, detail=stray.detail, request_id=request_id)
+        self._core.refused(problem, request)
+        if request.length:
+            self._body = body = RequestBody(request.length, 0)
+            if self._buffer:
+                try:
+                    _, self._buffer = body.take(self._buffer)
+                except BadRequest:
+                    self._keep = False
+        self.answer(problem, request)
+        self._phase = _EXCHANGE
+        self.exchange_ended()
+
+    def _linger(self) -> None:
+        self._phase = _LINGERING
+        self._buffer = b""
+        self._discarded = 0
+        self.resume_reading()
+        self._core.deadlines.arm(self, monotonic() + LINGER_S)
+        with suppress(RuntimeError, NotImplementedError):
+            self.transport.write_eof()
+
+    def _close(self) -> None:
+        """Close once what was written has gone out; the deadline ends the wait for an app that does not read."""
+        self._phase = _CLOSING
+        self._core.deadlines.arm(self, monotonic() + self._client_idle_s)
+        self.transport.close()
+
+    def __repr__(self) -> str:
+        phase = ("ready", "exchange", "draining", "lingering", "closing", "tunnel", "closed")[self._phase]
+        return f"<Downstream {phase} buffered={len(self._buffer)} {self._exchange or ''}>"

@@ -1,0 +1,707 @@
+"""One request's life, from its head to its last byte: route, admit, pick, send, judge, retry, stream, record.
+
+Owns the order in which policies are asked, and every decision about a request. It reads from top to bottom as one
+coroutine, `_live`. That coroutine is driven by hand: it waits in `_wait` only, and is resumed straight from the
+callback that has what it waits for (`_resume`), or with the exception that ends the waiting (`_interrupt`). An asyncio
+task and futures in its place would cost a third more CPU a request (docs/decisions/0001-hand-driven-exchange.md).
+
+Callbacks come while it waits, never while it runs: a transport calls back from the event loop only, but for
+pause_writing, which sets flags and pauses the other side.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Coroutine, Generator
+from math import inf
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any, Final
+
+from sidecar.policy.deadline import effective, parse_timeout_ms
+from sidecar.policy.retry import parse_retry_after, retry_delay, wants_retry
+from sidecar.proxy.body import RequestBody
+from sidecar.proxy.head import BadRequest, RequestHead, ResponseHead
+from sidecar.proxy.problem import STATUS, Attempt, Problem
+from sidecar.proxy.tunnel import Tunnel
+from sidecar.proxy.upstream import Lost, Upstream
+from sidecar.runtime.endpoint import Endpoint
+from sidecar.runtime.service import LiveRoute, LiveService
+
+if TYPE_CHECKING:
+    from sidecar.proxy.core import ProxyCore
+    from sidecar.proxy.downstream import Downstream
+
+BUFFER_MAX: Final = 64 * 1024
+"""Bytes of a body that are read before there is a connection to send them on."""
+
+_CONNECT_REASONS: Final = ("connect_failure", "connect_timeout")
+_TIMEOUTS: Final = frozenset({"connect_timeout", "attempt_timeout", "request_timeout"})
+_IGNORED: Final = frozenset({"overloaded", "no_endpoint"})
+
+# What the armed deadline is of.
+_ATTEMPT, _REQUEST, _UPLOAD, _DOWNLOAD, _NONE = range(5)
+
+
+class Disconnected(Exception):
+    """The app went away."""
+
+
+@types.coroutine
+def _suspend() -> Generator[None, Any, Any]:
+    return (yield)
+
+
+class Exchange:
+    """A request on its way; made by the connection it came on."""
+
+    __slots__ = (
+        "_attempt_number",
+        "_attempt_started",
+        "_awaiting",
+        "_body",
+        "_by_path",
+        "_coroutine",
+        "_core",
+        "_downstream",
+        "_endpoint",
+        "_held",
+        "_interim_sent",
+        "_kind",
+        "_last_upload",
+        "_permit",
+        "_pool",
+        "_repeatable",
+        "_request_deadline",
+        "_request_s",
+        "_retries",
+        "_sent",
+        "_target",
+        "_told",
+        "_tried",
+        "_unread",
+        "_upstream",
+        "attempts",
+        "code",
+        "reason",
+        "request",
+        "request_id",
+        "route",
+        "service",
+        "started",
+    )
+
+    def __init__(
+        self,
+        core: ProxyCore,
+        downstream: Downstream,
+        request: RequestHead,
+        service: LiveService,
+        route: LiveRoute,
+        target: bytes,
+        body: RequestBody | None,
+        *,
+        by_path: bool,
+    ) -> None:
+        self._core = core
+        self._downstream = downstream
+        self.request = request
+        self.service = service
+        self.route = route
+        self._target = target
+        self._body = body
+        self._by_path = by_path
+        self._pool = core.pools[service.name]
+        self._coroutine: Coroutine[None, Any, None] | None = None
+        self._upstream: Upstream | None = None
+        self._held: tuple[Upstream, ResponseHead] | None = None
+        self._attempt_number = 0
+        self._awaiting = False
+        self._interim_sent = False
+        self._kind = _NONE
+        self._retries = 0
+        self._sent = False
+        self._told = False
+        self._tried: tuple[Endpoint, ...] = ()
+        self._unread = 0
+        self._last_upload = 0.0
+        self.attempts: list[Attempt] = []
+        self.code = 0
+        self.reason = ""
+
+    # Its life, from the top.
+
+    def start(self) -> None:
+        self._coroutine = self._live()
+        self._resume(None)
+
+    async def _live(self) -> None:
+        """Route (done), then admit: cheap refusals first."""
+        request, service = self.request, self.service
+        self.started = now = monotonic()
+        self.request_id = request.request_id or self._core.new_request_id()
+        if request.via is not None and self._core.via_name in request.via:
+            self._answer("loop", f"the request bears this sidecar's own Via: {service.name} leads back to it")
+            return
+        limit = service.limit
+        if not limit.acquire():
+            detail = f"{limit.limit} requests to {service.name} are in flight, which is limits.max_concurrent"
+            self._answer("overloaded", detail, retry_after=1.0)
+            return
+        service.budget.request(now)
+        try:
+            await self._admitted(now)
+        finally:
+            limit.release()
+
+    async def _admitted(self, now: float) -> None:
+        """Ask the breaker, make the attempts, and tell the breaker one outcome."""
+        breaker = self.route.breaker
+        permit = self._permit = breaker.admit(now)
+        if not permit:
+            wait_s = breaker.retry_after(now)
+            detail = f"too many calls to {self.service.name} failed; the next probe is let through in {wait_s:.1f} s"
+            self._answer("circuit_open", detail, retry_after=wait_s)
+            return
+        self._set_deadline(now)
+        try:
+            await self._attempts_until_done(now)
+        except Disconnected as gone:
+            self._note("client_disconnect", None)
+            self._close_upstream()
+            self._record(499, "client_disconnect", str(gone))
+            if self._downstream.responding:
+                self._downstream.cut()
+        except BadRequest as refusal:
+            self._note("bad_request", None)
+            self._close_upstream()
+            self._refuse(refusal)
+        finally:
+            self._drop_held()
+            if not self._told:
+                breaker.ignore(permit, monotonic())
+
+    async def _attempts_until_done(self, now: float) -> None:
+        """Retry around pick and send. Whatever ends the retrying, the last real attempt's answer goes to the app."""
+        route, service = self.route, self.service
+        endpoint = service.pick(now, ())
+        if endpoint is None:
+            self._answer("no_endpoint", f"no address of {service.name} is known", retry_after=1.0)
+            return
+        while True:
+            self._drop_held()
+            response: ResponseHead | None = None
+            lost: Lost | None = None
+            try:
+                response = await self._attempt(endpoint, now)
+            except Lost as error:
+                lost = error
+                reason = error.reason
+                self._close_upstream()
+                self._note(reason, None)
+            else:
+                status = response.status
+                reason = "status" if status in route.failure_status else "ok"
+                if status == 101:
+                    await self._tunnel(response)
+                    return
+                if status not in route.retry_statuses:
+                    await self._stream(response, reason)
+                    return
+            now = monotonic()
+            delay, following = self._plan_retry(reason, response, endpoint, now)
+            if delay is not None and response is not None:
+                self._hold(response, reason)
+            if delay:
+                await self._sleep(delay)
+                now = monotonic()
+            if delay is not None and following is None:
+                if route.breaker.may_retry(self._permit):
+                    following = service.pick(now, self._tried)
+                else:
+                    service.counters.retry("denied_breaker")
+            if following is None:
+                if response is not None:
+                    await self._stream(response, reason)
+                else:
+                    assert lost is not None
+                    self._fail(lost)
+                return
+            endpoint = following
+
+    async def _attempt(self, endpoint: Endpoint, now: float) -> ResponseHead:
+        """Send the request to one endpoint and await the final response's head. Raises Lost."""
+        self._attempt_number += 1
+        self._attempt_started = now
+        self._endpoint = endpoint
+        self._tried = (*self._tried, endpoint)
+        pool = self._pool
+        upstream = pool.take(endpoint, now, repeatable=self._repeatable)
+        reused = upstream is not None
+        while True:
+            if upstream is None:
+                upstream = await self._connect(endpoint)
+                now = monotonic()
+            self._upstream = upstream
+            self._send(upstream, endpoint, now)
+            try:
+                response: ResponseHead = await self._wait()
+            except Lost as lost:
+                self._awaiting = False
+                stale = reused and lost.reason == "reset" and not upstream.heard and self._may_repeat()
+                if not stale:
+                    raise
+                # The upstream closed a connection that had been idle, just as this request was sent on it.
+                self._close_upstream()
+                self.service.counters.retry("stale_connection")
+                upstream = None
+                reused = False
+                continue
+            self._awaiting = False
+            return response
+
+    async def _connect(self, endpoint: Endpoint) -> Upstream:
+        """A new connection to this endpoint. Raises Lost with connect_failure, connect_timeout or overloaded."""
+        self._arm(_REQUEST, self._request_deadline)
+        connecting = self._pool.connect(endpoint, self, self.route.connect_s)
+        try:
+            upstream: Upstream = await self._wait()
+        except BaseException:
+            connecting.cancel()
+            raise
+        return upstream
+
+    def _send(self, upstream: Upstream, endpoint: Endpoint, now: float) -> None:
+        request, body, route = self.request, self._body, self.route
+        left = min(route.attempt_s, self._request_deadline - now, self._request_s)
+        more = b"%b\r\nx-envoy-attempt-count: %d\r\nx-envoy-expected-rq-timeout-ms: %d" % (
+            self._core.via_line,
+            self._attempt_number,
+            max(left * 1000, 1),
+        )
+        if self._by_path:
+            more += b"\r\nX-Forwarded-Prefix: " + self.service.prefix
+            if request.forwarded_prefix_at >= 0:
+                request.pieces[request.forwarded_prefix_at] = b""
+        if request.request_id is None:
+            more += b"\r\nX-Request-Id: " + self.request_id
+        if request.traceparent is None:
+            request.traceparent = self._core.new_traceparent()
+            request.pieces.append(b"\r\ntraceparent: " + request.traceparent)
+        if request.websocket:
+            more += b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
+        host = endpoint.authority
+        if route.preserve_host and (own := request.host_sent()):
+            host = own
+        head = request.bytes_for(self._target, host, more)
+        pieces = [head]
+        if body is not None and body.kept:
+            pieces += body.kept
+        sent = upstream.send(
+            self, pieces, request.method, decode=request.minor == 0, websocket=request.websocket
+        )  # fmt: skip
+        if not sent:
+            raise Lost("reset", "the connection was closed as soon as it was open")
+        self._sent = True
+        self._awaiting = True
+        if body is not None:
+            body.sent()
+            if upstream.writable:
+                self._downstream.resume_reading()
+        self._arm_response(now)
+
+    async def _stream(self, response: ResponseHead, reason: str) -> None:
+        """Pass the response on. Once its head has gone to the app nothing is retried."""
+        upstream, downstream, body = self._upstream, self._downstream, self._body
+        if upstream is None:
+            assert self._held is not None
+            upstream = self._held[0]
+            self._upstream, self._held = upstream, None
+        if self._by_path and response.location_at >= 0:
+            self._put_location_right(response)
+        early = body is not None and not body.complete
+        held = upstream.relay(downstream)
+        downstream.begin_response(self.request, response, held)
+        if not upstream.complete:
+            try:
+                if upstream.broken is not None:
+                    raise upstream.broken
+                if not downstream.writable:
+                    upstream.pause_reading()
+                self._arm(_DOWNLOAD, monotonic() + self.route.idle_s)
+                downstream.last_activity = monotonic()
+                await self._wait()
+            except Lost as lost:
+                self._close_upstream()
+                self._note("truncated", response.status)
+                self._tell(outcome=False)
+                self._record(response.status, "truncated", lost.detail)
+                downstream.cut()
+                return
+        downstream.end_response()
+        self._note(reason, response.status)
+        now = monotonic()
+        self._upstream = None
+        if early:
+            upstream.close()
+        else:
+            self._pool.release(upstream, now)
+        self._tell(outcome=reason == "ok", now=now)
+        self._record(response.status, reason, "", now)
+
+    async def _tunnel(self, response: ResponseHead) -> None:
+        """After a 101 both sides talk past us; the concurrency permit is held until they are done."""
+        upstream = self._upstream
+        assert upstream is not None
+        self._note("ok", 101)
+        self._tell(outcome=True)
+        self._record(101, "ok")
+        core, service = self._core, self.service
+        self._upstream = None
+        tunnel = Tunnel(self._downstream, upstream, self.route.idle_s, core.deadlines, self._tunnel_ended)
+        core.tunnels.add(tunnel)
+        service.counters.tunnels += 1
+        try:
+            tunnel.open(response.bytes_for(b"\r\nConnection: Upgrade\r\nUpgrade: websocket"))
+            await self._wait()
+        finally:
+            service.counters.tunnels -= 1
+            core.tunnels.discard(tunnel)
+            upstream.tunnel_ended()
+
+    # Retrying.
+
+    def _plan_retry(
+        self, reason: str, response: ResponseHead | None, endpoint: Endpoint, now: float
+    ) -> tuple[float | None, Endpoint | None]:
+        """Whether and when there is another attempt: the wait in seconds (None: there is none), and where, if settled.
+
+        What could not be connected to moves on at once and at no cost, whatever the method: nothing was sent.
+        """
+        route, service = self.route, self.service
+        breaker, retry, counters = route.breaker, route.retry, service.counters
+        if not self._may_repeat():
+            return None, None
+        if reason in _CONNECT_REASONS:
+            following = service.pick_untried(now, self._tried)
+            if following is not None and now < self._request_deadline:
+                if breaker.may_retry(self._permit) or breaker.is_probe(self._permit):
+                    counters.retry("failover")
+                    return 0.0, following
+                counters.retry("denied_breaker")
+                return None, None
+        status = response.status if response is not None else 0
+        if self._retries >= retry.max_retries or not wants_retry(retry, reason, status):
+            return None, None
+        if not breaker.may_retry(self._permit):
+            counters.retry("denied_breaker")
+            return None, None
+        retry_after = None
+        if response is not None and response.retry_after is not None:
+            retry_after = parse_retry_after(response.retry_after, time())
+        remaining = min(self._request_deadline - now, self._request_s)
+        delay = retry_delay(retry, self._retries, self._core.random, retry_after, remaining)
+        if delay is None:
+            counters.retry("denied_deadline")
+            return None, None
+        if not service.budget.withdraw(now):
+            counters.retry("denied_budget")
+            return None, None
+        counters.retry("sent")
+        self._retries += 1
+        return delay, None
+
+    def _may_repeat(self) -> bool:
+        """Whether the request may go out (again): its body is still whole, and it is safe to repeat or was not sent."""
+        if self._interim_sent or self._downstream.responding:
+            return False
+        if self._body is not None and not self._body.whole:
+            return False
+        return self._repeatable or not self._sent
+
+    def _hold(self, response: ResponseHead, reason: str) -> None:
+        """Keep a response that a retry may replace: it goes to the app if there is no other attempt after all."""
+        assert self._upstream is not None
+        self._note(reason, response.status)
+        self._held = (self._upstream, response)
+        self._upstream = None
+
+    def _drop_held(self) -> None:
+        if self._held is not None:
+            upstream, _ = self._held
+            self._held = None
+            if self._body is None or self._body.complete:
+                self._pool.release(upstream, monotonic())  # closes it where the response was not whole
+            else:
+                upstream.close()
+
+    async def _sleep(self, seconds: float) -> None:
+        self._arm(_NONE, inf)
+        timer = self._core.loop.call_later(seconds, self._resume, None)
+        try:
+            await self._wait()
+        finally:
+            timer.cancel()
+
+    # Deadlines.
+
+    def _set_deadline(self, now: float) -> None:
+        request, body, route = self.request, self._body, self.route
+        self._repeatable = request.method in route.retry.methods or request.idempotency_key
+        self._request_s = route.request_s
+        if request.deadline_ms:
+            self._request_s = effective(route.request_s, *[parse_timeout_ms(one) for one in request.deadline_ms])
+        # The clock does not run while the app is still sending (Envoy: route.timeout starts at the request's end).
+        self._request_deadline = now + self._request_s if body is None or body.complete else inf
+        self._last_upload = now
+
+    def _arm(self, kind: int, when: float) -> None:
+        self._kind = kind
+        self._core.deadlines.arm(self._downstream, when)
+
+    def _arm_response(self, now: float) -> None:
+        body = self._body
+        sending = body is not None and not body.complete
+        if sending and self.request.expects_continue and body is not None and not body.received:
+            sending = self._interim_sent  # until the upstream says 100, it is the one that is waited for
+        if sending:
+            self._arm(_UPLOAD, now + self.route.idle_s)
+            return
+        latest = now + self.route.attempt_s
+        if self._request_deadline <= latest:
+            self._arm(_REQUEST, self._request_deadline)
+        else:
+            self._arm(_ATTEMPT, latest)
+
+    def deadline_passed(self, now: float) -> None:
+        """Told by the connection that is watched."""
+        route = self.route
+        if self._kind == _ATTEMPT:
+            self._interrupt(Lost("attempt_timeout", f"no answer within timeout.attempt, {route.attempt_s:g} s"))
+        elif self._kind == _REQUEST:
+            words = "timeout.request" if self._request_s == route.request_s else "the app's own deadline"
+            self._interrupt(Lost("request_timeout", f"no answer within {words}, {self._request_s:g} s"))
+        elif self._kind == _UPLOAD:
+            latest = self._last_upload + route.idle_s
+            if latest > now:
+                self._arm(_UPLOAD, latest)
+            elif self._upstream is not None and not self._upstream.writable:
+                self._interrupt(Lost("attempt_timeout", f"the service took nothing of the body for {route.idle_s:g} s"))
+            else:
+                self._interrupt(BadRequest(408, f"nothing more of the body came for {route.idle_s:g} s"))
+        elif self._kind == _DOWNLOAD:
+            self._download_idle(now)
+
+    def _download_idle(self, now: float) -> None:
+        downstream, idle_s = self._downstream, self.route.idle_s
+        latest = max(downstream.last_activity, self._last_upload) + idle_s
+        if downstream.writable:
+            if latest > now:
+                self._arm(_DOWNLOAD, latest)
+            else:
+                self._interrupt(Lost("truncated", f"nothing more of the body came for timeout.idle, {idle_s:g} s"))
+            return
+        # We wait for the app: it is idle only if it has taken nothing since the last look.
+        unread, self._unread = self._unread, downstream.transport.get_write_buffer_size()
+        if unread and self._unread >= unread:
+            self._interrupt(Disconnected(f"the app read nothing for timeout.idle, {idle_s:g} s"))
+        else:
+            self._arm(_DOWNLOAD, now + idle_s)
+
+    # What the two connections say.
+
+    def response_began(self, response: ResponseHead) -> None:
+        self._resume(response)
+
+    def response_ended(self) -> None:
+        self._resume(None)
+
+    def interim(self, response: ResponseHead) -> None:
+        """A 1xx goes to the app, after which there is no other attempt (HTTP/1.0 knows none: RFC 9110, section 15.2)."""
+        if self.request.minor:
+            self._interim_sent = True
+            self._downstream.write_interim(response)
+            if self._awaiting:
+                self._last_upload = monotonic()
+                self._arm_response(self._last_upload)
+
+    def attempt_lost(self, lost: Lost) -> None:
+        self._interrupt(lost)
+
+    def connected(self, upstream: Upstream) -> None:
+        self._resume(upstream)
+
+    def connect_failed(self, reason: str, detail: str) -> None:
+        self._interrupt(Lost(reason, detail))
+
+    def disconnected(self, why: str) -> None:
+        self._interrupt(Disconnected(why))
+
+    def refused(self, refusal: BadRequest) -> None:
+        self._interrupt(refusal)
+
+    def body_received(self, pieces: list[bytes]) -> None:
+        """More of the request's body: on to the upstream if there is one, else kept for when there will be."""
+        body = self._body
+        assert body is not None
+        now = monotonic()
+        self._last_upload = now
+        upstream = self._upstream
+        if upstream is not None:
+            upstream.send_body(pieces)
+            if body.whole:
+                body.keep(pieces)
+                body.sent()
+        else:
+            body.keep(pieces)
+            if body.kept_size > BUFFER_MAX and not body.complete:
+                self._downstream.pause_reading()
+        if body.complete:
+            self._request_deadline = now + self._request_s
+            if self._awaiting:
+                self._arm_response(now)
+        elif self._awaiting and self._kind != _UPLOAD:
+            self._arm_response(now)
+
+    def pause_upload(self) -> None:
+        self._downstream.pause_reading()
+
+    def resume_upload(self) -> None:
+        self._downstream.resume_reading()
+
+    def pause_download(self) -> None:
+        if self._upstream is not None and not self._awaiting:
+            self._upstream.pause_reading()
+
+    def resume_download(self) -> None:
+        self._unread = 0
+        if self._upstream is not None:
+            self._upstream.resume_reading()
+
+    def _tunnel_ended(self) -> None:
+        self._resume(None)
+
+    # Waiting.
+
+    async def _wait(self) -> Any:
+        """Until `_resume` is called with an event, or `_interrupt` with an exception. The one place that waits."""
+        return await _suspend()
+
+    def _resume(self, event: object) -> None:
+        coroutine = self._coroutine
+        if coroutine is not None:
+            try:
+                coroutine.send(event)
+            except StopIteration:
+                self._ended()
+            except Exception as error:
+                self._crashed(error)
+
+    def _interrupt(self, error: Exception) -> None:
+        coroutine = self._coroutine
+        if coroutine is not None:
+            try:
+                coroutine.throw(error)
+            except StopIteration:
+                self._ended()
+            except Exception as failure:
+                self._crashed(failure)
+
+    def _ended(self) -> None:
+        self._coroutine = None
+        self._downstream.exchange_ended()
+
+    def _crashed(self, error: Exception) -> None:
+        """A defect of ours. Say so; the app gets an answer if it can still have one, and never a false one."""
+        self._core.crashed(self, error)
+        self._close_upstream()
+        if self._downstream.responding:
+            self._record(self.code or 500, "internal", str(error))
+            self._downstream.cut()
+        else:
+            self._answer("internal", "an error in the sidecar; its log has the details")
+        self._ended()
+
+    # Ends.
+
+    def _answer(self, reason: str, detail: str, *, retry_after: float | None = None) -> None:
+        """An answer of our own, and its record."""
+        status = STATUS[reason]
+        self._record(status, reason, detail)
+        self._send_problem(status, reason, detail, retry_after)
+
+    def _fail(self, lost: Lost) -> None:
+        """No attempt brought an answer: say what became of the last."""
+        reason = lost.reason
+        if reason in _IGNORED or (reason == "request_timeout" and self._request_s < self.route.attempt_s):
+            pass  # the app gave less time than the service is allowed: no verdict about the service
+        else:
+            self._tell(outcome=False, timed_out=reason in _TIMEOUTS)
+        label = f"{self._endpoint.label}: " if reason not in ("request_timeout", "overloaded") else ""
+        self._answer(reason, f"{label}{lost.detail}", retry_after=1.0 if reason == "overloaded" else None)
+
+    def _refuse(self, refusal: BadRequest) -> None:
+        self._record(refusal.status, "bad_request", refusal.detail)
+        if self._downstream.responding:
+            self._downstream.cut()
+        else:
+            self._send_problem(refusal.status, "bad_request", refusal.detail, None, keep=False)
+
+    def _send_problem(
+        self, status: int, reason: str, detail: str, retry_after: float | None, *, keep: bool = True
+    ) -> None:
+        problem = Problem(
+            status=status,
+            reason=reason,
+            detail=detail,
+            service=self.service.name,
+            request_id=self.request_id.decode("latin-1"),
+            retry_after=retry_after,
+            attempts=tuple(self.attempts),
+        )
+        self._downstream.answer(problem, self.request if keep else None)
+
+    def _tell(self, *, outcome: bool, timed_out: bool = False, now: float | None = None) -> None:
+        """Tell the breaker the one outcome of this request."""
+        self._told = True
+        breaker = self.route.breaker
+        if outcome:
+            breaker.success(self._permit, monotonic() if now is None else now)
+        else:
+            breaker.failure(self._permit, monotonic() if now is None else now, timed_out)
+
+    def _note(self, reason: str, status: int | None) -> None:
+        """Count the attempt that is under way, and remember it for the answer and the log."""
+        if self._attempt_number > len(self.attempts):
+            endpoint = self._endpoint
+            endpoint.counters.attempt(reason)
+            took_ms = round((monotonic() - self._attempt_started) * 1000, 1)
+            self.attempts.append(Attempt(endpoint.label, reason, status, took_ms))
+
+    def _record(self, code: int, reason: str, detail: str = "", now: float | None = None) -> None:
+        if self.code:
+            return
+        self.code = code
+        self.reason = reason
+        self._core.record(self, detail, (monotonic() if now is None else now) - self.started)
+
+    def _close_upstream(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.close()
+
+    def _put_location_right(self, response: ResponseHead) -> None:
+        """A path of the service's is one below its prefix for the app; so is a URL of the service's own authority."""
+        value = response.pieces[response.location_at]
+        if value.startswith(b"/"):
+            if not value.startswith(b"//"):
+                response.pieces[response.location_at] = self.service.prefix + value
+            return
+        scheme, separator, rest = value.partition(b"://")
+        if separator and scheme.lower() in (b"http", b"https"):
+            end = min((at for at in (rest.find(b"/"), rest.find(b"?"), rest.find(b"#")) if at >= 0), default=len(rest))
+            if rest[:end].lower() in self.service.authorities:
+                path = rest[end:] if rest[end : end + 1] == b"/" else b"/" + rest[end:]
+                response.pieces[response.location_at] = self.service.prefix + path
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.request.method} {self.service.name} attempt={self._attempt_number} {self._upstream}>"

@@ -1,0 +1,97 @@
+"""The proxy's listening sockets, from binding to draining.
+
+Owns when connections are accepted and how the proxy ends: new requests are served for a while with `Connection: close`,
+then nothing new is accepted, what is in flight finishes, and tunnels are cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+from sidecar.config.schema import Address
+from sidecar.proxy.core import ProxyCore
+from sidecar.proxy.downstream import Downstream
+
+BACKLOG: Final = 4096
+
+log = logging.getLogger("sidecar.proxy")
+
+
+class PortTaken(Exception):
+    """A listener could not bind; the message is one line that says which and why."""
+
+
+def bind(name: str, addresses: Sequence[Address]) -> list[socket.socket]:
+    """Listening sockets for a listener, one for each address.
+
+    IPv6 loopback is left out with a log line where the machine has no IPv6, unless it is the only address. Raises
+    PortTaken.
+    """
+    sockets = []
+    for address in addresses:
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        one = None
+        try:
+            one = socket.socket(family, socket.SOCK_STREAM)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                # `[::]` serves IPv4 too; `[::1]` has no IPv4 side.
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address.host == "::" else 1)
+            one.bind((address.host, address.port))
+            one.listen(BACKLOG)
+            one.setblocking(False)
+        except OSError as error:
+            if one is not None:
+                one.close()
+            no_ipv6 = error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL) and family == socket.AF_INET6
+            if no_ipv6 and address.host == "::":
+                sockets += bind(name, [Address("0.0.0.0", address.port)])  # noqa: S104 - as `[::]` asks for
+                continue
+            if no_ipv6 and len(addresses) > 1:
+                log.info("no IPv6 here, listener left out", extra={"fields": {"listener": name, "address": str(address)}})
+                continue
+            for bound in sockets:
+                bound.close()
+            why = "is already in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
+            raise PortTaken(f"listen.{name}: {address} {why}") from None
+        sockets.append(one)
+    return sockets
+
+
+class ProxyListener:
+    """Accepts for a core."""
+
+    def __init__(self, core: ProxyCore, sockets: Sequence[socket.socket]) -> None:
+        self._core = core
+        self._sockets = sockets
+        self._servers: list[asyncio.Server] = []
+        self.ports = [one.getsockname()[1] for one in sockets]
+
+    async def start(self) -> None:
+        core = self._core
+        core.table.listens_on(self.ports)
+        for one in self._sockets:
+            server = await core.loop.create_server(lambda: Downstream(core), sock=one, backlog=BACKLOG)
+            self._servers.append(server)
+
+    async def drain(self, delay_s: float, timeout_s: float) -> int:
+        """End in order; returns how many requests (tunnels apart) were cut because they took longer than `timeout_s`."""
+        core = self._core
+        core.draining = True
+        await asyncio.sleep(delay_s)
+        await asyncio.sleep(0)  # whoever is in the accept queue now is served still
+        for server in self._servers:
+            server.close()
+        for connection in list(core.connections):
+            connection.close_at_rest()
+        finish = core.loop.time() + timeout_s
+        while core.connections and core.loop.time() < finish:
+            await asyncio.sleep(0.02)
+            for connection in list(core.connections):
+                connection.close_at_rest()
+        return sum(service.limit.in_flight - service.counters.tunnels for service in core.live.services.values())

@@ -1,0 +1,227 @@
+"""The connections of one service: idle ones by endpoint, new ones opened, no more of them than `max_connections`.
+
+Owns opening, resting and counting. An idle connection is taken at once, with no await; only a new one is waited for.
+Which endpoint, and what a failure means, is the exchange's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import ssl
+from collections.abc import Callable
+from time import monotonic
+from typing import Final, Protocol
+
+from sidecar.discovery.tasks import Tasks
+from sidecar.proxy.upstream import Upstream
+from sidecar.runtime.endpoint import Endpoint
+from sidecar.runtime.service import LiveService
+
+SAFE_IDLE_S: Final = 1.0
+"""A request that must not be sent twice takes a connection that has been idle for less than this: an older one may be
+being closed by its upstream at this moment."""
+
+log = logging.getLogger("sidecar.pool")
+
+
+class Waiter(Protocol):
+    """Who asked for a connection; hears exactly one of these, unless it cancelled."""
+
+    def connected(self, upstream: Upstream) -> None: ...
+    def connect_failed(self, reason: str, detail: str) -> None: ...
+
+
+class Connecting:
+    """A connection that was asked for and is not there yet."""
+
+    __slots__ = ("endpoint", "pool", "timeout_s", "timer", "waiter")
+
+    def __init__(self, pool: Pool, endpoint: Endpoint, waiter: Waiter, timeout_s: float) -> None:
+        self.pool = pool
+        self.endpoint = endpoint
+        self.waiter: Waiter | None = waiter
+        self.timeout_s = timeout_s
+        self.timer: asyncio.TimerHandle | None = None
+
+    def cancel(self) -> None:
+        """The waiter no longer waits. What is being opened goes to the pool; what is queued leaves the queue."""
+        self.waiter = None
+        if self.timer is not None:
+            self.pool.unqueue(self)
+
+
+class Pool:
+    """See the module. All calls on the event loop's thread."""
+
+    def __init__(
+        self,
+        service: LiveService,
+        loop: asyncio.AbstractEventLoop,
+        tasks: Tasks,
+        on_connect_failure: Callable[[str], None],
+    ) -> None:
+        self.service = service
+        self._on_connect_failure = on_connect_failure
+        self._loop = loop
+        self._tasks = tasks
+        self._tls: ssl.SSLContext | None = None
+        if any(spec.url.scheme == "https" for spec in service.config.endpoints):
+            self._tls = ssl.create_default_context()
+            self._tls.set_alpn_protocols(["http/1.1"])
+
+    def take(self, endpoint: Endpoint, now: float, *, repeatable: bool) -> Upstream | None:
+        """The connection that was used last, if one is idle and likely to be still good; else None."""
+        idle = endpoint.idle
+        while idle:
+            connection: Upstream = idle[-1]  # type: ignore[assignment]
+            age = now - connection.idle_since
+            if age >= self.service.pool_idle_s or connection.transport.is_closing():
+                connection.close()  # takes itself out of the list
+                continue
+            if not repeatable:
+                if age >= SAFE_IDLE_S:
+                    return None  # those below are older still
+                if connection.is_stale():
+                    connection.close()
+                    continue
+            idle.pop()
+            endpoint.active += 1
+            return connection
+        return None
+
+    def connect(self, endpoint: Endpoint, waiter: Waiter, timeout_s: float) -> Connecting:
+        """Open a connection, or wait for one of the `max_connections` to be given back."""
+        connecting = Connecting(self, endpoint, waiter, timeout_s)
+        if self._make_room():
+            self._open(connecting)
+        else:
+            connecting.timer = self._loop.call_later(timeout_s, self._waited_too_long, connecting)
+            self.service.waiting.append(connecting)
+        return connecting
+
+    def release(self, connection: Upstream, now: float) -> None:
+        """Give a connection back after a whole exchange: it rests, or closes."""
+        endpoint = connection.endpoint
+        if not connection.may_be_reused() or endpoint.departed_at is not None:
+            connection.close()
+            return
+        endpoint.active -= 1
+        connection.rest(now)
+        endpoint.idle.append(connection)
+        if self.service.waiting:
+            self._serve_next(connection)
+
+    def closed(self, connection: Upstream) -> None:
+        """A connection says that it has ended."""
+        endpoint = connection.endpoint
+        if connection in endpoint.idle:
+            endpoint.idle.remove(connection)
+        else:
+            endpoint.active -= 1
+        self._slot_freed()
+
+    def sweep(self, now: float) -> None:
+        """Close what has been idle for `pool_idle`. The oldest stand first."""
+        for endpoint in self.service.endpoints:
+            while endpoint.idle and now - endpoint.idle[0].idle_since >= self.service.pool_idle_s:
+                endpoint.idle[0].close()
+
+    def close_idle(self) -> None:
+        for endpoint in (*self.service.endpoints, *self.service.departed):
+            for connection in list(endpoint.idle):
+                connection.close()
+
+    def unqueue(self, connecting: Connecting) -> None:
+        if connecting.timer is not None:
+            connecting.timer.cancel()
+            connecting.timer = None
+        if connecting in self.service.waiting:
+            self.service.waiting.remove(connecting)
+
+    def _make_room(self) -> bool:
+        """Take one of the service's connection slots, if need be from the connection that has been idle longest."""
+        service = self.service
+        if service.connections >= service.max_connections:
+            resting = [endpoint for endpoint in service.endpoints if endpoint.idle]
+            if not resting:
+                return False
+            min(resting, key=lambda endpoint: endpoint.idle[0].idle_since).idle[0].close()
+        service.connections += 1
+        return True
+
+    def _slot_freed(self) -> None:
+        self.service.connections -= 1
+        if self.service.waiting and self.service.connections < self.service.max_connections:
+            self._loop.call_soon(self._serve_next, None)
+
+    def _serve_next(self, rested: Upstream | None) -> None:
+        """Hand a freed slot, or the connection that has just come to rest, to whoever has waited longest."""
+        waiting: list[Connecting] = self.service.waiting  # type: ignore[assignment]
+        if not waiting:
+            return
+        first = waiting[0]
+        if rested is not None and rested.endpoint is first.endpoint:
+            self.unqueue(first)
+            rested.endpoint.idle.remove(rested)
+            rested.endpoint.active += 1
+            waiter, first.waiter = first.waiter, None
+            if waiter is not None:
+                waiter.connected(rested)
+        elif self._make_room():
+            self.unqueue(first)
+            self._open(first)
+
+    def _waited_too_long(self, connecting: Connecting) -> None:
+        self.unqueue(connecting)
+        waiter, connecting.waiter = connecting.waiter, None
+        if waiter is not None:
+            waiter.connect_failed("overloaded", f"all {self.service.max_connections} connections are in use")
+
+    def _open(self, connecting: Connecting) -> None:
+        self._tasks.start(self._connect(connecting), f"connect {connecting.endpoint.label}")
+
+    async def _connect(self, connecting: Connecting) -> None:
+        endpoint = connecting.endpoint
+        reason = detail = ""
+        try:
+            async with asyncio.timeout(connecting.timeout_s):
+                _, connection = await self._loop.create_connection(
+                    lambda: Upstream(endpoint, self),
+                    endpoint.address,
+                    endpoint.port,
+                    ssl=self._tls if endpoint.tls else None,
+                    server_hostname=endpoint.server_name if endpoint.tls else None,
+                )
+        except TimeoutError:
+            reason, detail = "connect_timeout", f"no connection within {connecting.timeout_s:g} s"
+        except ssl.SSLCertVerificationError as error:
+            reason, detail = "connect_failure", f"the certificate is not trusted: {error.verify_message}"
+        except ssl.SSLError as error:
+            reason, detail = "connect_failure", f"TLS failed: {error.reason or 'no shared protocol'}"
+        except OSError as error:
+            words = os.strerror(error.errno) if error.errno else "connection failed"
+            reason, detail = "connect_failure", words[:1].lower() + words[1:]
+        except asyncio.CancelledError:
+            self._slot_freed()
+            raise
+        now = monotonic()
+        if reason:
+            endpoint.connect_failed(now)
+            self._on_connect_failure(endpoint.server_name)
+            self._slot_freed()
+            if connecting.waiter is not None:
+                connecting.waiter.connect_failed(reason, detail)
+            return
+        endpoint.connected()
+        if connecting.waiter is not None:
+            connecting.waiter.connected(connection)
+        elif not connection.ended:
+            endpoint.active -= 1
+            connection.rest(now)
+            endpoint.idle.append(connection)
+
+    def __repr__(self) -> str:
+        service = self.service
+        return f"<Pool {service.name} connections={service.connections}/{service.max_connections} {service.endpoints}>"

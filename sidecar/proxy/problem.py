@@ -1,0 +1,105 @@
+"""The answers that the sidecar gives itself: RFC 9457 problem details, and `x-sidecar-reason` beside them.
+
+Owns their words. An app, or whoever is on call for it, reads these before any log.
+"""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from http import HTTPStatus
+from math import ceil
+from typing import Any, Final
+
+import msgspec
+
+_TITLES: Final = {
+    "connect_failure": "No connection to the service",
+    "connect_timeout": "Connecting to the service took too long",
+    "reset": "The service broke the connection before it answered",
+    "attempt_timeout": "The service did not answer in time",
+    "request_timeout": "The request ran out of time",
+    "bad_response": "The service's answer is not valid HTTP",
+    "circuit_open": "The circuit breaker is open",
+    "no_endpoint": "The service has no endpoint",
+    "overloaded": "Too many requests to this service at once",
+    "rate_limited": "Too many requests",
+    "unknown_service": "Unknown service",
+    "bad_request": "The request is not valid",
+    "loop": "The request came back to the sidecar that sent it",
+    "internal": "The sidecar failed",
+}
+
+STATUS: Final = {
+    "connect_failure": 503,
+    "connect_timeout": 504,
+    "reset": 502,
+    "attempt_timeout": 504,
+    "request_timeout": 504,
+    "bad_response": 502,
+    "truncated": 502,
+    "circuit_open": 503,
+    "no_endpoint": 503,
+    "overloaded": 503,
+    "rate_limited": 429,
+    "unknown_service": 404,
+    "loop": 508,
+    "internal": 500,
+}
+"""The status of an answer for a reason that fixes it."""
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One attempt as the app is told of it."""
+
+    endpoint: str
+    reason: str
+    status: int | None
+    duration_ms: float
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer of our own. `retry_after` in seconds; it is also sent as Retry-After, in whole seconds, rounded up."""
+
+    status: int
+    reason: str
+    detail: str
+    service: str = ""
+    request_id: str = ""
+    retry_after: float | None = None
+    attempts: tuple[Attempt, ...] = ()
+
+    def body(self) -> bytes:
+        members: dict[str, Any] = {
+            "type": f"urn:sidecar:problem:{self.reason}",
+            "title": _TITLES.get(self.reason, self.reason),
+            "status": self.status,
+            "detail": self.detail,
+            "service": self.service,
+            "reason": self.reason,
+            "request_id": self.request_id,
+            "retry_after": None if self.retry_after is None else round(self.retry_after, 3),
+            "attempts": self.attempts,
+        }
+        return msgspec.json.encode(members)
+
+    def head(self, length: int) -> bytes:
+        """Status line and fields, with no Connection and no blank line."""
+        try:
+            phrase = HTTPStatus(self.status).phrase
+        except ValueError:
+            phrase = ""
+        lines = [
+            f"HTTP/1.1 {self.status} {phrase}",
+            f"Date: {formatdate(usegmt=True)}",
+            "Content-Type: application/problem+json",
+            f"Content-Length: {length}",
+            "Cache-Control: no-store",
+            f"x-sidecar-reason: {self.reason}",
+        ]
+        if self.retry_after is not None:
+            lines.append(f"Retry-After: {max(ceil(self.retry_after), 1)}")
+        if self.request_id:
+            lines.append(f"X-Request-Id: {self.request_id}")
+        if self.status == 405:
+            lines.append("Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH, TRACE")
+        return "\r\n".join(lines).encode("latin-1", "replace")

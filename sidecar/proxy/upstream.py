@@ -1,0 +1,393 @@
+"""One connection to an endpoint: sends one request at a time and cuts what comes back into head and body.
+
+Owns response framing and the proof that a connection may be used again. It judges nothing: what happened is told to the
+exchange that holds it, and where the body goes is the exchange's word (`relay`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+from contextlib import suppress
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Protocol
+
+from sidecar.proxy.chunked import BadChunk, ChunkScanner
+from sidecar.proxy.head import CHUNKED, MAX_HEAD, UNTIL_CLOSE, BadResponse, ResponseHead, parse_response
+
+if TYPE_CHECKING:
+    from sidecar.proxy.pool import Pool
+    from sidecar.runtime.endpoint import Endpoint
+
+HELD_MAX: Final = 64 * 1024
+"""Bytes of a body kept while it is not decided whether the response goes to the app."""
+
+WRITE_HIGH_WATER: Final = 256 * 1024
+"""Bytes waiting to be sent before the sender is paused; one read of the event loop is up to as large."""
+
+_IDLE, _HEAD, _BODY, _DONE, _TUNNEL, _CLOSED = range(6)
+
+
+class Lost(Exception):
+    """An attempt ended without a usable response. `reason` is one of reset, bad_response, truncated."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class Holder(Protocol):
+    """What a connection tells the exchange that it serves."""
+
+    def response_began(self, response: ResponseHead) -> None: ...
+    def interim(self, response: ResponseHead) -> None: ...
+    def response_ended(self) -> None: ...
+    def attempt_lost(self, lost: Lost) -> None: ...
+    def pause_upload(self) -> None: ...
+    def resume_upload(self) -> None: ...
+
+
+class Sink(Protocol):
+    """Where a response's body goes."""
+
+    def write_body(self, pieces: list[bytes]) -> None: ...
+
+
+class Upstream(asyncio.Protocol):
+    """A connection. `transport` is set once it is up."""
+
+    __slots__ = (
+        "_buffer",
+        "_decode",
+        "_held",
+        "_held_size",
+        "_left",
+        "_method",
+        "_paused",
+        "_poll",
+        "_pool",
+        "_scanner",
+        "_sink",
+        "_state",
+        "_websocket",
+        "broken",
+        "endpoint",
+        "heard",
+        "holder",
+        "idle_since",
+        "response",
+        "transport",
+        "writable",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, endpoint: Endpoint, pool: Pool) -> None:
+        self.endpoint = endpoint
+        self._pool = pool
+        self.holder: Holder | None = None
+        self._state = _IDLE
+        self._buffer = b""
+        self._scanner: ChunkScanner | None = None
+        self._sink: Sink | None = None
+        self._held: list[bytes] = []
+        self._held_size = 0
+        self._left = 0
+        self._paused = False
+        self._poll: select.poll | None = None
+        self.response: ResponseHead | None = None
+        self.broken: Lost | None = None
+        """Why the response that is being held will not be whole."""
+        self.heard = False
+        """Whether anything came back for the present request."""
+        self.idle_since = 0.0
+        self.writable = True
+
+    # What the exchange asks for.
+
+    def send(self, holder: Holder, head: list[bytes], method: str, *, decode: bool, websocket: bool) -> bool:
+        """Begin a request: head and what there is of the body. With `decode` the response's chunks are taken apart.
+
+        False where the connection has ended meanwhile, and nothing was sent.
+        """
+        if self._state == _CLOSED:
+            return False
+        self.holder = holder
+        self._method = method
+        self._decode = decode
+        self._websocket = websocket
+        self._state = _HEAD
+        self.heard = False
+        self.response = None
+        self.broken = None
+        if len(head) == 1:
+            self.transport.write(head[0])
+        else:
+            self.transport.writelines(head)
+        return True
+
+    def send_body(self, pieces: list[bytes]) -> None:
+        """The next part of the request's body. After the connection's end it goes nowhere; the holder knows of that."""
+        if self._state in (_HEAD, _BODY, _DONE):
+            self.transport.writelines(pieces)
+
+    @property
+    def ended(self) -> bool:
+        """The connection is closed."""
+        return self._state == _CLOSED
+
+    @property
+    def complete(self) -> bool:
+        """The whole response is here."""
+        return self._state == _DONE
+
+    def relay(self, sink: Sink) -> list[bytes]:
+        """From now on the body goes to `sink`; returns what had been held of it."""
+        self._sink = sink
+        held = self._held
+        if held:
+            self._held = []
+            self._held_size = 0
+            if self._paused:
+                self.resume_reading()
+        return held
+
+    def detach_tunnel(self) -> bytes:
+        """After a 101: what came behind it. From here on the transport belongs to the tunnel."""
+        rest, self._buffer = self._buffer, b""
+        return rest
+
+    def tunnel_ended(self) -> None:
+        """The tunnel closes the transport itself; the connection no longer counts."""
+        if self._state != _CLOSED:
+            self._end()
+
+    def may_be_reused(self) -> bool:
+        response = self.response
+        return self._state == _DONE and response is not None and response.keep_alive and not self.transport.is_closing()
+
+    def rest(self, now: float) -> None:
+        """Fall idle."""
+        self._state = _IDLE
+        self.holder = self._sink = self.response = None
+        self.idle_since = now
+        self.resume_reading()  # the end of the last body may have come just as its reader was paused
+
+    def is_stale(self) -> bool:
+        """Ask the kernel whether the idle connection has something to read: its end, or bytes nobody asked for.
+
+        The event loop would find out in its next round; a request that cannot be repeated asks before.
+        """
+        if self._poll is None:
+            socket = self.transport.get_extra_info("socket")
+            if socket is None:
+                return True
+            self._poll = select.poll()
+            self._poll.register(socket.fileno(), select.POLLIN | select.POLLRDHUP)
+        return bool(self._poll.poll(0))
+
+    def close(self) -> None:
+        """Close at once. The holder, if any, hears nothing more."""
+        if self._state != _CLOSED:
+            self._end()
+            self.transport.abort()
+
+    def pause_reading(self) -> None:
+        if not self._paused:
+            self._paused = True
+            with suppress(RuntimeError):  # the transport is closing
+                self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._paused:
+            self._paused = False
+            with suppress(RuntimeError):
+                self.transport.resume_reading()
+
+    # What the event loop says.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        self.transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+        self.endpoint.active += 1
+
+    def data_received(self, data: bytes) -> None:
+        state = self._state
+        if state == _BODY:
+            self._body(data)
+        elif state == _HEAD:
+            self._head(data)
+        elif state == _TUNNEL:
+            self._buffer += data
+        elif state != _CLOSED:
+            # Bytes after a response's end, or on an idle connection: never to be taken for the next answer.
+            self.close()
+
+    def eof_received(self) -> None:
+        self._gone(clean=True)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and self._state == _HEAD:
+            self._salvage()
+        self._gone(clean=exc is None)
+
+    def pause_writing(self) -> None:
+        self.writable = False
+        if self.holder is not None:
+            self.holder.pause_upload()
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        if self.holder is not None:
+            self.holder.resume_upload()
+
+    # Framing.
+
+    def _head(self, data: bytes) -> None:
+        self.heard = True
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        holder = self.holder
+        assert holder is not None
+        while True:
+            end = data.find(b"\r\n\r\n") + 4
+            if end < 4:
+                if len(data) > MAX_HEAD or not data.startswith(b"HTTP/1."[: len(data)]):
+                    self._fail(Lost("bad_response", "what came back is not HTTP/1, or its head is too long"))
+                else:
+                    self._buffer = data
+                return
+            if end > MAX_HEAD:
+                self._fail(Lost("bad_response", f"the response's head is over {MAX_HEAD} bytes"))
+                return
+            try:
+                response = parse_response(data[:end], self._method)
+            except BadResponse as error:
+                self._fail(Lost("bad_response", str(error)))
+                return
+            if response.status >= 200:
+                break
+            data = data[end:]
+            if response.status == 101:
+                self._switch(response, data)
+                return
+            holder.interim(response)
+            if self._state != _HEAD:
+                return
+            if not data:
+                return
+        self.response = response
+        length = response.length
+        if length == 0:
+            self._state = _DONE
+            if len(data) > end:
+                response.keep_alive = False
+        else:
+            self._state = _BODY
+            if length == CHUNKED:
+                self._scanner = ChunkScanner(decode=self._decode)
+            else:
+                self._left = length
+            if len(data) > end:
+                self._body(data[end:])
+                if self.broken is not None:  # nothing has gone to the app yet, so this can still be a proper answer
+                    holder.attempt_lost(Lost("bad_response", self.broken.detail))
+                    return
+        holder.response_began(response)
+
+    def _switch(self, response: ResponseHead, rest: bytes) -> None:
+        if not (self._websocket and response.websocket):
+            self._fail(Lost("bad_response", "a 101 that nobody asked for"))
+            return
+        assert self.holder is not None
+        self._state = _TUNNEL
+        self._buffer = rest
+        self.response = response
+        self.holder.response_began(response)
+
+    def _body(self, data: bytes) -> None:
+        scanner = self._scanner
+        if scanner is not None:
+            try:
+                pieces, rest = scanner.feed(data)
+            except BadChunk as error:
+                self._fail(Lost("truncated", f"the body is not properly chunked: {error}"))
+                return
+            if scanner.done:
+                self._scanner = None
+                self._state = _DONE
+                if rest and self.response is not None:
+                    self.response.keep_alive = False
+        elif self._left == UNTIL_CLOSE:
+            pieces = [data]
+        else:
+            left = self._left - len(data)
+            if left <= 0:
+                self._state = _DONE
+                if left < 0:
+                    data = data[: self._left]
+                    if self.response is not None:
+                        self.response.keep_alive = False
+            self._left = left
+            pieces = [data]
+        if self._sink is not None:
+            if pieces:
+                self._sink.write_body(pieces)
+            if self._state == _DONE and self.holder is not None:
+                self.holder.response_ended()
+        else:
+            self._held += pieces
+            self._held_size += len(data)
+            if self._held_size > HELD_MAX and self._state == _BODY:
+                self.pause_reading()
+
+    # Ends.
+
+    def _salvage(self) -> None:
+        """Read what the upstream said before it reset the connection: often the reason, while we were still sending.
+
+        A failed write makes the event loop drop the transport before it has read; the kernel still has the bytes.
+        """
+        socket = self.transport.get_extra_info("socket")
+        with suppress(OSError, AttributeError, ValueError):
+            data = os.read(socket.fileno(), HELD_MAX)
+            if data:
+                self._head(data)
+
+    def _gone(self, *, clean: bool) -> None:
+        state = self._state
+        if state == _HEAD:
+            self._fail(Lost("reset", "the connection broke before a whole response head had come"))
+        elif state == _BODY:
+            if clean and self._left == UNTIL_CLOSE and self._scanner is None:
+                self._state = _DONE
+                if self._sink is not None and self.holder is not None:
+                    self.holder.response_ended()
+            else:
+                self._fail(Lost("truncated", "the connection broke in the middle of the body"))
+        elif state == _IDLE or (state == _TUNNEL and self.holder is not None):
+            self.close()
+        elif state == _DONE and self.response is not None:
+            self.response.keep_alive = False
+
+    def _fail(self, lost: Lost) -> None:
+        waiting = self._state == _HEAD or self._sink is not None
+        holder = self.holder
+        self.broken = lost
+        self.close()
+        if waiting and holder is not None:
+            holder.attempt_lost(lost)
+
+    def _end(self) -> None:
+        self._state = _CLOSED
+        self.holder = None
+        self._pool.closed(self)
+
+    def __repr__(self) -> str:
+        state = ("idle", "head", "body", "done", "tunnel", "closed")[self._state]
+        return f"<Upstream {self.endpoint.label} {state}>"
+
+

@@ -1,0 +1,79 @@
+"""One address of a service, with what is known of it now.
+
+Owns the state that outlives a reload: idle connections, load, and how long it is skipped after it refused a
+connection. Which endpoint is picked is the service's and its balancer's business.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from sidecar.config.schema import EndpointSpec
+from sidecar.telemetry.counters import EndpointCounters
+
+FIRST_SKIP_S: Final = 1.0
+LONGEST_SKIP_S: Final = 30.0
+
+Key = tuple[str, str, int]
+"""Scheme, address, port: what an endpoint is known by within its service."""
+
+
+class IdleConnection(Protocol):
+    """What a pool of idle connections asks of one."""
+
+    idle_since: float
+
+    def close(self) -> None: ...
+
+
+class Endpoint:
+    """An address and port, reached by a scheme; `authority` is what its Host says."""
+
+    __slots__ = (
+        "active",
+        "address",
+        "authority",
+        "connect_failures",
+        "counters",
+        "departed_at",
+        "idle",
+        "key",
+        "label",
+        "port",
+        "server_name",
+        "skip_until",
+        "tls",
+        "weight",
+    )
+
+    def __init__(self, spec: EndpointSpec, address: str) -> None:
+        url = spec.url
+        self.key: Key = (url.scheme, address, url.port)
+        self.address = address
+        self.port = url.port
+        self.tls = url.scheme == "https"
+        self.server_name = url.host
+        self.authority = url.authority.encode()
+        self.weight = spec.weight
+        self.label = f"[{address}]:{url.port}" if ":" in address else f"{address}:{url.port}"
+        self.counters = EndpointCounters()
+        self.idle: list[IdleConnection] = []
+        """Most recently used last."""
+        self.active = 0
+        self.skip_until = 0.0
+        self.connect_failures = 0
+        self.departed_at: float | None = None
+        """When it left its service; it gets no new requests, and its connections close as they fall idle."""
+
+    def connect_failed(self, now: float) -> None:
+        """Skip it for 1 s, doubling to 30 s: a refused connection costs little, but not nothing."""
+        if now >= self.skip_until:  # failures that were under way together count once
+            self.skip_until = now + min(FIRST_SKIP_S * 2 ** min(self.connect_failures, 5), LONGEST_SKIP_S)
+            self.connect_failures += 1
+
+    def connected(self) -> None:
+        self.connect_failures = 0
+        self.skip_until = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.label} active={self.active} idle={len(self.idle)} skip_until={self.skip_until:.3f}>"

@@ -1,0 +1,63 @@
+"""Plain integers that the data path counts into and a scrape reads.
+
+Owns what is counted for a service, an endpoint and the process; the names that Prometheus sees are in
+`sidecar.telemetry.metrics`. An increment costs a dictionary look-up, not a lock: everything runs on one thread.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Final
+
+DURATION_BUCKETS_S: Final = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+"""Upper bounds, in seconds; one more bucket counts what is above them all."""
+
+
+class Histogram:
+    """Durations in seconds, by bucket."""
+
+    __slots__ = ("buckets", "total_s")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(DURATION_BUCKETS_S) + 1)
+        self.total_s = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.buckets[bisect_left(DURATION_BUCKETS_S, seconds)] += 1
+        self.total_s += seconds
+
+
+class EndpointCounters:
+    """What became of the attempts at one endpoint, by reason."""
+
+    __slots__ = ("attempts",)
+
+    def __init__(self) -> None:
+        self.attempts: dict[str, int] = {}
+
+    def attempt(self, reason: str) -> None:
+        self.attempts[reason] = self.attempts.get(reason, 0) + 1
+
+
+class ServiceCounters:
+    """What became of the requests of one service (or of none: the unknown), by (status code, reason)."""
+
+    __slots__ = ("durations", "requests", "retries", "tunnels")
+
+    def __init__(self) -> None:
+        self.requests: dict[tuple[int, str], int] = {}
+        self.retries: dict[str, int] = {}
+        """By result: `sent`, `denied_budget`, `denied_breaker`, `denied_deadline`, `stale_connection`, `failover`."""
+        self.durations = Histogram()
+        self.tunnels = 0
+        """Open now."""
+
+    def request(self, code: int, reason: str, seconds: float) -> None:
+        key = (code, reason)
+        self.requests[key] = self.requests.get(key, 0) + 1
+        self.durations.observe(seconds)
+
+    def retry(self, result: str) -> None:
+        self.retries[result] = self.retries.get(result, 0) + 1

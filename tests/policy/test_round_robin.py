@@ -1,0 +1,153 @@
+"""Round robin: the order, the proportions, and what is skipped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import gcd
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.policy.round_robin import LONGEST_CYCLE, RoundRobin
+
+
+def picks(balancer: RoundRobin, number: int, down: frozenset[int] = frozenset()) -> list[int]:
+    return [balancer.pick(lambda index: index not in down) for _ in range(number)]
+
+
+@pytest.mark.parametrize(
+    ("weights", "order"),
+    [
+        ([1], [0, 0, 0]),
+        ([1, 1], [0, 1, 0, 1]),
+        ([7, 7, 7], [0, 1, 2, 0]),
+        ([5, 1, 1], [0, 0, 1, 0, 2, 0, 0, 0]),  # nginx's own example: a a b a c a a
+        ([3, 1], [0, 0, 1, 0, 0, 0, 1, 0]),
+        ([300, 100], [0, 0, 1, 0]),
+        ([1, 2], [1, 0, 1, 1]),
+        ([5001, 1], [0] * 20),
+    ],
+)
+def test_the_order_is_smooth(weights: list[int], order: list[int]) -> None:
+    assert [RoundRobin(weights).next()] == order[:1]
+    balancer = RoundRobin(weights)
+    assert [balancer.next() for _ in order] == order
+    assert picks(RoundRobin(weights), len(order)) == order
+
+
+def test_without_endpoints_there_is_nothing_to_pick() -> None:
+    balancer = RoundRobin([])
+    assert len(balancer) == 0
+    assert balancer.next() == balancer.next() == -1
+    assert balancer.pick(lambda index: True) == -1
+
+
+@pytest.mark.parametrize("weights", [[1], [1, 1, 1], [3, 1], [5000, 1], [2000, 2000, 1]])
+def test_without_a_usable_endpoint_there_is_nothing_to_pick(weights: list[int]) -> None:
+    balancer = RoundRobin(weights)
+    assert len(balancer) == len(weights)
+    assert balancer.pick(lambda index: False) == -1
+    assert balancer.pick(lambda index: True) == 0
+
+
+@pytest.mark.parametrize("weights", [[0], [1, 0], [3, -1]])
+def test_a_weight_below_one_is_refused(weights: list[int]) -> None:
+    with pytest.raises(ValueError, match="less than 1"):
+        RoundRobin(weights)
+
+
+def test_the_slots_of_a_skipped_endpoint_do_not_all_go_to_its_neighbour() -> None:
+    assert picks(RoundRobin([1, 1, 1]), 6, frozenset({1})) == [0, 2, 0, 2, 0, 2]
+    assert Counter(picks(RoundRobin([2, 1, 1]), 300, frozenset({1}))) == {0: 200, 2: 100}
+
+
+def test_a_start_shifts_the_turn() -> None:
+    assert [RoundRobin([1, 1, 1], start).next() for start in range(5)] == [0, 1, 2, 0, 1]
+    assert [RoundRobin([3, 1], start).next() for start in range(5)] == [0, 0, 1, 0, 0]
+    late = RoundRobin([5001, 5000, 5000], 2)
+    early = RoundRobin([5001, 5000, 5000])
+    early.next()
+    early.next()
+    assert [late.next() for _ in range(30)] == [early.next() for _ in range(30)]
+
+
+@pytest.mark.parametrize("extra", [-1, 0, 1])
+def test_at_the_longest_cycle_that_is_worked_out_the_proportions_hold(extra: int) -> None:
+    weights = [LONGEST_CYCLE - 3 + extra, 2, 1]
+    assert gcd(*weights) == 1
+    assert Counter(picks(RoundRobin(weights), sum(weights))) == dict(enumerate(weights))
+
+
+def test_a_rare_endpoint_is_found_with_few_questions() -> None:
+    balancer = RoundRobin([2000, 2000, 1])
+    asked: list[int] = []
+
+    def usable(index: int) -> bool:
+        asked.append(index)
+        return index == 2
+
+    assert [balancer.pick(usable) for _ in range(10)] == [2] * 10
+    assert len(asked) <= 10 * 2 * 3
+
+
+def test_more_endpoints_than_the_longest_cycle_take_turns_when_equal() -> None:
+    balancer = RoundRobin([4] * (LONGEST_CYCLE + 5))
+    assert [balancer.next() for _ in range(LONGEST_CYCLE + 6)] == [*range(LONGEST_CYCLE + 5), 0]
+
+
+def test_its_repr_is_a_diagnostic() -> None:
+    assert repr(RoundRobin([3, 1], 2)) == "<RoundRobin of 2, at 2 of 4>"
+
+
+weights_strategy = st.one_of(
+    st.lists(st.integers(1, 9), min_size=1, max_size=8),
+    st.lists(st.sampled_from([1, 2, 700, 900]), min_size=1, max_size=4),
+)
+
+
+@given(weights_strategy, st.data())
+def test_over_a_cycle_any_usable_subset_gets_exactly_its_weights(weights: list[int], data: st.DataObject) -> None:
+    usable = data.draw(st.sets(st.integers(0, len(weights) - 1), min_size=1))
+    divisor = gcd(*weights)
+    expected = {index: weights[index] // divisor for index in usable}
+    balancer = RoundRobin(weights, data.draw(st.integers(0, 10_000)))
+    for _ in range(2):
+        cycle = Counter(balancer.pick(usable.__contains__) for _ in range(sum(expected.values())))
+        assert cycle == expected
+
+
+@given(st.lists(st.integers(1000, 5000), min_size=2, max_size=4), st.data())
+def test_a_cycle_too_long_to_keep_stays_in_proportion_too(weights: list[int], data: st.DataObject) -> None:
+    usable = data.draw(st.sets(st.integers(0, len(weights) - 1), min_size=1))
+    balancer = RoundRobin(weights)
+    number, total = 500, sum(weights[index] for index in usable)
+    got = Counter(balancer.pick(usable.__contains__) for _ in range(number))
+    assert all(abs(got[index] - number * weights[index] / total) <= len(usable) for index in usable)
+    assert set(got) <= usable
+
+
+def check_against_a_walk(weights: list[int], masks: list[int]) -> None:
+    """Bit i of a mask: endpoint i is usable. The model walks the cycle slot by slot."""
+    reference = RoundRobin(weights)
+    cycle = [reference.next() for _ in range(sum(weights) // gcd(*weights))]
+    balancer, at = RoundRobin(weights), 0
+    for mask in masks:
+        steps = (step for step in range(len(cycle)) if mask >> cycle[(at + step) % len(cycle)] & 1)
+        step = next(steps, None)
+        expected = -1
+        if step is not None:
+            expected = cycle[(at + step) % len(cycle)]
+            at = (at + step + 1) % len(cycle)
+        assert balancer.pick(lambda index, mask=mask: bool(mask >> index & 1)) == expected
+
+
+@given(
+    weights_strategy.filter(lambda weights: sum(weights) <= LONGEST_CYCLE), st.lists(st.integers(0, 255), max_size=40)
+)
+def test_far_and_near_search_find_what_a_walk_would(weights: list[int], masks: list[int]) -> None:
+    check_against_a_walk(weights, masks)
+
+
+def test_far_search_goes_on_at_the_cycle_s_beginning() -> None:
+    check_against_a_walk([700, 900, 3, 2, 1], [0b11100, 0b11100, 0b11000, 0b11100, 0b01100, 0b10000, 0b00100] * 6)
