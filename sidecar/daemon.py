@@ -53,7 +53,7 @@ def run(config: Config) -> int:
         for bound in sockets.values():
             for one in bound:
                 one.close()
-        print(f"sidecar: {taken}", file=sys.stderr)
+        sys.stderr.write(f"sidecar: {taken}\n")
         return 2
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(config, sockets))
@@ -107,17 +107,12 @@ async def _serve(config: Config, sockets: dict[str, list[socket.socket]]) -> int
 
     await signals.first.wait()
     log.info("draining", extra={"fields": {"delay_s": config.drain.delay, "timeout_s": config.drain.timeout}})
-    draining = asyncio.ensure_future(listener.drain(config.drain.delay, config.drain.timeout))
-    impatient = asyncio.ensure_future(signals.second.wait())
-    await asyncio.wait({draining, impatient}, return_when=asyncio.FIRST_COMPLETED)
-    impatient.cancel()
-    cut = draining.result() if draining.done() else -1
-    draining.cancel()
+    cut = await listener.drain(config.drain.delay, config.drain.timeout, signals.second)
     resolver.close()
     await core.close()
     await probes.close()
     await resolver.closed()
-    log.info("stopped", extra={"fields": {"cut_requests": cut} if cut >= 0 else {"at_once": True}})
+    log.info("stopped", extra={"fields": {"cut_requests": cut}})
     access_log.flush()
     return 0
 

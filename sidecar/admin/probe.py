@@ -24,10 +24,10 @@ class Probes:
         self._ready = ready
         self._metrics = metrics
         self._servers: list[asyncio.Server] = []
-        self._server: web.Server[web.BaseRequest] | None = None
+        self._server: web.Server | None = None
 
     async def start(self, probe: Sequence[socket.socket], admin: Sequence[socket.socket]) -> None:
-        """`admin` serves `/metrics` alone."""
+        """`admin` sockets get the same answers: `/metrics` is what is asked for there."""
         loop = asyncio.get_running_loop()
         self._server = web.Server(self._handle, access_log=None, keepalive_timeout=15)
         for one in probe:

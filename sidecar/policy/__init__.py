@@ -1,1 +1,4 @@
-"""Decisions: pure, synchronous, no I/O and no clock of their own. Time (monotonic seconds) and randomness are arguments."""
+"""Decisions: pure, synchronous, with no I/O and no clock of their own.
+
+Time (monotonic seconds) and randomness are arguments.
+"""

@@ -18,6 +18,7 @@ from sidecar.proxy.head import RequestHead
 from sidecar.proxy.pool import Pool
 from sidecar.proxy.problem import Problem
 from sidecar.runtime.live import Live
+from sidecar.runtime.service import LiveRoute, LiveService
 from sidecar.telemetry.access_log import AccessLog
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ class ProxyCore:
         """Hears the host name of an endpoint that could not be connected to: its address may have changed."""
         self.deadlines = Deadlines(self.loop)
         self.tasks = Tasks(log)
-        self.pools = {name: Pool(service, self.loop, self.tasks, self._connect_failed) for name, service in live.services.items()}
+        self.pools = {
+            name: Pool(service, self.loop, self.tasks, self._connect_failed) for name, service in live.services.items()
+        }
         self.client_idle_s = live.config.defaults.timeout.client_idle
         self.via_name = b"sidecar-%012x" % getrandbits(48)
         """Random for each process, so that a request that comes back is known (RFC 9110, section 7.6.3)."""
@@ -84,6 +87,22 @@ class ProxyCore:
             self.access_log.refused(problem.request_id, method, problem.status, problem.reason, problem.detail)
 
     # For exchanges.
+
+    def first_lines(self, route: LiveRoute, service: LiveService, *, by_path: bool) -> bytes:
+        """The fields that a first attempt adds to each request of a route where nothing shortens its time."""
+        found = route.first_lines.get(by_path)
+        if found is None:
+            found = route.first_lines[by_path] = self.lines(service, 1, route.attempt_s, by_path=by_path)
+        return found
+
+    def lines(self, service: LiveService, attempt: int, left_s: float, *, by_path: bool) -> bytes:
+        """The fields that an attempt adds to a request; `left_s` is the time that it has."""
+        found = b"%b\r\nx-envoy-attempt-count: %d\r\nx-envoy-expected-rq-timeout-ms: %d" % (
+            self.via_line,
+            attempt,
+            max(left_s * 1000, 1),
+        )
+        return found + b"\r\nX-Forwarded-Prefix: " + service.prefix if by_path else found
 
     def new_request_id(self) -> bytes:
         """A random UUID (RFC 9562, version 4)."""

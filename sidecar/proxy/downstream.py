@@ -309,7 +309,10 @@ class Downstream(asyncio.Protocol):
         self.transport.write(response.bytes_for(b""))
 
     def answer(self, problem: Problem, request: RequestHead | None) -> None:
-        """Send an answer of our own. Without a request the connection cannot be kept: who knows where the next begins."""
+        """Send an answer of our own.
+
+        Without a request the connection cannot be kept: nobody knows where the next one would begin.
+        """
         self.responding = True
         self._rechunk = False
         keep = request is not None and request.keep_alive and not self._core.draining

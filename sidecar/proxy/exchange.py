@@ -46,49 +46,33 @@ class Disconnected(Exception):
     """The app went away."""
 
 
-@types.coroutine
-def _suspend() -> Generator[None, Any, Any]:
-    return (yield)
-
-
 class Exchange:
     """A request on its way; made by the connection it came on."""
 
-    __slots__ = (
-        "_attempt_number",
-        "_attempt_started",
-        "_awaiting",
-        "_body",
-        "_by_path",
-        "_coroutine",
-        "_core",
-        "_downstream",
-        "_endpoint",
-        "_held",
-        "_interim_sent",
-        "_kind",
-        "_last_upload",
-        "_permit",
-        "_pool",
-        "_repeatable",
-        "_request_deadline",
-        "_request_s",
-        "_retries",
-        "_sent",
-        "_target",
-        "_told",
-        "_tried",
-        "_unread",
-        "_upstream",
-        "attempts",
-        "code",
-        "reason",
-        "request",
-        "request_id",
-        "route",
-        "service",
-        "started",
-    )
+    # Defaults stand on the class: storing each would cost every request.
+    started: float
+    request_id: bytes
+    code: int = 0
+    reason: str = ""
+    _endpoint: Endpoint
+    _permit: int
+    _repeatable: bool
+    _request_s: float
+    _request_deadline: float
+    _attempt_started: float
+    _coroutine: Coroutine[None, Any, None] | None = None
+    _upstream: Upstream | None = None
+    _held: tuple[Upstream, ResponseHead] | None = None
+    _attempt_number: int = 0
+    _awaiting: bool = False
+    _interim_sent: bool = False
+    _kind: int = _NONE
+    _retries: int = 0
+    _sent: bool = False
+    _told: bool = False
+    _tried: tuple[Endpoint, ...] = ()
+    _unread: int = 0
+    _last_upload: float = 0.0
 
     def __init__(
         self,
@@ -111,22 +95,7 @@ class Exchange:
         self._body = body
         self._by_path = by_path
         self._pool = core.pools[service.name]
-        self._coroutine: Coroutine[None, Any, None] | None = None
-        self._upstream: Upstream | None = None
-        self._held: tuple[Upstream, ResponseHead] | None = None
-        self._attempt_number = 0
-        self._awaiting = False
-        self._interim_sent = False
-        self._kind = _NONE
-        self._retries = 0
-        self._sent = False
-        self._told = False
-        self._tried: tuple[Endpoint, ...] = ()
-        self._unread = 0
-        self._last_upload = 0.0
         self.attempts: list[Attempt] = []
-        self.code = 0
-        self.reason = ""
 
     # Its life, from the top.
 
@@ -135,8 +104,8 @@ class Exchange:
         self._resume(None)
 
     async def _live(self) -> None:
-        """Route (done), then admit: cheap refusals first."""
-        request, service = self.request, self.service
+        """Routed it is already. Admit, cheap refusals first; make the attempts; tell the breaker one outcome."""
+        request, service, breaker = self.request, self.service, self.route.breaker
         self.started = now = monotonic()
         self.request_id = request.request_id or self._core.new_request_id()
         if request.via is not None and self._core.via_name in request.via:
@@ -148,22 +117,15 @@ class Exchange:
             self._answer("overloaded", detail, retry_after=1.0)
             return
         service.budget.request(now)
+        permit = 0
         try:
-            await self._admitted(now)
-        finally:
-            limit.release()
-
-    async def _admitted(self, now: float) -> None:
-        """Ask the breaker, make the attempts, and tell the breaker one outcome."""
-        breaker = self.route.breaker
-        permit = self._permit = breaker.admit(now)
-        if not permit:
-            wait_s = breaker.retry_after(now)
-            detail = f"too many calls to {self.service.name} failed; the next probe is let through in {wait_s:.1f} s"
-            self._answer("circuit_open", detail, retry_after=wait_s)
-            return
-        self._set_deadline(now)
-        try:
+            permit = self._permit = breaker.admit(now)
+            if not permit:
+                wait_s = breaker.retry_after(now)
+                detail = f"too many calls to {service.name} failed; the next probe is let through in {wait_s:.1f} s"
+                self._answer("circuit_open", detail, retry_after=wait_s)
+                return
+            self._set_deadline(now)
             await self._attempts_until_done(now)
         except Disconnected as gone:
             self._note("client_disconnect", None)
@@ -176,9 +138,11 @@ class Exchange:
             self._close_upstream()
             self._refuse(refusal)
         finally:
-            self._drop_held()
-            if not self._told:
-                breaker.ignore(permit, monotonic())
+            limit.release()
+            if permit:
+                self._drop_held()
+                if not self._told:
+                    breaker.ignore(permit, monotonic())
 
     async def _attempts_until_done(self, now: float) -> None:
         """Retry around pick and send. Whatever ends the retrying, the last real attempt's answer goes to the app."""
@@ -273,15 +237,12 @@ class Exchange:
     def _send(self, upstream: Upstream, endpoint: Endpoint, now: float) -> None:
         request, body, route = self.request, self._body, self.route
         left = min(route.attempt_s, self._request_deadline - now, self._request_s)
-        more = b"%b\r\nx-envoy-attempt-count: %d\r\nx-envoy-expected-rq-timeout-ms: %d" % (
-            self._core.via_line,
-            self._attempt_number,
-            max(left * 1000, 1),
-        )
-        if self._by_path:
-            more += b"\r\nX-Forwarded-Prefix: " + self.service.prefix
-            if request.forwarded_prefix_at >= 0:
-                request.pieces[request.forwarded_prefix_at] = b""
+        if left == route.attempt_s and self._attempt_number == 1:
+            more = self._core.first_lines(route, self.service, by_path=self._by_path)
+        else:
+            more = self._core.lines(self.service, self._attempt_number, left, by_path=self._by_path)
+        if self._by_path and request.forwarded_prefix_at >= 0:
+            request.pieces[request.forwarded_prefix_at] = b""
         if request.request_id is None:
             more += b"\r\nX-Request-Id: " + self.request_id
         if request.traceparent is None:
@@ -338,7 +299,10 @@ class Exchange:
                 downstream.cut()
                 return
         downstream.end_response()
-        self._note(reason, response.status)
+        if reason == "ok" and not self._core.access_log.all:
+            self._endpoint.counters.attempt(reason)  # nobody will read how this attempt went
+        else:
+            self._note(reason, response.status)
         now = monotonic()
         self._upstream = None
         if early:
@@ -436,7 +400,7 @@ class Exchange:
 
     async def _sleep(self, seconds: float) -> None:
         self._arm(_NONE, inf)
-        timer = self._core.loop.call_later(seconds, self._resume, None)
+        timer = self._core.loop.call_later(seconds + 0.001, self._resume, None)  # uvloop may be 1 ms early
         try:
             await self._wait()
         finally:
@@ -516,7 +480,7 @@ class Exchange:
         self._resume(None)
 
     def interim(self, response: ResponseHead) -> None:
-        """A 1xx goes to the app, after which there is no other attempt (HTTP/1.0 knows none: RFC 9110, section 15.2)."""
+        """A 1xx goes to the app, after which there is no other attempt. HTTP/1.0 knows none: RFC 9110, section 15.2."""
         if self.request.minor:
             self._interim_sent = True
             self._downstream.write_interim(response)
@@ -582,9 +546,10 @@ class Exchange:
 
     # Waiting.
 
-    async def _wait(self) -> Any:
+    @types.coroutine
+    def _wait(self) -> Generator[None, Any, Any]:
         """Until `_resume` is called with an event, or `_interrupt` with an exception. The one place that waits."""
-        return await _suspend()
+        return (yield)
 
     def _resume(self, event: object) -> None:
         coroutine = self._coroutine
@@ -632,7 +597,8 @@ class Exchange:
     def _fail(self, lost: Lost) -> None:
         """No attempt brought an answer: say what became of the last."""
         reason = lost.reason
-        if reason in _IGNORED or (reason == "request_timeout" and self._request_s < self.route.attempt_s):
+        hurried = self._request_s < min(self.route.request_s, self.route.attempt_s)
+        if reason in _IGNORED or (reason == "request_timeout" and hurried):
             pass  # the app gave less time than the service is allowed: no verdict about the service
         else:
             self._tell(outcome=False, timed_out=reason in _TIMEOUTS)

@@ -39,17 +39,36 @@ _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
 
-# The lookahead lets the matcher drop most fields after one character.
-_REQUEST_FIELDS = re.compile(
-    rb"\r\n(?=[HCKPTUEVXI])(host|connection|keep-alive|proxy-connection|proxy-authorization|te|transfer-encoding"
-    rb"|content-length|upgrade|expect|via|x-request-id|traceparent|x-forwarded-prefix|idempotency-key"
-    rb"|x-envoy-upstream-rq-timeout-ms|x-envoy-expected-rq-timeout-ms|x-envoy-attempt-count):[ \t]*([^\r\n]*)",
-    re.IGNORECASE,
+
+def _fields(*names: str) -> re.Pattern[bytes]:
+    """Finds whole lines of these fields, the CRLF before them included: group 1 is the name, group 2 the value.
+
+    Written as a tree of character classes and not with IGNORECASE: the matcher leaves a branch at its first character,
+    and most lines of a head at theirs, which takes half the time.
+    """
+    pattern = rb"\r\n(" + _branches(sorted(names)).encode() + rb"):[ \t]*([^\r\n]*)"
+    return re.compile(pattern)
+
+
+def _branches(names: list[str]) -> str:
+    alternatives = []
+    for first in sorted({name[0] for name in names if name}):
+        rest = _branches([name[1:] for name in names if name[:1] == first])
+        alternatives.append((f"[{first}{first.upper()}]" if first.isalpha() else re.escape(first)) + rest)
+    if not alternatives:
+        return ""
+    both = alternatives[0] if len(alternatives) == 1 else f"(?:{'|'.join(alternatives)})"
+    return f"(?:{both})?" if "" in names else both
+
+
+_REQUEST_FIELDS = _fields(
+    *("host", "connection", "keep-alive", "proxy-connection", "proxy-authorization", "te", "transfer-encoding"),
+    *("content-length", "upgrade", "expect", "via", "x-request-id", "traceparent", "x-forwarded-prefix"),
+    *("idempotency-key", "x-envoy-upstream-rq-timeout-ms", "x-envoy-expected-rq-timeout-ms", "x-envoy-attempt-count"),
 )
-_RESPONSE_FIELDS = re.compile(
-    rb"\r\n(?=[CKPTULRX])(connection|keep-alive|proxy-connection|proxy-authorization|te|transfer-encoding"
-    rb"|content-length|upgrade|location|retry-after|x-sidecar-reason):[ \t]*([^\r\n]*)",
-    re.IGNORECASE,
+_RESPONSE_FIELDS = _fields(
+    *("connection", "keep-alive", "proxy-connection", "proxy-authorization", "te", "transfer-encoding"),
+    *("content-length", "upgrade", "location", "retry-after", "x-sidecar-reason"),
 )
 
 _OURS = frozenset(
@@ -89,41 +108,23 @@ class RequestHead:
     Envoy timeout fields. `pieces` are the fields to send on; `host_at` is the index of the Host value among them.
     """
 
-    __slots__ = (
-        "deadline_ms",
-        "expects_continue",
-        "forwarded_prefix_at",
-        "host",
-        "host_at",
-        "idempotency_key",
-        "keep_alive",
-        "length",
-        "method",
-        "minor",
-        "pieces",
-        "request_id",
-        "target",
-        "traceparent",
-        "via",
-        "websocket",
-    )
-
+    # Defaults stand on the class: most heads leave most of them alone, and storing each would cost every request.
     method: str
     target: bytes
-    minor: int
     pieces: list[bytes]
-    host: bytes | None
-    host_at: int
-    forwarded_prefix_at: int
-    length: int
-    keep_alive: bool
-    expects_continue: bool
-    websocket: bool
-    idempotency_key: bool
-    request_id: bytes | None
-    traceparent: bytes | None
-    via: bytes | None
-    deadline_ms: tuple[bytes, ...]
+    minor: int = 1
+    host: bytes | None = None
+    host_at: int = -1
+    forwarded_prefix_at: int = -1
+    length: int = 0
+    keep_alive: bool = True
+    expects_continue: bool = False
+    websocket: bool = False
+    idempotency_key: bool = False
+    request_id: bytes | None = None
+    traceparent: bytes | None = None
+    via: bytes | None = None
+    deadline_ms: tuple[bytes, ...] = ()
 
     def host_sent(self) -> bytes:
         """The authority that the app addressed: an absolute-form target's, else Host (RFC 9112, section 3.2.2)."""
@@ -147,17 +148,15 @@ class ResponseHead:
     `keep_alive` says whether the upstream will take another request on this connection.
     """
 
-    __slots__ = ("keep_alive", "length", "location_at", "pieces", "retry_after", "status", "status_line", "websocket")
-
     status: int
     status_line: bytes
     """After the version: ` 200 OK`."""
     pieces: list[bytes]
     length: int
     keep_alive: bool
-    location_at: int
-    retry_after: bytes | None
-    websocket: bool
+    location_at: int = -1
+    retry_after: bytes | None = None
+    websocket: bool = False
 
     def bytes_for(self, more: bytes) -> bytes:
         """The head to send to the app; `more` is further field lines, each opened (not closed) by CRLF."""
@@ -184,7 +183,7 @@ def check_partial(received: bytes) -> None:
 def _why_not_a_request_line(head: bytes) -> BadRequest:
     line = head.partition(b"\r\n")[0]
     token = _TOKEN.match(line)
-    if token is None or token.end() < len(line) and line[token.end()] != 0x20:
+    if token is None or (token.end() < len(line) and line[token.end()] != 0x20):
         return BadRequest(400, "this is not an HTTP request")
     parts = line.split(b" ")
     if len(parts) == 2:
@@ -200,9 +199,7 @@ def _refusal(head: bytes, method: bytes, error: HttpParserError) -> BadRequest:
     if isinstance(error, HttpParserInvalidMethodError):
         return BadRequest(501, "the method is not known")
     codings = [
-        field[2].strip().lower()
-        for field in _REQUEST_FIELDS.finditer(head)
-        if field[1].lower() == b"transfer-encoding"
+        field[2].strip().lower() for field in _REQUEST_FIELDS.finditer(head) if field[1].lower() == b"transfer-encoding"
     ]
     if codings and codings != [b"chunked"] and not re.search(rb"\r\ncontent-length:", head, re.IGNORECASE):
         return BadRequest(501, "the only transfer coding spoken here is chunked")
@@ -211,7 +208,7 @@ def _refusal(head: bytes, method: bytes, error: HttpParserError) -> BadRequest:
     return BadRequest(400, f"the head is malformed: {error.args[0] if error.args else 'syntax'}")
 
 
-def parse_request(head: bytes) -> RequestHead:  # noqa: PLR0912, PLR0915 - one pass over the fields, in one place
+def parse_request(head: bytes) -> RequestHead:
     """Check and read one head, from its first byte to its blank line.
 
     Raises BadRequest.
@@ -226,7 +223,7 @@ def parse_request(head: bytes) -> RequestHead:  # noqa: PLR0912, PLR0915 - one p
         pass  # llhttp stops after the head of an upgrade; what becomes of it is decided below
     except HttpParserError as error:
         raise _refusal(head, method, error) from None
-    if head.count(b"\r\n") - 2 > MAX_FIELDS:
+    if head.count(b"\n") - 2 > MAX_FIELDS:
         raise BadRequest(431, f"more than {MAX_FIELDS} header fields")
     if method == b"CONNECT":
         raise BadRequest(405, "CONNECT is not offered: set HTTP_PROXY only, and call services by http://")
@@ -236,12 +233,9 @@ def parse_request(head: bytes) -> RequestHead:  # noqa: PLR0912, PLR0915 - one p
     request = RequestHead()
     request.method = method.decode()
     request.target = target
-    request.minor = 1 if minor == b"1" else 0
-    request.keep_alive = minor == b"1"
-    request.host = request.via = request.request_id = request.traceparent = None
-    request.host_at = request.forwarded_prefix_at = -1
-    request.expects_continue = request.websocket = request.idempotency_key = False
-    request.deadline_ms = ()
+    if minor != b"1":
+        request.minor = 0
+        request.keep_alive = False
     request.pieces = pieces = []
     length: int | None = None
     chunked = False
@@ -270,9 +264,8 @@ def parse_request(head: bytes) -> RequestHead:  # noqa: PLR0912, PLR0915 - one p
             if request.traceparent:
                 continue
         elif name == b"content-length":
-            value = value.rstrip(b" \t")
             length = int(value)
-            if b"%d" % length == value:
+            if value.isdigit() and (value[0] != 0x30 or (length == 0 and len(value) == 1)):
                 continue
             pieces.append(head[at : field.start()])
             pieces.append(b"\r\nContent-Length: %d" % length)
@@ -322,7 +315,10 @@ def parse_request(head: bytes) -> RequestHead:  # noqa: PLR0912, PLR0915 - one p
         raise BadRequest(400, "Transfer-Encoding in HTTP/1.0")
     if chunked and length is not None:
         raise BadRequest(400, "both Content-Length and Transfer-Encoding")
-    request.length = CHUNKED if chunked else length or 0
+    if chunked:
+        request.length = CHUNKED
+    elif length:
+        request.length = length
     if connection is not None:
         tokens = connection.lower()
         if tokens == b"close":
@@ -362,7 +358,7 @@ def _without(fields: bytes, names: set[bytes]) -> bytes:
     return b"\r\n".join(line for line in lines if line.partition(b":")[0].lower() not in names)
 
 
-def parse_response(head: bytes, method: str) -> ResponseHead:  # noqa: PLR0912 - one pass over the fields
+def parse_response(head: bytes, method: str) -> ResponseHead:
     """Check and read one response head that answers a request of this method.
 
     Raises BadResponse.
@@ -376,18 +372,15 @@ def parse_response(head: bytes, method: str) -> ResponseHead:  # noqa: PLR0912 -
         pass
     except HttpParserError as error:
         raise BadResponse(f"the head is malformed: {error.args[0] if error.args else 'syntax'}") from None
-    if head.count(b"\r\n") - 2 > MAX_FIELDS:
+    if head.count(b"\n") - 2 > MAX_FIELDS:
         raise BadResponse(f"more than {MAX_FIELDS} header fields")
     response = ResponseHead()
     response.status = status = int(line[2])
     at = line.end() - 2
     response.status_line = head[8:at]
     response.pieces = pieces = []
-    response.location_at = -1
-    response.retry_after = None
-    response.websocket = False
     modern = line[1] == b"1"
-    bodyless = status < 200 or status == 204 or status == 304
+    bodyless = status == 204 or status == 304 or status < 200
     length: int | None = None
     chunked = False
     connection = upgrade = None
@@ -395,9 +388,9 @@ def parse_response(head: bytes, method: str) -> ResponseHead:  # noqa: PLR0912 -
         name, value = field.groups()
         name = name.lower()
         if name == b"content-length":
-            value = value.rstrip(b" \t")
             length = int(value)
-            if b"%d" % length == value and (status == 304 or not bodyless):
+            plain = value.isdigit() and (value[0] != 0x30 or (length == 0 and len(value) == 1))
+            if plain and (not bodyless or status == 304):
                 continue
             pieces.append(head[at : field.start()])
             if status == 304 or not bodyless:
@@ -442,7 +435,13 @@ def parse_response(head: bytes, method: str) -> ResponseHead:  # noqa: PLR0912 -
         response.length = length
     response.keep_alive = modern
     if connection is not None:
-        _response_connection(response, connection.lower(), upgrade, modern=modern)
+        connection = connection.lower()
+        if connection == b"keep-alive":
+            response.keep_alive = True
+        elif connection == b"close":
+            response.keep_alive = False
+        else:
+            _response_connection(response, connection, upgrade, modern=modern)
     if response.length == UNTIL_CLOSE:
         response.keep_alive = False
     return response

@@ -11,6 +11,7 @@ import errno
 import logging
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from sidecar.config.schema import Address
@@ -18,6 +19,7 @@ from sidecar.proxy.core import ProxyCore
 from sidecar.proxy.downstream import Downstream
 
 BACKLOG: Final = 4096
+DRAIN_LOOK_S: Final = 0.02
 
 log = logging.getLogger("sidecar.proxy")
 
@@ -50,10 +52,12 @@ def bind(name: str, addresses: Sequence[Address]) -> list[socket.socket]:
                 one.close()
             no_ipv6 = error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL) and family == socket.AF_INET6
             if no_ipv6 and address.host == "::":
-                sockets += bind(name, [Address("0.0.0.0", address.port)])  # noqa: S104 - as `[::]` asks for
+                sockets += bind(name, [Address("0.0.0.0", address.port)])
                 continue
             if no_ipv6 and len(addresses) > 1:
-                log.info("no IPv6 here, listener left out", extra={"fields": {"listener": name, "address": str(address)}})
+                log.info(
+                    "no IPv6 here, listener left out", extra={"fields": {"listener": name, "address": str(address)}}
+                )
                 continue
             for bound in sockets:
                 bound.close()
@@ -79,19 +83,27 @@ class ProxyListener:
             server = await core.loop.create_server(lambda: Downstream(core), sock=one, backlog=BACKLOG)
             self._servers.append(server)
 
-    async def drain(self, delay_s: float, timeout_s: float) -> int:
-        """End in order; returns how many requests (tunnels apart) were cut because they took longer than `timeout_s`."""
+    async def drain(self, delay_s: float, timeout_s: float, now_please: asyncio.Event) -> int:
+        """End in order, or at once when `now_please` is set.
+
+        Returns how many requests (tunnels apart) have to be cut because they took longer than `timeout_s`.
+        """
         core = self._core
         core.draining = True
-        await asyncio.sleep(delay_s)
+        await _pause(delay_s, now_please)
         await asyncio.sleep(0)  # whoever is in the accept queue now is served still
         for server in self._servers:
             server.close()
-        for connection in list(core.connections):
-            connection.close_at_rest()
         finish = core.loop.time() + timeout_s
-        while core.connections and core.loop.time() < finish:
-            await asyncio.sleep(0.02)
+        while True:
             for connection in list(core.connections):
                 connection.close_at_rest()
+            if not core.connections or core.loop.time() >= finish or now_please.is_set():
+                break
+            await _pause(DRAIN_LOOK_S, now_please)
         return sum(service.limit.in_flight - service.counters.tunnels for service in core.live.services.values())
+
+
+async def _pause(seconds: float, cut_short: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(cut_short.wait(), seconds)

@@ -10,7 +10,6 @@ import asyncio
 import os
 import select
 from contextlib import suppress
-from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
 from sidecar.proxy.chunked import BadChunk, ChunkScanner
@@ -173,6 +172,9 @@ class Upstream(asyncio.Protocol):
         self._state = _IDLE
         self.holder = self._sink = self.response = None
         self.idle_since = now
+        if self._held:  # of a response that a retry replaced
+            self._held = []
+            self._held_size = 0
         self.resume_reading()  # the end of the last body may have come just as its reader was paused
 
     def is_stale(self) -> bool:
@@ -389,5 +391,3 @@ class Upstream(asyncio.Protocol):
     def __repr__(self) -> str:
         state = ("idle", "head", "body", "done", "tunnel", "closed")[self._state]
         return f"<Upstream {self.endpoint.label} {state}>"
-
-

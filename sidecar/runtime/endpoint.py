@@ -56,6 +56,7 @@ class Endpoint:
         self.authority = url.authority.encode()
         self.weight = spec.weight
         self.label = f"[{address}]:{url.port}" if ":" in address else f"{address}:{url.port}"
+        """What metrics, logs and answers call it."""
         self.counters = EndpointCounters()
         self.idle: list[IdleConnection] = []
         """Most recently used last."""
@@ -64,6 +65,19 @@ class Endpoint:
         self.connect_failures = 0
         self.departed_at: float | None = None
         """When it left its service; it gets no new requests, and its connections close as they fall idle."""
+
+    def adopt(self, spec: EndpointSpec) -> bool:
+        """Be the endpoint of this spec from now on, in the state it has.
+
+        False, and nothing is changed, where it cannot: its TLS connections were made with a server of another name.
+        """
+        if self.tls and spec.url.host != self.server_name:
+            return False
+        self.server_name = spec.url.host
+        self.authority = spec.url.authority.encode()
+        self.weight = spec.weight
+        self.departed_at = None
+        return True
 
     def connect_failed(self, now: float) -> None:
         """Skip it for 1 s, doubling to 30 s: a refused connection costs little, but not nothing."""

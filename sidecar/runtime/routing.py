@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 from sidecar.config.schema import Address
 from sidecar.runtime.service import LiveService
 
-_SEGMENT = re.compile(rb"/([^/?]*)")
 _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)(.*)", re.DOTALL)
-_AUTHORITY = re.compile(rb"(\[[0-9a-f:.]+\]|[^:@]*?)\.?(?::([0-9]*))?")
+_AUTHORITY = re.compile(rb"(\[[0-9a-f:.]+\](?!\.)|[^\[\]:@]*?)\.?(?::([0-9]*))?")
 
 RESERVED: Final = b"_"
 """First segments that start with it are the sidecar's own."""
+
+SEEN_MAX: Final = 256
+"""How many Hosts are remembered."""
+
+SEEN_LENGTH_MAX: Final = 264
+"""Bytes of the longest Host that is remembered: a DNS name has at most 253, a port 6 with its colon."""
 
 
 class NotRouted(Exception):
@@ -37,9 +42,12 @@ def is_loopback(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
-        return ip_address(host).is_loopback
+        address = ip_address(host)
     except ValueError:
         return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.is_loopback or address.is_unspecified  # connecting to the unspecified one leads here too
 
 
 class RoutingTable:
@@ -54,6 +62,8 @@ class RoutingTable:
             self._by_path[config.name.encode()] = service
             ports = {spec.url.port for spec in config.endpoints}
             for host in (config.name.lower(), *config.hosts):
+                if is_loopback(host):  # a service may bear such a name; by Host it always means: route by path
+                    continue
                 self._by_authority[host.encode()] = service
                 for port in ports:
                     self._by_authority[f"{host}:{port}".encode()] = service
@@ -62,45 +72,66 @@ class RoutingTable:
                 if is_loopback(url.host):
                     continue
                 host = f"[{url.host}]" if ":" in url.host else url.host
-                for authority in {host, f"{host}:{url.port}"}:
-                    users = derived.setdefault(authority.encode(), [])
+                for authority in (host.encode(), f"{host}:{url.port}".encode()):
+                    users = derived.setdefault(authority, [])
                     if service not in users:
                         users.append(service)
-        for authority, users in derived.items():
+        for derived_from_url, users in derived.items():
             if len(users) == 1:  # two services behind one address are told apart by path or by `hosts`, not by guessing
-                self._by_authority.setdefault(authority, users[0])
-        self._own_ports = {str(address.port).encode() for address in listeners}
+                self._by_authority.setdefault(derived_from_url, users[0])
+        self._seen: dict[bytes, LiveService | None] = {}
+        self._own_hosts = {address.host for address in listeners}
+        self.listens_on(address.port for address in listeners)
 
     def listens_on(self, ports: Iterable[int]) -> None:
         """Say which ports the proxy really listens on, where the configuration leaves them to the system."""
         self._own_ports = {str(port).encode() for port in ports}
+        for authority in [authority for authority in self._by_authority if self._is_own(authority)]:
+            del self._by_authority[authority]  # the listener's own address means: route by path, whoever else claims it
+        self._seen.clear()
 
     def find(self, method: str, target: bytes, host: bytes | None) -> tuple[LiveService, bytes, bool]:
         """The service, the target to send upstream, and whether it was found by path (whose first segment is cut off).
 
-        Raises NotRouted.
+        `target` is as it stands in the request line, at least one byte. Raises NotRouted.
         """
         if target[0] != 0x2F:  # not `/`
             return self._find_by_form(method, target, host)
         if host:
-            service = self._by_authority.get(host) or self._by_authority.get(_canonical(host))
+            try:
+                service = self._seen[host]
+            except KeyError:
+                service = self._look_up(host)
             if service is not None:
                 return service, target, False
         return self._find_by_path(target)
 
+    def _look_up(self, host: bytes) -> LiveService | None:
+        """A Host as the app writes it, remembered: an app writes few, and who writes many is forgotten at once."""
+        service = self._by_authority.get(_canonical(host))
+        if len(host) <= SEEN_LENGTH_MAX:
+            if len(self._seen) >= SEEN_MAX:
+                self._seen.clear()
+            self._seen[host] = service
+        return service
+
     def _find_by_path(self, target: bytes) -> tuple[LiveService, bytes, bool]:
-        segment = _SEGMENT.match(target)
-        assert segment is not None
-        service = self._by_path.get(segment[1])
+        end = target.find(b"/", 1)
+        name = target[1:] if end < 0 else target[1:end]
+        service = self._by_path.get(name)
+        if service is not None:
+            return service, target[end:] if end > 0 else b"/", True
+        name = name.partition(b"?")[0]  # `/venue?x`, or a slash in the query alone
+        service = self._by_path.get(name)
         if service is None:
-            raise NotRouted(404, "unknown_service", _unknown(segment[1]))
-        rest = target[segment.end() :]
-        if rest[:1] != b"/":
-            rest = b"/" + rest
-        return service, rest, True
+            raise NotRouted(404, "unknown_service", _unknown(name))
+        rest = target[1 + len(name) :]
+        return service, rest if rest[:1] == b"/" else b"/" + rest, True
 
     def _find_by_form(self, method: str, target: bytes, host: bytes | None) -> tuple[LiveService, bytes, bool]:
         if target == b"*":
+            if method != "OPTIONS":  # RFC 9112, section 3.2.4
+                raise NotRouted(400, "bad_request", "a target of * is for OPTIONS only")
             service = self._by_authority.get(_canonical(host or b""))
             if service is None:
                 raise NotRouted(404, "unknown_service", "a target of * says no path, and Host names no service")
@@ -112,9 +143,11 @@ class RoutingTable:
         if b"@" in authority:
             raise NotRouted(400, "bad_request", "the target has user information")
         if scheme.lower() != b"http":
-            raise NotRouted(400, "bad_request", "the target's scheme is not http; TLS to a service is the sidecar's part")
-        if not authority:
-            raise NotRouted(400, "bad_request", "the target has an empty authority")
+            raise NotRouted(
+                400, "bad_request", "the target's scheme is not http; TLS to a service is the sidecar's part"
+            )
+        if authority[:1] in (b"", b":"):  # RFC 9110, section 4.2.1
+            raise NotRouted(400, "bad_request", "the target names no host")
         if rest[:1] != b"/":
             # RFC 9112, section 3.2.4: OPTIONS for a whole server is `*` to the server itself.
             rest = b"*" if method == "OPTIONS" and not rest else b"/" + rest
@@ -128,13 +161,14 @@ class RoutingTable:
 
     def _is_own(self, authority: bytes) -> bool:
         parts = _AUTHORITY.fullmatch(authority)
-        if parts is None or parts[2] not in self._own_ports:
+        if parts is None or (parts[2] or b"80") not in self._own_ports:
             return False
-        return is_loopback(parts[1].strip(b"[]").decode("ascii", "replace"))
+        host = parts[1].strip(b"[]").decode("ascii", "replace")
+        return host in self._own_hosts or is_loopback(host)
 
 
 def _canonical(authority: bytes) -> bytes:
-    """Lower case, no trailing dot, no empty port; as it is where it is not host[:port]."""
+    """Lower case, no trailing dot, no empty port; only lower case where it is not host[:port]."""
     authority = authority.lower()
     parts = _AUTHORITY.fullmatch(authority)
     if parts is None:

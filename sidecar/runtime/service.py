@@ -34,6 +34,7 @@ class LiveRoute:
         "breaker",
         "connect_s",
         "failure_status",
+        "first_lines",
         "half_close",
         "idle_s",
         "methods",
@@ -65,6 +66,8 @@ class LiveRoute:
         self.failure_status = policy.breaker.failure_status
         self.preserve_host = policy.preserve_host
         self.half_close = policy.half_close
+        self.first_lines: dict[bool, bytes] = {}
+        """Field lines that the proxy adds to a first attempt, by whether the request was routed by path."""
 
     def matches(self, method: str, path: bytes) -> bool:
         """`path` has no query. A route's path is a prefix of whole segments, compared as raw bytes."""
@@ -74,9 +77,11 @@ class LiveRoute:
 
 
 class LiveService:
-    """A service and all its state. `random` gives floats in [0, 1)."""
+    """A service and all its state. `random` gives floats in [0, 1); `clock` is asked by those who read a state (a scrape)."""
 
-    def __init__(self, config: Service, now: float, random: Callable[[], float]) -> None:
+    def __init__(
+        self, config: Service, now: float, random: Callable[[], float], clock: Callable[[], float] = monotonic
+    ) -> None:
         self.name = config.name
         self.config = config
         self.prefix = b"/" + config.name.encode()
@@ -90,11 +95,17 @@ class LiveService:
         self.waiting: deque[Any] = deque()
         """Who waits for a connection to be given back, first come first served; theirs is the proxy's business."""
         self.default_route = LiveRoute("", None, config.policy, self._breaker("", config.policy, now))
-        self.routes: tuple[LiveRoute, ...] = tuple(self._route(config, index, now) for index in range(len(config.routes)))
+        self.routes: tuple[LiveRoute, ...] = tuple(
+            self._route(config, index, now) for index in range(len(config.routes))
+        )
         self.endpoints: tuple[Endpoint, ...] = ()
-        self.departed: list[Endpoint] = []
+        self._departed: list[Endpoint] = []
         self._random = random
+        self._clock = clock
         self._turn = RoundRobin(())
+        self._second_turn = RoundRobin(())
+        """Of further attempts: were they to move the first turn on, requests and retries could fall into step, so that
+        every request began with the one endpoint that fails."""
         self.authorities = frozenset(self._authorities(config))
 
     def _route(self, config: Service, index: int, now: float) -> LiveRoute:
@@ -117,7 +128,8 @@ class LiveService:
         found = []
         ports = {spec.url.port for spec in config.endpoints}
         for spec in config.endpoints:
-            found += [spec.url.authority.lower(), f"{spec.url.host}:{spec.url.port}"]
+            host = f"[{spec.url.host}]" if ":" in spec.url.host else spec.url.host
+            found += [spec.url.authority, f"{host}:{spec.url.port}"]
         for host in (config.name.lower(), *config.hosts):
             found += [host, *(f"{host}:{port}" for port in ports)]
         return [authority.encode() for authority in found]
@@ -136,8 +148,17 @@ class LiveService:
     @property
     def present(self) -> list[tuple[Endpoint, bool]]:
         """Each endpoint, and whether it is in its turn now (or skipped after a refused connection)."""
-        now = monotonic()
+        now = self._clock()
         return [(endpoint, endpoint.skip_until <= now) for endpoint in self.endpoints]
+
+    @property
+    def departed(self) -> list[Endpoint]:
+        """Those that left and are still reported."""
+        return self._still_reported(self._clock())
+
+    def _still_reported(self, now: float) -> list[Endpoint]:
+        ended = now - DEPARTED_SERIES_S
+        return [one for one in self._departed if one.departed_at is not None and one.departed_at > ended]
 
     def route_for(self, method: str, target: bytes) -> LiveRoute:
         """The first route that matches, else the service's own policy."""
@@ -149,30 +170,37 @@ class LiveService:
         return self.default_route
 
     def set_endpoints(self, found: Sequence[tuple[EndpointSpec, str]], now: float) -> None:
-        """Make this the complete set. An endpoint that stays keeps its state, one that leaves closes as it falls idle."""
-        known: dict[Key, Endpoint] = {endpoint.key: endpoint for endpoint in self.endpoints}
+        """Make this the complete set. An endpoint that stays keeps its state, one that leaves closes as it falls idle.
+
+        One that comes back while it is still reported is the one that left: its counters go on, a skip goes on too.
+        Where two specs have the same address, the first is meant.
+        """
+        reported = self._still_reported(now)
+        known: dict[Key, Endpoint] = {endpoint.key: endpoint for endpoint in (*reported, *self.endpoints)}
         wanted: dict[Key, Endpoint] = {}
         for spec, address in found:
             fresh = Endpoint(spec, address)
+            if fresh.key in wanted:
+                continue
             endpoint = known.get(fresh.key, fresh)
-            endpoint.weight = spec.weight
-            wanted.setdefault(endpoint.key, endpoint)
-        for key, endpoint in known.items():
-            if key not in wanted:
+            wanted[fresh.key] = endpoint if endpoint.adopt(spec) else fresh
+        self._departed = [endpoint for endpoint in reported if wanted.get(endpoint.key) is not endpoint]
+        for endpoint in self.endpoints:
+            if wanted.get(endpoint.key) is not endpoint:
                 endpoint.departed_at = now
-                self.departed.append(endpoint)
+                self._departed.append(endpoint)
                 for connection in list(endpoint.idle):
                     connection.close()
-        self.departed = [one for one in self.departed if one.departed_at and one.departed_at + DEPARTED_SERIES_S > now]
         self.endpoints = tuple(wanted.values())
         weights = [endpoint.weight for endpoint in self.endpoints]
         start = int(self._random() * len(weights)) if weights else 0
         self._turn = RoundRobin(weights, start)
+        self._second_turn = RoundRobin(weights, start)
 
     def pick(self, now: float, tried: Sequence[Endpoint]) -> Endpoint | None:
-        """The endpoint of the next attempt: its turn, not tried yet, not skipped; None where there is none at all.
+        """The endpoint of the next attempt: its turn, not skipped, not tried yet; None where there is none at all.
 
-        Where every endpoint has been tried, or is skipped, that no longer counts: the last one is never left out.
+        Where every endpoint is skipped, or has been tried, that no longer counts: the last one is never left out.
         """
         if not tried:
             index = self._turn.next()
@@ -181,6 +209,10 @@ class LiveService:
             endpoint = self.endpoints[index]
             if endpoint.skip_until <= now:
                 return endpoint
+            endpoints = self.endpoints
+            index = self._turn.pick(lambda index: endpoints[index].skip_until <= now)
+            # All skipped: whose turn it is. Were the turn to move on once more, one of two would get every request.
+            return endpoints[index] if index >= 0 else endpoint
         endpoints = self.endpoints
         for usable in (
             lambda index: endpoints[index].skip_until <= now and endpoints[index] not in tried,
@@ -188,7 +220,7 @@ class LiveService:
             lambda index: endpoints[index] not in tried,
             lambda index: True,
         ):
-            index = self._turn.pick(usable)
+            index = self._second_turn.pick(usable)
             if index >= 0:
                 return endpoints[index]
         return None
@@ -196,10 +228,13 @@ class LiveService:
     def pick_untried(self, now: float, tried: Sequence[Endpoint]) -> Endpoint | None:
         """Where to go after a connection failed: one not tried yet, sooner one that is not skipped; else None."""
         endpoints = self.endpoints
-        index = self._turn.pick(lambda index: endpoints[index].skip_until <= now and endpoints[index] not in tried)
+        index = self._second_turn.pick(
+            lambda index: endpoints[index].skip_until <= now and endpoints[index] not in tried
+        )
         if index < 0:
-            index = self._turn.pick(lambda index: endpoints[index] not in tried)
+            index = self._second_turn.pick(lambda index: endpoints[index] not in tried)
         return endpoints[index] if index >= 0 else None
 
     def __repr__(self) -> str:
-        return f"<LiveService {self.name} in_flight={self.limit.in_flight} connections={self.connections} {self.endpoints}>"
+        counts = f"in_flight={self.limit.in_flight} connections={self.connections}"
+        return f"<LiveService {self.name} {counts} {self.endpoints}>"

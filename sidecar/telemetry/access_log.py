@@ -7,14 +7,19 @@ system call. The target is logged without its query: that is where secrets stand
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-import msgspec
+from sidecar.telemetry.logs import json_line
 
 FLUSH_AFTER_S: Final = 0.1
 FLUSH_LINES: Final = 500
+
+_TRACE: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?![0-9a-f])")
+"""The fields that every version of traceparent begins with (W3C Trace Context, section 3.2.2). What is not one is some
+header's value, and those are not logged."""
 
 
 class AccessLog:
@@ -32,7 +37,6 @@ class AccessLog:
         self._loop = loop
         self._lines: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._encoder = msgspec.json.Encoder()
 
     def request(
         self,
@@ -67,8 +71,8 @@ class AccessLog:
             entry["route"] = route
         if detail:
             entry["detail"] = detail
-        if traceparent is not None and len(traceparent) >= 35:
-            entry["trace_id"] = traceparent[3:35].decode("latin-1")
+        if traceparent is not None and (trace := _TRACE.match(traceparent)):
+            entry["trace_id"] = trace[1].decode()
         self._add(entry)
 
     def refused(self, request_id: str, method: str, code: int, reason: str, detail: str) -> None:
@@ -96,7 +100,7 @@ class AccessLog:
             self._write(b"".join(lines))
 
     def _add(self, entry: dict[str, Any]) -> None:
-        self._lines.append(self._encoder.encode(entry) + b"\n")
+        self._lines.append(json_line(entry) + b"\n")
         if len(self._lines) >= FLUSH_LINES:
             self.flush()
         elif self._timer is None:

@@ -6,14 +6,31 @@ Owns their form. What is worth a line is decided where it happens, through `logg
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import re
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 import msgspec
+
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=str)
+_UNESCAPED: Final = re.compile(rb"\xc2[\x80-\x9f]|\x7f")
+"""Control characters that JSON lets pass as they are: DEL and the C1 controls, which a terminal may obey."""
+
+
+def json_line(entry: dict[str, Any]) -> bytes:
+    """One JSON object without its line end, with every control character escaped."""
+    try:
+        line = _ENCODER.encode(entry)
+    except UnicodeEncodeError:  # half a surrogate pair, as in a file name that is not UTF-8
+        line = json.dumps(msgspec.to_builtins(entry, enc_hook=str), default=str).encode()
+    if line.isascii() and b"\x7f" not in line:
+        return line
+    return _UNESCAPED.sub(lambda found: b"\\u00%02x" % found[0][-1], line)
 
 
 class JsonFormatter(logging.Formatter):
@@ -32,11 +49,11 @@ class JsonFormatter(logging.Formatter):
             entry.update(fields)
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(entry, enc_hook=str).decode()
+        return json_line(entry).decode()
 
 
 def set_up(level: str, stream: TextIO | None = None) -> None:
-    """Send everything that is logged at `level` (debug, info, warning, error) or above to `stream`, by default stdout."""
+    """Send what is logged at `level` (debug, info, warning, error) or above to `stream`, by default stdout."""
     handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()

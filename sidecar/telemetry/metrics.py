@@ -88,13 +88,17 @@ class SidecarCollector(Collector):
         self, services: Sequence[ServiceView]
     ) -> Iterable[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
         requests = CounterMetricFamily(
-            "sidecar_requests", "Requests that ended, by what the app was told and why", labels=["service", "code", "reason"]
+            "sidecar_requests",
+            "Requests that ended, by what the app was told and why",
+            labels=["service", "code", "reason"],
         )
         durations = HistogramMetricFamily(
             "sidecar_request_duration_seconds", "From a request's head to its response's last byte", labels=["service"]
         )
         in_flight = GaugeMetricFamily(
-            "sidecar_in_flight_requests", "Requests that hold a concurrency permit, tunnels included", labels=["service"]
+            "sidecar_in_flight_requests",
+            "Requests that hold a concurrency permit, tunnels included",
+            labels=["service"],
         )
         tunnels = GaugeMetricFamily("sidecar_tunnels", "WebSocket tunnels that are open", labels=["service"])
         retries = CounterMetricFamily(
@@ -132,14 +136,12 @@ class SidecarCollector(Collector):
         )
         for service in services:
             merged: dict[tuple[str, str], int] = {}
-            seen = set()
             for endpoint, usable in service.present:
                 healthy.add_metric([service.name, endpoint.label], 1 if usable else 0)
                 active.add_metric([service.name, endpoint.label], endpoint.active)
-                seen.add(endpoint.label)
             for endpoint in (*(one for one, _ in service.present), *service.departed):
                 for reason, count in endpoint.counters.attempts.items():
-                    key = (endpoint.label, reason)  # one that left and came back is one series
+                    key = (endpoint.label, reason)  # two that differ in what a label does not say are one series
                     merged[key] = merged.get(key, 0) + count
             for (label, reason), count in merged.items():
                 attempts.add_metric([service.name, label, reason], count)

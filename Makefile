@@ -1,0 +1,60 @@
+# Everything a developer or a first-time user types. Python packages live in .venv, exactly as requirements.lock says.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format bench lock clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+run: $(INSTALLED) ## the sidecar with three small services behind it; Ctrl-C ends it
+	@exec $(BIN)/sidecar demo $(ARGS)
+
+test: $(INSTALLED) ## all tests; `make test ARGS="tests/policy -k breaker"` for some
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED) ## style, formatting, types, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+format: $(INSTALLED) ## put style and formatting right
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(INSTALLED) ## cost beside nginx, HAProxy and Envoy; `make bench ARGS=--help`
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## remove .venv, caches and build output
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find sidecar tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The first line checks the Python that will do the work: the one of .venv if that exists, else $(PYTHON). Debian ships
+# Python without ensurepip, and `python -m venv` then leaves half a .venv behind; asking first avoids both.
+$(INSTALLED): requirements.lock pyproject.toml
+	@python=$(BIN)/python; test -x $$python || python=$(PYTHON); \
+	  command -v $$python >/dev/null || { echo "make: $$python not found; install Python 3.11 or newer, or name one: make PYTHON=python3.12" >&2; exit 1; }; \
+	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "make: $$($$python -V) is too old, 3.11 or newer is needed; name one: make clean, then make PYTHON=python3.12" >&2; exit 1; }; \
+	  test -x $(BIN)/python || $$python -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "make: $$python cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "make: installing into $(VENV) what requirements.lock says"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lock: $(INSTALLED) ## pin anew what pyproject.toml asks for (run it with Python 3.11)
+	@rm -rf build/lock && $(BIN)/python -m venv build/lock
+	@build/lock/bin/python -m pip install --quiet --disable-pip-version-check pip-tools
+	@sed -n '/^#/!q;p' requirements.lock > build/lock/header
+	@build/lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --extra dev --all-build-deps \
+	  --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file build/lock/requirements.lock pyproject.toml
+	@cat build/lock/header build/lock/requirements.lock > requirements.lock
+	@git diff --stat requirements.lock

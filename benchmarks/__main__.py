@@ -1,0 +1,129 @@
+"""`python -m benchmarks`: every system takes its turn in every round, and the medians become a Markdown table.
+
+The systems run on core 0; the upstreams and the load share core 1. All of them stay up, and they take turns
+(A B C A B C) so that a machine whose speed drifts treats all alike. The sidecar's ratio to a peer is therefore taken
+within each round, and its median is what to read: CPU per request moves far less than requests per second do, and
+absolute figures belong to the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.measure import Load, Pinned, load
+from benchmarks.systems import CASES, UPSTREAM_PORTS, Case, System, find, upstream
+
+PROXY_CORE, LOAD_CORE = 0, 1
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One system's turn in one round."""
+
+    load: Load
+    cpu_us: float
+    """Per request."""
+    pss_mib: float
+
+
+def main() -> None:
+    """Parse the arguments, measure, print."""
+    parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__.partition("\n\n")[2])
+    parser.add_argument("--case", choices=[case.name for case in CASES], action="append", help="default: all")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--duration", type=int, default=3, metavar="SECONDS", help="of one turn (default: 3)")
+    parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="of: sidecar envoy haproxy nginx")
+    parser.add_argument("--sidecar", default=f"{sys.executable} -m sidecar", help="the command")
+    parser.add_argument("--envoy", help="the binary (default: $ENVOY, then PATH)")
+    options = parser.parse_args()
+
+    refuse_unless_possible()
+    systems, left_out = find(options.sidecar, options.envoy)
+    for line in left_out:
+        print(line, file=sys.stderr)
+    systems = [system for system in systems if not options.only or system.name in options.only]
+    print(f"Measured on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}: {machine()}.")
+    print(f"Medians of {options.rounds} rounds of {options.duration} s.")
+    for case in CASES:
+        if not options.case or case.name in options.case:
+            with tempfile.TemporaryDirectory(prefix="sidecar-bench-") as folder:
+                turns = measure(case, systems, Path(folder), options.rounds, options.duration)
+            print(f"\n### {case.name}: {case.about}\n\n{table(turns)}", flush=True)
+
+
+def refuse_unless_possible() -> None:
+    """Ends the program with one clear line where something is missing."""
+    missing = [tool for tool in ("wrk", "nginx", "taskset") if shutil.which(tool) is None]
+    if missing:
+        packages = " ".join("util-linux" if tool == "taskset" else tool for tool in missing)
+        sys.exit(f"bench needs {', '.join(missing)}; on Debian: apt-get install {packages}")
+    if not {PROXY_CORE, LOAD_CORE} <= os.sched_getaffinity(0):
+        sys.exit("bench needs two CPU cores, 0 and 1: one for the systems, one for load and upstreams")
+
+
+def measure(case: Case, systems: list[System], folder: Path, rounds: int, duration_s: int) -> dict[str, list[Turn]]:
+    """All turns of one case, by system, in the order of the rounds."""
+    script = folder / "load.lua"
+    script.write_text(case.script())
+    turns: dict[str, list[Turn]] = {system.name: [] for system in systems}
+    with ExitStack() as stack:
+        process = stack.enter_context(Pinned(LOAD_CORE, upstream(folder), folder / "upstream.log"))
+        for port in UPSTREAM_PORTS:
+            process.await_port(port)
+        running = {}
+        for system in systems:
+            log = folder / f"{system.name}.log"
+            running[system.name] = stack.enter_context(Pinned(PROXY_CORE, system.configure(folder), log))
+            running[system.name].await_port(system.port)
+        for number in range(-1, rounds):  # round -1 fills pools and caches
+            for system in systems:
+                process = running[system.name]
+                url = f"http://127.0.0.1:{system.port}{case.path}"
+                before = process.cpu_seconds()
+                seen = load(LOAD_CORE, url, script, case.connections, 1 if number < 0 else duration_s)
+                cpu_us = (process.cpu_seconds() - before) / max(seen.requests, 1) * 1e6
+                if number >= 0:
+                    turns[system.name].append(Turn(seen, cpu_us, process.pss_mib()))
+    return turns
+
+
+def table(turns: dict[str, list[Turn]]) -> str:
+    """The medians of `turns` in Markdown; memory is that of the last turn, errors are summed."""
+    rows = [
+        "| system | CPU us/request | requests/s | p50 ms | p99 ms | PSS MiB | errors | sidecar's CPU / its |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, own in turns.items():
+        pairs = zip(turns.get("sidecar", ()), own, strict=False)
+        ratios = [ours.cpu_us / its.cpu_us for ours, its in pairs if its.cpu_us]
+        ratio = f"{statistics.median(ratios):.2f}" if ratios and name != "sidecar" else ""
+        rows.append(
+            f"| {name} | {statistics.median(t.cpu_us for t in own):.1f} "
+            f"| {statistics.median(t.load.per_second for t in own):.0f} "
+            f"| {statistics.median(t.load.p50_ms for t in own):.2f} "
+            f"| {statistics.median(t.load.p99_ms for t in own):.2f} "
+            f"| {own[-1].pss_mib:.1f} | {sum(t.load.errors for t in own)} | {ratio} |"
+        )
+    return "\n".join(rows)
+
+
+def machine() -> str:
+    """The CPU, the kernel and the Python that the figures belong to."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cpu = f"{len(models)} x {models[0]}" if models else platform.machine()
+    return f"{cpu}, Linux {platform.release()}, Python {platform.python_version()}"
+
+
+if __name__ == "__main__":
+    main()

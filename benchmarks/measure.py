@@ -1,0 +1,131 @@
+"""The instruments: processes pinned to a core, CPU time and memory of a process tree from /proc, load from wrk.
+
+Owns no scenario: what runs, and in which order, is `benchmarks.__main__`'s. Linux only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
+
+
+class Pinned:
+    """A process and its children on one CPU core. Use as a context manager; ends the whole tree on the way out."""
+
+    def __init__(self, core: int, command: list[str], log: Path) -> None:
+        self._core, self._command, self._log = core, command, log
+
+    def __enter__(self) -> Pinned:
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                ["taskset", "-c", str(self._core), *self._command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+
+    def await_port(self, port: int) -> None:
+        """Returns when something listens on `port`; ends the program, with the log's end, where nothing comes."""
+        deadline = time.monotonic() + 20
+        while self._process.poll() is None and time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", port), 0.2).close()
+            except OSError:
+                time.sleep(0.05)
+            else:
+                return
+        sys.exit(f"{self._command[0]} does not listen on {port}; its log ends with:\n{self._log.read_text()[-2000:]}")
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far, of all processes of the tree that live."""
+        ticks = 0
+        for pid in self._tree():
+            try:
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / _TICKS_PER_SECOND
+
+    def pss_mib(self) -> float:
+        """Resident memory of the tree, pages shared with others counted by share."""
+        kib = 0
+        for pid in self._tree():
+            try:
+                found = re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+            except OSError:
+                continue
+            kib += int(found[1]) if found else 0
+        return kib / 1024
+
+    def _tree(self) -> list[int]:
+        found = [self._process.pid]
+        for pid in found:  # grows while it is walked
+            for children in Path(f"/proc/{pid}/task").glob("*/children"):
+                try:
+                    found += map(int, children.read_text().split())
+                except OSError:
+                    continue
+        return found
+
+
+@dataclass(frozen=True)
+class Load:
+    """What wrk saw in one run. Times in milliseconds; `errors` counts failed sockets and statuses outside 2xx, 3xx."""
+
+    requests: int
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    errors: int
+
+
+def load(core: int, url: str, script: Path, connections: int, duration_s: int) -> Load:
+    """Send what the wrk `script` says to `url`, as fast as answers come back on `connections`."""
+    wrk = ["wrk", "-t1", f"-c{connections}", f"-d{duration_s}s", "--latency", "-s", str(script), url]
+    out = subprocess.run(["taskset", "-c", str(core), *wrk], capture_output=True, text=True, check=True).stdout
+    errors = sum(
+        int(number)
+        for line in re.findall(r"^\s*(?:Non-2xx or 3xx responses|Socket errors): (.*)$", out, re.MULTILINE)
+        for number in re.findall(r"\d+", line)
+    )
+    return Load(
+        requests=int(_found(r"(\d+) requests in", out)),
+        per_second=float(_found(r"Requests/sec:\s+([\d.]+)", out)),
+        p50_ms=_milliseconds(_found(r"^\s+50%\s+(\S+)", out)),
+        p99_ms=_milliseconds(_found(r"^\s+99%\s+(\S+)", out)),
+        errors=errors,
+    )
+
+
+def _found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text, re.MULTILINE)
+    if match is None:
+        sys.exit(f"wrk printed nothing like {pattern!r}:\n{text}")
+    return match[1]
+
+
+def _milliseconds(text: str) -> float:
+    number, unit = text.rstrip("musin"), text.lstrip("0123456789.")
+    return float(number) * _UNITS[unit]

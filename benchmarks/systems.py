@@ -1,0 +1,227 @@
+"""What is compared, and how each is set up: the same two upstreams, the same routing, policies as alike as they come.
+
+Owns the configurations, the requests of each case, and where the programs are found. It starts nothing.
+Every proxy maps /venue/* to the upstreams' /*, balances round robin, retries connection failures and 502-504 twice, has
+the timeouts of the sidecar's defaults, and ejects or breaks on failures where it can.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+UPSTREAM_PORTS = (19201, 19202)
+HEADERS = {
+    "User-Agent": "axios/1.12.2",
+    "Accept": "application/json, text/plain, */*",
+    "Accept-Encoding": "gzip, compress, deflate, br",
+    "Authorization": "Bearer " + "t" * 160,
+    "X-Request-Id": "0b7a61a4-1f3c-4c55-8d52-6a8f4f5b2c10",
+    "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    "X-Tenant": "acme",
+    "Cookie": "session=0123456789abcdef; theme=dark",
+}
+"""What a call inside a cluster typically bears."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of request: 64 connections ask for an answer of 150 bytes unless it says otherwise."""
+
+    name: str
+    about: str
+    path: str = "/venue/events/42?expand=1"
+    connections: int = 64
+    body_bytes: int = 0
+
+    def script(self) -> str:
+        """The case as a wrk script."""
+        lines = [f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in HEADERS.items()]
+        if self.body_bytes:
+            lines += [
+                'wrk.method = "POST"',
+                'wrk.headers["Content-Type"] = "application/json"',
+                f'wrk.body = string.rep("x", {self.body_bytes})',
+            ]
+        return "\n".join(lines) + "\n"
+
+
+CASES = (
+    Case("small", "GET, an answer of 150 bytes, 64 connections"),
+    Case("post", "POST of 10 KiB, an answer of 150 bytes, 64 connections", body_bytes=10 * 1024),
+    Case("big", "GET, an answer of 1 MiB, 8 connections", path="/venue/big", connections=8),
+)
+
+
+@dataclass(frozen=True)
+class System:
+    """A proxy under test. `configure` writes its configuration into a folder and returns the command that runs it."""
+
+    name: str
+    port: int
+    configure: Callable[[Path], list[str]]
+
+
+def upstream(folder: Path) -> list[str]:
+    """The nginx that answers for both endpoints of venue; returns its command."""
+    (folder / "www").mkdir()
+    (folder / "www/big").write_bytes(os.urandom(1 << 20))
+    answer = json.dumps({"id": 42, "service": "venue", "note": "n" * 110})
+    servers = "".join(
+        f"""
+        server {{
+          listen 127.0.0.1:{port} backlog=4096;
+          root {folder}/www;
+          location = /big {{ }}
+          location / {{ default_type application/json; return 200 '{answer}'; }}
+        }}"""
+        for port in UPSTREAM_PORTS
+    )
+    headers = "add_header Cache-Control no-store; add_header ETag abc123; add_header Vary Accept-Encoding;"
+    return _nginx(folder, "upstream", f"{headers} client_max_body_size 16m; {servers}")
+
+
+def find(sidecar: str, envoy: str | None) -> tuple[list[System], list[str]]:
+    """The systems that can run here, the sidecar first; and, for each that cannot, a line on what it needs."""
+    systems = [System("sidecar", 19240, lambda folder: _sidecar(folder, 19240, sidecar))]
+    left_out = []
+    envoy_binary = _envoy_binary(envoy or os.environ.get("ENVOY") or shutil.which("envoy"))
+    if envoy_binary:
+        systems.append(System("envoy", 19230, lambda folder: _envoy(folder, 19230, envoy_binary)))
+    else:
+        left_out.append("envoy: not found; name its binary with --envoy or in ENVOY")
+    if shutil.which("haproxy"):
+        systems.append(System("haproxy", 19220, lambda folder: _haproxy(folder, 19220)))
+    else:
+        left_out.append("haproxy: not installed; on Debian: apt-get install haproxy")
+    systems.append(System("nginx", 19210, lambda folder: _nginx_proxy(folder, 19210)))
+    return systems, left_out
+
+
+def _envoy_binary(command: str | None) -> str | None:
+    """The binary behind `command`. Python packages of Envoy put a script in front of it that is no part of the cost."""
+    if command is None or (found := shutil.which(command)) is None:
+        return None
+    inside = Path(found).resolve().parent.parent.glob("lib/python*/site-packages/envoy/_bin/envoy")
+    return str(next(inside, found))
+
+
+def _sidecar(folder: Path, port: int, command: str) -> list[str]:
+    one, two = UPSTREAM_PORTS
+    (folder / "sidecar.yaml").write_text(f"""\
+listen: {{proxy: ["127.0.0.1:{port}"], admin: "127.0.0.1:{port + 1}", probe: "127.0.0.1:{port + 2}"}}
+services:
+  venue:
+    endpoints: ["http://127.0.0.1:{one}", "http://127.0.0.1:{two}"]
+""")
+    return [*command.split(), "run", "--config", str(folder / "sidecar.yaml")]
+
+
+def _nginx(folder: Path, name: str, http: str) -> list[str]:
+    temporary = " ".join(
+        f"{kind}_temp_path {folder}/{name}-{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (folder / f"{name}.conf").write_text(f"""\
+daemon off;
+worker_processes 1;
+{"user root;" if os.geteuid() == 0 else ""}
+pid {folder}/{name}.pid;
+error_log {folder}/{name}.err;
+events {{ worker_connections 8192; }}
+http {{ access_log off; keepalive_timeout 300s; keepalive_requests 100000000; {temporary} {http} }}
+""")
+    return ["nginx", "-c", str(folder / f"{name}.conf"), "-e", str(folder / f"{name}.err")]
+
+
+def _nginx_proxy(folder: Path, port: int) -> list[str]:
+    servers = " ".join(f"server 127.0.0.1:{port};" for port in UPSTREAM_PORTS)
+    return _nginx(
+        folder,
+        "proxy",
+        f"""
+        client_max_body_size 16m;
+        upstream venue {{ {servers} keepalive 256; keepalive_requests 100000000; }}
+        server {{
+          listen 127.0.0.1:{port} backlog=4096;
+          location /venue/ {{
+            proxy_pass http://venue/;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_connect_timeout 1s;
+            proxy_next_upstream error timeout http_502 http_503 http_504;
+          }}
+        }}""",
+    )
+
+
+def _haproxy(folder: Path, port: int) -> list[str]:
+    each = "maxconn 1024 check inter 10s observe layer7 error-limit 50 on-error mark-down"
+    servers = "\n".join(f"  server s{port} 127.0.0.1:{port} {each}" for port in UPSTREAM_PORTS)
+    (folder / "haproxy.cfg").write_text(f"""\
+global
+  nbthread 1
+  maxconn 8000
+defaults
+  mode http
+  timeout connect 1s
+  timeout client 60s
+  timeout server 15s
+  retries 2
+  retry-on conn-failure empty-response 502 503 504
+  option redispatch
+  http-reuse always
+frontend outbound
+  bind 127.0.0.1:{port}
+  http-request replace-path /venue/(.*) /\\1
+  default_backend venue
+backend venue
+  balance roundrobin
+{servers}
+""")
+    return ["haproxy", "-f", str(folder / "haproxy.cfg")]
+
+
+def _envoy(folder: Path, port: int, binary: str) -> list[str]:
+    """Envoy reads JSON as well as YAML, and JSON needs no indenting here."""
+    filters = "type.googleapis.com/envoy.extensions.filters"
+
+    def address(port: int) -> dict[str, object]:
+        return {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}
+
+    retry = {"retry_on": "gateway-error,connect-failure,reset", "num_retries": 2, "per_try_timeout": "5s"}
+    route = {"cluster": "venue", "prefix_rewrite": "/", "timeout": "15s", "retry_policy": retry}
+    manager = {
+        "@type": f"{filters}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "outbound",
+        "route_config": {
+            "virtual_hosts": [
+                {"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/venue/"}, "route": route}]}
+            ]
+        },
+        "http_filters": [
+            {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{filters}.http.router.v3.Router"}}
+        ],
+    }
+    chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+    limits = {"max_connections": 1024, "max_requests": 1024, "retry_budget": {"budget_percent": {"value": 20}}}
+    cluster = {
+        "name": "venue",
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "lb_policy": "ROUND_ROBIN",
+        "outlier_detection": {"consecutive_5xx": 5},
+        "circuit_breakers": {"thresholds": [limits]},
+        "load_assignment": {
+            "cluster_name": "venue",
+            "endpoints": [{"lb_endpoints": [{"endpoint": address(port)} for port in UPSTREAM_PORTS]}],
+        },
+    }
+    listener = {"name": "outbound", **address(port), "filter_chains": [chain]}
+    (folder / "envoy.json").write_text(
+        json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}})
+    )
+    return [binary, "-c", str(folder / "envoy.json"), "--concurrency", "1", "-l", "error"]

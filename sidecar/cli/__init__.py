@@ -1,0 +1,1 @@
+"""The commands: what an operator types. Reads arguments, calls the layers below, turns results into exit codes."""

@@ -1,0 +1,144 @@
+"""URLs of upstreams, addresses of listeners, host names, path prefixes and service names.
+
+Owns their spelling: a parser takes the text of a scalar, hands back the normal form (lower case, no trailing dot, the
+port filled in) and raises BadValueError. Nothing is resolved here, and `urllib` is not asked: it repairs silently what
+should be refused.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+
+from sidecar.config.errors import BadValueError
+from sidecar.config.schema import Address, Url
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_BYTE = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}")
+_PORT = re.compile(r"[0-9]{1,5}")
+_SERVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_PATH = re.compile(r"/[!-~]*")
+
+_URL_EXPECTED = "expected a URL such as http://venue-service:3002"
+_ADDRESS_EXPECTED = "expected an address and a port, such as 127.0.0.1:15001 or [::1]:15001"
+
+
+def parse_url(text: str) -> Url:
+    """Scheme, host and port; a single trailing `/` is tolerated, all else a URL can hold is refused by name."""
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        raise BadValueError(f"{_URL_EXPECTED}, beginning with http:// or https://")
+    scheme = scheme.lower()
+    if scheme not in _DEFAULT_PORTS:
+        raise BadValueError("the scheme of a URL is http or https")
+    if "#" in rest:
+        raise BadValueError(f"a URL here has no fragment (#...): {_URL_EXPECTED}")
+    if "?" in rest:
+        raise BadValueError(f"a URL here has no query (?...): {_URL_EXPECTED}")
+    authority, _, path = rest.partition("/")
+    if path:
+        raise BadValueError(f"a URL here has no path, the app's own path goes upstream: {_URL_EXPECTED}")
+    if "@" in authority:
+        raise BadValueError(f"a URL here has no user name or password: {_URL_EXPECTED}")
+    host, port = _host_and_port(authority, _URL_EXPECTED)
+    if port is None:
+        return Url(scheme, host, _DEFAULT_PORTS[scheme])
+    if not 1 <= port <= 65535:
+        raise BadValueError("a port is a number from 1 to 65535")
+    return Url(scheme, host, port)
+
+
+def parse_address(text: str) -> Address:
+    """Where a listener binds; port 0 lets the system choose one."""
+    if "://" in text:
+        raise BadValueError(f"{_ADDRESS_EXPECTED}, without a scheme")
+    host, port = _host_and_port(text, _ADDRESS_EXPECTED)
+    if port is None:
+        raise BadValueError(_ADDRESS_EXPECTED)
+    if port > 65535:
+        raise BadValueError("a port is a number from 0 to 65535")
+    return Address(host, port)
+
+
+def parse_host_name(text: str) -> str:
+    """A name by which a request may call a service; never one that means "route by path"."""
+    if ":" in text or "[" in text:
+        raise BadValueError("expected a host name without a port, such as venue-service")
+    host = _host(text)
+    if host is None:
+        raise BadValueError("expected a host name, such as venue-service or venue.prod.svc.cluster.local")
+    if _is_this_machine(host):
+        raise BadValueError("localhost and loopback addresses always mean: route by path; they cannot name a service")
+    return host
+
+
+def parse_path_prefix(text: str) -> str:
+    """A prefix of whole segments, so a trailing `/` would say nothing; it is refused rather than guessed at."""
+    if not text.startswith("/"):
+        raise BadValueError("a path begins with /")
+    if "?" in text or "#" in text:
+        raise BadValueError("a path has no query (?...) and no fragment (#...)")
+    if not _PATH.fullmatch(text):
+        raise BadValueError("a path is compared byte for byte with the request's: percent-encode spaces and non-ASCII")
+    if text != "/" and text.endswith("/"):
+        raise BadValueError("a path matches whole segments: leave out the trailing /")
+    return text
+
+
+def service_name_problem(name: str) -> str | None:
+    """Why `name` cannot be the first segment of a path, or None if it can."""
+    if name.startswith("_"):
+        return "names that begin with _ are the sidecar's own"
+    if not _SERVICE_NAME.fullmatch(name):
+        return "a service name begins with a letter or digit and has up to 63 letters, digits, '.', '_' and '-'"
+    return None
+
+
+def _is_this_machine(host: str) -> bool:
+    """`localhost` and names below it (RFC 6761), 127.0.0.0/8, and the unspecified address, which connects there too."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    return bool(_IPV4.fullmatch(host)) and (host.startswith("127.") or host == "0.0.0.0")
+
+
+def _host_and_port(authority: str, expected: str) -> tuple[str, int | None]:
+    if authority.startswith("["):
+        inside, closed, tail = authority[1:].partition("]")
+        host = _ipv6(inside) if closed else None
+        if tail and not tail.startswith(":"):
+            host = None
+        port = tail[1:] if tail else None
+    else:
+        name, separator, digits = authority.partition(":")
+        if ":" in digits:
+            raise BadValueError("an IPv6 address is written in brackets, such as [::1]:3002")
+        host, port = _host(name), digits if separator else None
+    if host is None:
+        raise BadValueError(expected)
+    if port is not None and not _PORT.fullmatch(port):
+        raise BadValueError(f"a port is a number: {expected}")
+    return host, None if port is None else int(port)
+
+
+def _host(text: str) -> str | None:
+    """The normal form of a DNS name or an IPv4 address; None for what is neither."""
+    # ASCII first: lower() would turn the Kelvin sign into a plain k.
+    if not text.isascii():
+        return None
+    host = text.lower().removesuffix(".")
+    labels = host.split(".")
+    if len(host) > 253 or not all(map(_LABEL.fullmatch, labels)):
+        return None
+    # A last label of digits is an IPv4 address to a resolver (127.1, 2130706433), so it has to be a whole one.
+    if labels[-1].isdigit() and not _IPV4.fullmatch(host):
+        return None
+    return host
+
+
+def _ipv6(text: str) -> str | None:
+    try:
+        return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, text))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,105 @@
+"""Rules between the values of one effective policy, and between listeners.
+
+Owns what no single value can break. A rule is checked on the merged values, and its error stands at the key that the
+user wrote: of two, at the one of the narrower level, or else at the later one.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from itertools import combinations
+from typing import Any
+
+from sidecar.config.annotations import fields_of
+from sidecar.config.errors import Reporter
+from sidecar.config.merge import leaves
+from sidecar.config.schema import Address, Listen
+from sidecar.config.units import format_duration
+from sidecar.config.walk import INVALID, Leaf, Tree
+from sidecar.policy.settings import Policy
+
+_AT_MOST = (
+    ("retry.backoff.base", "retry.backoff.max", True),
+    ("breaker.reset_timeout", "breaker.max_reset_timeout", False),
+)
+"""The first must not be longer than the second; where that is not strict, only if one mapping sets both: the maximum
+of a breaker is for the doubling, and a longer `reset_timeout` of a narrower level is meant as written."""
+
+_WINDOW, _BUCKETS = "breaker.rolling_count_timeout", "breaker.rolling_count_buckets"
+
+_LEVELS = ("defaults", "service", "route")
+
+
+def check_policy(tree: Tree, reporter: Reporter) -> None:
+    """Report what contradicts itself in an effective policy; `tree` holds what the file set of it."""
+    written = dict(leaves(tree))
+    for smaller, larger, strict in _AT_MOST:
+        if not strict and not _same_level(written, smaller, larger):
+            continue
+        if _both_valid(written, smaller, larger) and _value(written, smaller) > _value(written, larger):
+            blamed, other = _blamed(written, smaller, larger)
+            word = "longer" if blamed == smaller else "shorter"
+            reporter.report(written[blamed].place, f"must not be {word} than {other}, {_where(written, other)}")
+    if _both_valid(written, _WINDOW, _BUCKETS) and _value(written, _WINDOW) < _value(written, _BUCKETS) / 1000:
+        blamed, other = _blamed(written, _WINDOW, _BUCKETS)
+        message = f"a bucket of the rolling window is under 1ms long; see {other}, {_where(written, other)}"
+        reporter.report(written[blamed].place, message)
+
+
+def check_listeners(tree: Tree, reporter: Reporter) -> None:
+    """Report listeners that could not bind beside each other; `tree` holds what the file set of `listen`."""
+    written = dict(leaves(tree))
+    if "proxy" in written and written["proxy"].value == ():
+        reporter.report(written["proxy"].place, "expected at least one address")
+    bound = [(name, address) for name in fields_of(Listen) for address in _addresses(written, name)]
+    for (first, address), (second, other) in combinations(bound, 2):
+        if _collide(address, other):
+            blamed, kept = _blamed(written, first, second)
+            where = f"set in line {written[kept].place.line}" if kept in written else "its default"
+            reporter.report(written[blamed].place, f"takes an address and port that listen.{kept} has too ({where})")
+
+
+def _addresses(written: dict[str, Leaf], name: str) -> tuple[Address, ...]:
+    value = written[name].value if name in written else getattr(Listen(), name)
+    if value is INVALID:
+        return ()
+    return (value,) if isinstance(value, Address) else value
+
+
+def _collide(one: Address, other: Address) -> bool:
+    """The same port of the same address, or of one that a wildcard includes (`::` takes IPv4 too)."""
+    if one.port != other.port or one.port == 0:
+        return False
+    hosts = {one.host, other.host}
+    return len(hosts) == 1 or "::" in hosts or ("0.0.0.0" in hosts and not any(":" in host for host in hosts))
+
+
+def _value(written: dict[str, Leaf], key: str) -> Any:
+    return written[key].value if key in written else reduce(getattr, key.split("."), Policy())
+
+
+def _both_valid(written: dict[str, Leaf], *keys: str) -> bool:
+    found = [written[key] for key in keys if key in written]
+    return bool(found) and all(leaf.value is not INVALID for leaf in found)
+
+
+def _same_level(written: dict[str, Leaf], *keys: str) -> bool:
+    return len({written[key].level if key in written else None for key in keys}) == 1
+
+
+def _blamed(written: dict[str, Leaf], *keys: str) -> tuple[str, str]:
+    """Of two keys, the one to report and the other."""
+    first, second = sorted(keys, key=lambda key: _rank(written.get(key)), reverse=True)
+    return first, second
+
+
+def _rank(leaf: Leaf | None) -> tuple[int, int, int]:
+    return (_LEVELS.index(leaf.level), leaf.place.line, leaf.place.column) if leaf else (-1, 0, 0)
+
+
+def _where(written: dict[str, Leaf], key: str) -> str:
+    """Where a value was set. Only the schema's own is shown: any other may have come out of the environment."""
+    if key in written:
+        return f"set in line {written[key].place.line}"
+    value = _value(written, key)
+    return f"which is {format_duration(value) if isinstance(value, float) else value} by default"

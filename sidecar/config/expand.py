@@ -1,0 +1,43 @@
+"""`${NAME}`, `${NAME:-default}` and `$${` in the strings of the file.
+
+Owns the substitution alone. It runs on scalars after the YAML was parsed, so nothing that the environment holds can
+become YAML structure, and before a scalar gets its type, so a number may come from the environment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from sidecar.config.errors import BadValueError
+
+_REFERENCE = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<has_default>:-(?P<default>[^}]*))?\}|\$\{")
+
+
+def expand(text: str, environ: Mapping[str, str]) -> str:
+    """`text` with its references replaced; the default stands in for an unset and for an empty variable, as in sh.
+
+    Raises BadValueError for a variable that is unset and has no default, and for a `${` that is no reference.
+    """
+    if "${" not in text:
+        return text
+
+    def value_of(reference: re.Match[str]) -> str:
+        if reference[0] == "$${":
+            return "${"
+        name: str | None = reference["name"]
+        if name is None:
+            raise BadValueError(
+                "a ${ that is no reference: write ${NAME}, ${NAME:-default}, or $${ for the two characters"
+            )
+        if not reference["has_default"]:
+            if name not in environ:
+                raise BadValueError(
+                    f"the environment variable {name} is not set, and no default is given: ${{{name}:-...}}"
+                )
+            return environ[name]
+        if "${" in reference["default"]:
+            raise BadValueError(f"the default of {name} cannot hold another ${{...}}")
+        return environ.get(name) or reference["default"]
+
+    return _REFERENCE.sub(value_of, text)

@@ -1,0 +1,108 @@
+"""A file, or its text, to a `Config`: the one way in.
+
+Owns the top level of the file and the order of the steps: read, type, merge, check, build. Everything that is wrong is
+raised at once, as ConfigErrors; nothing is built unless nothing is wrong. The environment is an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from sidecar.config.annotations import fields_of, is_group
+from sidecar.config.checks import check_listeners, check_policy
+from sidecar.config.errors import ConfigError, ConfigErrors, Place, Reporter
+from sidecar.config.merge import build, leaves
+from sidecar.config.schema import Config
+from sidecar.config.services import ReadService, read_services
+from sidecar.config.walk import Level, Tree, Walker
+from sidecar.config.yaml_nodes import Mapping as MappingNode
+from sidecar.config.yaml_nodes import read
+
+MAX_BYTES = 4 * 1024 * 1024
+"""A bound on what is read at all; the reference file has some 10 KiB."""
+
+
+class Origin(Struct, frozen=True):
+    """Who set an effective value. What no origin is known of has the struct's own default."""
+
+    level: Level
+    line: int
+
+
+Origins = dict[str, Origin]
+"""By full key, as `services.venue.retry.max_retries` or `services.venue.routes[0].timeout.request`."""
+
+
+_SECTIONS = {key: hint for key, hint in fields_of(Config).items() if is_group(hint)}
+_ROOT_EXPECTED = "expected a mapping with at least the key services: {services: {venue: {url: ...}}}"
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Config:
+    """The configuration in the file at `path`. Raises ConfigErrors, for an unreadable file too."""
+    return load_with_origins(path, environ)[0]
+
+
+def loads(text: str, file: str, environ: Mapping[str, str]) -> Config:
+    """The configuration in `text`; `file` is the name that errors bear. Raises ConfigErrors."""
+    return _read(text, file, environ)[0]
+
+
+def load_with_origins(path: Path, environ: Mapping[str, str]) -> tuple[Config, Origins]:
+    """As `load`, with the origin of each policy value that the file sets."""
+    file = str(path)
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a usable file name"
+        raise _unreadable(file, f"cannot be read: {reason}") from error
+    if len(data) > MAX_BYTES:
+        raise _unreadable(file, f"is larger than {MAX_BYTES >> 20} MiB")
+    try:
+        return _read(data.decode(), file, environ)
+    except UnicodeDecodeError as error:
+        line, column = data.count(b"\n", 0, error.start) + 1, error.start - data.rfind(b"\n", 0, error.start)
+        raise ConfigErrors([ConfigError(file, line, column, "", "not UTF-8 from here on")]) from error
+
+
+def _unreadable(file: str, message: str) -> ConfigErrors:
+    return ConfigErrors([ConfigError(file, 0, 0, "", message)])
+
+
+def _read(text: str, file: str, environ: Mapping[str, str]) -> tuple[Config, Origins]:
+    reporter = Reporter(file)
+    root = read(text, reporter)
+    if not isinstance(root, MappingNode):
+        if not reporter:
+            reporter.report(Place(root.line, root.column) if root else Place(1, 1), _ROOT_EXPECTED)
+        raise reporter.failure()
+    walker = Walker(environ, reporter)
+    top = walker.entries(root, fields_of(Config), Place(root.line, root.column))
+    trees = {
+        key: walker.group(struct, *top[key], "defaults") if key in top else {} for key, struct in _SECTIONS.items()
+    }
+    check_listeners(trees["listen"], reporter)
+    check_policy(trees["defaults"], reporter)
+    if "services" in top:
+        services = read_services(*top["services"], trees["defaults"], walker, reporter)
+    else:
+        services = []
+        reporter.report(Place(root.line, root.column), "services is missing: the one key without a default")
+    if reporter:
+        raise reporter.failure()
+    sections: dict[str, Any] = {key: build(struct, trees[key]) for key, struct in _SECTIONS.items()}
+    config = Config(**sections, services={service.name: service.built() for service in services})
+    return config, _origins(trees["defaults"], services)
+
+
+def _origins(defaults: Tree, services: list[ReadService]) -> Origins:
+    trees = [("defaults", defaults)]
+    for service in services:
+        name = f"services.{service.name}"
+        trees.append((name, service.tree))
+        trees.extend((f"{name}.routes[{index}]", route.tree) for index, route in enumerate(service.routes))
+    return {f"{name}.{key}": Origin(leaf.level, leaf.place.line) for name, tree in trees for key, leaf in leaves(tree)}

@@ -1,0 +1,116 @@
+"""The configuration as the rest of the program sees it: effective, merged, frozen.
+
+Owns the shape of everything that is not a policy (`sidecar.policy.settings` has those). Reading and checking a file is
+`sidecar.config.load`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from sidecar.policy.settings import Duration, Methods, Policy, PositiveCount
+
+Delay = Annotated[float, Meta(ge=0, extra={"kind": "duration"})]
+"""Seconds, as `Duration`, but `0s` is a value too: no delay."""
+
+HostName = Annotated[str, Meta(extra={"kind": "host_name"})]
+"""A DNS name or an IPv4 address, lower case, no trailing dot, no port."""
+
+PathPrefix = Annotated[str, Meta(extra={"kind": "path_prefix"})]
+"""A path as it stands in a request line: begins with `/`, percent-encoded, no query."""
+
+
+class Address(Struct, frozen=True):
+    """Where a listener binds. `host` has no brackets; written `127.0.0.1:15001`, `[::1]:15001`."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Listen(Struct, frozen=True, kw_only=True):
+    """`listen`."""
+
+    proxy: tuple[Address, ...] = (Address("127.0.0.1", 15001), Address("::1", 15001))
+    admin: Address = Address("127.0.0.1", 15000)
+    probe: Address = Address("::", 15021)
+
+
+class Log(Struct, frozen=True, kw_only=True):
+    """`log`."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    access: Literal["off", "errors", "all"] = "errors"
+
+
+class Drain(Struct, frozen=True, kw_only=True):
+    """`drain`: how long new requests are still served after SIGTERM, and how long those in flight may take then."""
+
+    delay: Delay = 1.0
+    timeout: Duration = 20.0
+
+
+class Url(Struct, frozen=True):
+    """An upstream's address: scheme `http` or `https`, host (lower case, no brackets), port (filled in)."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        """What goes into Host: the default port of the scheme is left out (RFC 9110, section 7.2)."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.scheme == "https" else 80) else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+
+class EndpointSpec(Struct, frozen=True, kw_only=True):
+    """One entry of `endpoints` (or the `url`): every address behind its name becomes an endpoint of that weight."""
+
+    url: Url
+    weight: PositiveCount = 1
+
+
+class Match(Struct, frozen=True, kw_only=True):
+    """`match` of a route: `path` is a prefix of whole segments of the path that goes upstream, as raw bytes."""
+
+    path: PathPrefix = "/"
+    methods: Methods = frozenset()
+    """Empty: every method."""
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """A route with its effective policy."""
+
+    match: Match
+    policy: Policy
+    own_breaker: bool = False
+    """The route has a `breaker` of its own in the file, so its calls are counted apart from the service's."""
+
+
+class Service(Struct, frozen=True, kw_only=True):
+    """A service with its effective policy; routes in the order of the file, the first that matches wins."""
+
+    name: str
+    endpoints: tuple[EndpointSpec, ...]
+    hosts: tuple[HostName, ...] = ()
+    """Further names by which Host or an absolute-form target finds it; lower case, no trailing dot, no port."""
+    policy: Policy
+    routes: tuple[Route, ...] = ()
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """A whole file."""
+
+    listen: Listen = Listen()
+    log: Log = Log()
+    drain: Drain = Drain()
+    defaults: Policy = Policy()
+    services: dict[str, Service]

@@ -1,0 +1,218 @@
+"""The `services` of a file: names, endpoints, hosts, routes, each with its effective policy.
+
+Owns the rules that hold within a service and between services. Policies are merged by `merge` and checked by `checks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, get_args
+
+from msgspec import Struct
+
+from sidecar.config.addresses import service_name_problem
+from sidecar.config.annotations import fields_of
+from sidecar.config.checks import check_policy
+from sidecar.config.errors import Place, Reporter
+from sidecar.config.merge import build, merge
+from sidecar.config.schema import EndpointSpec, Match, Route, Service, Url
+from sidecar.config.walk import INVALID, Found, Leaf, Tree, Walker
+from sidecar.config.yaml_nodes import Mapping as MappingNode
+from sidecar.config.yaml_nodes import Node, Scalar
+from sidecar.policy.settings import Policy
+
+SERVICE_WIDE = ("limits", "balancer", "timeout.pool_idle", "timeout.client_idle", "retry.budget")
+"""Keys of a policy that a route cannot set: they describe connections and sums that all routes of a service share."""
+
+POLICY_KEYS = fields_of(Policy)
+
+
+def _keys_with_policy(struct: type[Struct], *, without: tuple[str, ...], first: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The keys of a mapping in the file: the struct writes its policy's keys between its own."""
+    own = {key: hint for key, hint in fields_of(struct).items() if key not in without}
+    return MappingProxyType({**first, **own, **POLICY_KEYS})
+
+
+SERVICE_KEYS = _keys_with_policy(Service, without=("name", "policy"), first={"url": Url})
+ROUTE_KEYS = _keys_with_policy(Route, without=("policy", "own_breaker"), first={})
+
+
+class ReadRoute(Struct):
+    """A route as the file has it; `tree` is what the file sets of its effective policy."""
+
+    match: Match
+    place: Place
+    tree: Tree
+    own_breaker: bool
+
+
+class ReadService(Struct):
+    """A service as the file has it; `tree` is what the file sets of its effective policy."""
+
+    name: str
+    place: Place
+    endpoints: list[EndpointSpec]
+    hosts: list[tuple[str, Place]]
+    tree: Tree
+    routes: list[ReadRoute]
+
+    def built(self) -> Service:
+        """The struct; only where nothing was reported."""
+        policy = build(Policy, self.tree)
+        routes = tuple(
+            Route(match=route.match, policy=build(Policy, route.tree), own_breaker=route.own_breaker)
+            for route in self.routes
+        )
+        hosts = tuple(host for host, _ in self.hosts)
+        return Service(name=self.name, endpoints=tuple(self.endpoints), hosts=hosts, policy=policy, routes=routes)
+
+
+def read_services(node: Node, place: Place, defaults: Tree, walker: Walker, reporter: Reporter) -> list[ReadService]:
+    """Every service of the file, whatever is wrong with it."""
+    if not isinstance(node, MappingNode):
+        reporter.report(place, "expected a mapping of services: {venue: {url: http://venue-service:3002}}")
+        return []
+    services = []
+    for name, entry in node.entries.items():
+        at = place.key(name, entry.line, entry.column)
+        if problem := service_name_problem(name):
+            reporter.report(at, problem)
+        services.append(_ServiceReader(walker, reporter, at).read(name, entry.node, defaults))
+    _check_names(services, reporter)
+    return services
+
+
+class _ServiceReader:
+    """Reads one service."""
+
+    def __init__(self, walker: Walker, reporter: Reporter, place: Place) -> None:
+        self._walker = walker
+        self._reporter = reporter
+        self._place = place
+
+    def read(self, name: str, node: Node, defaults: Tree) -> ReadService:
+        found = self._walker.entries(node, SERVICE_KEYS, self._place)
+        own = self._walker.tree(_policy_part(found), POLICY_KEYS, "service")
+        tree = merge(defaults, own)
+        check_policy(tree, self._reporter)
+        endpoints = self._endpoints(found) if isinstance(node, MappingNode) else []
+        return ReadService(name, self._place, endpoints, self._hosts(found), tree, self._routes(found, tree))
+
+    def _endpoints(self, found: Found) -> list[EndpointSpec]:
+        endpoints: list[EndpointSpec] = []
+        if "url" in found:
+            url = self._walker.value(found["url"][0], Url, found["url"][1])
+            endpoints = [] if url is INVALID else [EndpointSpec(url=url)]
+            if "endpoints" in found:
+                self._reporter.report(found["endpoints"][1], "the service has a url as well: keep one of the two")
+        elif "endpoints" not in found:
+            self._reporter.report(self._place, "needs a url, or endpoints")
+        return endpoints + (self._endpoint_list(*found["endpoints"]) if "endpoints" in found else [])
+
+    def _endpoint_list(self, node: Node, place: Place) -> list[EndpointSpec]:
+        items = self._walker.items(node, place)
+        if items == []:
+            self._reporter.report(place, "expected at least one endpoint")
+        read = [(self._endpoint(item, at), at) for item, at in items or ()]
+        endpoints: list[EndpointSpec] = []
+        first_of: dict[Url, Place] = {}
+        for endpoint, at in read:
+            if endpoint is None:
+                continue
+            if endpoint.url in first_of:
+                self._reporter.report(at, f"a repeated endpoint: the same as in line {first_of[endpoint.url].line}")
+            elif endpoints and endpoint.url.scheme != endpoints[0].url.scheme:
+                self._reporter.report(at, "the endpoints of a service are all http or all https")
+            first_of.setdefault(endpoint.url, at)
+            endpoints.append(endpoint)
+        return endpoints
+
+    def _endpoint(self, node: Node, place: Place) -> EndpointSpec | None:
+        if isinstance(node, Scalar):
+            url = self._walker.value(node, Url, place)
+            return None if url is INVALID else EndpointSpec(url=url)
+        tree = self._walker.group(EndpointSpec, node, place, "service")
+        if isinstance(node, MappingNode) and "url" not in node.entries:
+            self._reporter.report(place, "an endpoint needs a url: {url: http://10.0.0.8:3002, weight: 2}")
+        return build(EndpointSpec, tree) if "url" in tree and _is_valid(tree) else None
+
+    def _hosts(self, found: Found) -> list[tuple[str, Place]]:
+        if "hosts" not in found:
+            return []
+        hint = get_args(SERVICE_KEYS["hosts"])[0]
+        items = self._walker.items(*found["hosts"])
+        hosts = [(self._walker.value(item, hint, at), at) for item, at in items or ()]
+        return [(host, at) for host, at in hosts if host is not INVALID]
+
+    def _routes(self, found: Found, service: Tree) -> list[ReadRoute]:
+        if "routes" not in found:
+            return []
+        routes: list[ReadRoute] = []
+        for node, place in self._walker.items(*found["routes"]) or ():
+            route = self._route(node, place, service)
+            if route is None:
+                continue
+            winner = next((earlier for earlier in routes if _covers(earlier.match, route.match)), None)
+            if winner is not None:
+                line = winner.place.line
+                self._reporter.report(place, f"never matches: the route in line {line} takes all of its requests")
+            routes.append(route)
+        return routes
+
+    def _route(self, node: Node, place: Place, service: Tree) -> ReadRoute | None:
+        found = self._walker.entries(node, ROUTE_KEYS, place)
+        own = self._walker.tree(_policy_part(found), POLICY_KEYS, "route", SERVICE_WIDE)
+        tree = merge(service, own)
+        if own:
+            check_policy(tree, self._reporter)
+        if not isinstance(node, MappingNode):
+            return None
+        if "match" not in found:
+            self._reporter.report(place, "a route needs a match: {path: /reports, methods: [POST]}")
+            return None
+        match_node, match_place = found["match"]
+        matched = self._walker.group(Match, match_node, match_place, "route")
+        if isinstance(match_node, MappingNode) and not match_node.entries:
+            self._reporter.report(match_place, "expected a path, methods, or both: {path: /reports, methods: [POST]}")
+        methods = matched.get("methods")
+        if isinstance(methods, Leaf) and methods.value == frozenset():
+            self._reporter.report(methods.place, "expected at least one method; without this key every method matches")
+        if not matched or not _is_valid(matched):
+            return None
+        return ReadRoute(build(Match, matched), place, tree, "breaker" in own)
+
+
+def _policy_part(found: Found) -> Found:
+    return {key: value for key, value in found.items() if key in POLICY_KEYS}
+
+
+def _is_valid(tree: Tree) -> bool:
+    return all(not isinstance(leaf, Leaf) or leaf.value is not INVALID for leaf in tree.values())
+
+
+def _covers(earlier: Match, later: Match) -> bool:
+    """Whether every request that `later` matches is one that `earlier` matches."""
+    if earlier.path != "/" and not f"{later.path}/".startswith(f"{earlier.path}/"):
+        return False
+    return not earlier.methods or (bool(later.methods) and later.methods <= earlier.methods)
+
+
+def _check_names(services: list[ReadService], reporter: Reporter) -> None:
+    """A Host names one service: names and hosts are compared as authorities are, in lower case."""
+    named: dict[str, ReadService] = {}
+    for service in services:
+        other = named.setdefault(service.name.lower(), service)
+        if other is not service:
+            message = f"differs only in case from the service in line {other.place.line}: a Host cannot tell them apart"
+            reporter.report(service.place, message)
+    owners: dict[str, tuple[ReadService, Place]] = {}
+    for service in services:
+        for host, place in service.hosts:
+            namesake = named.get(host, service)
+            owner, first = owners.setdefault(host, (service, place))
+            if namesake is not service:
+                reporter.report(place, f"this is the name of another service, in line {namesake.place.line}")
+            elif first is not place:
+                whose = "this service" if owner is service else "another service"
+                reporter.report(place, f"a repeated host name: {whose} has it in line {first.line}")

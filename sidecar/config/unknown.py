@@ -1,0 +1,51 @@
+"""What to say about a key that the schema does not know.
+
+Owns the guess at what was meant, and the list of keys that are announced but not built. A key leaves that list by
+itself when a struct gets a field of its name: only unknown keys are looked up here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sidecar.config.annotations import fields_of, is_group
+
+LATER_KEYS = frozenset(
+    {
+        *("discovery", "health", "outlier", "fallback", "rate_limit", "hedge", "split", "mirror", "fault", "coalesce"),
+        *("tls", "aggregates", "checks", "tracing"),
+    }
+)
+
+
+def unknown_key(key: str, known: Mapping[str, Any]) -> str:
+    """The message for `key` in a mapping that takes the keys of `known` (key -> type)."""
+    if key in LATER_KEYS:
+        return "this version does not support this key yet"
+    meant = _meant(key, known)
+    return f"unknown key; did you mean {meant}?" if meant else f"unknown key; expected one of {', '.join(known)}"
+
+
+def _meant(key: str, known: Mapping[str, Any]) -> str | None:
+    if not 1 < len(key) <= 64:
+        return None
+    # Opossum's errorThresholdPercentage and a dashed spelling are one word with ours.
+    plain = _plain(key)
+    candidates = {_plain(name): name for name in known}
+    inner = {
+        _plain(name): f"{group}.{name}" for group, hint in known.items() if is_group(hint) for name in fields_of(hint)
+    }
+    if exact := candidates.get(plain) or inner.get(plain):
+        return exact
+    import difflib  # 3 ms that only a file with a mistake pays
+
+    near = difflib.get_close_matches(plain, candidates, n=1, cutoff=0.65)
+    if near:
+        return candidates[near[0]]
+    near = difflib.get_close_matches(plain, inner, n=1, cutoff=0.85)
+    return inner[near[0]] if near else None
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")

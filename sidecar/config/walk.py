@@ -1,0 +1,192 @@
+"""The node tree against the structs: every key known, every value of the type that the struct says.
+
+Owns the generic part, from nodes to a `Tree` of typed values. What a single value looks like is `units` and
+`addresses`; what values have to do with each other is `services` and `checks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from itertools import chain
+from typing import Any, Final, Literal, get_args, get_origin
+
+from msgspec import Meta, Struct
+
+from sidecar.config import addresses, units
+from sidecar.config.annotations import fields_of, is_group, kind_of, unwrapped
+from sidecar.config.errors import BadValueError, Place, Reporter
+from sidecar.config.expand import expand
+from sidecar.config.schema import Address, Url
+from sidecar.config.unknown import unknown_key
+from sidecar.config.yaml_nodes import Mapping as MappingNode
+from sidecar.config.yaml_nodes import Node, Scalar, Sequence
+
+Level = Literal["default", "defaults", "service", "route"]
+"""Who set a value; `default` is the struct itself, and never found in a tree."""
+
+
+class Leaf(Struct, frozen=True):
+    """A value that the file sets. It is INVALID where the mistake was reported already."""
+
+    value: Any
+    place: Place
+    level: Level
+
+
+Tree = dict[str, "Leaf | Tree"]
+"""What the file sets of a struct, with its keys; groups are trees."""
+
+Found = dict[str, tuple[Node, Place]]
+"""The known keys of a mapping, with their values and where each key stands."""
+
+INVALID: Final = object()
+
+_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+
+_SCALARS: dict[Any, Callable[[str], Any]] = {
+    "duration": units.parse_duration,
+    "size": units.parse_size,
+    "host_name": addresses.parse_host_name,
+    "path_prefix": addresses.parse_path_prefix,
+    Url: addresses.parse_url,
+    Address: addresses.parse_address,
+    int: units.parse_whole,
+    float: units.parse_number,
+    bool: units.parse_boolean,
+}
+"""By kind or, where a type has none, by the type."""
+
+_SET_ITEMS: dict[str | None, Callable[[str], Iterable[object]]] = {
+    "statuses": units.parse_statuses,
+    "retry_conditions": units.parse_retry_conditions,
+    "methods": units.parse_methods,
+}
+"""By the kind of the set: an item's text to the members that it stands for."""
+
+
+class Walker:
+    """Types the nodes of one file; every mistake goes to the reporter, and the walk goes on."""
+
+    def __init__(self, environ: Mapping[str, str], reporter: Reporter) -> None:
+        self._environ = environ
+        self._reporter = reporter
+
+    def entries(self, node: Node, keys: Mapping[str, Any], place: Place) -> Found:
+        """The entries of a mapping whose keys are in `keys` (key -> type); all others are reported."""
+        if not isinstance(node, MappingNode):
+            empty = isinstance(node, Scalar) and node.plain and node.text in _NULLS
+            found = "nothing is written below this key" if empty else "a mapping belongs here"
+            self._reporter.report(place, f"{found}: expected keys such as {', '.join(list(keys)[:4])}")
+            return {}
+        known: Found = {}
+        for key, entry in node.entries.items():
+            at = place.key(key, entry.line, entry.column)
+            if key in keys:
+                known[key] = entry.node, at
+            else:
+                self._reporter.report(at, unknown_key(key, keys))
+        return known
+
+    def tree(self, found: Found, keys: Mapping[str, Any], level: Level, barred: Iterable[str] = ()) -> Tree:
+        """The typed values of `found`; `barred` are keys (`retry.budget`) that only a whole service may set."""
+        tree: Tree = {}
+        for key, (node, place) in found.items():
+            hint = keys[key]
+            if key in barred:
+                self._reporter.report(place, "this is for the whole service: a route cannot set it")
+            elif is_group(hint):
+                inner = [name.removeprefix(f"{key}.") for name in barred if name.startswith(f"{key}.")]
+                tree[key] = self.group(hint, node, place, level, inner)
+            else:
+                tree[key] = Leaf(self.value(node, hint, place), place, level)
+        return tree
+
+    def group(self, struct: type[Struct], node: Node, place: Place, level: Level, barred: Iterable[str] = ()) -> Tree:
+        """The tree of a mapping that holds the keys of `struct`."""
+        keys = fields_of(struct)
+        return self.tree(self.entries(node, keys, place), keys, level, barred)
+
+    def value(self, node: Node, hint: Any, place: Place) -> Any:
+        """A value of the type `hint`, or INVALID."""
+        base, meta = unwrapped(hint)
+        if get_origin(base) is tuple:
+            item_hint = get_args(base)[0]
+            # `listen.proxy: 127.0.0.1:15001`, as its neighbours `admin` and `probe` are written.
+            items = [(node, place)] if item_hint is Address and isinstance(node, Scalar) else self.items(node, place)
+            values = tuple(self.value(item, item_hint, at) for item, at in items or ())
+            return INVALID if items is None or INVALID in values else values
+        if get_origin(base) is frozenset:
+            parse = _SET_ITEMS[kind_of(meta)]
+            items = self.items(node, place)
+            members = [self._scalar(item, parse, at) for item, at in items or ()]
+            return INVALID if items is None or INVALID in members else frozenset(chain.from_iterable(members))
+        return self._scalar(node, _parser(base, meta), place)
+
+    def items(self, node: Node, place: Place) -> list[tuple[Node, Place]] | None:
+        """The items of a list as they are, each with its place; None where there is no list, which is reported."""
+        if not isinstance(node, Sequence):
+            self._reporter.report(place, "expected a list: [first, second]")
+            return None
+        return [(item, place.item(index, item.line, item.column)) for index, item in enumerate(node.items)]
+
+    def _scalar(self, node: Node, parse: Callable[[str], Any], place: Place) -> Any:
+        if not isinstance(node, Scalar):
+            found = "list" if isinstance(node, Sequence) else "mapping"
+            self._reporter.report(place, f"a {found} stands here: {_expected(parse)}")
+            return INVALID
+        try:
+            text = expand(node.text, self._environ)
+            if node.plain:
+                # As YAML would read it if it stood in the file: a secret's trailing newline is no part of a word.
+                text = text.strip()
+                if text in _NULLS:
+                    gone = (
+                        "nothing is written here"
+                        if text == node.text
+                        else "nothing is left of it, its variables are empty"
+                    )
+                    raise BadValueError(f"{gone}: {_expected(parse)}")
+            return parse(text)
+        except BadValueError as error:
+            self._reporter.report(place, str(error))
+            return INVALID
+
+
+def _parser(base: Any, meta: Meta) -> Callable[[str], Any]:
+    """What turns the text of a scalar into a value of this type, within the bounds that its Meta sets."""
+    if get_origin(base) is Literal:
+        return partial(_parse_choice, get_args(base))
+    kind = kind_of(meta)
+    parse = _SCALARS[kind or base]
+    if kind == "duration" and meta.ge is None:
+        meta = _ABOVE_ZERO
+    return parse if base not in (int, float) else partial(_parse_bounded, parse, meta)
+
+
+def _parse_choice(choices: tuple[str, ...], text: str) -> str:
+    if text not in choices:
+        raise BadValueError(f"expected {'one of ' if len(choices) > 1 else ''}{', '.join(choices)}")
+    return text
+
+
+def _parse_bounded(parse: Callable[[str], float], meta: Meta, text: str) -> float:
+    value = parse(text)
+    low, above, high = meta.ge, meta.gt, meta.le
+    if (low is not None and value < low) or (above is not None and value <= above):
+        raise BadValueError(f"expected {f'{low} or more' if low is not None else f'more than {above}'}")
+    if high is not None and value > high:
+        raise BadValueError(f"expected at most {high}")
+    return value
+
+
+def _expected(parse: Callable[[str], Any]) -> str:
+    """What a parser says that it wants: no value is empty, so an empty one tells."""
+    try:
+        parse("")
+    except BadValueError as error:
+        return str(error)
+    return "expected a value"
+
+
+_ABOVE_ZERO = Meta(gt=0)

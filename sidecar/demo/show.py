@@ -1,0 +1,156 @@
+"""What `sidecar demo` does: binds the ports, starts the services as children, says what to try, runs the daemon.
+
+Owns the children's lives and the guide's text. It does not own their answers (`sidecar.demo.upstream`) nor the policies
+on show (`sidecar.yaml` beside this file).
+
+The ports are bound here, before anything is started, and the children inherit the listening sockets: a port that is
+taken is noticed in one place, and a call that comes before a child is up waits in the socket's backlog.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from sidecar import daemon
+from sidecar.config.load import load
+
+SERVICES = ("auth", "venue", "payment")
+ENDPOINTS_EACH = 2
+HOST = "127.0.0.1"
+CONFIG = Path(__file__).with_name("sidecar.yaml")
+GRACE_S = 5.0
+"""How long a child may take to end before it is killed."""
+
+GUIDE = """\
+The sidecar stands in front of three small services with two endpoints each: auth (ports {auth_1} and {auth_2}),
+venue ({venue_1} and {venue_2}) and payment ({payment_1} and {payment_2}). Its configuration is
+{config}. In another terminal:
+
+1. Call a service by its name. Ask again, and its other endpoint answers.
+     curl -s http://localhost:{proxy}/venue/events/42
+   The same for an app that only sets HTTP_PROXY:
+     curl -s -x http://localhost:{proxy} http://venue-service/events/42
+
+2. Let one of payment's endpoints fail. A GET that failed is sent to the other one: only 200s.
+     curl -s -X POST 'http://localhost:{payment_1}/flaky?rate=1'
+     for i in 1 2 3 4; do
+       curl -s -o /dev/null -w '%{{http_code}} %{{content_type}}\\n' http://localhost:{proxy}/payment/cards
+     done
+
+3. Let the other one fail too. A POST is never sent twice: 503 application/json comes from payment, until the breaker
+   opens; then 503 application/problem+json comes from the sidecar, at once, and payment is left alone.
+     curl -s -X POST 'http://localhost:{payment_2}/flaky?rate=1'
+     for i in 1 2 3 4 5 6 7 8; do
+       curl -s -o /dev/null -w '%{{http_code}} %{{content_type}}\\n' -X POST http://localhost:{proxy}/payment/charges
+     done
+     curl -s -X POST http://localhost:{proxy}/payment/charges
+     curl -s http://localhost:{probe}/metrics | grep sidecar_breaker
+
+4. Heal both. After 5 s one call is let through to see, and the breaker closes.
+     curl -s -X POST 'http://localhost:{payment_1}/flaky?rate=0' 'http://localhost:{payment_2}/flaky?rate=0'
+     sleep 5; curl -s -X POST http://localhost:{proxy}/payment/charges
+
+5. Slow down one of auth's endpoints. After a second without an answer (timeout.attempt) the other one is asked.
+     curl -s -X POST 'http://localhost:{auth_1}/slow?ms=3000'
+     for i in 1 2; do curl -s -w '%{{time_total}} s\\n' http://localhost:{proxy}/auth/me; done
+
+Metrics are at http://localhost:{probe}/metrics. What follows is the sidecar's log; Ctrl-C ends everything.
+"""
+
+
+class PortTaken(click.ClickException):
+    """Shown as one line; the exit code is that of the daemon in the same plight."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class DemoPorts:
+    """The ports asked for; 0 is any that is free. `upstream` is the first of six in a row."""
+
+    proxy: int = 15001
+    admin: int = 15000
+    probe: int = 15021
+    upstream: int = 19101
+
+
+def run(ports: DemoPorts, seed: int | None) -> int:
+    """Show the demo until SIGTERM or SIGINT; returns the exit code.
+
+    Raises PortTaken where a port is.
+    """
+    with ExitStack() as stack:
+
+        def bound(port: int, option: str) -> socket.socket:
+            return stack.enter_context(_bind(port, option))
+
+        own = {name: bound(getattr(ports, name), f"--{name}-port") for name in ("proxy", "admin", "probe")}
+        upstream_ports = itertools.count(ports.upstream) if ports.upstream else itertools.repeat(0)
+        upstreams = {
+            service: [bound(next(upstream_ports), "--upstream-port") for _ in range(ENDPOINTS_EACH)]
+            for service in SERVICES
+        }
+        numbers = {name: _port(listener) for name, listener in own.items()}
+        for service, listeners in upstreams.items():
+            numbers |= {f"{service}_{place}": _port(listener) for place, listener in enumerate(listeners, 1)}
+        for listener in own.values():
+            listener.close()  # the daemon binds these itself; here they only showed that it can
+        config = load(CONFIG, {f"DEMO_{name.upper()}_PORT": str(port) for name, port in numbers.items()})
+        for service, listeners in upstreams.items():
+            stack.enter_context(_child(service, listeners, seed))
+        click.echo(GUIDE.format(config=CONFIG, **numbers))
+        return daemon.run(config)
+
+
+def _port(listener: socket.socket) -> int:
+    port: int = listener.getsockname()[1]
+    return port
+
+
+def _bind(port: int, option: str) -> socket.socket:
+    try:
+        return socket.create_server((HOST, port), backlog=512)
+    except OSError as error:
+        why = os.strerror(error.errno or 0).lower()
+        raise PortTaken(f"port {port} on {HOST}: {why}; choose another with {option}") from error
+
+
+@contextmanager
+def _child(service: str, listeners: list[socket.socket], seed: int | None) -> Iterator[None]:
+    """A child process that serves `service` on `listeners`, which are closed here; ended on the way out.
+
+    It stays in our process group and lives as long as the pipe to its standard input does. Ctrl-C goes to the whole
+    group, so the child is started with SIGINT ignored (that is inherited): upstreams outlive the daemon's draining.
+    """
+    descriptors = [listener.fileno() for listener in listeners]
+    command = [sys.executable, "-m", "sidecar.demo.upstream", service, *map(str, descriptors)]
+    if seed is not None:
+        command.append(f"--seed={seed}")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=descriptors)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    for listener in listeners:
+        listener.close()
+    try:
+        yield
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

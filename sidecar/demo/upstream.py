@@ -1,0 +1,141 @@
+"""One small service of the demo: an HTTP server on each socket it inherits, each a distinct endpoint.
+
+An endpoint answers every request with what it saw of it, as JSON. Two requests change how it does that, and are meant
+to be sent to the endpoint itself rather than through the sidecar:
+
+    POST /flaky?rate=0.6[&status=503]   that share of the answers is a failure from now on; rate=0 ends it
+    POST /slow?ms=300                   every answer waits for so long from now on; ms=0 ends it
+
+Lives as long as its standard input stays open: whoever starts it holds the other end of a pipe, so it ends with its
+parent even where that was killed. Owns neither ports nor their numbers; `sidecar.demo.show` binds them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import socket
+import sys
+from collections.abc import Sequence
+
+from aiohttp import web
+
+SHOWN_HEADERS = (
+    "host",
+    "via",
+    "x-forwarded-prefix",
+    "x-request-id",
+    "traceparent",
+    "x-envoy-attempt-count",
+    "x-envoy-expected-rq-timeout-ms",
+)
+"""What the sidecar writes into a request; the app's own headers would only hide it."""
+
+
+class Endpoint:
+    """One endpoint: its answers, and how badly it was asked to behave."""
+
+    def __init__(self, service: str, name: str, rng: random.Random) -> None:
+        self.service = service
+        self.name = name
+        self.failure_rate = 0.0
+        self.failure_status = 503
+        self.delay_ms = 0.0
+        self._rng = rng
+
+    def application(self) -> web.Application:
+        """The routes. Anything but the two switches is answered by `echo`."""
+        application = web.Application()
+        application.router.add_post("/flaky", self.flaky)
+        application.router.add_post("/slow", self.slow)
+        application.router.add_route("*", "/{path:.*}", self.echo)
+        return application
+
+    async def echo(self, request: web.Request) -> web.Response:
+        """What was seen of the request; or a failure, where one was asked for."""
+        body_bytes = 0
+        async for chunk in request.content.iter_any():
+            body_bytes += len(chunk)
+        await asyncio.sleep(self.delay_ms / 1000)
+        seen = {"service": self.service, "endpoint": self.name, "method": request.method, "path": request.raw_path}
+        if self._rng.random() < self.failure_rate:
+            return _json({**seen, "error": "failed, as POST /flaky asked for"}, self.failure_status)
+        headers = {name: request.headers[name] for name in SHOWN_HEADERS if name in request.headers}
+        return _json({**seen, "body_bytes": body_bytes, "headers": headers})
+
+    async def flaky(self, request: web.Request) -> web.Response:
+        """Set the share of failures, 0 to 1, and their status."""
+        try:
+            rate = float(request.query.get("rate", "0.5"))
+            status = int(request.query.get("status", "503"))
+        except ValueError:
+            rate, status = -1.0, 0
+        if not (0 <= rate <= 1 and 400 <= status <= 599):
+            return _json({"error": "rate is from 0 to 1, status from 400 to 599"}, 400)
+        self.failure_rate, self.failure_status = rate, status
+        return _json({"endpoint": self.name, "failure_rate": rate, "failure_status": status})
+
+    async def slow(self, request: web.Request) -> web.Response:
+        """Set the delay of every answer."""
+        try:
+            delay_ms = float(request.query.get("ms", "300"))
+        except ValueError:
+            delay_ms = -1.0
+        if not 0 <= delay_ms <= 60_000:
+            return _json({"error": "ms is from 0 to 60000"}, 400)
+        self.delay_ms = delay_ms
+        return _json({"endpoint": self.name, "delay_ms": delay_ms})
+
+
+def _json(content: dict[str, object], status: int = 200) -> web.Response:
+    body = json.dumps(content, indent=2).encode() + b"\n"
+    return web.Response(body=body, status=status, content_type="application/json")
+
+
+def endpoints_of(service: str, listeners: Sequence[socket.socket], seed: int | None) -> list[Endpoint]:
+    """An endpoint for each listening socket, named by its address. One `seed`, one sequence of failures in each."""
+    found = []
+    for index, listener in enumerate(listeners):
+        host, port = listener.getsockname()
+        rng = random.Random() if seed is None else random.Random(f"{seed}/{service}/{index}")
+        found.append(Endpoint(service, f"{host}:{port}", rng))
+    return found
+
+
+async def serve(service: str, listeners: Sequence[socket.socket], seed: int | None, lifeline: int) -> None:
+    """Serve on `listeners` until the other end of the pipe `lifeline` (a file descriptor) is closed."""
+    ended = asyncio.Event()
+
+    def on_readable() -> None:
+        if not os.read(lifeline, 4096):
+            ended.set()
+
+    asyncio.get_running_loop().add_reader(lifeline, on_readable)
+    runners = []
+    for endpoint, listener in zip(endpoints_of(service, listeners, seed), listeners, strict=True):
+        runner = web.AppRunner(endpoint.application(), access_log=None, shutdown_timeout=0)
+        await runner.setup()
+        await web.SockSite(runner, listener).start()
+        runners.append(runner)
+    await ended.wait()
+    asyncio.get_running_loop().remove_reader(lifeline)
+    for runner in runners:
+        await runner.cleanup()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """`python -m sidecar.demo.upstream SERVICE FD...`: the listening sockets are inherited by number."""
+    parser = argparse.ArgumentParser(prog="python -m sidecar.demo.upstream")
+    parser.add_argument("service")
+    parser.add_argument("descriptors", metavar="FD", type=int, nargs="+")
+    parser.add_argument("--seed", type=int)
+    options = parser.parse_args(arguments)
+    listeners = [socket.socket(fileno=descriptor) for descriptor in options.descriptors]
+    asyncio.run(serve(options.service, listeners, options.seed, sys.stdin.fileno()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""URLs, listener addresses, host names, path prefixes, service names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.config.addresses import (
+    parse_address,
+    parse_host_name,
+    parse_path_prefix,
+    parse_url,
+    service_name_problem,
+)
+from sidecar.config.errors import BadValueError
+from sidecar.config.schema import Address, Url
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("http://venue-service:3002", Url("http", "venue-service", 3002)),
+        ("http://venue-service:3002/", Url("http", "venue-service", 3002)),
+        ("HTTP://Venue.Example.COM.", Url("http", "venue.example.com", 80)),
+        ("https://venue", Url("https", "venue", 443)),
+        ("http://10.0.0.7:1", Url("http", "10.0.0.7", 1)),
+        ("http://[::1]:65535", Url("http", "::1", 65535)),
+        ("http://[2001:DB8:0:0::7]", Url("http", "2001:db8::7", 80)),
+        ("http://under_score:80", Url("http", "under_score", 80)),
+    ],
+)
+def test_url(text: str, url: Url) -> None:
+    assert parse_url(text) == url
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("venue-service:3002", "beginning with http:// or https://"),
+        ("", "beginning with http:// or https://"),
+        ("ftp://venue", "http or https"),
+        ("h2c://venue", "http or https"),
+        ("http://venue/api", "no path"),
+        ("http://venue//", "no path"),
+        ("http://venue?x=1", "no query"),
+        ("http://venue/?", "no query"),
+        ("http://venue#top", "no fragment"),
+        ("http://user:secret@venue", "no user name"),
+        ("http://venue:0", "from 1 to 65535"),
+        ("http://venue:65536", "from 1 to 65535"),
+        ("http://venue:", "a port is a number"),
+        ("http://venue:http", "a port is a number"),
+        ("http://venue:+80", "a port is a number"),
+        ("http://::1:80", "in brackets"),
+        ("http://[::1", "expected a URL"),
+        ("http://[::1]80", "expected a URL"),
+        ("http://[nope]:80", "expected a URL"),
+        ("http://", "expected a URL"),
+        ("http:///", "expected a URL"),
+        ("http://a..b", "expected a URL"),
+        ("http://-a", "expected a URL"),
+        ("http://a b", "expected a URL"),
+        ("http://a\n", "expected a URL"),
+        ("http://m\u00fcnchen", "expected a URL"),
+        ("http://\u212aelvin", "expected a URL"),
+        ("http://a%41", "expected a URL"),
+        ("http://999.1.1.1", "expected a URL"),
+        ("http://127.1", "expected a URL"),
+        ("http://" + "a" * 64, "expected a URL"),
+    ],
+)
+def test_no_url(text: str, message: str) -> None:
+    with pytest.raises(BadValueError, match=message) as raised:
+        parse_url(text)
+    assert "secret" not in str(raised.value)
+
+
+@given(st.from_regex(r"[a-z][a-z0-9-]{0,20}[a-z0-9](\.[a-z]{1,9}){0,3}", fullmatch=True), st.integers(1, 65535))
+def test_a_url_survives_being_shown(host: str, port: int) -> None:
+    for scheme in ("http", "https"):
+        url = Url(scheme, host, port)
+        assert parse_url(str(url)) == url
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:15001", Address("127.0.0.1", 15001)),
+        ("[::1]:0", Address("::1", 0)),
+        ("[::]:15021", Address("::", 15021)),
+        ("0.0.0.0:65535", Address("0.0.0.0", 65535)),
+        ("localhost:80", Address("localhost", 80)),
+    ],
+)
+def test_address(text: str, address: Address) -> None:
+    assert parse_address(text) == address
+    assert parse_address(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    "text", ["", "15001", ":15001", "127.0.0.1", "::1:80", "[::1]", "http://a:1", "a:65536", "*:1", "a:x"]
+)
+def test_no_address(text: str) -> None:
+    with pytest.raises(BadValueError):
+        parse_address(text)
+
+
+def test_a_host_name_gets_its_normal_form() -> None:
+    assert parse_host_name("Venue.Prod.svc.") == "venue.prod.svc"
+    assert parse_host_name("10.0.0.7") == "10.0.0.7"
+
+
+@pytest.mark.parametrize("text", ["localhost", "LOCALHOST.", "venue.localhost", "127.0.0.1", "127.9.9.9", "0.0.0.0"])
+def test_this_machine_names_no_service(text: str) -> None:
+    with pytest.raises(BadValueError, match="route by path"):
+        parse_host_name(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".", "venue:3002", "[::1]", "::1", "a b", "http://a", "*.example.com", "a/b", "a." * 200]
+)
+def test_no_host_name(text: str) -> None:
+    with pytest.raises(BadValueError, match="expected a host name"):
+        parse_host_name(text)
+
+
+def test_path_prefix() -> None:
+    for text in ("/", "/reports", "/a//b", "/a%2Fb", "/:verb", "/~x"):
+        assert parse_path_prefix(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "begins with /"),
+        ("reports", "begins with /"),
+        ("/a?x", "query"),
+        ("/a#x", "fragment"),
+        ("/a/", "trailing /"),
+        *[("/a b", "percent-encode"), ("/\u00e9", "percent-encode"), ("/a\n", "percent-encode")],
+    ],
+)
+def test_no_path_prefix(text: str, message: str) -> None:
+    with pytest.raises(BadValueError, match=message):
+        parse_path_prefix(text)
+
+
+@pytest.mark.parametrize("name", ["venue", "Venue", "v1.2_x-y", "9", "a" * 63])
+def test_service_name(name: str) -> None:
+    assert service_name_problem(name) is None
+
+
+@pytest.mark.parametrize("name", ["", "-a", ".a", "a/b", "a b", "a" * 64, "\u00e9", "a\n", "a:1"])
+def test_no_service_name(name: str) -> None:
+    assert "begins with a letter or digit" in (service_name_problem(name) or "")
+
+
+def test_names_with_an_underscore_in_front_are_the_sidecars_own() -> None:
+    assert "sidecar's own" in (service_name_problem("_aggregate") or "")
+
+
+@pytest.mark.parametrize("parse", [parse_url, parse_address, parse_host_name, parse_path_prefix])
+@given(text=st.text() | st.text(alphabet=":/[]@.?#-_%a1\0\n "))
+def test_any_text_is_a_value_or_a_bad_value(parse: Callable[[str], object], text: str) -> None:
+    for candidate in (text, f"http://{text}", f"/{text}"):
+        with suppress(BadValueError):
+            parse(candidate)

@@ -1,0 +1,329 @@
+"""A whole file: the reference, several errors at once, what is no configuration at all, and arbitrary input."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.config.annotations import fields_of, is_group
+from sidecar.config.errors import ConfigErrors
+from sidecar.config.load import MAX_BYTES, Origin, load, load_with_origins, loads
+from sidecar.config.schema import Address, Config
+from sidecar.policy.settings import Policy
+
+REFERENCE = Path(__file__).resolve().parents[2] / "config" / "sidecar.yaml"
+
+PORTS = {
+    "auth": 3001,
+    "venue": 3002,
+    "event": 3003,
+    "ticket": 3004,
+    "payment": 3005,
+    "marketplace": 3006,
+    "analytics": 3007,
+    "notification": 3008,
+    "integration": 3009,
+    "compliance": 3010,
+    "queue": 3011,
+    "search": 3012,
+    "file": 3013,
+    "monitoring": 3014,
+    "blockchain": 3015,
+    "order": 3016,
+    "minting": 3018,
+    "transfer": 3019,
+    "scanning": 3020,
+}
+
+
+def failure(text: str, **environ: str) -> list[str]:
+    with pytest.raises(ConfigErrors) as raised:
+        loads(text, "a.yaml", environ)
+    return str(raised.value).splitlines()
+
+
+def test_the_reference_has_the_nineteen_services() -> None:
+    services = load(REFERENCE, {}).services
+    assert {name: str(service.endpoints[0].url) for name, service in services.items()} == {
+        name: f"http://{name}-service:{port}" for name, port in PORTS.items()
+    }
+
+
+@pytest.mark.parametrize("name", PORTS)
+def test_each_service_url_can_be_set_by_environment(name: str) -> None:
+    before = load(REFERENCE, {}).services
+    after = load(REFERENCE, {f"{name.upper()}_SERVICE_URL": "https://elsewhere.example:8443"}).services
+    changed = [one for one in after if after[one] != before[one]]
+    assert changed == [name]
+    assert str(after[name].endpoints[0].url) == "https://elsewhere.example:8443"
+
+
+def test_the_reference_states_the_defaults() -> None:
+    config = load(REFERENCE, {})
+    assert config == Config(services=config.services)
+    assert {service.policy for service in config.services.values()} == {Policy()}
+
+
+def test_the_reference_shows_every_key() -> None:
+    """A key that a later change adds to the structs has to be explained there too."""
+    lines = [line.strip(" #") for line in REFERENCE.read_text().splitlines()]
+    wanted = ["url", "endpoints", "hosts", "routes"]
+
+    def collect(keys: dict[str, object]) -> None:
+        for key, hint in keys.items():
+            wanted.append(key)
+            if is_group(hint):
+                collect(dict(fields_of(hint)))
+
+    collect(dict(fields_of(Config)))
+    missing = [key for key in wanted if not any(line.startswith(f"{key}:") for line in lines)]
+    assert missing == []
+
+
+def test_the_commented_examples_of_the_reference_are_right() -> None:
+    """With the comment signs taken away; `endpoints` stands in for `url`."""
+    text = REFERENCE.read_text()
+    start, end = text.index("    # endpoints:\n"), text.index("  event:\n")
+    example = [line.replace("# ", "", 1) for line in text[start:end].splitlines()]
+    kept = [line for line in example if line.startswith(("    endpoints", "    hosts", "    routes", "      "))]
+    config = loads("services:\n  venue:\n" + "\n".join(kept), "a.yaml", {})
+    venue = config.services["venue"]
+    assert [one.weight for one in venue.endpoints] == [1, 2]
+    assert venue.hosts == ("venue-service", "venue.prod.svc.cluster.local")
+    assert [route.own_breaker for route in venue.routes] == [True]
+
+
+def test_only_services_is_needed() -> None:
+    config = loads("services: {venue: {url: http://venue-service:3002}}", "a.yaml", {})
+    assert config == Config(services=config.services)
+    assert failure("{}") == ["a.yaml:1: services is missing: the one key without a default"]
+
+
+def test_all_errors_come_at_once_in_the_order_of_the_lines() -> None:
+    text = """\
+listen: {admin: nonsense}
+services:
+  venue:
+    url: ftp://venue-service:3002
+    breaker: {modus: observe}
+    breaker: {mode: observe}
+  event: {url: "${URL}"}
+defaults:
+  timeout: {connect: 5, attempt: 1s}
+  tracing: on
+"""
+    assert failure(text) == [
+        "a.yaml:1: listen.admin: expected an address and a port, such as 127.0.0.1:15001 or [::1]:15001",
+        "a.yaml:4: services.venue.url: the scheme of a URL is http or https",
+        "a.yaml:5: services.venue.breaker.modus: unknown key; did you mean mode?",
+        "a.yaml:6: services.venue.breaker: repeated: already in line 5",
+        "a.yaml:7: services.event.url: the environment variable URL is not set, and no default is given: ${URL:-...}",
+        "a.yaml:9: defaults.timeout.connect: a duration needs its unit: 250ms, 5s, 2m or 1h",
+        "a.yaml:10: defaults.tracing: this version does not support this key yet",
+    ]
+
+
+def test_no_value_appears_in_an_error() -> None:
+    text = "services: {a: {url: '${URL}'}, b: {url: '${URL}', hosts: ['${URL}'], timeout: {idle: '${URL}'}}}"
+    for secret in ("http://user:hunter2@host", "hunter2", "ftp://hunter2", "http://host/hunter2", "HUNTER2 x"):
+        assert not [line for line in failure(text, URL=secret) if "hunter2" in line.lower()]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", 1),
+        ("# nothing\n", 1),
+        ("- a\n", 1),
+        ("word", 1),
+        ("~", 1),
+        ("a: 1\n---\na: 1\n", 2),
+        ("services: *x\n", 1),
+        ("services:\n\tvenue: {}\n", 2),
+        ("services: {\n", 2),
+        ("services:\n", 1),
+        ("services: []\n", 1),
+    ],
+)
+def test_what_is_no_configuration(text: str, line: int) -> None:
+    (error,) = failure(text)
+    assert error.startswith(f"a.yaml:{line}: ")
+
+
+def test_listeners_from_the_file() -> None:
+    text = 'listen: {proxy: "127.0.0.1:0", admin: "127.0.0.1:0", probe: "[::]:0"}\nservices: {}\n'
+    listen = loads(text, "a.yaml", {}).listen
+    assert (listen.proxy, listen.admin, listen.probe) == (
+        (Address("127.0.0.1", 0),),
+        Address("127.0.0.1", 0),
+        Address("::", 0),
+    )
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    latin = tmp_path / "latin.yaml"
+    latin.write_bytes(b"services:\n  a: {url: http://a} # caf\xe9\n")
+    utf16 = tmp_path / "utf16.yaml"
+    utf16.write_bytes("services: {}".encode("utf-16"))
+    large = tmp_path / "large.yaml"
+    large.write_bytes(b"#" * (MAX_BYTES + 1))
+    for path, message in [
+        (tmp_path / "absent.yaml", ": cannot be read: No such file or directory"),
+        (tmp_path, ": cannot be read: Is a directory"),
+        (tmp_path / "nul\0", ": cannot be read: not a usable file name"),
+        (latin, ":2: not UTF-8 from here on"),
+        (utf16, ":1: not UTF-8 from here on"),
+        (large, ": is larger than 4 MiB"),
+    ]:
+        with pytest.raises(ConfigErrors) as raised:
+            load(path, {})
+        assert str(raised.value) == f"{path}{message}"
+
+
+def test_origins_say_who_set_a_value(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("""\
+defaults:
+  timeout: {connect: 2s, idle: 9s}
+services:
+  venue:
+    url: http://a
+    timeout: {idle: 8s}
+    routes:
+      - match: {path: /reports}
+        timeout: {request: 60s}
+""")
+    _, origins = load_with_origins(path, {})
+    venue = "services.venue"
+    assert origins["defaults.timeout.connect"] == Origin("defaults", 2)
+    assert origins[f"{venue}.timeout.connect"] == Origin("defaults", 2)
+    assert origins[f"{venue}.timeout.idle"] == Origin("service", 6)
+    assert origins[f"{venue}.routes[0].timeout.idle"] == Origin("service", 6)
+    assert origins[f"{venue}.routes[0].timeout.request"] == Origin("route", 9)
+    assert f"{venue}.timeout.request" not in origins
+
+
+def test_the_real_environment_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTH_SERVICE_URL", "http://elsewhere")
+    assert load(REFERENCE, {}).services["auth"].endpoints[0].url.host == "auth-service"
+    assert load(REFERENCE, os.environ).services["auth"].endpoints[0].url.host == "elsewhere"
+
+
+RICH = """\
+listen: {proxy: ["127.0.0.1:0", "[::1]:0"], probe: "[::]:15021"}
+log: {level: info, access: off}
+drain: {delay: 0s, timeout: "${DRAIN:-20s}"}
+defaults: &defaults
+  timeout: &t {connect: 1s, attempt: 5s}
+  retry:
+    on: [connect_failure, 502-504]
+    backoff: {base: 25ms, max: "${MAX}"}
+  breaker: {mode: observe, failure_status: [500-599, 429]}
+services:
+  auth: &auth {url: "${AUTH_SERVICE_URL:-http://auth-service:3001}", hosts: [auth-service]}
+  venue:
+    endpoints: ["http://10.0.0.7:3002", {url: "http://10.0.0.8:3002", weight: 2}]
+    timeout: *t
+    routes:
+      - match: {path: /reports, methods: [POST]}
+        timeout: {<<: *t, request: 60s}
+  other: {<<: *auth, hosts: [], limits: {max_concurrent: 1}}
+"""
+ENVIRON = {"MAX": "250ms"}
+PIECES = [
+    "\n",
+    "  ",
+    "\t",
+    ":",
+    ": ",
+    "- ",
+    "{",
+    "}",
+    "[",
+    "]",
+    "&t ",
+    "*t",
+    "<<: ",
+    "~",
+    "'",
+    '"',
+    "${",
+    "$${",
+    "|\n",
+    "#",
+]
+PIECES += [
+    "!!int ",
+    "0",
+    "1s",
+    "\ufeff",
+    "\x00",
+    "\ud800",
+    "\u00e9",
+    "---\n",
+    "services",
+    "url: ",
+    "null",
+    "<<: *defaults\n",
+]
+
+
+def test_the_document_that_is_mutated_is_right() -> None:
+    assert loads(RICH, "a.yaml", ENVIRON).services["venue"].routes[0].policy.timeout.request == 60.0
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> str:
+    text = RICH
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(text)))
+        end = min(len(text), start + draw(st.integers(0, 30)))
+        kind = draw(st.sampled_from(["cut", "insert", "replace", "copy", "swap"]))
+        if kind == "cut":
+            text = text[:start] + text[end:]
+        elif kind == "copy":
+            at = draw(st.integers(0, len(text)))
+            text = text[:at] + text[start:end] + text[at:]
+        elif kind == "swap":
+            lines = text.split("\n")
+            first, second = (draw(st.integers(0, len(lines) - 1)) for _ in range(2))
+            lines[first], lines[second] = lines[second], lines[first]
+            text = "\n".join(lines)
+        else:
+            text = text[:start] + draw(st.sampled_from(PIECES)) + text[start if kind == "insert" else end :]
+    return text
+
+
+@given(
+    st.one_of(mutated(), st.text()), st.dictionaries(st.sampled_from(["MAX", "DRAIN", "AUTH_SERVICE_URL"]), st.text())
+)
+def test_any_text_is_a_configuration_or_errors(text: str, environ: dict[str, str]) -> None:
+    for name in (ENVIRON, environ):
+        with suppress(ConfigErrors):
+            loads(text, "a.yaml", name)
+
+
+@given(data=st.binary())
+def test_any_bytes_are_a_configuration_or_errors(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_bytes(data)
+    with suppress(ConfigErrors):
+        load(path, {})
+
+
+@given(mutated())
+def test_errors_have_lines_of_the_file_and_come_in_order(text: str) -> None:
+    try:
+        loads(text, "a.yaml", ENVIRON)
+    except ConfigErrors as raised:
+        places = [(error.line, error.column) for error in raised.errors]
+    else:
+        places = []
+    assert places == sorted(places)
+    # YAML knows more line ends than the newline, so lines are counted as it does.
+    assert all(1 <= line <= len(text.splitlines()) + 1 for line, _ in places)

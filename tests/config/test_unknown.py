@@ -1,0 +1,45 @@
+"""What is said about keys that are not known."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.config.annotations import fields_of
+from sidecar.config.schema import Config
+from sidecar.config.services import ROUTE_KEYS, SERVICE_KEYS
+from sidecar.config.unknown import LATER_KEYS, unknown_key
+from sidecar.policy.settings import BreakerSettings, Policy, RetrySettings
+
+
+@pytest.mark.parametrize(
+    ("key", "struct", "meant"),
+    [
+        ("max_retrys", RetrySettings, "max_retries"),
+        ("maxRetries", RetrySettings, "max_retries"),
+        ("max-retries", RetrySettings, "max_retries"),
+        ("errorThresholdPercentage", BreakerSettings, "error_threshold_percentage"),
+        ("resetTimeout", BreakerSettings, "reset_timeout"),
+        ("timeouts", Policy, "timeout"),
+        ("retries", Policy, "retry"),
+        ("brekaer", Policy, "breaker"),
+        ("max_retries", Policy, "retry.max_retries"),
+        ("resetTimeout", Policy, "breaker.reset_timeout"),
+        ("service", Config, "services"),
+        ("default", Config, "defaults"),
+    ],
+)
+def test_a_near_miss_is_told_what_was_meant(key: str, struct: type, meant: str) -> None:
+    assert unknown_key(key, fields_of(struct)) == f"unknown key; did you mean {meant}?"
+
+
+@pytest.mark.parametrize("key", ["zzz", "", "x", "y" * 10_000, "\u00fcber"])
+def test_a_far_one_is_told_what_there_is(key: str) -> None:
+    assert unknown_key(key, fields_of(RetrySettings)).startswith(
+        "unknown key; expected one of max_retries, on, methods"
+    )
+
+
+@pytest.mark.parametrize("key", sorted(LATER_KEYS))
+def test_a_later_key_is_said_to_be_one(key: str) -> None:
+    for known in (fields_of(Config), SERVICE_KEYS, ROUTE_KEYS, fields_of(Policy)):
+        assert key in known or "not support this key yet" in unknown_key(key, known)

@@ -1,0 +1,12 @@
+"""What holds for every test: property tests do not fail for a slow machine, nor at random where a change is judged."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+# A developer's runs look for new examples each time; CI runs the same ones, so that a red build is the change's doing.
+settings.register_profile("developer", deadline=None, print_blob=True)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "developer")

@@ -1,0 +1,82 @@
+"""`sidecar demo` as a process on free ports. Owns its life; what to send it is the tests' business."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+from tests.support.daemon import ROOT, Ports
+from tests.support.eventually import eventually
+
+
+class RunningDemo:
+    """Use as a context manager: entered when `/readyz` says so, killed on the way out.
+
+    It leads a process group of its own, so that a test can press Ctrl-C as a terminal does, on the whole group.
+    """
+
+    def __init__(self, *arguments: str) -> None:
+        self.ports = Ports.free()
+        self._arguments = arguments
+
+    def __enter__(self) -> RunningDemo:
+        self._folder = tempfile.TemporaryDirectory(prefix="sidecar-demo-")
+        self._log = Path(self._folder.name) / "log"
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*demo_command(self.ports), *self._arguments],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            eventually(self._ready, timeout=20)
+            self.endpoints = {
+                service: (int(first), int(second))
+                for service, first, second in re.findall(r"(\w+)\s\((?:ports )?(\d+) and (\d+)\)", self.log)
+            }
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(10)
+        self._folder.cleanup()
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def _ready(self) -> bool:
+        if self.process.poll() is not None:
+            # Not an AssertionError: there is nothing to wait for any more.
+            raise RuntimeError(f"the demo ended with {self.process.returncode}\n{self.log}")
+        answer = shell(f"curl -s -o /dev/null -w '%{{http_code}}' http://127.0.0.1:{self.ports.probe}/readyz")
+        assert answer == "200", self.log
+        return True
+
+
+def demo_command(ports: Ports) -> list[str]:
+    """`sidecar demo` with these ports for the daemon, and any that are free for the upstreams."""
+    return [
+        *(sys.executable, "-m", "sidecar", "demo", "--upstream-port", "0", "--seed", "1"),
+        *("--proxy-port", str(ports.proxy), "--admin-port", str(ports.admin), "--probe-port", str(ports.probe)),
+    ]
+
+
+def shell(script: str) -> str:
+    """What `script` prints when bash runs it, at most 30 s; no proxy of the environment gets in between."""
+    environ = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    run = subprocess.run(["bash", "-c", script], stdout=subprocess.PIPE, text=True, timeout=30, env=environ, cwd=ROOT)
+    return run.stdout

@@ -1,0 +1,252 @@
+"""The real daemon as a process: starts it on a YAML text, looks at it from outside, ends it.
+
+Knows the daemon only by its contract: command line, listeners, metrics, log lines, signals.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody has at this moment, all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+@dataclass(frozen=True)
+class Ports:
+    proxy: int
+    admin: int
+    probe: int
+
+    @staticmethod
+    def free() -> Ports:
+        return Ports(*free_ports(3))
+
+    @property
+    def yaml(self) -> str:
+        return (
+            f'listen: {{proxy: ["127.0.0.1:{self.proxy}"], admin: "127.0.0.1:{self.admin}",'
+            f' probe: "127.0.0.1:{self.probe}"}}\n'
+        )
+
+
+class Metrics(dict[tuple[str, frozenset[tuple[str, str]]], float]):
+    """One scrape: (name, labels) -> value."""
+
+    def total(self, name: str, **labels: str) -> float:
+        """The sum of the series of `name` that bear these labels, whatever others they bear."""
+        wanted = set(labels.items())
+        return sum(value for (found, bears), value in self.items() if found == name and wanted <= bears)
+
+
+@dataclass
+class Probed:
+    """An answer of the probe listener."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def command(config: Path) -> list[str]:
+    return [sys.executable, "-m", "sidecar", "run", "--config", str(config)]
+
+
+@dataclass
+class Daemon:
+    """A daemon that runs on `config`, the YAML text without `listen`. Use as a context manager."""
+
+    config: str
+    ports: Ports = field(default_factory=Ports.free)
+    wait_ready: bool = True
+    start_seconds: float = 0.0
+    """From the start of the process until `/readyz` first said 200."""
+
+    def __post_init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="sidecar-test-")
+        folder = Path(self._folder.name)
+        self.path = folder / "sidecar.yaml"
+        self.path.write_text(self.ports.yaml + self.config)
+        self._last_words = ""
+        self._out, self._err = folder / "stdout", folder / "stderr"
+        began = time.monotonic()
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(
+                command(self.path), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=err
+            )
+        if self.wait_ready:
+            try:
+                self._wait_ready(began + 15)
+            except BaseException:
+                self.__exit__(None, None, None)
+                raise
+            self.start_seconds = time.monotonic() - began
+
+    def _wait_ready(self, deadline: float) -> None:
+        while True:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the daemon ended with {self.process.returncode}\n{self.log}")
+            try:
+                if self.probe("/readyz", timeout=1).status == 200:
+                    return
+            except OSError:
+                pass
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the daemon is not ready\n{self.log}")
+            time.sleep(0.005)
+
+    def __enter__(self) -> Daemon:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.kill()
+        self._last_words = self.log
+        self._folder.cleanup()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def proxy_port(self) -> int:
+        return self.ports.proxy
+
+    @property
+    def probe_port(self) -> int:
+        return self.ports.probe
+
+    @property
+    def stderr(self) -> str:
+        return self._err.read_text(errors="replace")
+
+    @property
+    def stdout(self) -> str:
+        return self._out.read_text(errors="replace")
+
+    @property
+    def log(self) -> str:
+        """Both outputs, for whoever reads a failed test; there after the end too."""
+        if self._last_words:
+            return self._last_words
+        return f"--- stdout ---\n{self.stdout}\n--- stderr ---\n{self.stderr}"
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """The whole lines of stdout; each has to be a JSON object."""
+        whole, _, _ = self.stdout.rpartition("\n")
+        lines = [json.loads(line) for line in whole.splitlines()]
+        assert all(isinstance(line, dict) for line in lines)
+        return lines
+
+    def probe(self, path: str, *, method: str = "GET", timeout: float = 5.0) -> Probed:
+        """Asks the probe listener, on a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports.probe, timeout=timeout)
+        try:
+            connection.request(method, path)
+            answer = connection.getresponse()
+            headers = {name.lower(): value for name, value in answer.getheaders()}
+            return Probed(answer.status, headers, answer.read())
+        finally:
+            connection.close()
+
+    def metrics(self) -> Metrics:
+        scraped = self.probe("/metrics")
+        assert scraped.status == 200, scraped
+        return Metrics(
+            ((sample.name, frozenset(sample.labels.items())), sample.value)
+            for family in text_string_to_metric_families(scraped.body.decode())
+            for sample in family.samples
+        )
+
+    def metric(self, name: str, **labels: str) -> float:
+        """`Metrics.total` of a fresh scrape."""
+        return self.metrics().total(name, **labels)
+
+    def _status_mib(self, key: str) -> float:
+        match = re.search(rf"^{key}:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text(), re.MULTILINE)
+        assert match is not None, key
+        return int(match[1]) / 1024
+
+    def rss_mib(self) -> float:
+        return self._status_mib("VmRSS")
+
+    def peak_rss_mib(self) -> float:
+        """The highest RSS since `forget_peak_rss`."""
+        return self._status_mib("VmHWM")
+
+    def forget_peak_rss(self) -> None:
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def pss_mib(self) -> float:
+        match = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{self.pid}/smaps_rollup").read_text(), re.MULTILINE)
+        assert match is not None
+        return int(match[1]) / 1024
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, timeout: float = 10.0) -> int:
+        """Waits for the process to end by itself; its exit code."""
+        return self.process.wait(timeout)
+
+    def terminate(self, timeout: float = 30.0) -> int:
+        """SIGTERM, and the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait(timeout)
+
+    def kill(self) -> None:
+        """Ends it now, if it still runs."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+
+
+def run_to_exit(config: str, *, timeout: float = 10.0) -> subprocess.CompletedProcess[str]:
+    """Starts the daemon on a whole YAML text with which it should not start; returns exit code and outputs."""
+    with tempfile.TemporaryDirectory(prefix="sidecar-test-") as folder:
+        path = Path(folder) / "sidecar.yaml"
+        path.write_text(config)
+        return subprocess.run(
+            command(path),
+            check=False,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+__all__ = ["ROOT", "Daemon", "Metrics", "Ports", "Probed", "command", "free_ports", "has_ipv6", "run_to_exit"]

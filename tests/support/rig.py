@@ -1,0 +1,165 @@
+"""A daemon with scripted upstreams behind it, as most black-box tests want it; and the pytest parts of that."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator
+from string import Template
+from types import TracebackType
+from typing import Any
+
+import pytest
+
+from tests.support.client import TEST_ID, Client, Response
+from tests.support.client import ask as ask_once
+from tests.support.daemon import Daemon, Metrics, Ports
+from tests.support.eventually import eventually
+from tests.support.upstream import ConnectBlackHole, RefusedPort, Upstream
+
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+
+
+class Rig:
+    """Starts the daemon on `config`, in which `$name` stands for the URL of an upstream, `$port_name` for its port and
+    `$proxy` for the daemon's own proxy port. Use as a context manager; it stops the upstreams too."""
+
+    def __init__(self, config: str, *names: str, dead: dict[str, RefusedPort | ConnectBlackHole] | None = None) -> None:
+        self.upstreams = {name: Upstream() for name in names}
+        self._dead = dead or {}
+        self.ports = Ports.free()
+        values: dict[str, Any] = {"proxy": self.ports.proxy}
+        for name, target in [*self.upstreams.items(), *self._dead.items()]:
+            values |= {name: target.url, f"port_{name}": target.port}
+        try:
+            self.daemon = Daemon(Template(config).substitute(values), self.ports)
+        except BaseException:
+            self._stop_upstreams()
+            raise
+
+    def __enter__(self) -> Rig:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.daemon.__exit__(kind, error, tb)
+        self._stop_upstreams()
+
+    def _stop_upstreams(self) -> None:
+        for target in [*self.upstreams.values(), *self._dead.values()]:
+            target.stop()
+
+    def __getitem__(self, name: str) -> Upstream:
+        return self.upstreams[name]
+
+    @property
+    def log(self) -> str:
+        return self.daemon.log
+
+    def client(self, **more: Any) -> Client:
+        return Client(self.ports.proxy, **more)
+
+    def ask(
+        self, method: str, target: str, headers: Iterable[tuple[str, str]] = (), body: bytes | None = None, **more: Any
+    ) -> Response:
+        """One request on a connection of its own."""
+        return ask_once(self.ports.proxy, method, target, headers, body, **more)
+
+    def changes(self) -> Changes:
+        return Changes(self.daemon)
+
+    def idle(self, service: str) -> None:
+        """Waits until nothing is in flight for `service`."""
+        eventually(lambda: self.daemon.metric("sidecar_in_flight_requests", service=service) == 0)
+
+    def assert_never_twice(self) -> None:
+        """No upstream, nor two of them together, saw a request that may not be repeated more than once."""
+        seen = Counter(
+            request.get(TEST_ID)
+            for upstream in self.upstreams.values()
+            for request in upstream.requests
+            if request.method not in IDEMPOTENT and not request.all("idempotency-key")
+        )
+        del seen[None]
+        assert not {test_id: times for test_id, times in seen.items() if times > 1}
+
+
+class Changes:
+    """What the daemon's metrics have gained since this was made."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._before = daemon.metrics()
+
+    def now(self) -> Callable[..., float]:
+        """A function `gain(name, **labels)` over one fresh scrape."""
+        after: Metrics = self._daemon.metrics()
+        return lambda name, **labels: after.total(name, **labels) - self._before.total(name, **labels)
+
+    def __call__(self, name: str, **labels: str) -> float:
+        return float(self.now()(name, **labels))
+
+    def when_done(self, service: str, requests: int = 1) -> Callable[..., float]:
+        """Waits until `requests` more of `service` have ended and none is in flight; returns `gain(name, **labels)`."""
+
+        def check() -> Callable[..., float]:
+            gain = self.now()
+            assert gain("sidecar_requests_total", service=service) == requests
+            assert gain("sidecar_in_flight_requests", service=service) == 0
+            return gain
+
+        return eventually(check)
+
+    def eventually(self, expected: float, name: str, **labels: str) -> None:
+        """Waits until the gain is `expected`: a request is counted when it has ended, which its app may see first."""
+
+        def check() -> None:
+            assert (name, labels, self(name, **labels)) == (name, labels, expected)
+
+        eventually(check)
+
+
+class Daemons:
+    """Starts daemons for one test, and ends what still runs after it."""
+
+    def __init__(self) -> None:
+        self._started: list[Daemon] = []
+
+    def __call__(self, config: str, **more: Any) -> Daemon:
+        daemon = Daemon(config, **more)
+        self._started.append(daemon)
+        return daemon
+
+    @property
+    def log(self) -> str:
+        return "\n".join(daemon.log for daemon in self._started)
+
+    def stop(self) -> None:
+        for daemon in self._started:
+            daemon.__exit__(None, None, None)
+
+
+@pytest.fixture
+def start() -> Iterator[Daemons]:
+    """For tests that want a daemon of their own: `start(config)`."""
+    daemons = Daemons()
+    yield daemons
+    daemons.stop()
+
+
+@pytest.fixture(autouse=True)
+def never_twice(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After every test with a rig: what may not be repeated was not repeated."""
+    yield
+    for value in request.node.funcargs.values():
+        if isinstance(value, Rig):
+            value.assert_never_twice()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """The end of the daemon's log goes with a failed test's report."""
+    report = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, Rig | Daemons):
+                report.sections.append(("the daemon's log", "\n".join(value.log.splitlines()[-80:])))
+    return report
