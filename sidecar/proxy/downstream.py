@@ -201,6 +201,9 @@ class Downstream(asyncio.Protocol):
         try:
             service, target, by_path = core.table.find(request.method, request.target, request.host)
         except NotRouted as stray:
+            if stray.status == 400:
+                self._refuse(BadRequest(400, stray.detail), request)
+                return False
             self._stray(request, stray)
             return True
         route = service.route_for(request.method, target)

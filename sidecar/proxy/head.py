@@ -180,6 +180,13 @@ def check_partial(received: bytes) -> None:
         raise BadRequest(400, "a line of the head does not end with CRLF")
 
 
+def may_become_response(received: bytes) -> bool:
+    """Whether what has come of a response's head can still become one; if not, there is nothing to wait for."""
+    if len(received) > MAX_HEAD or not received.startswith(b"HTTP/1."[: len(received)]):
+        return False
+    return not _BARE_LINE_END.search(received)
+
+
 def _why_not_a_request_line(head: bytes) -> BadRequest:
     line = head.partition(b"\r\n")[0]
     token = _TOKEN.match(line)

@@ -13,7 +13,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from sidecar.proxy.chunked import BadChunk, ChunkScanner
-from sidecar.proxy.head import CHUNKED, MAX_HEAD, UNTIL_CLOSE, BadResponse, ResponseHead, parse_response
+from sidecar.proxy.head import (
+    CHUNKED,
+    MAX_HEAD,
+    UNTIL_CLOSE,
+    BadResponse,
+    ResponseHead,
+    may_become_response,
+    parse_response,
+)
 
 if TYPE_CHECKING:
     from sidecar.proxy.pool import Pool
@@ -257,10 +265,10 @@ class Upstream(asyncio.Protocol):
         while True:
             end = data.find(b"\r\n\r\n") + 4
             if end < 4:
-                if len(data) > MAX_HEAD or not data.startswith(b"HTTP/1."[: len(data)]):
-                    self._fail(Lost("bad_response", "what came back is not HTTP/1, or its head is too long"))
-                else:
+                if may_become_response(data):
                     self._buffer = data
+                else:
+                    self._fail(Lost("bad_response", "what came back is not HTTP/1, or its head is too long"))
                 return
             if end > MAX_HEAD:
                 self._fail(Lost("bad_response", f"the response's head is over {MAX_HEAD} bytes"))

@@ -77,7 +77,7 @@ class LiveRoute:
 
 
 class LiveService:
-    """A service and all its state. `random` gives floats in [0, 1); `clock` is asked by those who read a state (a scrape)."""
+    """A service and all its state. `random` gives floats in [0, 1); `clock` is for what a scrape reads."""
 
     def __init__(
         self, config: Service, now: float, random: Callable[[], float], clock: Callable[[], float] = monotonic

@@ -197,6 +197,13 @@ class Upstream:
         """Open connections on which something was sent (a fresh one may wait in the daemon's pool for its first)."""
         return sum(each.bytes_in > 0 and each.ended is None and not each.closed for each in self.connections)
 
+    def reached(self, hits: int) -> bool:
+        return self.hits == hits
+
+    def left(self, number: int) -> bool:
+        """The daemon has closed this connection."""
+        return self.connections[number].ended is not None
+
     def play(self, *script: Step, greeting: Step | None = None) -> Upstream:
         """A new scene: old connections are ended, records and gate begin anew, the next request takes `script[0]`."""
         self._end_connections()
@@ -216,7 +223,8 @@ class Upstream:
 
     def _end_connections(self) -> None:
         self.gate.set()
-        threads = list(self._threads.items())
+        with self._lock:
+            threads = list(self._threads.items())
         for how, patience in ((socket.SHUT_WR, 2.0), (socket.SHUT_RDWR, 2.0)):
             for connection, _ in threads:
                 with contextlib.suppress(OSError):
@@ -264,7 +272,8 @@ class Upstream:
             malformed.append(str(error))
         finally:
             connection.close()
-            self._threads.pop(connection, None)
+            with self._lock:
+                self._threads.pop(connection, None)
 
 
 class RefusedPort:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -239,7 +240,7 @@ def test_disconnects_of_the_app_do_not_count(rig: Rig) -> None:
     for number in range(8):
         with rig.client() as client:
             client.send(request_bytes("GET", "/ignoring/"))
-            eventually(lambda number=number: upstream.hits == number + 1)
+            eventually(partial(upstream.reached, number + 1))
     rig.idle("ignoring")
     assert state(rig, "ignoring") == "closed"
     upstream.play(answer(500))

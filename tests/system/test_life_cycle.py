@@ -132,6 +132,7 @@ def test_probe_listener(upstream: Upstream, start: Daemons) -> None:
     metrics = daemon.probe("/metrics")
     assert metrics.status == 200
     assert metrics.headers["content-type"].startswith("text/plain")
+    daemon.metrics(buckets=True)
     assert daemon.probe("/venue/").status == 404
     assert daemon.probe("/livez", method="POST").status in (404, 405)
     assert upstream.hits == 0

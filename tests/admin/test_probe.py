@@ -1,0 +1,162 @@
+"""The probe listener as kubelet and Prometheus see it: real requests on a loopback socket."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from sidecar.admin.probe import Probes
+from sidecar.telemetry.counters import ServiceCounters
+from sidecar.telemetry.metrics import SidecarCollector, exposition, registry
+
+SECRET = "connection to 10.0.0.7:3002 refused"
+
+
+class Sidecar:
+    """What the probes ask."""
+
+    def __init__(self) -> None:
+        self.ready = True
+        self.error: Exception | None = None
+        self.scrapes = 0
+        self._registry = registry(SidecarCollector(list, ServiceCounters, lambda: 1, lambda: 0))
+
+    def metrics(self) -> bytes:
+        self.scrapes += 1
+        if self.error is not None:
+            raise self.error
+        return exposition(self._registry)
+
+
+def loopback() -> socket.socket:
+    one = socket.create_server(("127.0.0.1", 0))
+    one.setblocking(False)
+    return one
+
+
+class Probed:
+    """Probes that serve, and a client of theirs."""
+
+    def __init__(self, sidecar: Sidecar, client: aiohttp.ClientSession, probe_port: int, admin_port: int) -> None:
+        self.sidecar = sidecar
+        self.client = client
+        self.probe_port = probe_port
+        self.admin_port = admin_port
+
+    async def ask(self, path: str, method: str = "GET", *, admin: bool = False) -> tuple[int, str, str]:
+        """Status, content type and text."""
+        port = self.admin_port if admin else self.probe_port
+        async with self.client.request(method, f"http://127.0.0.1:{port}{path}") as response:
+            return response.status, response.headers.get("Content-Type", ""), await response.text()
+
+
+@pytest.fixture
+async def probed() -> AsyncIterator[Probed]:
+    probe, admin = loopback(), loopback()
+    ports = probe.getsockname()[1], admin.getsockname()[1]
+    sidecar = Sidecar()
+    probes = Probes(lambda: sidecar.ready, sidecar.metrics)
+    await probes.start([probe], [admin])
+    async with aiohttp.ClientSession() as client:
+        yield Probed(sidecar, client, *ports)
+    await probes.close()
+
+
+async def test_it_is_alive_and_ready(probed: Probed) -> None:
+    assert await probed.ask("/livez") == (200, "text/plain; charset=utf-8", "ok\n")
+    assert await probed.ask("/readyz") == (200, "text/plain; charset=utf-8", "ok\n")
+
+
+async def test_while_it_drains_it_is_alive_and_not_ready(probed: Probed) -> None:
+    assert (await probed.ask("/readyz"))[0] == 200
+    probed.sidecar.ready = False
+    assert await probed.ask("/readyz") == (503, "text/plain; charset=utf-8", "draining\n")
+    assert (await probed.ask("/livez"))[0] == 200
+    assert (await probed.ask("/metrics"))[0] == 200
+
+
+async def test_metrics_are_made_for_each_scrape_in_the_text_format(probed: Probed) -> None:
+    for scrape in (1, 2):
+        status, content_type, text = await probed.ask("/metrics")
+        assert (status, content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
+        families = {family.name for family in text_string_to_metric_families(text)}
+        assert "sidecar_config_generation" in families
+        assert probed.sidecar.scrapes == scrape
+
+
+async def test_a_query_changes_nothing(probed: Probed) -> None:
+    assert (await probed.ask("/readyz?verbose"))[0] == 200
+
+
+async def test_head_is_answered_without_a_body(probed: Probed) -> None:
+    probed.sidecar.ready = False
+    assert (await probed.ask("/livez", "HEAD"))[::2] == (200, "")
+    assert (await probed.ask("/readyz", "HEAD"))[::2] == (503, "")
+    assert (await probed.ask("/metrics", "HEAD"))[::2] == (200, "")
+
+
+@pytest.mark.parametrize("path", ["/", "/livez/", "/Livez", "//livez", "/ready", "/metrics/x", "/health", "/config"])
+async def test_there_is_nothing_else(probed: Probed, path: str) -> None:
+    status, _, text = await probed.ask(path)
+    assert (status, text) == (404, "here are /livez, /readyz and /metrics\n")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+@pytest.mark.parametrize("path", ["/livez", "/metrics", "/nothing"])
+async def test_it_is_read_only(probed: Probed, method: str, path: str) -> None:
+    port = probed.probe_port
+    async with probed.client.request(method, f"http://127.0.0.1:{port}{path}", data=b"x") as response:
+        assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
+    assert probed.sidecar.scrapes == 0
+
+
+async def test_the_admin_port_serves_metrics_too(probed: Probed) -> None:
+    assert (await probed.ask("/metrics", admin=True))[0] == 200
+
+
+async def test_no_answer_bears_an_address_or_an_error(probed: Probed, caplog: pytest.LogCaptureFixture) -> None:
+    probed.sidecar.error = OSError(SECRET)
+    status, _, text = await probed.ask("/metrics")
+    assert status == 500
+    assert "10.0.0.7" not in text
+    assert "OSError" not in text
+    assert SECRET in caplog.text  # it is for whoever reads the log
+    for ready in (True, False):
+        probed.sidecar.ready = ready
+        for path in ("/livez", "/readyz"):
+            assert (await probed.ask(path))[2] in ("ok\n", "draining\n")
+
+
+async def test_what_is_not_http_is_refused_and_the_next_probe_served(probed: Probed) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", probed.probe_port)
+    writer.write(b"\x16\x03\x01\x00\xff garbage\r\n\r\n")
+    assert (await reader.read(64)).startswith(b"HTTP/1.")
+    writer.close()
+    await writer.wait_closed()
+    assert (await probed.ask("/livez"))[0] == 200
+
+
+async def test_once_closed_it_takes_no_connection() -> None:
+    probe = loopback()
+    port = probe.getsockname()[1]
+    sidecar = Sidecar()
+    probes = Probes(lambda: True, sidecar.metrics)
+    await probes.start([probe], [])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    await probes.close()
+    await reader.read()  # the idle connection is closed
+    writer.close()
+    await writer.wait_closed()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_what_never_started_can_be_closed() -> None:
+    await Probes(lambda: True, Sidecar().metrics).close()

@@ -1,0 +1,92 @@
+"""An endpoint: what it is called, how long it is skipped, and which spec it stands for."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.config.schema import EndpointSpec, Url
+from sidecar.runtime.endpoint import Endpoint
+
+START = 1000.0
+VENUE = Url("http", "venue-service", 3002)
+
+
+def endpoint(address: str = "10.0.0.7", url: Url = VENUE, weight: int = 1) -> Endpoint:
+    return Endpoint(EndpointSpec(url=url, weight=weight), address)
+
+
+@pytest.mark.parametrize(
+    ("address", "url", "label", "authority", "tls"),
+    [
+        ("10.0.0.7", Url("http", "venue-service", 3002), "10.0.0.7:3002", b"venue-service:3002", False),
+        ("10.0.0.7", Url("http", "venue-service", 80), "10.0.0.7:80", b"venue-service", False),
+        ("10.0.0.7", Url("http", "venue-service", 443), "10.0.0.7:443", b"venue-service:443", False),
+        ("10.0.0.7", Url("https", "venue-service", 443), "10.0.0.7:443", b"venue-service", True),
+        ("fd00::7", Url("http", "venue-service", 3002), "[fd00::7]:3002", b"venue-service:3002", False),
+        ("fd00::7", Url("http", "fd00::7", 3002), "[fd00::7]:3002", b"[fd00::7]:3002", False),
+    ],
+)
+def test_it_is_called_by_its_address_and_says_its_url_s_host(
+    address: str, url: Url, label: str, authority: bytes, tls: bool
+) -> None:
+    made = endpoint(address, url)
+    assert (made.label, made.authority, made.tls) == (label, authority, tls)
+    assert made.key == (url.scheme, address, url.port)
+    assert made.server_name == url.host
+
+
+def test_a_refused_connection_skips_it_for_one_second_doubling_to_thirty() -> None:
+    one = endpoint()
+    now = START
+    skipped_s = []
+    for _ in range(8):
+        one.connect_failed(now)
+        skipped_s.append(one.skip_until - now)
+        now = one.skip_until  # the first moment at which it is tried again
+    assert skipped_s == [1, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_failures_while_it_is_skipped_count_once() -> None:
+    one = endpoint()
+    one.connect_failed(START)
+    one.connect_failed(START)
+    one.connect_failed(START + 0.999)
+    assert one.skip_until == START + 1
+    assert one.connect_failures == 1
+    one.connect_failed(START + 1)
+    assert one.skip_until == START + 3
+
+
+def test_a_connection_forgives_all_that_was() -> None:
+    one = endpoint()
+    for now in (START, START + 1, START + 3):
+        one.connect_failed(now)
+    one.connected()
+    assert one.skip_until <= START
+    one.connect_failed(START + 10)
+    assert one.skip_until == START + 11
+
+
+def test_it_takes_over_a_spec_of_the_same_address() -> None:
+    one = endpoint(weight=1)
+    one.connect_failed(START)
+    one.departed_at = START
+    assert one.adopt(EndpointSpec(url=Url("http", "venue-canary", 3002), weight=3))
+    assert (one.authority, one.server_name, one.weight) == (b"venue-canary:3002", "venue-canary", 3)
+    assert one.departed_at is None
+    assert one.skip_until == START + 1
+
+
+def test_over_tls_it_never_stands_for_a_server_of_another_name() -> None:
+    one = endpoint(url=Url("https", "venue-service", 443))
+    assert not one.adopt(EndpointSpec(url=Url("https", "other-service", 443), weight=3))
+    assert (one.authority, one.server_name, one.weight) == (b"venue-service", "venue-service", 1)
+    assert one.adopt(EndpointSpec(url=Url("https", "venue-service", 443), weight=3))
+    assert one.weight == 3
+
+
+def test_its_repr_is_a_diagnostic() -> None:
+    one = endpoint()
+    one.connect_failed(START)
+    one.active = 2
+    assert repr(one) == "<Endpoint 10.0.0.7:3002 active=2 idle=0 skip_until=1001.000>"

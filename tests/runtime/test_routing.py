@@ -1,0 +1,516 @@
+"""From target and Host to a service: the three ways in, and everything that must not become a fourth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from sidecar.config.schema import Address, EndpointSpec, Listen, Service, Url
+from sidecar.policy.settings import Policy
+from sidecar.runtime.routing import SEEN_LENGTH_MAX, SEEN_MAX, NotRouted, RoutingTable, is_loopback
+from sidecar.runtime.service import LiveService
+
+OWN = b"localhost:15001"
+
+Found = tuple[str, bytes, bool]
+"""Service, target upstream, by path."""
+
+
+def service(name: str, *urls: str, hosts: Sequence[str] = ()) -> Service:
+    """Each URL as `host:port`, IPv6 in brackets."""
+    specs = []
+    for url in urls:
+        host, _, port = url.rpartition(":")
+        specs.append(EndpointSpec(url=Url("http", host.strip("[]"), int(port))))
+    return Service(name=name, endpoints=tuple(specs), hosts=tuple(hosts), policy=Policy())
+
+
+def table(*services: Service, listen: Sequence[Address] = Listen().proxy) -> RoutingTable:
+    return RoutingTable([LiveService(one, 1000.0, lambda: 0.0) for one in services], listen)
+
+
+VENUE = service("venue", "venue-service:3002", hosts=["venue.prod"])
+AUTH = service("auth", "auth-service:3001")
+SIX = service("six", "[fd00::7]:3006")
+TABLE = table(VENUE, AUTH, SIX)
+
+
+def route(target: bytes, host: bytes | None = None, method: str = "GET", among: RoutingTable = TABLE) -> Found | int:
+    """What was found; the status where nothing was."""
+    try:
+        found, upstream_target, by_path = among.find(method, target, host)
+    except NotRouted as error:
+        stray = error
+    else:
+        return found.name, upstream_target, by_path
+    assert stray.reason == {404: "unknown_service", 400: "bad_request"}[stray.status]
+    assert stray.detail
+    return stray.status
+
+
+# By path.
+
+
+@pytest.mark.parametrize(
+    ("target", "upstream"),
+    [
+        (b"/venue/events/42", b"/events/42"),
+        (b"/venue", b"/"),
+        (b"/venue/", b"/"),
+        (b"/venue?x", b"/?x"),
+        (b"/venue?x=/a/b", b"/?x=/a/b"),
+        (b"/venue?", b"/?"),
+        (b"/venue/?x", b"/?x"),
+        (b"/venue//x", b"//x"),
+        (b"/venue///", b"///"),
+        (b"/venue/a%2Fb%2f..%00", b"/a%2Fb%2f..%00"),
+        (b"/venue/../auth/x", b"/../auth/x"),
+        (b"/venue/./x/../../y", b"/./x/../../y"),
+        (b"/venue/x?y?z", b"/x?y?z"),
+        (b"/venue/auth/x", b"/auth/x"),
+        (b"/venue/http://auth-service:3001/x", b"/http://auth-service:3001/x"),
+        (b"/venue/\xff\x00 \r\n;@:", b"/\xff\x00 \r\n;@:"),
+        (b"/venue/" + b"a" * 100_000, b"/" + b"a" * 100_000),
+    ],
+)
+def test_the_first_segment_is_the_service_and_the_rest_goes_on_byte_for_byte(target: bytes, upstream: bytes) -> None:
+    assert route(target) == ("venue", upstream, True)
+    assert route(target, OWN) == ("venue", upstream, True)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"/",
+        b"//",
+        b"//venue/x",
+        b"/?venue",
+        b"/?/venue/x",
+        b"/unknown/venue",
+        b"/VENUE/x",
+        b"/venue%2Fx",
+        b"/%76enue/x",
+        b"/venue;a/x",
+        b"/venue:3002/x",
+        b"/venue./x",
+        b"/venue-service/x",
+        b"/venue.prod/x",
+        b"/./venue/x",
+        b"/../venue/x",
+        b"/x/../venue",
+        b"/ venue/x",
+        b"/venue\x00/x",
+        b"/venue\\x",
+        b"/venue#x",
+        b"/_aggregate/x",
+        b"/ven",
+        b"/\xff/x",
+        b"/" + b"venue" * 10_000,
+        b"/" * 100_000,
+    ],
+)
+def test_a_segment_that_is_not_exactly_a_name_finds_nothing(target: bytes) -> None:
+    assert route(target) == 404
+
+
+def test_an_empty_segment_is_told_apart_from_an_unknown_name() -> None:
+    with pytest.raises(NotRouted, match="the path names no service"):
+        TABLE.find("GET", b"/", None)
+    with pytest.raises(NotRouted, match="no service of that name"):
+        TABLE.find("GET", b"/secret-segment/x", None)
+
+
+def test_no_answer_repeats_what_the_request_said() -> None:
+    for target in (b"/secret/x", b"http://secret/x", b"http://secret@venue/x", b"secret", b"ftp://secret/x"):
+        with pytest.raises(NotRouted) as stray:
+            TABLE.find("GET", target, None)
+        assert "secret" not in stray.value.detail
+
+
+# By Host.
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"venue",
+        b"venue:3002",
+        b"venue-service",
+        b"venue-service:3002",
+        b"venue.prod",
+        b"venue.prod:3002",
+        b"VENUE-Service:3002",
+        b"venue-service.",
+        b"venue-service.:3002",
+        b"venue-service:",
+    ],
+)
+def test_a_known_host_is_the_service_and_the_path_is_kept(host: bytes) -> None:
+    for target in (b"/events/42", b"/", b"/auth/x", b"/venue/x", b"//", b"/?a=/b", b"/%2F\xff"):
+        assert route(target, host) == ("venue", target, False)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        None,
+        b"",
+        b"localhost",
+        b"localhost:3002",
+        OWN,
+        b"LOCALHOST.:15001",
+        b"venue.localhost",
+        b"127.0.0.1",
+        b"127.0.0.1:15001",
+        b"127.8.8.8:3002",
+        b"[::1]:15001",
+        b"[::1]",
+        b"unknown",
+        b"unknown:3002",
+        b"venue-service:3001",
+        b"venue-service:03002",
+        b"venue-service:0",
+        b"venue-service:30020",
+        b"venue-service:+3002",
+        b"venue-service:3002:3002",
+        b"venue-service..",
+        b".venue-service",
+        b"venue-service, auth-service",
+        b"user@venue-service:3002",
+        b"[venue-service]:3002",
+        b"venue%2Dservice",
+        b" venue-service",
+        b".",
+        b":3002",
+        b"[fd00::7].:3006",
+        b"[fd00::8]:3006",
+        b"fd00::7:3006",
+        b"\xff\xfe",
+        b"venue-service\x00",
+        b"a" * 100_000,
+        b"." * 100_000,
+        b"1:" + b"1" * 100_000,
+    ],
+)
+def test_any_other_host_means_route_by_path(host: bytes | None) -> None:
+    assert route(b"/auth/x", host) == ("auth", b"/x", True)
+    assert route(b"/nobody/x", host) == 404
+
+
+@pytest.mark.parametrize("host", [b"[fd00::7]", b"[fd00::7]:3006", b"[FD00::7]:3006", b"[fd00::7]:"])
+def test_an_ipv6_service_is_found_by_its_bracketed_address(host: bytes) -> None:
+    assert route(b"/x", host) == ("six", b"/x", False)
+    assert route(b"http://" + host + b"/x") == ("six", b"/x", False)
+
+
+def test_a_host_is_found_again_after_many_others_and_after_very_long_ones() -> None:
+    made = table(VENUE, AUTH)
+    for number in range(2 * SEEN_MAX + 1):
+        assert route(b"/auth/x", b"h%d" % number, among=made) == ("auth", b"/x", True)
+        assert route(b"/x", b"Venue", among=made) == ("venue", b"/x", False)
+    for length in range(SEEN_LENGTH_MAX - 1, SEEN_LENGTH_MAX + 2):
+        for _ in range(2):
+            assert route(b"/auth/x", b"h" * length, among=made) == ("auth", b"/x", True)
+    assert len(made._seen) <= SEEN_MAX
+    assert max(map(len, made._seen)) <= SEEN_LENGTH_MAX
+
+
+# Absolute-form.
+
+
+@pytest.mark.parametrize(
+    ("target", "upstream"),
+    [
+        (b"http://venue-service:3002/events/42", b"/events/42"),
+        (b"http://venue-service/events", b"/events"),
+        (b"http://venue/events", b"/events"),
+        (b"http://venue.prod:3002/events", b"/events"),
+        (b"HTTP://VENUE-SERVICE.:3002/Events", b"/Events"),
+        (b"http://venue-service:3002", b"/"),
+        (b"http://venue-service:3002/", b"/"),
+        (b"http://venue-service:3002?x=/y", b"/?x=/y"),
+        (b"http://venue-service:3002//x", b"//x"),
+        (b"http://venue-service:3002/auth/x", b"/auth/x"),
+        (b"http://venue-service:3002/%2F/../x?http://auth/", b"/%2F/../x?http://auth/"),
+        (b"http://venue-service:3002/x@y", b"/x@y"),
+        (b"http://venue-service:3002?x@y", b"/?x@y"),
+        (b"http://venue-service:3002/\xff\n", b"/\xff\n"),
+    ],
+)
+@pytest.mark.parametrize("host", [None, b"auth-service:3001", OWN, b"unknown"])
+def test_the_authority_of_an_absolute_target_overrides_host(target: bytes, upstream: bytes, host: bytes | None) -> None:
+    assert route(target, host) == ("venue", upstream, False)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"http://unknown/venue/x",
+        b"http://venue-service:3001/x",
+        b"http://venue-service:03002/x",
+        b"http://venue-service:80/x",
+        b"http://venue-service:3002:3002/x",
+        b"http://venue-service:port/x",
+        b"http://venue-service../x",
+        b"http://[venue-service]:3002/x",
+        b"http://[fd00::7].:3006/x",
+        b"http://venue-service\\.example/x",
+        b"http://venue-service#/x",
+        b"http://example.com/venue/x",
+        b"http://localhost/venue/x",
+        b"http://localhost:15000/venue/x",
+        b"http://localhost:015001/venue/x",
+        b"http://[localhost]:15001/venue/x",
+        b"http://]127.0.0.1[:15001/venue/x",
+        b"http://127.0.0.1.example:15001/venue/x",
+        b"http://" + b"a" * 100_000,
+        b"http://" + b"." * 100_000 + b"/x",
+        b"http://venue:" + b"1" * 100_000 + b"/x",
+    ],
+)
+def test_an_unknown_authority_is_not_found_whatever_path_and_host_say(target: bytes) -> None:
+    for host in (None, b"venue-service:3002", OWN):
+        assert route(target, host) == 404
+
+
+@pytest.mark.parametrize(
+    "authority",
+    [OWN, b"LocalHost.:15001", b"127.0.0.1:15001", b"127.1.2.3:15001", b"[::1]:15001", b"[0:0:0:0:0:0:0:1]:15001"],
+)
+def test_the_listener_s_own_address_in_an_absolute_target_routes_by_path(authority: bytes) -> None:
+    assert route(b"http://" + authority + b"/venue/x") == ("venue", b"/x", True)
+    assert route(b"http://" + authority + b"/venue/x", b"auth-service:3001") == ("venue", b"/x", True)
+    assert route(b"http://" + authority + b"/venue?x") == ("venue", b"/?x", True)
+    assert route(b"http://" + authority + b"/nobody/x") == 404
+    assert route(b"http://" + authority) == 404
+    assert route(b"http://" + authority, method="OPTIONS") == 404
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"http://user@venue-service:3002/x",
+        b"http://user:password@venue-service:3002/x",
+        b"http://@venue-service:3002/x",
+        b"http://venue-service:3002@example.com/x",
+        b"http://venue-service:3002@localhost:15001/x",
+        b"http://localhost:15001@venue-service/x",
+        b"http:///venue/x",
+        b"http://:3002/x",
+        b"http://?venue",
+        b"https://venue-service:3002/x",
+        b"ws://venue-service:3002/x",
+        b"venue-service:3002",
+        b"venue-service:3002/x",
+        b"http:/venue/x",
+        b"http:venue",
+        b"://venue/x",
+        b"1http://venue/x",
+        b"venue/x",
+        b"?x",
+        b"\\venue\\x",
+        b"**",
+        b"*/x",
+        b"\x00",
+        b" /venue/x",
+    ],
+)
+def test_a_target_of_another_form_is_refused(target: bytes) -> None:
+    for host in (None, b"venue-service:3002", OWN):
+        assert route(target, host) == 400
+        assert route(target, host, "OPTIONS") == 400
+
+
+# OPTIONS for a whole server.
+
+
+def test_options_for_a_whole_server_goes_on_as_an_asterisk() -> None:
+    assert route(b"http://venue", method="OPTIONS") == ("venue", b"*", False)
+    assert route(b"http://venue-service:3002", method="OPTIONS") == ("venue", b"*", False)
+    assert route(b"http://venue/", method="OPTIONS") == ("venue", b"/", False)
+    assert route(b"http://venue?x", method="OPTIONS") == ("venue", b"/?x", False)
+    assert route(b"*", b"venue-service:3002", "OPTIONS") == ("venue", b"*", False)
+
+
+def test_an_asterisk_needs_a_host_that_names_a_service() -> None:
+    for host in (None, b"", OWN, b"unknown"):
+        assert route(b"*", host, "OPTIONS") == 404
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "options"])
+def test_an_asterisk_is_for_options_only(method: str) -> None:
+    assert route(b"*", b"venue-service:3002", method) == 400
+    assert route(b"http://venue", method=method) == ("venue", b"/", False)
+
+
+# What names and addresses may share.
+
+
+def test_of_two_services_behind_one_address_neither_is_guessed() -> None:
+    made = table(service("one", "gateway:80"), service("two", "gateway:80"))
+    assert route(b"/x", b"gateway:80", among=made) == 404
+    assert route(b"http://gateway/x", among=made) == 404
+    assert route(b"/one/x", b"gateway:80", among=made) == ("one", b"/x", True)
+    assert route(b"http://two/x", among=made) == ("two", b"/x", False)
+
+
+def test_two_services_at_one_host_are_told_apart_by_port() -> None:
+    made = table(service("one", "gateway:1001"), service("two", "gateway:1002"))
+    assert route(b"/x", b"gateway:1001", among=made) == ("one", b"/x", False)
+    assert route(b"http://gateway:1002/x", among=made) == ("two", b"/x", False)
+    assert route(b"http://gateway/x", among=made) == 404
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_hosts_decide_who_owns_a_shared_address(turned: bool) -> None:
+    services = [service("one", "gateway:1001", hosts=["gateway"]), service("two", "gateway:1001")]
+    made = table(*(reversed(services) if turned else services))
+    for target in (b"http://gateway/x", b"http://gateway:1001/x"):
+        assert route(target, among=made) == ("one", b"/x", False)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_service_s_name_goes_before_the_host_of_another_s_url(turned: bool) -> None:
+    services = [service("venue", "venue-service:3002"), service("booking", "venue:3002", "other:9000")]
+    made = table(*(reversed(services) if turned else services))
+    for host in (b"venue", b"venue:3002", b"venue-service:3002"):
+        assert route(b"/x", host, among=made) == ("venue", b"/x", False)
+    assert route(b"/x", b"other:9000", among=made) == ("booking", b"/x", False)
+
+
+def test_every_endpoint_s_address_names_the_service() -> None:
+    made = table(service("venue", "10.0.0.7:3002", "10.0.0.8:3003", "[fd00::7]:3002"))
+    for host in (b"10.0.0.7:3002", b"10.0.0.8:3003", b"[fd00::7]:3002", b"10.0.0.8", b"venue:3003"):
+        assert route(b"/x", host, among=made) == ("venue", b"/x", False)
+    assert route(b"http://10.0.0.8:3002/x", among=made) == 404
+
+
+def test_a_name_in_capitals_is_found_by_host_in_any_case_and_by_path_as_it_is_written() -> None:
+    made = table(service("Venue", "venue-service:3002"))
+    assert route(b"/x", b"VENUE", among=made) == ("Venue", b"/x", False)
+    assert route(b"/Venue/x", among=made) == ("Venue", b"/x", True)
+    assert route(b"/venue/x", among=made) == 404
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "0.0.0.0", "[::]", "[::ffff:127.0.0.1]"])
+def test_a_service_on_this_machine_is_found_by_path_and_name_only(host: str) -> None:
+    made = table(service("near", f"{host}:3002"), AUTH)
+    for authority in (host.encode(), f"{host}:3002".encode()):
+        assert route(b"/auth/x", authority, among=made) == ("auth", b"/x", True)
+        assert route(b"http://" + authority + b"/near/x", among=made) == 404
+    assert route(b"/near/x", among=made) == ("near", b"/x", True)
+    assert route(b"/x", b"near:3002", among=made) == ("near", b"/x", False)
+
+
+def test_a_service_that_is_called_localhost_is_found_by_path_only() -> None:
+    made = table(service("localhost", "venue-service:15001"), service("127.0.0.1", "auth-service:3001"), AUTH)
+    for host in (b"localhost", OWN, b"127.0.0.1", b"127.0.0.1:3001"):
+        assert route(b"/auth/x", host, among=made) == ("auth", b"/x", True)
+    assert route(b"/localhost/x", OWN, among=made) == ("localhost", b"/x", True)
+
+
+# The listener's own address.
+
+
+def test_a_listener_on_an_address_of_the_network_knows_itself() -> None:
+    listen = [Address("10.0.0.5", 15001), Address("fd00::5", 15001)]
+    made = table(VENUE, service("self", "10.0.0.5:15001"), service("six", "[fd00::5]:15001"), listen=listen)
+    for authority in (b"10.0.0.5:15001", b"[fd00::5]:15001", OWN):
+        assert route(b"/venue/x", authority, among=made) == ("venue", b"/x", True)
+        assert route(b"http://" + authority + b"/venue/x", among=made) == ("venue", b"/x", True)
+    assert route(b"http://10.0.0.6:15001/venue/x", among=made) == 404
+    assert route(b"http://10.0.0.5:15000/venue/x", among=made) == 404
+
+
+def test_no_service_takes_requests_away_from_the_listener_on_port_80() -> None:
+    made = table(VENUE, service("self", "10.0.0.5:80"), listen=[Address("10.0.0.5", 80)])
+    for authority in (b"10.0.0.5", b"10.0.0.5:80", b"localhost", b"127.0.0.1:80"):
+        assert route(b"/venue/x", authority, among=made) == ("venue", b"/x", True)
+        assert route(b"http://" + authority + b"/venue/x", among=made) == ("venue", b"/x", True)
+
+
+def test_the_ports_that_the_system_chose_are_its_own() -> None:
+    made = table(VENUE, service("self", "10.0.0.5:40001"), listen=[Address("10.0.0.5", 0)])
+    assert route(b"/venue/x", b"10.0.0.5:40001", among=made) == ("self", b"/venue/x", False)
+    assert route(b"http://localhost:40001/venue/x", among=made) == 404
+    made.listens_on([40001])
+    for authority in (b"10.0.0.5:40001", b"localhost:40001"):
+        assert route(b"/venue/x", authority, among=made) == ("venue", b"/x", True)
+        assert route(b"http://" + authority + b"/venue/x", among=made) == ("venue", b"/x", True)
+    assert route(b"http://localhost:0/venue/x", among=made) == 404
+
+
+@pytest.mark.parametrize(
+    ("host", "answer"),
+    [
+        ("localhost", True),
+        ("venue.localhost", True),
+        ("127.0.0.1", True),
+        ("127.255.255.254", True),
+        ("::1", True),
+        ("0:0:0:0:0:0:0:1", True),
+        ("::ffff:127.0.0.1", True),
+        ("0.0.0.0", True),
+        ("::", True),
+        ("::ffff:0.0.0.0", True),
+        ("notlocalhost", False),
+        ("localhost.example", False),
+        ("128.0.0.1", False),
+        ("127.1", False),
+        ("127.0.0.01", False),
+        ("::ffff:10.0.0.1", False),
+        ("::2", False),
+        ("", False),
+        ("venue", False),
+    ],
+)
+def test_what_always_means_this_machine(host: str, answer: bool) -> None:
+    assert is_loopback(host) is answer
+
+
+# Whatever comes.
+
+# What means something somewhere, beside arbitrary bytes.
+parts = st.sampled_from(
+    b"/ // ? %2F . .. * @ : [ ] # \\ \x00 \xff \x0b http:// HTTP:// https:// venue VENUE venue-service venue.prod auth"
+    b" [fd00::7] localhost 127.0.0.1 [::1] :3002 :03002 :15001 :3006 unknown x".split(b" ")
+)
+odd_bytes = st.one_of(st.binary(max_size=40), st.lists(parts, max_size=8).map(b"".join))
+
+
+@given(odd_bytes.filter(bool), st.none() | odd_bytes, st.sampled_from(["GET", "OPTIONS", "POST"]))
+@example(b"/venue?a/b", None, "GET")
+@example(b"http://venue", None, "OPTIONS")
+def test_any_input_is_routed_with_its_bytes_or_refused(target: bytes, host: bytes | None, method: str) -> None:
+    answer = route(target, host, method)
+    if isinstance(answer, int):
+        assert answer in (400, 404)
+        return
+    name, upstream, by_path = answer
+    if upstream == b"*":
+        assert method == "OPTIONS"
+        assert target == b"*" or target.lower().startswith(b"http://")
+        return
+    assert upstream.startswith(b"/")
+    if target.startswith(b"/"):
+        path = target
+    else:  # the path and query of an absolute URL begin at the first `/` or `?` after its authority
+        _, _, after_scheme = target.partition(b"://")
+        cut = min((at for at in map(after_scheme.find, (b"/", b"?")) if at >= 0), default=len(after_scheme))
+        path = after_scheme[cut:]
+        assert b"@" not in after_scheme[:cut]
+    if by_path:
+        segment = b"/" + name.encode()
+        assert path.startswith(segment)
+        path = path[len(segment) :]
+    assert upstream == path or (not path.startswith(b"/") and upstream == b"/" + path)
+
+
+@given(odd_bytes, odd_bytes)
+def test_by_path_the_host_never_chooses_between_services_that_it_does_not_name(path: bytes, host: bytes) -> None:
+    by_host = route(b"/nobody", host)
+    expected = route(b"/" + path)
+    assert route(b"/" + path, host) == (expected if by_host == 404 else (by_host[0], b"/" + path, False))  # type: ignore[index]

@@ -1,0 +1,244 @@
+"""The access log: what a line says, what it never says, and when it is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Literal, cast
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.telemetry.access_log import FLUSH_AFTER_S, FLUSH_LINES, AccessLog
+
+TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+class FakeTimer:
+    def __init__(self, loop: FakeLoop, delay_s: float, call: Callable[[], None]) -> None:
+        self.loop = loop
+        self.delay_s = delay_s
+        self.call = call
+
+    def cancel(self) -> None:
+        self.loop.timers.remove(self)
+
+
+class FakeLoop:
+    """Timers that fire when they are told to."""
+
+    def __init__(self) -> None:
+        self.timers: list[FakeTimer] = []
+
+    def call_later(self, delay_s: float, call: Callable[[], None]) -> FakeTimer:
+        timer = FakeTimer(self, delay_s, call)
+        self.timers.append(timer)
+        return timer
+
+    def fire(self) -> None:
+        for timer in self.timers[:]:
+            timer.call()
+
+
+class Log:
+    """An access log, its timers, and what it wrote."""
+
+    def __init__(self, mode: Literal["off", "errors", "all"] = "all") -> None:
+        self.loop = FakeLoop()
+        self.writes: list[bytes] = []
+        self.log = AccessLog(mode, self.writes.append, cast(Any, self.loop))
+
+    def request(self, **changed: Any) -> None:
+        said: dict[str, Any] = {
+            "service": "venue",
+            "route": "",
+            "method": "GET",
+            "target": b"/venue/events/42",
+            "request_id": b"request-1",
+            "traceparent": None,
+            "code": 200,
+            "reason": "ok",
+            "detail": "",
+            "attempts": [],
+            "seconds": 0.01234,
+        }
+        self.log.request(**(said | changed))
+
+    def entries(self) -> list[dict[str, Any]]:
+        self.log.flush()
+        written = b"".join(self.writes)
+        assert written.endswith(b"\n")
+        return [json.loads(line) for line in written.removesuffix(b"\n").split(b"\n")]
+
+    def entry(self) -> dict[str, Any]:
+        (entry,) = self.entries()
+        return entry
+
+
+class Attempt(msgspec.Struct):
+    endpoint: str
+    reason: str
+    status: int | None
+    duration_ms: float
+
+
+@pytest.mark.parametrize(
+    ("mode", "wants_all", "wants_errors"), [("off", False, False), ("errors", False, True), ("all", True, True)]
+)
+def test_the_mode_says_what_is_wanted(
+    mode: Literal["off", "errors", "all"], wants_all: bool, wants_errors: bool
+) -> None:
+    log = Log(mode).log
+    assert (log.all, log.errors) == (wants_all, wants_errors)
+
+
+def test_a_request_that_went_well() -> None:
+    log = Log()
+    log.request(attempts=[Attempt("10.0.0.7:3002", "ok", 200, 12.1)])
+    entry = log.entry()
+    assert entry.pop("time").endswith("Z")
+    assert entry == {
+        "level": "info",
+        "event": "request",
+        "service": "venue",
+        "method": "GET",
+        "target": "/venue/events/42",
+        "status": 200,
+        "reason": "ok",
+        "duration_ms": 12.3,
+        "request_id": "request-1",
+        "attempts": [{"endpoint": "10.0.0.7:3002", "reason": "ok", "status": 200, "duration_ms": 12.1}],
+    }
+
+
+def test_a_request_that_failed_says_where_and_why() -> None:
+    log = Log()
+    failed = [Attempt("10.0.0.7:3002", "reset", None, 3.0), Attempt("10.0.0.8:3002", "reset", None, 4.0)]
+    log.request(code=502, reason="reset", detail="it broke", route="POST /reports", traceparent=TRACE, attempts=failed)
+    entry = log.entry()
+    assert (entry["level"], entry["status"], entry["reason"], entry["detail"]) == ("warning", 502, "reset", "it broke")
+    assert entry["route"] == "POST /reports"
+    assert entry["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert [attempt["endpoint"] for attempt in entry["attempts"]] == ["10.0.0.7:3002", "10.0.0.8:3002"]
+
+
+def test_a_request_that_reached_no_service() -> None:
+    log = Log()
+    log.log.refused("request-1", "GET", 404, "unknown_service", "no service of that name is configured")
+    entry = log.entry()
+    assert entry.pop("time")
+    assert entry == {
+        "level": "warning",
+        "event": "request",
+        "service": "",
+        "method": "GET",
+        "status": 404,
+        "reason": "unknown_service",
+        "detail": "no service of that name is configured",
+        "request_id": "request-1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("target", "logged"),
+    [
+        (b"/venue/x?token=secret", "/venue/x"),
+        (b"/venue?secret?secret", "/venue"),
+        (b"/?secret", "/"),
+        (b"http://venue/x?secret=/secret", "http://venue/x"),
+        (b"*", "*"),
+        (b"/venue/%3Fx", "/venue/%3Fx"),
+    ],
+)
+def test_the_query_is_never_logged(target: bytes, logged: str) -> None:
+    log = Log()
+    log.request(target=target)
+    assert log.entry()["target"] == logged
+    assert b"secret" not in b"".join(log.writes)
+
+
+@given(st.binary(max_size=20), st.binary(max_size=20))
+def test_whatever_the_query_holds_it_is_never_logged(path: bytes, query: bytes) -> None:
+    log = Log()
+    log.request(target=b"/" + path.replace(b"?", b"") + b"?" + query)
+    without = Log()
+    without.request(target=b"/" + path.replace(b"?", b""))
+    assert log.entry() | {"time": ""} == without.entry() | {"time": ""}
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "trace_id"),
+    [
+        (TRACE, "4bf92f3577b34da6a3ce929d0e0e4736"),
+        (TRACE.replace(b"00-", b"cc-", 1) + b"-what-a-later-version-adds", "4bf92f3577b34da6a3ce929d0e0e4736"),
+        (None, None),
+        (b"", None),
+        (TRACE[:-1], None),
+        (TRACE + b"0", None),
+        (TRACE.upper(), None),
+        (b"Bearer secret-secret-secret-secret-secret-secret-secret", None),
+        (b"00-" + b"s" * 32 + b"-00f067aa0ba902b7-01", None),
+    ],
+)
+def test_a_trace_id_is_logged_where_it_is_one(traceparent: bytes | None, trace_id: str | None) -> None:
+    log = Log()
+    log.request(traceparent=traceparent)
+    entry = log.entry()
+    assert entry.get("trace_id") == trace_id
+    assert b"secret" not in b"".join(log.writes)
+
+
+@given(st.binary(), st.binary(), st.text(), st.text())
+def test_whatever_a_request_says_is_one_line_without_control_characters(
+    target: bytes, request_id: bytes, detail: str, method: str
+) -> None:
+    log = Log()
+    log.request(target=target, request_id=request_id, detail=detail)
+    log.log.refused(request_id.decode("latin-1"), method, 400, "bad_request", detail)
+    requested, refused = log.entries()
+    assert requested["request_id"] == refused["request_id"] == request_id.decode("latin-1")
+    assert requested["target"] == target.partition(b"?")[0].decode("latin-1")
+    text = b"".join(log.writes).decode().replace("\n", "")
+    assert not any(character < " " or "\x7f" <= character <= "\x9f" for character in text)
+
+
+def test_lines_wait_a_moment_and_are_written_together() -> None:
+    log = Log()
+    log.request(request_id=b"1")
+    log.request(request_id=b"2")
+    assert log.writes == []
+    assert [timer.delay_s for timer in log.loop.timers] == [FLUSH_AFTER_S]
+    log.loop.fire()
+    assert len(log.writes) == 1
+    assert [entry["request_id"] for entry in log.entries()] == ["1", "2"]
+    assert log.loop.timers == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "written"), [(FLUSH_LINES - 1, 0), (FLUSH_LINES, FLUSH_LINES), (FLUSH_LINES + 1, FLUSH_LINES)]
+)
+def test_many_lines_are_written_before_the_moment_is_over(lines: int, written: int) -> None:
+    log = Log()
+    for _ in range(lines):
+        log.request()
+    assert b"".join(log.writes).count(b"\n") == written
+    assert len(log.loop.timers) == (lines != written)
+    assert len(log.entries()) == lines
+
+
+def test_a_timer_is_started_again_after_a_flush() -> None:
+    log = Log()
+    log.request()
+    log.log.flush()
+    assert log.loop.timers == []
+    log.request()
+    assert len(log.loop.timers) == 1
+
+
+def test_flushing_nothing_writes_nothing() -> None:
+    log = Log()
+    log.log.flush()
+    log.log.flush()
+    assert log.writes == []
