@@ -8,6 +8,10 @@ without waking it. What waits does so in one place, `Exchange.wait`, and is woke
 says why waiting is over (the app left, a deadline passed, the attempt failed). Nothing here runs as an asyncio task but
 the opening of connections: an exchange is resumed straight from the callback that has its news.
 
+The classes of the data path are compiled by mypyc where a C compiler is at hand (`setup.py` lists the modules), and run
+as they stand where not. So they inherit nothing from asyncio, whose protocol classes are not compiled: the event loop
+only calls the methods.
+
 `deadlines` is the only timer of the data path, `problem` writes the answers that the sidecar gives itself, `tunnel`
 carries what follows a 101.
 """

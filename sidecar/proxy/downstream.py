@@ -46,13 +46,16 @@ LINGER_MAX: Final = 256 * 1024
 """After a last answer: how long and how many bytes the app may still send before the connection is cut. Closing with
 bytes unread would reset it, and the app would lose the answer."""
 
+NEWCOMER_S: Final = 0.25
+"""How long a connection that was accepted just before the listener closed may take to send its first request."""
+
 _READY, _EXCHANGE, _DRAINING, _LINGERING, _CLOSING, _TUNNEL, _CLOSED = range(7)
 
 _RESET = struct.pack("ii", 1, 0)
 _HANG_UP = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
-class Downstream(asyncio.Protocol):
+class Downstream:
     """A connection. Watched by the core's deadlines for as long as it is open."""
 
     __slots__ = (
@@ -62,6 +65,7 @@ class Downstream(asyncio.Protocol):
         "_core",
         "_discarded",
         "_exchange",
+        "_fresh_until",
         "_half_closed",
         "_keep",
         "_phase",
@@ -104,7 +108,9 @@ class Downstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
         self.transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
-        self.deadline = monotonic() + self._client_idle_s
+        now = monotonic()
+        self._fresh_until = now + NEWCOMER_S
+        self.deadline = now + self._client_idle_s
         self._core.opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -197,6 +203,7 @@ class Downstream(asyncio.Protocol):
             self._refuse(refusal)
             return False
         self._buffer = data[end:]
+        self._fresh_until = 0.0
         core = self._core
         try:
             service, target, by_path = core.table.find(request.method, request.target, request.host)
@@ -431,8 +438,8 @@ class Downstream(asyncio.Protocol):
         return not poll.poll(0)
 
     def close_at_rest(self) -> None:
-        """The proxy ends: go where no request is under way."""
-        if self.at_rest:
+        """The proxy ends: go where no request is under way. Who has only just come may still say what for."""
+        if self.at_rest and monotonic() >= self._fresh_until:
             self._close()
 
     def abort(self) -> None:

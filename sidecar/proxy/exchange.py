@@ -3,7 +3,7 @@
 Owns the order in which policies are asked, and every decision about a request. It reads from top to bottom as one
 coroutine, `_live`. That coroutine is driven by hand: it waits in `_wait` only, and is resumed straight from the
 callback that has what it waits for (`_resume`), or with the exception that ends the waiting (`_interrupt`). An asyncio
-task and futures in its place would cost a third more CPU a request (docs/decisions/0001-hand-driven-exchange.md).
+task and a future for each wait would cost several times as much (docs/decisions/0001-hand-driven-exchange.md).
 
 Callbacks come while it waits, never while it runs: a transport calls back from the event loop only, but for
 pause_writing, which sets flags and pauses the other side.

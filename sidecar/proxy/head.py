@@ -46,8 +46,9 @@ def _fields(*names: str) -> re.Pattern[bytes]:
     Written as a tree of character classes and not with IGNORECASE: the matcher leaves a branch at its first character,
     and most lines of a head at theirs, which takes half the time.
     """
-    pattern = rb"\r\n(" + _branches(sorted(names)).encode() + rb"):[ \t]*([^\r\n]*)"
-    return re.compile(pattern)
+    first = "".join(sorted({name[0] + name[0].upper() for name in names}))
+    pattern = rf"\r\n(?=[{first}])({_branches(sorted(names))}):[ \t]*([^\r\n]*)"
+    return re.compile(pattern.encode())
 
 
 def _branches(names: list[str]) -> str:

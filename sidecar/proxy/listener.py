@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import select
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final, cast
 
 from sidecar.config.schema import Address
 from sidecar.proxy.core import ProxyCore
@@ -20,6 +21,7 @@ from sidecar.proxy.downstream import Downstream
 
 BACKLOG: Final = 4096
 DRAIN_LOOK_S: Final = 0.02
+ACCEPT_ROUNDS: Final = 100
 
 log = logging.getLogger("sidecar.proxy")
 
@@ -80,7 +82,7 @@ class ProxyListener:
         core = self._core
         core.table.listens_on(self.ports)
         for one in self._sockets:
-            server = await core.loop.create_server(lambda: Downstream(core), sock=one, backlog=BACKLOG)
+            server = await core.loop.create_server(lambda: cast(Any, Downstream(core)), sock=one, backlog=BACKLOG)
             self._servers.append(server)
 
     async def drain(self, delay_s: float, timeout_s: float, now_please: asyncio.Event) -> int:
@@ -91,7 +93,7 @@ class ProxyListener:
         core = self._core
         core.draining = True
         await _pause(delay_s, now_please)
-        await asyncio.sleep(0)  # whoever is in the accept queue now is served still
+        await self._empty_accept_queues()
         for server in self._servers:
             server.close()
         finish = core.loop.time() + timeout_s
@@ -102,6 +104,17 @@ class ProxyListener:
                 break
             await _pause(DRAIN_LOOK_S, now_please)
         return sum(service.limit.in_flight - service.counters.tunnels for service in core.live.services.values())
+
+
+    async def _empty_accept_queues(self) -> None:
+        """Closing a listening socket resets whoever waits there to be accepted: let them in first."""
+        poll = select.poll()
+        for one in self._sockets:
+            poll.register(one.fileno(), select.POLLIN)
+        for _ in range(ACCEPT_ROUNDS):
+            await asyncio.sleep(0)
+            if not poll.poll(0):
+                return
 
 
 async def _pause(seconds: float, cut_short: asyncio.Event) -> None:

@@ -12,7 +12,7 @@ import os
 import ssl
 from collections.abc import Callable
 from time import monotonic
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from sidecar.discovery.tasks import Tasks
 from sidecar.proxy.upstream import Upstream
@@ -158,7 +158,7 @@ class Pool:
 
     def _serve_next(self, rested: Upstream | None) -> None:
         """Hand a freed slot, or the connection that has just come to rest, to whoever has waited longest."""
-        waiting: list[Connecting] = self.service.waiting  # type: ignore[assignment]
+        waiting = self.service.waiting
         if not waiting:
             return
         first = waiting[0]
@@ -188,7 +188,7 @@ class Pool:
         try:
             async with asyncio.timeout(connecting.timeout_s):
                 _, connection = await self._loop.create_connection(
-                    lambda: Upstream(endpoint, self),
+                    lambda: cast(Any, Upstream(endpoint, self)),
                     endpoint.address,
                     endpoint.port,
                     ssl=self._tls if endpoint.tls else None,
@@ -217,6 +217,8 @@ class Pool:
         endpoint.connected()
         if connecting.waiter is not None:
             connecting.waiter.connected(connection)
+        elif endpoint.departed_at is not None:
+            connection.close()
         elif not connection.ended:
             endpoint.active -= 1
             connection.rest(now)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from sidecar.proxy.deadlines import Deadlines
 
@@ -23,7 +23,7 @@ CLOSING_S: Final = 5.0
 """How long the last bytes may take to go out once one side has left."""
 
 
-class _Side(asyncio.Protocol):
+class _Side:
     """One end: what comes in here goes out at `other`."""
 
     __slots__ = ("done", "other", "transport", "tunnel")
@@ -102,8 +102,8 @@ class Tunnel:
         app.other, service.other = service, app
         self._open = {app, service}
         early = self._downstream.take_over()
-        app.transport.set_protocol(app)
-        service.transport.set_protocol(service)
+        app.transport.set_protocol(cast(Any, app))
+        service.transport.set_protocol(cast(Any, service))
         app.transport.writelines([head, self._upstream.detach_tunnel()])
         if early:
             service.transport.write(early)

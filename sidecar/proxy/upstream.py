@@ -62,7 +62,7 @@ class Sink(Protocol):
     def write_body(self, pieces: list[bytes]) -> None: ...
 
 
-class Upstream(asyncio.Protocol):
+class Upstream:
     """A connection. `transport` is set once it is up."""
 
     __slots__ = (

@@ -129,7 +129,7 @@ class LiveService:
         ports = {spec.url.port for spec in config.endpoints}
         for spec in config.endpoints:
             host = f"[{spec.url.host}]" if ":" in spec.url.host else spec.url.host
-            found += [spec.url.authority, f"{host}:{spec.url.port}"]
+            found += [host, f"{host}:{spec.url.port}"]
         for host in (config.name.lower(), *config.hosts):
             found += [host, *(f"{host}:{port}" for port in ports)]
         return [authority.encode() for authority in found]

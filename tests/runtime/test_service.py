@@ -496,7 +496,7 @@ def test_each_change_of_a_breaker_is_a_log_line(caplog: pytest.LogCaptureFixture
     [
         (
             Url("http", "venue-service", 3002),
-            {b"venue-service:3002", b"venue:3002", b"venue", b"v.prod:3002", b"v.prod"},
+            {b"venue-service", b"venue-service:3002", b"venue:3002", b"venue", b"v.prod:3002", b"v.prod"},
         ),
         (Url("https", "x", 443), {b"x", b"x:443", b"venue:443", b"venue", b"v.prod:443", b"v.prod"}),
         (Url("http", "fd00::7", 80), {b"[fd00::7]", b"[fd00::7]:80", b"venue:80", b"venue", b"v.prod:80", b"v.prod"}),

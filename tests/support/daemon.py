@@ -10,6 +10,8 @@ import json
 import re
 import signal
 import socket
+import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -72,8 +74,12 @@ class Probed:
     body: bytes
 
 
+SIDECAR = shlex.split(os.environ.get("SIDECAR_COMMAND", "")) or [sys.executable, "-m", "sidecar"]
+"""What is tested: the installed command if SIDECAR_COMMAND names it (as `make test` does), else the sources here."""
+
+
 def command(config: Path) -> list[str]:
-    return [sys.executable, "-m", "sidecar", "run", "--config", str(config)]
+    return [*SIDECAR, "run", "--config", str(config)]
 
 
 @dataclass

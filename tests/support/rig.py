@@ -40,8 +40,10 @@ class Rig:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        defects = [line for line in self.daemon.log_lines() if line.get("level") == "error"]
         self.daemon.__exit__(kind, error, tb)
         self._stop_upstreams()
+        assert not defects or kind is not None, f"the daemon says that it has a defect: {defects[0]}"
 
     def _stop_upstreams(self) -> None:
         for target in [*self.upstreams.values(), *self._dead.values()]:
