@@ -10,6 +10,7 @@ Exit codes: 0 fine; 1 the check or the call failed; 2 usage or bad configuration
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -64,8 +65,19 @@ def _port_option(name: str, default: int, purpose: str) -> Callable[[_Command], 
     )
 
 
+def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """The version, and whether the data path is compiled: it decides what a request costs."""
+    if not wanted:
+        return
+    from sidecar.proxy import head
+
+    how = "interpreted" if str(head.__file__).endswith(".py") else "compiled"
+    click.echo(f"sidecar {__version__} ({how}), Python {platform.python_version()}")
+    context.exit()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="sidecar")
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Say which.")
 def main() -> None:
     """A small proxy beside a service.
 

@@ -105,7 +105,6 @@ class ProxyListener:
             await _pause(DRAIN_LOOK_S, now_please)
         return sum(service.limit.in_flight - service.counters.tunnels for service in core.live.services.values())
 
-
     async def _empty_accept_queues(self) -> None:
         """Closing a listening socket resets whoever waits there to be accepted: let them in first."""
         poll = select.poll()

@@ -135,7 +135,7 @@ def test_wrong_usage_is_exit_code_2_and_says_what_is_wrong(arguments: list[str],
 
 
 def test_version() -> None:
-    assert sidecar_command("--version").stdout == f"sidecar, version {sidecar.__version__}\n"
+    assert sidecar_command("--version").stdout.startswith(f"sidecar {sidecar.__version__} (interpreted), Python 3.")
 
 
 def test_help_of_each_command_names_its_exit_codes_or_its_options() -> None:

@@ -97,7 +97,13 @@ class ManualLoop:
         self.failures.append(context)
 
     async def create_connection(
-        self, factory: Callable[[], Any], host: str, port: int, *, ssl: object = None, server_hostname: str | None = None
+        self,
+        factory: Callable[[], Any],
+        host: str,
+        port: int,
+        *,
+        ssl: object = None,
+        server_hostname: str | None = None,
     ) -> tuple[Wire, Any]:
         dial = Dial(self, factory, host, port, server_hostname)
         self.dials.append(dial)
@@ -478,7 +484,9 @@ def check_counts(
         since = [connection.idle_since for connection in idle]
         assert since == sorted(since), "the oldest does not stand first"
     pending = sum(dial.pending for dial in dials)
-    assert service.connections == len(living) + pending, f"{service.connections} counted, {living} and {pending} opening"
+    assert service.connections == len(living) + pending, (
+        f"{service.connections} counted, {living} and {pending} opening"
+    )
     assert service.connections <= service.max_connections
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
+import shlex
 import signal
 import socket
-import os
-import shlex
 import subprocess
 import sys
 import tempfile

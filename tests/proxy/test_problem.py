@@ -1,0 +1,129 @@
+"""The sidecar's own answers, as RFC 9457 and the design want them."""
+
+from __future__ import annotations
+
+import json
+from email.utils import parsedate_to_datetime
+
+import pytest
+
+from sidecar.proxy.problem import STATUS, Attempt, Problem
+
+MEMBERS = {"type", "title", "status", "detail", "service", "reason", "request_id", "retry_after", "attempts"}
+
+
+def members(problem: Problem) -> dict[str, object]:
+    found = json.loads(problem.body())
+    assert isinstance(found, dict)
+    return found
+
+
+def fields(problem: Problem) -> dict[str, str]:
+    lines = problem.head(7).decode("latin-1").split("\r\n")[1:]
+    return {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+
+
+def test_members() -> None:
+    attempts = (Attempt("10.0.0.1:80", "reset", None, 1.5), Attempt("10.0.0.2:80", "status", 503, 2.0))
+    problem = Problem(
+        status=503,
+        reason="circuit_open",
+        detail="words",
+        service="venue",
+        request_id="id",
+        retry_after=2.5,
+        attempts=attempts,
+    )
+    assert members(problem) == {
+        "type": "urn:sidecar:problem:circuit_open",
+        "title": "The circuit breaker is open",
+        "status": 503,
+        "detail": "words",
+        "service": "venue",
+        "reason": "circuit_open",
+        "request_id": "id",
+        "retry_after": 2.5,
+        "attempts": [
+            {"endpoint": "10.0.0.1:80", "reason": "reset", "status": None, "duration_ms": 1.5},
+            {"endpoint": "10.0.0.2:80", "reason": "status", "status": 503, "duration_ms": 2.0},
+        ],
+    }
+
+
+def test_members_are_there_even_where_there_is_nothing_to_say() -> None:
+    found = members(Problem(status=404, reason="unknown_service", detail="x"))
+    assert set(found) == MEMBERS
+    assert (found["retry_after"], found["attempts"], found["service"]) == (None, [], "")
+
+
+def test_head() -> None:
+    problem = Problem(status=503, reason="overloaded", detail="x", request_id="id")
+    head = problem.head(7)
+    assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert not head.endswith(b"\r\n")
+    found = fields(problem)
+    assert parsedate_to_datetime(found.pop("date")).tzinfo is not None
+    assert found == {
+        "content-type": "application/problem+json",
+        "content-length": "7",
+        "cache-control": "no-store",
+        "x-sidecar-reason": "overloaded",
+        "x-request-id": "id",
+    }
+
+
+@pytest.mark.parametrize(
+    ("seconds", "header"),
+    [(0.0, "1"), (0.2, "1"), (0.999, "1"), (1.0, "1"), (1.001, "2"), (29.5, "30"), (30.0, "30"), (300.1, "301")],
+)
+def test_retry_after_is_rounded_up(seconds: float, header: str) -> None:
+    problem = Problem(status=503, reason="circuit_open", detail="x", retry_after=seconds)
+    assert fields(problem)["retry-after"] == header
+    assert members(problem)["retry_after"] == seconds
+
+
+def test_no_retry_after_where_it_does_not_help() -> None:
+    assert "retry-after" not in fields(Problem(status=404, reason="unknown_service", detail="x"))
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [
+        ("connect_failure", 503),
+        ("connect_timeout", 504),
+        ("reset", 502),
+        ("attempt_timeout", 504),
+        ("request_timeout", 504),
+        ("bad_response", 502),
+        ("circuit_open", 503),
+        ("no_endpoint", 503),
+        ("overloaded", 503),
+        ("rate_limited", 429),
+        ("unknown_service", 404),
+        ("loop", 508),
+        ("internal", 500),
+    ],
+)
+def test_each_reason_has_its_status_and_its_title(reason: str, status: int) -> None:
+    assert STATUS[reason] == status
+    title = members(Problem(status=status, reason=reason, detail="x"))["title"]
+    assert isinstance(title, str)
+    assert title != reason
+
+
+def test_405_says_what_is_allowed() -> None:
+    allowed = fields(Problem(status=405, reason="bad_request", detail="x"))["allow"].split(", ")
+    assert "GET" in allowed
+    assert "CONNECT" not in allowed
+
+
+@pytest.mark.parametrize("status", [299, 499, 599])
+def test_status_that_has_no_phrase(status: int) -> None:
+    assert Problem(status=status, reason="reset", detail="x").head(0).startswith(b"HTTP/1.1 %d \r\n" % status)
+
+
+def test_request_id_of_any_bytes_comes_back_as_it_was() -> None:
+    raw = b'caf\xe9 \xff"'
+    problem = Problem(status=503, reason="reset", detail="x", request_id=raw.decode("latin-1"))
+    assert b"\r\nX-Request-Id: " + raw in problem.head(0)
+    assert members(problem)["request_id"] == raw.decode("latin-1")
