@@ -62,7 +62,10 @@ class Exchange:
     _attempt_started: float
     _coroutine: Coroutine[None, Any, None] | None = None
     _upstream: Upstream | None = None
-    _held: tuple[Upstream, ResponseHead] | None = None
+    _held: Upstream | None = None
+    """It has answered, and a retry may still replace its answer."""
+    _cut_short: bool = False
+    """The present or held upstream has not got the whole request, and will not: nothing else may be sent to it."""
     _attempt_number: int = 0
     _awaiting: bool = False
     _interim_sent: bool = False
@@ -263,6 +266,7 @@ class Exchange:
         if not sent:
             raise Lost("reset", "the connection was closed as soon as it was open")
         self._sent = True
+        self._cut_short = False
         self._awaiting = True
         if body is not None:
             body.sent()
@@ -274,12 +278,12 @@ class Exchange:
         """Pass the response on. Once its head has gone to the app nothing is retried."""
         upstream, downstream, body = self._upstream, self._downstream, self._body
         if upstream is None:
-            assert self._held is not None
-            upstream = self._held[0]
+            upstream = self._held
+            assert upstream is not None
             self._upstream, self._held = upstream, None
         if self._by_path and response.location_at >= 0:
             self._put_location_right(response)
-        early = body is not None and not body.complete
+        early = self._cut_short or (body is not None and not upstream.has_all(body))
         held = upstream.relay(downstream)
         downstream.begin_response(self.request, response, held)
         if not upstream.complete:
@@ -386,17 +390,16 @@ class Exchange:
         """Keep a response that a retry may replace: it goes to the app if there is no other attempt after all."""
         assert self._upstream is not None
         self._note(reason, response.status)
-        self._held = (self._upstream, response)
-        self._upstream = None
+        self._cut_short = self._body is not None and not self._upstream.has_all(self._body)
+        self._held, self._upstream = self._upstream, None
 
     def _drop_held(self) -> None:
-        if self._held is not None:
-            upstream, _ = self._held
-            self._held = None
-            if self._body is None or self._body.complete:
-                self._pool.release(upstream, monotonic())  # closes it where the response was not whole
-            else:
+        upstream, self._held = self._held, None
+        if upstream is not None:
+            if self._cut_short:
                 upstream.close()
+            else:
+                self._pool.release(upstream, monotonic())  # closes it where the response was not whole
 
     async def _sleep(self, seconds: float) -> None:
         self._arm(_NONE, inf)
@@ -484,7 +487,8 @@ class Exchange:
         if self.request.minor:
             self._interim_sent = True
             self._downstream.write_interim(response)
-            if self._awaiting:
+            body = self._body
+            if self._awaiting and body is not None and not body.received:  # told to go on, the app sends the body now
                 self._last_upload = monotonic()
                 self._arm_response(self._last_upload)
 
@@ -510,15 +514,16 @@ class Exchange:
         now = monotonic()
         self._last_upload = now
         upstream = self._upstream
-        if upstream is not None:
+        if upstream is None or self._cut_short:
+            if not self._downstream.responding:
+                body.keep(pieces)
+            if body.kept_size > BUFFER_MAX and not body.complete:
+                self._downstream.pause_reading()
+        else:
             upstream.send_body(pieces)
             if body.whole:
                 body.keep(pieces)
                 body.sent()
-        else:
-            body.keep(pieces)
-            if body.kept_size > BUFFER_MAX and not body.complete:
-                self._downstream.pause_reading()
         if body.complete:
             self._request_deadline = now + self._request_s
             if self._awaiting:

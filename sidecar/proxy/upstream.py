@@ -12,6 +12,7 @@ import select
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
+from sidecar.proxy.body import RequestBody
 from sidecar.proxy.chunked import BadChunk, ChunkScanner
 from sidecar.proxy.head import (
     CHUNKED,
@@ -149,6 +150,10 @@ class Upstream:
     def complete(self) -> bool:
         """The whole response is here."""
         return self._state == _DONE
+
+    def has_all(self, body: RequestBody) -> bool:
+        """Whether the whole request has left for the endpoint. One that answers sooner is not sent another."""
+        return body.complete and not self.transport.get_write_buffer_size()
 
     def relay(self, sink: Sink) -> list[bytes]:
         """From now on the body goes to `sink`; returns what had been held of it."""

@@ -11,6 +11,7 @@ from tests.support.rig import Rig
 from tests.support.steps import answer, echo, held, interim, response_head
 from tests.support.upstream import Turn, Upstream
 
+SENT = ("sidecar_retries_total", frozenset({("service", "venue"), ("result", "sent")}))
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -146,3 +147,25 @@ def test_answer_and_request_stream_at_the_same_time(rig: Rig, venue: Upstream) -
                 assert client.receive(2) == b"\r\n"
             assert body == bytes([number]) * 100_000
         assert client.receive(5) == b"0\r\n\r\n"
+
+
+def test_body_that_comes_while_a_retry_waits_is_for_the_retry_alone() -> None:
+    """The first upstream has answered: what comes of the body after that must not reach it behind a gap."""
+    config = """
+services:
+  venue:
+    endpoints: ["$venue"]
+    retry: {backoff: {base: 400ms, max: 400ms}}
+"""
+    with Rig(config, "venue") as rig:
+        retry_after = [("Retry-After", "1")]
+        upstream = rig["venue"].play(steps.answer_early(503, b"not now", retry_after), echo())
+        with rig.client() as client:
+            client.send(request_bytes("PUT", "/venue/x", [("Content-Length", "10")]) + b"first")
+            eventually(lambda: rig.daemon.metrics().get(SENT, 0) == 1)
+            client.send(b"-then")
+            response = client.read_response()
+            assert (response.status, response.body) == (200, b"PUT /x\nfirst-then")
+            client.assert_open("/venue/")
+        assert upstream.requests[0].body in (b"", b"first")
+        assert not upstream.requests[0].complete

@@ -113,3 +113,23 @@ def test_connection_in_use_is_not_idle(rig: Rig) -> None:
         for _ in range(4):
             client.assert_open("/venue/")
             time.sleep(0.2)
+
+
+def test_interim_answers_do_not_stretch_an_attempt(rig: Rig) -> None:
+    """`attempt` ends at the final head: an upstream cannot buy time with 1xx."""
+
+    def step(turn: Turn) -> None:
+        turn.read()
+        for _ in range(20):
+            try:
+                turn.send(response_head(103, [("Link", "</a.css>")]))
+            except OSError:
+                return
+            time.sleep(0.1)
+
+    rig["venue"].play(step)
+    began = time.monotonic()
+    response = rig.ask("GET", "/venue/")
+    assert_problem(response, 504, "attempt_timeout", "venue")
+    assert response.interim
+    assert time.monotonic() - began < 1
