@@ -77,7 +77,8 @@ class ChunkScanner:
             if self._state == _SIZE:
                 end = data.find(b"\r\n", position)
                 if end < 0 or end - position > MAX_SIZE_LINE:
-                    if size - position > MAX_SIZE_LINE or not _SIZE_LINE_SO_FAR.fullmatch(data, position):
+                    so_far = size - position - data.endswith(b"\r")
+                    if so_far > MAX_SIZE_LINE or not _SIZE_LINE_SO_FAR.fullmatch(data, position):
                         raise BadChunk("a chunk's size line is malformed or too long")
                     break
                 line = _SIZE_LINE.fullmatch(data, position, end)
@@ -116,7 +117,7 @@ class ChunkScanner:
                 else:
                     end = data.find(b"\r\n\r\n", position)
                     if end < 0 or end - position > MAX_TRAILERS:
-                        if size - position > MAX_TRAILERS:
+                        if size - position > MAX_TRAILERS + 3:  # all but the last byte of the empty line
                             raise BadChunk("the trailers are too long")
                         break
                     kept = _trailers(data[position : end + 2])

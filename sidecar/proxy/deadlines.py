@@ -67,8 +67,9 @@ class Deadlines:
         # uvloop's timers count whole milliseconds and may fire up to one early.
         due = [one for one in self._watched if one.deadline <= now + 0.001]
         for one in due:
-            one.deadline = inf
-            one.deadline_passed(now)
+            if one in self._watched and one.deadline <= now + 0.001:  # one told before may have changed that
+                one.deadline = inf
+                one.deadline_passed(now)
         if self._watched:
             soonest = min(one.deadline for one in self._watched)
             if soonest < inf:

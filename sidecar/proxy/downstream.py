@@ -191,6 +191,9 @@ class Downstream:
         data = self._buffer
         if data[0] == 0x0D and data.startswith(b"\r\n"):  # RFC 9112, section 2.2: one empty line is let pass
             data = data[2:]
+            if not data:
+                self._buffer = data
+                return False
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
             self._await_head(data)
@@ -318,8 +321,8 @@ class Downstream:
     def write_interim(self, response: ResponseHead) -> None:
         self.transport.write(response.bytes_for(b""))
 
-    def answer(self, problem: Problem, request: RequestHead | None) -> None:
-        """Send an answer of our own.
+    def answer(self, problem: Problem, request: RequestHead | None, *, head_only: bool = False) -> None:
+        """Send an answer of our own; `head_only` or an answer to HEAD leaves its body out.
 
         Without a request the connection cannot be kept: nobody knows where the next one would begin.
         """
@@ -335,7 +338,7 @@ class Downstream:
             head += b"\r\nConnection: close"
         elif request is not None and request.minor == 0:
             head += b"\r\nConnection: keep-alive"
-        if request is not None and request.method == "HEAD":
+        if head_only or (request is not None and request.method == "HEAD"):
             body = b""
         self.transport.write(head + b"\r\n\r\n" + body)
 
@@ -477,7 +480,8 @@ class Downstream:
             request_id=request_id.decode("latin-1") if request_id else "",
         )
         self._core.refused(problem, request)
-        self.answer(problem, None)
+        head_only = request.method == "HEAD" if request is not None else self._buffer.startswith(b"HEAD ")
+        self.answer(problem, None, head_only=head_only)
         self._linger()
 
     def _stray(self, request: RequestHead, stray: NotRouted) -> None:

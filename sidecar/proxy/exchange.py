@@ -72,6 +72,8 @@ class Exchange:
     _kind: int = _NONE
     _retries: int = 0
     _sent: bool = False
+    _replayed: bool = False
+    """The one fresh connection that makes good a stale one has been spent."""
     _told: bool = False
     _tried: tuple[Endpoint, ...] = ()
     _unread: int = 0
@@ -215,9 +217,10 @@ class Exchange:
             except Lost as lost:
                 self._awaiting = False
                 stale = reused and lost.reason == "reset" and not upstream.heard and self._may_repeat()
-                if not stale:
+                if not stale or self._replayed:
                     raise
                 # The upstream closed a connection that had been idle, just as this request was sent on it.
+                self._replayed = True
                 self._close_upstream()
                 self.service.counters.retry("stale_connection")
                 upstream = None
@@ -629,7 +632,8 @@ class Exchange:
             retry_after=retry_after,
             attempts=tuple(self.attempts),
         )
-        self._downstream.answer(problem, self.request if keep else None)
+        head_only = self.request.method == "HEAD"
+        self._downstream.answer(problem, self.request if keep else None, head_only=head_only)
 
     def _tell(self, *, outcome: bool, timed_out: bool = False, now: float | None = None) -> None:
         """Tell the breaker the one outcome of this request."""

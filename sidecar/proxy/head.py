@@ -264,12 +264,14 @@ def parse_request(head: bytes) -> RequestHead:
             at = field.end()
             continue
         if name == b"x-request-id":
-            request.request_id = value.rstrip(b" \t") or None
-            if request.request_id:
+            value = value.rstrip(b" \t")
+            if value:
+                request.request_id = value
                 continue
         elif name == b"traceparent":
-            request.traceparent = value.rstrip(b" \t") or None
-            if request.traceparent:
+            value = value.rstrip(b" \t")
+            if value:
+                request.traceparent = value
                 continue
         elif name == b"content-length":
             length = int(value)

@@ -184,11 +184,12 @@ class Pool:
 
     async def _connect(self, connecting: Connecting) -> None:
         endpoint = connecting.endpoint
+        connection = Upstream(endpoint, self)
         reason = detail = ""
         try:
             async with asyncio.timeout(connecting.timeout_s):
-                _, connection = await self._loop.create_connection(
-                    lambda: cast(Any, Upstream(endpoint, self)),
+                await self._loop.create_connection(
+                    lambda: cast(Any, connection),
                     endpoint.address,
                     endpoint.port,
                     ssl=self._tls if endpoint.tls else None,
@@ -204,13 +205,13 @@ class Pool:
             words = os.strerror(error.errno) if error.errno else "connection failed"
             reason, detail = "connect_failure", words[:1].lower() + words[1:]
         except asyncio.CancelledError:
-            self._slot_freed()
+            self._give_up(connection)
             raise
         now = monotonic()
         if reason:
             endpoint.connect_failed(now)
             self._on_connect_failure(endpoint.server_name)
-            self._slot_freed()
+            self._give_up(connection)
             if connecting.waiter is not None:
                 connecting.waiter.connect_failed(reason, detail)
             return
@@ -223,6 +224,15 @@ class Pool:
             endpoint.active -= 1
             connection.rest(now)
             endpoint.idle.append(connection)
+            if self.service.waiting:
+                self._serve_next(connection)
+
+    def _give_up(self, connection: Upstream) -> None:
+        """The time was over, or the proxy ends; the connection may have come up in the same moment."""
+        if connection.made:
+            connection.close()  # gives its slot back itself
+        else:
+            self._slot_freed()
 
     def __repr__(self) -> str:
         service = self.service

@@ -85,6 +85,7 @@ class Upstream:
         "heard",
         "holder",
         "idle_since",
+        "made",
         "response",
         "transport",
         "writable",
@@ -111,6 +112,8 @@ class Upstream:
         self.heard = False
         """Whether anything came back for the present request."""
         self.idle_since = 0.0
+        self.made = False
+        """The connection came up, and is counted with its endpoint until it ends."""
         self.writable = True
 
     # What the exchange asks for.
@@ -227,6 +230,7 @@ class Upstream:
         self.transport = transport  # type: ignore[assignment]
         self.transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
         self.endpoint.active += 1
+        self.made = True
 
     def data_received(self, data: bytes) -> None:
         state = self._state
@@ -236,6 +240,9 @@ class Upstream:
             self._head(data)
         elif state == _TUNNEL:
             self._buffer += data
+        elif state == _DONE:
+            if self.response is not None:
+                self.response.keep_alive = False  # the answer at hand stays whole; bytes behind it belong to nobody
         elif state != _CLOSED:
             # Bytes after a response's end, or on an idle connection: never to be taken for the next answer.
             self.close()

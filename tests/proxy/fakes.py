@@ -59,6 +59,8 @@ class ManualLoop:
         self.now = now
         self.network: Callable[[Dial], None] = Dial.accept
         """What happens to a connection as soon as it is asked for."""
+        self.close_late: Callable[[Wire], None] = Wire.close
+        """What becomes of a connection that came up too late: asyncio closes it, uvloop does so without a word."""
         self.dials: list[Dial] = []
         self.failures: list[dict[str, Any]] = []
         self.after_settling: Callable[[], None] = lambda: None
@@ -113,7 +115,7 @@ class ManualLoop:
         except asyncio.CancelledError:
             dial.cancelled = True
             if dial.wire is not None:
-                dial.wire.close()  # as asyncio and uvloop do with a connection that came up too late
+                self.close_late(dial.wire)
             raise
         return wire, protocol
 
@@ -121,12 +123,14 @@ class ManualLoop:
 
     def settle(self) -> None:
         """Run what is due now, and what follows from it."""
-        while True:
+        for _ in range(100_000):
             while self._timers and self._timers[0][0] <= self.now:
                 self._ready.append(heapq.heappop(self._timers)[2])
             if not self._ready:
                 break
             self._ready.popleft().run()
+        else:
+            raise AssertionError("it does not come to rest")
         self.after_settling()
 
     def advance(self, seconds: float) -> None:
@@ -250,6 +254,11 @@ class Wire:
             self.buffered = 0
             self.loop.call_soon(self._end, None)
 
+    def vanish(self) -> None:
+        """It ends, and the protocol is not told."""
+        self.how = "close"
+        self.lost = True
+
     def is_closing(self) -> bool:
         return self.how is not None or self.lost
 
@@ -267,6 +276,7 @@ class Wire:
             return default
         if self._pair is None:
             self._pair = socket.socketpair()
+            self._pair[0].setblocking(False)
         return self._pair[0]
 
     # Its other end.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import pairwise
 
 import httptools
@@ -67,8 +68,13 @@ extensions = st.sampled_from(
 data_pieces = st.binary(min_size=1, max_size=20)
 trailer_lines = st.lists(
     st.sampled_from(
-        [b"X-A: 1", b"x-sum:abc ", b"X-Empty:", b"Content-Length: 5", b"transfer-encoding: chunked", b"Host: b"]
-        + [
+        [
+            b"X-A: 1",
+            b"x-sum:abc ",
+            b"X-Empty:",
+            b"Content-Length: 5",
+            b"transfer-encoding: chunked",
+            b"Host: b",
             b"Authorization: x",
             b"X-Envoy-A: 1",
             b"If-Match: x",
@@ -77,8 +83,10 @@ trailer_lines = st.lists(
             b" x: y",
             b"X : a",
             b"X: \x01",
+            b"Connection: close",
+            b"Upgrade: websocket",
+            b"Trailer: x",
         ]
-        + [b"Connection: close", b"Upgrade: websocket", b"Trailer: x"]
     ),
     max_size=3,
 )
@@ -113,8 +121,7 @@ def test_what_passes_is_read_by_llhttp_as_the_same_data_with_the_same_end(body: 
     try:
         passed, rest, done = scan(cut(body, at))
         decoded = scan(cut(body, at), decode=True)
-    except BadChunk as error:
-        assert str(error)
+    except BadChunk:
         return
     if not done:
         return
@@ -188,10 +195,8 @@ def test_results_do_not_depend_on_how_the_input_is_cut(body: bytes, at: list[int
 
 @given(st.binary(max_size=60), cuts)
 def test_arbitrary_bytes_raise_nothing_but_a_refusal(data: bytes, at: list[int]) -> None:
-    try:
+    with suppress(BadChunk):
         scan(cut(data, at))
-    except BadChunk as error:
-        assert str(error)
 
 
 @pytest.mark.parametrize(
@@ -218,10 +223,34 @@ def test_what_passes_on(body: bytes, passed: bytes, data: bytes) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["Authorization", "Content-Length", "Transfer-Encoding", "Host", "Connection", "Cookie", "Via", "Trailer", "TE"]
-    + ["Upgrade", "Keep-Alive", "Proxy-Authorization", "Set-Cookie", "Location", "Retry-After", "Content-Type"]
-    + ["If-None-Match", "X-Envoy-Attempt-Count", "x-sidecar-reason", "X-Forwarded-Prefix", "X-Request-Id"]
-    + ["traceparent", "Idempotency-Key", "Expect", "Range", "Cache-Control"],
+    [
+        "Authorization",
+        "Content-Length",
+        "Transfer-Encoding",
+        "Host",
+        "Connection",
+        "Cookie",
+        "Via",
+        "Trailer",
+        "TE",
+        "Upgrade",
+        "Keep-Alive",
+        "Proxy-Authorization",
+        "Set-Cookie",
+        "Location",
+        "Retry-After",
+        "Content-Type",
+        "If-None-Match",
+        "X-Envoy-Attempt-Count",
+        "x-sidecar-reason",
+        "X-Forwarded-Prefix",
+        "X-Request-Id",
+        "traceparent",
+        "Idempotency-Key",
+        "Expect",
+        "Range",
+        "Cache-Control",
+    ],
 )
 def test_trailers_that_never_pass(name: str) -> None:
     body = f"0\r\nX-A: 1\r\n{name}: 5\r\nX-B: 2\r\n{name.upper()}:6\r\n\r\n".encode()
@@ -242,10 +271,22 @@ def test_trailers_that_never_pass(name: str) -> None:
         b"1\r\r\n",
         b"1;\r\n",
         b"1; a\r\n",
-    ]
-    + [b"1;a=\r\n", b'1;a="\r\n', b"1;a\0\r\n", b"3\r\nabcd", b"3\r\nabcX\r\n", b"3\r\nabc\n", b"3\r\nabc0\r\n\r\n"]
-    + [b"0\r\nbad\r\n\r\n", b"0\r\n x: y\r\n\r\n", b"0\r\nx : y\r\n\r\n", b"0\r\n: y\r\n\r\n", b"0\r\nx: a\0\r\n\r\n"]
-    + [b"0\r\nx: a\nb: c\r\n\r\n", b"0\r\nx: a\rb\r\n\r\n", b"00000000000000001\r\n"],
+        b"1;a=\r\n",
+        b'1;a="\r\n',
+        b"1;a\x00\r\n",
+        b"3\r\nabcd",
+        b"3\r\nabcX\r\n",
+        b"3\r\nabc\n",
+        b"3\r\nabc0\r\n\r\n",
+        b"0\r\nbad\r\n\r\n",
+        b"0\r\n x: y\r\n\r\n",
+        b"0\r\nx : y\r\n\r\n",
+        b"0\r\n: y\r\n\r\n",
+        b"0\r\nx: a\x00\r\n\r\n",
+        b"0\r\nx: a\nb: c\r\n\r\n",
+        b"0\r\nx: a\rb\r\n\r\n",
+        b"00000000000000001\r\n",
+    ],
 )
 def test_what_is_not_chunked(body: bytes) -> None:
     with pytest.raises(BadChunk):
@@ -294,10 +335,8 @@ def test_bound_on_trailers(more: int, bytewise: bool) -> None:
 
 
 def test_trailers_without_end_are_refused() -> None:
-    scanner = ChunkScanner()
     with pytest.raises(BadChunk):
-        for piece in [b"0\r\n", *[b"X: y\r\n"] * MAX_TRAILERS]:
-            scanner.feed(piece)
+        scan([b"0\r\n", *[b"X: y\r\n"] * MAX_TRAILERS])
 
 
 def test_data_of_a_large_chunk_is_passed_without_a_copy() -> None:

@@ -120,14 +120,6 @@ def test_armed_again_while_told(loop: ManualLoop, deadlines: Deadlines) -> None:
     assert one.told == pytest.approx([1, 2, 3], abs=CLOSEST_S)
 
 
-def test_armed_for_the_past_while_told_does_not_spin(loop: ManualLoop, deadlines: Deadlines) -> None:
-    one = Watched(loop, START + 1)
-    one.then = lambda: deadlines.arm(one, START)
-    deadlines.watch(one)
-    loop.advance(1 + 10.5 * CLOSEST_S)
-    assert len(one.told) == 11
-
-
 def test_forgotten_by_another_while_both_are_due(loop: ManualLoop, deadlines: Deadlines) -> None:
     """Whoever comes first forgets the other, which then must not be told."""
     one, two = Watched(loop, START + 1), Watched(loop, START + 1)

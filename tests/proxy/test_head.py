@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import httptools
 import pytest
@@ -13,12 +15,14 @@ from hypothesis import strategies as st
 from sidecar.proxy.head import (
     CHUNKED,
     MAX_FIELDS,
+    MAX_HEAD,
     UNTIL_CLOSE,
     BadRequest,
     BadResponse,
     RequestHead,
     ResponseHead,
     check_partial,
+    may_become_response,
     parse_request,
     parse_response,
 )
@@ -181,6 +185,17 @@ def finish(draw: st.DrawFn, head: list[str]) -> bytes:
     return bytes(data[: data.index(b"\r\n\r\n") + 4])
 
 
+T = TypeVar("T")
+
+
+def attempt(read: Callable[..., T], *args: object) -> T | BadRequest | BadResponse:
+    """What was read, or the refusal. Nothing else may be raised."""
+    try:
+        return read(*args)
+    except (BadRequest, BadResponse) as refusal:
+        return refusal
+
+
 def options_of(fields: Fields) -> set[bytes]:
     """What Connection names."""
     values = b",".join(value for name, value in fields if name.lower() == b"connection")
@@ -221,11 +236,11 @@ def passed_on(fields: Fields, minor: int) -> Fields:
 @example(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0005\r\nConnection: x-a\r\nX-A: 1\r\n\r\n")
 @example(b"GET / HTTP/1.1\r\nConnection: x-a\r\nX-A: 1\r\nHost: x-a:1\r\nx-a:2\r\n\r\n")
 def test_a_request_is_refused_or_read_as_llhttp_reads_it(head: bytes) -> None:
-    try:
-        request = parse_request(head)
-    except BadRequest as refusal:
-        assert refusal.status in (400, 405, 431, 501)
-        assert refusal.detail
+    request = attempt(parse_request, head)
+    if not isinstance(request, RequestHead):
+        assert isinstance(request, BadRequest)
+        assert request.status in (400, 405, 431, 501)
+        assert request.detail
         return
     seen = seen_request(head)  # what passes here passes there
     assert seen.heads == 1
@@ -270,37 +285,29 @@ def assert_same_framing(length: int, seen: Seen) -> None:
 @given(st.binary(max_size=80), st.booleans())
 def test_arbitrary_bytes_raise_nothing_but_a_refusal(data: bytes, blank: bool) -> None:
     head = data + b"\r\n\r\n" * blank
-    for read in (parse_request, check_partial):
-        try:
-            read(head)
-        except BadRequest as refusal:
+    for refusal in (attempt(parse_request, head), attempt(check_partial, head)):
+        if isinstance(refusal, BadRequest):
             assert refusal.status in (400, 405, 431, 501)
-    try:
-        parse_response(head, "GET")
-    except BadResponse as refusal:
-        assert str(refusal)
+    refusal = attempt(parse_response, head, "GET")
+    assert isinstance(refusal, ResponseHead | BadResponse)
+    assert may_become_response(head) in (True, False)
 
 
 @given(request_heads())
 def test_no_beginning_of_a_head_that_is_accepted_is_refused(head: bytes) -> None:
-    try:
-        parse_request(head)
-    except BadRequest:
-        return
-    for end in range(1, len(head)):
-        check_partial(head[:end])
+    if isinstance(attempt(parse_request, head), RequestHead):
+        for end in range(1, len(head)):
+            check_partial(head[:end])
 
 
 @given(request_heads())
 def test_what_is_refused_early_would_be_refused_whole(head: bytes) -> None:
     for end in range(1, len(head)):
-        try:
-            check_partial(head[:end])
-        except BadRequest as early:
+        early = attempt(check_partial, head[:end])
+        if early is not None:
+            assert isinstance(early, BadRequest)
             assert early.status == 400
-            with pytest.raises(BadRequest):
-                parse_request(head)
-            return
+            assert isinstance(attempt(parse_request, head), BadRequest)
 
 
 # Requests, rule by rule.
@@ -386,9 +393,24 @@ def test_what_is_refused(head: str, status: int) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["Host", "Content-Length", "content-type", "Content-Anything", "Transfer-Encoding", "Authorization", "Cookie"]
-    + ["Via", "X-Request-Id", "traceparent", "tracestate", "X-Forwarded-Prefix", "Idempotency-Key"]
-    + ["x-envoy-upstream-rq-timeout-ms", "X-Envoy-Attempt-Count", "x-sidecar-reason"],
+    [
+        "Host",
+        "Content-Length",
+        "content-type",
+        "Content-Anything",
+        "Transfer-Encoding",
+        "Authorization",
+        "Cookie",
+        "Via",
+        "X-Request-Id",
+        "traceparent",
+        "tracestate",
+        "X-Forwarded-Prefix",
+        "Idempotency-Key",
+        "x-envoy-upstream-rq-timeout-ms",
+        "X-Envoy-Attempt-Count",
+        "x-sidecar-reason",
+    ],
 )
 def test_connection_may_not_name_what_is_not_hop_by_hop(name: str) -> None:
     for value in (name, f"keep-alive, {name.upper()}", f"close,{name.lower()} ", f",,{name}"):
@@ -411,9 +433,20 @@ def test_what_connection_names_does_not_touch_a_value() -> None:
 
 @pytest.mark.parametrize(
     "field",
-    ["Keep-Alive: timeout=5", "Proxy-Connection: keep-alive", "Proxy-Authorization: Basic x", "TE: trailers"]
-    + ["Upgrade: h2c", "Upgrade: websocket", "Connection: keep-alive", "CONNECTION: close", "tE:gzip"]
-    + ["X-Envoy-Upstream-Rq-Timeout-Ms: 5", "x-envoy-expected-rq-timeout-ms: 5", "x-envoy-attempt-count: 5"],
+    [
+        "Keep-Alive: timeout=5",
+        "Proxy-Connection: keep-alive",
+        "Proxy-Authorization: Basic x",
+        "TE: trailers",
+        "Upgrade: h2c",
+        "Upgrade: websocket",
+        "Connection: keep-alive",
+        "CONNECTION: close",
+        "tE:gzip",
+        "X-Envoy-Upstream-Rq-Timeout-Ms: 5",
+        "x-envoy-expected-rq-timeout-ms: 5",
+        "x-envoy-attempt-count: 5",
+    ],
 )
 def test_hop_by_hop_fields_stay_here(field: str) -> None:
     assert sent_on("X-A: 1", field, "X-B: 2", field) == ["X-A: 1", "X-B: 2"]
@@ -532,13 +565,19 @@ def test_what_policies_need_of_a_request() -> None:
 
     request = read()
     assert (request.via, request.request_id, request.traceparent, request.deadline_ms) == (None, None, None, ())
-    assert not (request.idempotency_key or request.expects_continue or request.websocket)
+    assert [request.idempotency_key, request.expects_continue, request.websocket] == [False] * 3
 
 
 def test_empty_ids_are_none() -> None:
     request = read("X-Request-Id:", "traceparent: ")
     assert (request.request_id, request.traceparent) == (None, None)
     assert sent_on("X-Request-Id:", "traceparent: ", "X-A: 1") == ["X-A: 1"]
+
+
+def test_empty_id_beside_a_good_one_is_as_if_it_were_not_there() -> None:
+    """Else the upstream gets the app's id and one of ours."""
+    request = read("X-Request-Id: id", "traceparent: 00-1-2-01", "x-request-id:", "Traceparent: ")
+    assert (request.request_id, request.traceparent) == (b"id", b"00-1-2-01")
 
 
 def test_http_1_0_expects_nothing() -> None:
@@ -566,8 +605,19 @@ def test_bound_on_the_number_of_fields(fields: int) -> None:
 
 @pytest.mark.parametrize(
     "beginning",
-    ["G", "GET", "GET ", "GET /", "GET / HTTP/1.", "GET / HTTP/1.1\r", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHo"]
-    + ["GET / HTTP/1.1\r\nHost: a\r", "GET / HTTP/1.1\r\nHost: a\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\r"],
+    [
+        "G",
+        "GET",
+        "GET ",
+        "GET /",
+        "GET / HTTP/1.",
+        "GET / HTTP/1.1\r",
+        "GET / HTTP/1.1\r\n",
+        "GET / HTTP/1.1\r\nHo",
+        "GET / HTTP/1.1\r\nHost: a\r",
+        "GET / HTTP/1.1\r\nHost: a\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n\r",
+    ],
 )
 def test_beginnings_of_a_head_are_waited_for(beginning: str) -> None:
     check_partial(beginning.encode())
@@ -575,8 +625,22 @@ def test_beginnings_of_a_head_are_waited_for(beginning: str) -> None:
 
 @pytest.mark.parametrize(
     "beginning",
-    ["\x16\x03\x01", " ", "\r", "\rX", "\n", "GET\t", "GE(", "GET\r\n", "GET /\r\n", "GET / HTTP/2.0\r\n"]
-    + ["GET / HTTP/1.1\n", "GET / HTTP/1.1\r\nHost: a\n", "GET / HTTP/1.1\r\nHost: a\rX", "GET  / HTTP/1.1\r\n"],
+    [
+        "\x16\x03\x01",
+        " ",
+        "\r",
+        "\rX",
+        "\n",
+        "GET\t",
+        "GE(",
+        "GET\r\n",
+        "GET /\r\n",
+        "GET / HTTP/2.0\r\n",
+        "GET / HTTP/1.1\n",
+        "GET / HTTP/1.1\r\nHost: a\n",
+        "GET / HTTP/1.1\r\nHost: a\rX",
+        "GET  / HTTP/1.1\r\n",
+    ],
 )
 def test_what_cannot_become_a_head_is_refused_at_once(beginning: str) -> None:
     with pytest.raises(BadRequest) as caught:
@@ -606,10 +670,10 @@ def passed_back(fields: Fields, status: int) -> Fields:
 @example(b"HTTP/1.1 200 OK\r\nContent-Length: \r\n\r\n", "GET")
 @example(b"HTTP/1.1 200 OK\r\nConnection: location\r\nLocation: /a\r\n\r\n", "GET")
 def test_a_response_is_refused_or_read_as_llhttp_reads_it(head: bytes, method: str) -> None:
-    try:
-        response = parse_response(head, method)
-    except BadResponse as refusal:
-        assert str(refusal)
+    response = attempt(parse_response, head, method)
+    if not isinstance(response, ResponseHead):
+        assert isinstance(response, BadResponse)
+        assert str(response)
         return
     seen = seen_response(head)
     assert (response.status, seen.heads) == (seen.status, 1)
@@ -629,6 +693,33 @@ def test_a_response_is_refused_or_read_as_llhttp_reads_it(head: bytes, method: s
         assert seen.keep_alive  # never kept where llhttp would not
 
 
+@given(response_heads())
+def test_no_beginning_of_a_response_that_is_accepted_is_given_up(head: bytes) -> None:
+    accepted = isinstance(attempt(parse_response, head, "GET"), ResponseHead)
+    for end in range(len(head)):
+        assert may_become_response(head[:end]) or not accepted
+
+
+@pytest.mark.parametrize(
+    ("beginning", "waits"),
+    [
+        (b"", True),
+        (b"HT", True),
+        (b"HTTP/1.1 200 OK\r", True),
+        (b"HTTP/1.0 200 OK\r\nX: y", True),
+        (b"HTTP/2", False),
+        (b"SSH-2", False),
+        (b"http/1.1", False),
+        (b"HTTP/1.1 200 OK\n", False),
+        (b"HTTP/1.1 200 OK\rX", False),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"a" * (MAX_HEAD - 20), True),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"a" * (MAX_HEAD - 19), False),
+    ],
+)
+def test_whether_a_response_is_waited_for(beginning: bytes, waits: bool) -> None:
+    assert may_become_response(beginning) is waits
+
+
 def answered(*fields: str, line: str = "HTTP/1.1 200 OK", method: str = "GET") -> ResponseHead:
     return parse_response("\r\n".join([line, *fields]).encode("latin-1") + b"\r\n\r\n", method)
 
@@ -640,21 +731,33 @@ def relayed(*fields: str, **more: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "head",
-    ["HTTP/1.1 600 X", "HTTP/1.1 099 X", "HTTP/1.1 20 X", "HTTP/1.1 2000 X", "HTTP/2.0 200 OK", "HTTP/1.1  200 OK"]
-    + [
+    [
+        "HTTP/1.1 600 X",
+        "HTTP/1.1 099 X",
+        "HTTP/1.1 20 X",
+        "HTTP/1.1 2000 X",
+        "HTTP/2.0 200 OK",
+        "HTTP/1.1  200 OK",
         "http/1.1 200 OK",
         "HTTP/1.1 200OK",
-        "HTTP/1.1 200 O\0K",
+        "HTTP/1.1 200 O\x00K",
         "ICY 200 OK",
         "HTTP/1.1",
         "SSH-2.0-x",
         "HTTP/1.1 +20 X",
-    ]
-    + ["HTTP/1.1 200 OK\r\nX : a", "HTTP/1.1 200 OK\r\nX: a\r\n b", "HTTP/1.1 200 OK\r\nX: a\0", "HTTP/1.1 200 OK\r\nX"]
-    + ["HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1", "HTTP/1.1 200 OK\r\nContent-Length: x"]
-    + ["HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked", "HTTP/1.1 200 OK\r\nContent-Length:"]
-    + ["HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked"]
-    + ["HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked", "HTTP/1.1 200 OK\r\nX: a\nY: b"],
+        "HTTP/1.1 200 OK\r\nX : a",
+        "HTTP/1.1 200 OK\r\nX: a\r\n b",
+        "HTTP/1.1 200 OK\r\nX: a\x00",
+        "HTTP/1.1 200 OK\r\nX",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1",
+        "HTTP/1.1 200 OK\r\nContent-Length: x",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked",
+        "HTTP/1.1 200 OK\r\nContent-Length:",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked",
+        "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked",
+        "HTTP/1.1 200 OK\r\nX: a\nY: b",
+    ],
 )
 def test_what_is_no_response(head: str) -> None:
     with pytest.raises(BadResponse):
@@ -707,8 +810,17 @@ def test_whether_the_upstream_keeps_its_connection(version: str, fields: list[st
 
 @pytest.mark.parametrize(
     "field",
-    ["Keep-Alive: timeout=5", "Proxy-Connection: close", "Proxy-Authorization: x", "TE: x", "Upgrade: h2c"]
-    + ["Connection: keep-alive", "X-Sidecar-Reason: reset", "x-sidecar-reason:circuit_open", "X-Mine: 1"],
+    [
+        "Keep-Alive: timeout=5",
+        "Proxy-Connection: close",
+        "Proxy-Authorization: x",
+        "TE: x",
+        "Upgrade: h2c",
+        "Connection: keep-alive",
+        "X-Sidecar-Reason: reset",
+        "x-sidecar-reason:circuit_open",
+        "X-Mine: 1",
+    ],
 )
 def test_fields_of_a_response_that_stay_here(field: str) -> None:
     fields = ["Connection: x-mine", "X-A: 1", field, "X-B: 2", "Content-Length: 0"]

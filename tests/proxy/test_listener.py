@@ -1,0 +1,226 @@
+"""Binding and draining."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import pytest
+
+from sidecar.config.schema import Address
+from sidecar.proxy.downstream import NEWCOMER_S
+from sidecar.proxy.listener import PortTaken, ProxyListener, bind
+from tests.proxy.fakes import World, ok
+
+LOCAL = Address("127.0.0.1", 0)
+
+
+@pytest.fixture
+def bound() -> Iterator[Callable[..., list[socket.socket]]]:
+    """`bind`, and an end to what it has bound."""
+    sockets: list[socket.socket] = []
+
+    def bind_for_test(*addresses: Address) -> list[socket.socket]:
+        found = bind("proxy", addresses)
+        sockets.extend(found)
+        return found
+
+    yield bind_for_test
+    for one in sockets:
+        one.close()
+
+
+def port_of(one: socket.socket) -> int:
+    return int(one.getsockname()[1])
+
+
+@pytest.fixture
+def without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that knows no IPv6."""
+    real = socket.socket
+
+    def refuse(family: int = socket.AF_INET, *args: Any, **more: Any) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return real(family, *args, **more)
+
+    monkeypatch.setattr(socket, "socket", refuse)
+
+
+def test_each_address_gets_a_listening_socket(bound: Callable[..., list[socket.socket]]) -> None:
+    for one in bound(LOCAL, LOCAL):
+        assert not one.getblocking()
+        with socket.create_connection(("127.0.0.1", port_of(one)), timeout=5):
+            pass
+
+
+def test_port_that_is_taken_is_named_in_one_line(bound: Callable[..., list[socket.socket]]) -> None:
+    port = port_of(bound(LOCAL)[0])
+    with pytest.raises(PortTaken) as caught:
+        bound(Address("127.0.0.1", port))
+    assert str(caught.value) == f"listen.proxy: 127.0.0.1:{port} is already in use"
+
+
+def test_other_reasons_are_named_too(bound: Callable[..., list[socket.socket]]) -> None:
+    with pytest.raises(PortTaken, match=r"^listen\.proxy: 192\.0\.2\.1:1 cannot be used: .+$"):
+        bound(Address("192.0.2.1", 1))
+
+
+def test_nothing_stays_bound_where_one_is_taken(bound: Callable[..., list[socket.socket]]) -> None:
+    port = port_of(bound(LOCAL)[0])
+    other = port_of(bound(LOCAL)[0])
+    free = socket.create_server(("127.0.0.1", 0))
+    free_port = port_of(free)
+    free.close()
+    for taken in (port, other):
+        with pytest.raises(PortTaken):
+            bound(Address("127.0.0.1", free_port), Address("127.0.0.1", taken))
+    assert port_of(bound(Address("127.0.0.1", free_port))[0]) == free_port
+
+
+@pytest.mark.usefixtures("without_ipv6")
+def test_ipv6_loopback_is_left_out_where_there_is_none(
+    bound: Callable[..., list[socket.socket]], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        (one,) = bound(LOCAL, Address("::1", 0))
+    assert one.family == socket.AF_INET
+    (record,) = caplog.records
+    assert record.__dict__["fields"] == {"listener": "proxy", "address": "[::1]:0"}
+
+
+@pytest.mark.usefixtures("without_ipv6")
+def test_only_address_is_not_left_out(bound: Callable[..., list[socket.socket]]) -> None:
+    with pytest.raises(PortTaken, match=r"^listen\.proxy: \[::1\]:0 cannot be used"):
+        bound(Address("::1", 0))
+
+
+@pytest.mark.usefixtures("without_ipv6")
+def test_every_interface_is_every_ipv4_interface_then(bound: Callable[..., list[socket.socket]]) -> None:
+    (one,) = bound(Address("::", 0))
+    assert (one.family, one.getsockname()[0]) == (socket.AF_INET, "0.0.0.0")
+
+
+class Server:
+    """What `create_server` gives."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Draining:
+    """A listener of a world, whose draining takes the world's time."""
+
+    def __init__(self, world: World, sockets: list[socket.socket]) -> None:
+        self.world = world
+        self.server = Server()
+        loop: Any = world.loop
+
+        async def create_server(factory: Callable[[], object], **_: Any) -> Server:
+            assert factory() is not None
+            return self.server
+
+        loop.create_server = create_server
+        self.listener = ProxyListener(world.core, sockets)
+        world.loop.run(self.listener.start())
+        self.now_please = asyncio.Event()
+
+    def begin(self, delay_s: float = 1.0, timeout_s: float = 20.0) -> asyncio.Task[int]:
+        work = self.listener.drain(delay_s, timeout_s, self.now_please)
+        task = self.world.loop.create_task(work)
+        self.world.settle()
+        return task
+
+
+@pytest.fixture
+def draining(world: World, bound: Callable[..., list[socket.socket]]) -> Draining:
+    return Draining(world, bound(LOCAL))
+
+
+def test_ports_are_those_really_bound(world: World, bound: Callable[..., list[socket.socket]]) -> None:
+    sockets = bound(LOCAL, LOCAL)
+    assert ProxyListener(world.core, sockets).ports == [port_of(one) for one in sockets]
+
+
+def test_requests_are_served_during_the_delay_and_told_to_close(world: World, draining: Draining) -> None:
+    done = draining.begin()
+    world.pass_time(0.9)
+    assert not draining.server.closed
+    app = world.asks()
+    world.upstream.says(ok())
+    assert b"\r\nConnection: close\r\n" in app.heard
+    world.pass_time(0.2)
+    assert draining.server.closed
+    assert done.result() == 0
+
+
+def test_resting_connections_are_closed_after_the_delay(world: World, draining: Draining) -> None:
+    app = world.app()
+    done = draining.begin()
+    world.pass_time(0.9)
+    assert app.open
+    world.pass_time(0.2)
+    assert app.how == "close"
+    assert done.done()
+
+
+def test_who_has_only_just_come_may_still_ask(world: World, draining: Draining) -> None:
+    done = draining.begin()
+    world.pass_time(1.0 - NEWCOMER_S / 2)
+    app = world.app()
+    world.pass_time(NEWCOMER_S)
+    assert app.open or b"Connection: close" in app.heard
+    world.pass_time(NEWCOMER_S)
+    assert not app.open
+    assert done.done()
+
+
+def test_requests_in_flight_are_finished(world: World, draining: Draining) -> None:
+    app = world.asks("POST /venue/")
+    done = draining.begin(delay_s=0.2)
+    world.pass_time(0.5)
+    assert draining.server.closed
+    assert not done.done()
+    world.upstream.says(ok(b"whole"))
+    world.pass_time(0.1)
+    assert app.heard.endswith(b"whole")
+    assert done.result() == 0
+
+
+def test_what_takes_too_long_is_counted(world: World, draining: Draining) -> None:
+    world.asks()
+    world.upstream.says(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+    world.asks("GET /venue/", "Connection: upgrade", "Upgrade: websocket")
+    world.upstream.says(b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+    assert len(world.core.tunnels) == 1
+    done = draining.begin(timeout_s=3.0)
+    world.pass_time(3.9)
+    assert not done.done()
+    world.pass_time(0.2)
+    assert done.result() == 1  # the tunnel is no request that is dropped
+
+
+@pytest.mark.parametrize("after_s", [0.5, 5.0])
+def test_second_signal_ends_it_now(world: World, draining: Draining, after_s: float) -> None:
+    world.asks()
+    world.upstream.says(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+    done = draining.begin()
+    world.pass_time(after_s)
+    assert not done.done()
+    draining.now_please.set()
+    world.settle()
+    assert draining.server.closed
+    assert done.result() == 1
+
+
+def test_no_delay_is_a_delay_too(world: World, draining: Draining) -> None:
+    done = draining.begin(delay_s=0.0)
+    world.pass_time(0.1)
+    assert cast("int", done.result()) == 0
