@@ -32,6 +32,7 @@ COMPILED = [
     "sidecar/proxy/head.py",
     "sidecar/proxy/pool.py",
     "sidecar/proxy/tunnel.py",
+    "sidecar/proxy/under_way.py",
     "sidecar/proxy/upstream.py",
     "sidecar/runtime/endpoint.py",
     "sidecar/runtime/live.py",

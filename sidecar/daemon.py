@@ -10,9 +10,11 @@ import asyncio
 import gc
 import logging
 import random
+import resource
 import signal
 import socket
 import sys
+from contextlib import suppress
 from time import monotonic
 from typing import Final
 
@@ -29,11 +31,15 @@ from sidecar.runtime.live import Live
 from sidecar.runtime.service import LiveService
 from sidecar.telemetry import logs, metrics
 from sidecar.telemetry.access_log import AccessLog
+from sidecar.telemetry.line_writer import LineWriter
 
 log = logging.getLogger("sidecar.daemon")
 
 FIRST_LOOKUP_S: Final = 2.0
 """How long start-up waits for the names of services; what is not known by then comes later."""
+
+LAST_LINES_S: Final = 1.0
+"""How long the end waits for the last log lines to be written."""
 
 KEPT_FREE_BYTES: Final = 8 * 1024 * 1024
 _M_TRIM_THRESHOLD: Final = -1
@@ -45,8 +51,10 @@ GC_THRESHOLDS: Final = (10_000, 20, 50)
 
 def run(config: Config) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code: 0 after an orderly end, 2 where a listener cannot be had."""
-    logs.set_up(config.log.level)
+    writer = LineWriter()
+    logs.set_up(config.log.level, writer.write)
     _keep_freed_memory()
+    _raise_descriptor_limit()
     sockets: dict[str, list[socket.socket]] = {}
     try:
         for name, addresses in (
@@ -62,7 +70,9 @@ def run(config: Config) -> int:
         sys.stderr.write(f"sidecar: {taken}\n")
         return 2
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(config, sockets))
+        code = runner.run(_serve(config, sockets, writer))
+    writer.close(LAST_LINES_S)
+    return code
 
 
 def _keep_freed_memory() -> None:
@@ -81,6 +91,14 @@ def _keep_freed_memory() -> None:
         log.debug("this C library has no mallopt")
 
 
+def _raise_descriptor_limit() -> None:
+    """Each request in flight takes two descriptors; a soft limit of 1024 would be met below the default limits."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 class _Signals:
     """The first SIGTERM or SIGINT asks for an orderly end, the second for an immediate one."""
 
@@ -94,22 +112,25 @@ class _Signals:
         (self.second if self.first.is_set() else self.first).set()
 
 
-async def _serve(config: Config, sockets: dict[str, list[socket.socket]]) -> int:
+async def _serve(config: Config, sockets: dict[str, list[socket.socket]], writer: LineWriter) -> int:
     began = monotonic()
     loop = asyncio.get_running_loop()
     signals = _Signals(loop)
     live = Live(config, loop.time(), random.random)
-    access_log = AccessLog(config.log.access, logs.write_line, loop)
+    access_log = AccessLog(config.log.access, writer.write, loop)
     core = ProxyCore(live, access_log)
     resolver = Resolver()
     for service in live.services.values():
         _follow_addresses(resolver, service, core)
     core.on_connect_failure = resolver.refresh_soon
-    registry = metrics.registry(
-        metrics.SidecarCollector(
-            live.services.values, lambda: live.unrouted, lambda: live.generation, lambda: len(core.connections)
-        )
+    collector = metrics.SidecarCollector(
+        live.services.values,
+        lambda: live.unrouted,
+        lambda: live.generation,
+        lambda: len(core.connections),
+        lambda: writer.dropped,
     )
+    registry = metrics.registry(collector)
     probes = Probes(lambda: not core.draining, lambda: metrics.exposition(registry))
     listener = ProxyListener(core, sockets["proxy"])
     await resolver.ready(FIRST_LOOKUP_S)

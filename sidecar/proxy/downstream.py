@@ -41,6 +41,9 @@ DRAIN_MAX: Final = 64 * 1024
 """Bytes of a body that are read and thrown away so that the connection can be kept."""
 
 DRAIN_S: Final = 5.0
+CHECK_EVERY: Final = 512
+"""A head that trickles in is looked at again at each line's end, and after so many bytes."""
+
 LINGER_S: Final = 1.0
 LINGER_MAX: Final = 256 * 1024
 """After a last answer: how long and how many bytes the app may still send before the connection is cut. Closing with
@@ -48,6 +51,11 @@ bytes unread would reset it, and the app would lose the answer."""
 
 NEWCOMER_S: Final = 0.25
 """How long a connection that was accepted just before the listener closed may take to send its first request."""
+
+UPLOAD: Final = 1
+PIPELINED: Final = 2
+UNREAD: Final = 4
+"""Why reading is paused: the upstream does not take the body, too many requests wait, the app does not take answers."""
 
 _READY, _EXCHANGE, _DRAINING, _LINGERING, _CLOSING, _TUNNEL, _CLOSED = range(7)
 
@@ -59,8 +67,10 @@ class Downstream:
     """A connection. Watched by the core's deadlines for as long as it is open."""
 
     __slots__ = (
+        "_at",
         "_body",
         "_buffer",
+        "_checked",
         "_client_idle_s",
         "_core",
         "_discarded",
@@ -68,11 +78,13 @@ class Downstream:
         "_fresh_until",
         "_half_closed",
         "_keep",
+        "_paused",
         "_phase",
+        "_progress_at",
         "_pumping",
         "_reading_head",
-        "_reading_paused",
         "_rechunk",
+        "_unsent",
         "deadline",
         "last_activity",
         "responding",
@@ -86,6 +98,10 @@ class Downstream:
         self._core = core
         self._phase = _READY
         self._buffer = b""
+        """What has come and is not taken yet, from `_at` on."""
+        self._at = 0
+        self._checked = 0
+        """Up to where an incomplete head has been looked at."""
         self._exchange: Exchange | None = None
         self._body: RequestBody | None = None
         self._client_idle_s = core.client_idle_s
@@ -94,7 +110,9 @@ class Downstream:
         self._keep = True
         self._pumping = False
         self._reading_head = False
-        self._reading_paused = False
+        self._paused = 0
+        self._progress_at = 0.0
+        self._unsent = 0
         self._rechunk = False
         self.deadline = inf
         self.last_activity = 0.0
@@ -116,10 +134,7 @@ class Downstream:
     def data_received(self, data: bytes) -> None:
         phase = self._phase
         if phase == _READY:
-            if self._buffer:
-                self._buffer += data
-            else:
-                self._buffer = data
+            self._append(data)
             self._pump()
         elif phase == _EXCHANGE:
             self._during_exchange(data)
@@ -128,7 +143,10 @@ class Downstream:
         elif phase == _LINGERING:
             self._discarded += len(data)
             if self._discarded > LINGER_MAX:
-                self.transport.abort()
+                if self.transport.get_write_buffer_size():
+                    self.pause_reading(UNREAD)  # the app has not taken its answer yet
+                else:
+                    self.transport.abort()
 
     def eof_received(self) -> bool:
         if self._phase == _EXCHANGE:
@@ -138,10 +156,10 @@ class Downstream:
                 self._half_closed = True
                 return True
             self._keep = False
-            self._buffer = b""
+            self._take_rest()
             exchange.disconnected("the app closed the connection")
             return False
-        if self._phase == _READY and self._buffer:
+        if self._phase == _READY and self._waiting:
             self._refuse(BadRequest(400, "the request ends before its head does"))
         return self._phase == _CLOSING
 
@@ -161,51 +179,80 @@ class Downstream:
         self.writable = True
         if self._exchange is not None:
             self._exchange.resume_download()
+        self.resume_reading(UNREAD)
+        if self._phase == _READY and self._waiting:
+            self._pump()
 
     def deadline_passed(self, now: float) -> None:
         if self._phase == _EXCHANGE:
             assert self._exchange is not None
             self._exchange.deadline_passed(now)
-        elif self._phase == _READY and self._buffer:
+        elif self._phase == _READY and self._reading_head:
             self._refuse(BadRequest(408, f"the head took longer than {HEAD_TIMEOUT_S:g} s"))
         elif self._phase == _READY:
             self._close()
+        elif self._phase in (_LINGERING, _CLOSING):
+            self._closing_deadline(now)
         else:
             self.transport.abort()
 
     # Requests.
 
+    @property
+    def _waiting(self) -> int:
+        """Bytes that have come and are not taken yet."""
+        return len(self._buffer) - self._at
+
+    def _append(self, data: bytes) -> None:
+        self._buffer = self._buffer[self._at :] + data if self._waiting else data
+        self._at = 0
+
+    def _take_rest(self) -> bytes:
+        rest = self._buffer[self._at :] if self._at else self._buffer
+        self._buffer = b""
+        self._at = 0
+        return rest
+
     def _pump(self) -> None:
-        """Start requests for as long as there are whole heads and none is in flight."""
+        """Start requests for as long as there are whole heads, none is in flight, and the app takes its answers."""
         if self._pumping:
             return
         self._pumping = True
         try:
-            while self._phase == _READY and self._buffer and self._begin():
-                pass
+            while self._phase == _READY and self._at < len(self._buffer):
+                if not self.writable:
+                    self.pause_reading(UNREAD)
+                    break
+                if not self._begin():
+                    break
         finally:
             self._pumping = False
 
     def _begin(self) -> bool:
         """Take one request off the buffer; False where its head is not whole."""
-        data = self._buffer
-        if data[0] == 0x0D and data.startswith(b"\r\n"):  # RFC 9112, section 2.2: one empty line is let pass
-            data = data[2:]
-            if not data:
-                self._buffer = data
+        data, at = self._buffer, self._at
+        if data[at] == 0x0D and data.startswith(b"\r\n", at):  # RFC 9112, section 2.2: one empty line is let pass
+            at += 2
+            if at == len(data):
+                self._take_rest()
                 return False
-        end = data.find(b"\r\n\r\n") + 4
+        end = data.find(b"\r\n\r\n", max(at, at + self._checked - 3)) + 4
         if end < 4:
-            self._await_head(data)
+            self._await_head(data[at:] if at else data)
             return False
+        self._checked = 0
         try:
-            if end > MAX_HEAD:
+            if end - at > MAX_HEAD:
                 raise BadRequest(431, f"the head is over {MAX_HEAD} bytes")
-            request = parse_request(data[:end])
+            request = parse_request(data[at:end])
         except BadRequest as refusal:
             self._refuse(refusal)
             return False
-        self._buffer = data[end:]
+        if end == len(data):
+            self._buffer = b""
+            self._at = 0
+        else:
+            self._at = end
         self._fresh_until = 0.0
         core = self._core
         try:
@@ -226,9 +273,8 @@ class Downstream:
         self._client_idle_s = route.policy.timeout.client_idle
         self._exchange = exchange = Exchange(core, self, request, service, route, target, body, by_path=by_path)
         if body is not None and self._buffer:
-            received, self._buffer = self._buffer, b""
             try:
-                pieces, self._buffer = body.take(received)
+                pieces, self._buffer = body.take(self._take_rest())
             except BadRequest as refusal:
                 self._exchange = None
                 self._refuse(refusal, request, service.name)
@@ -238,11 +284,15 @@ class Downstream:
         return True
 
     def _await_head(self, data: bytes) -> None:
+        """What there is of a head, from its beginning, is not all of it."""
         try:
             if len(data) > MAX_HEAD:
                 raise BadRequest(431, f"the head is over {MAX_HEAD} bytes")
-            if data and data != b"\r":
+            if data != b"\r" and (
+                len(data) - self._checked >= CHECK_EVERY or not self._checked or b"\n" in data[self._checked :]
+            ):
                 check_partial(data)
+                self._checked = len(data)
         except BadRequest as refusal:
             self._refuse(refusal)
             return
@@ -264,9 +314,9 @@ class Downstream:
             if not rest:
                 return
             data = rest
-        self._buffer += data
-        if len(self._buffer) > MAX_PIPELINED:
-            self.pause_reading()
+        self._append(data)
+        if self._waiting > MAX_PIPELINED:
+            self.pause_reading(PIPELINED)
 
     # What the exchange asks for.
 
@@ -350,6 +400,7 @@ class Downstream:
             with suppress(OSError, AttributeError):
                 raw = self.transport.get_extra_info("socket")
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._phase = _CLOSING
             self.transport.abort()
         else:
             self._close()
@@ -365,11 +416,11 @@ class Downstream:
                 self._body = body
                 self._phase = _DRAINING
                 self._core.deadlines.arm(self, monotonic() + DRAIN_S)
-                self.resume_reading()
+                self.resume_reading(UPLOAD)
             else:
                 self._linger()
         elif not self._keep:
-            if self._buffer:
+            if self._waiting:
                 self._linger()
             else:
                 self._close()
@@ -379,38 +430,48 @@ class Downstream:
     def _ready(self) -> None:
         self._phase = _READY
         self._reading_head = False
-        self.resume_reading()
-        if self._half_closed and not self._buffer:
+        if self._half_closed and not self._waiting:
             self._close()
             return
         self._core.deadlines.arm(self, monotonic() + self._client_idle_s)
-        if self._buffer:
+        self.resume_reading(UPLOAD)
+        if self._at < len(self._buffer):
             self._pump()
+        if self._waiting <= MAX_PIPELINED:
+            self.resume_reading(PIPELINED)
 
     def take_over(self) -> bytes:
-        """A tunnel takes the transport: what the app has sent already."""
+        """A tunnel takes the transport: what the app has sent already. Reading goes on."""
         self._phase = _TUNNEL
         self._core.deadlines.arm(self, inf)
-        rest, self._buffer = self._buffer, b""
-        return rest
+        self.resume_reading(UPLOAD | PIPELINED | UNREAD)
+        return self._take_rest()
 
     def tunnel_closed(self) -> None:
         self._phase = _CLOSED
         self._core.closed(self)
 
-    def pause_reading(self) -> None:
-        if not self._reading_paused:
-            self._reading_paused = True
+    def pause_upload(self) -> None:
+        self.pause_reading(UPLOAD)
+
+    def resume_upload(self) -> None:
+        self.resume_reading(UPLOAD)
+
+    def pause_reading(self, reason: int) -> None:
+        if not self._paused:
             with suppress(RuntimeError):
                 self.transport.pause_reading()
             self._core.paused.add(self)
+        self._paused |= reason
 
-    def resume_reading(self) -> None:
-        if self._reading_paused:
-            self._reading_paused = False
-            with suppress(RuntimeError):
-                self.transport.resume_reading()
-            self._core.paused.discard(self)
+    def resume_reading(self, reason: int) -> None:
+        """One reason is gone; reading goes on once all are."""
+        if self._paused & reason:
+            self._paused &= ~reason
+            if not self._paused:
+                with suppress(RuntimeError):
+                    self.transport.resume_reading()
+                self._core.paused.discard(self)
 
     def check_hang_up(self) -> None:
         """While reading is paused nobody tells that the app has left: ask the kernel."""
@@ -423,7 +484,7 @@ class Downstream:
         events = poll.poll(0)
         if events and (not exchange.route.half_close or events[0][1] & (select.POLLHUP | select.POLLERR)):
             self._keep = False
-            self._buffer = b""
+            self._take_rest()
             exchange.disconnected("the app closed the connection")
 
     # Closing.
@@ -431,7 +492,7 @@ class Downstream:
     @property
     def at_rest(self) -> bool:
         """No request is under way, nor is one waiting in the kernel to be read."""
-        if self._phase != _READY or self._buffer:
+        if self._phase != _READY or self._waiting:
             return False
         raw = self.transport.get_extra_info("socket")
         if raw is None or raw.fileno() < 0:
@@ -466,7 +527,7 @@ class Downstream:
             return
         if body.complete:
             self._body = None
-            self._buffer = rest
+            self._append(rest)
             self._ready()
 
     def _refuse(self, refusal: BadRequest, request: RequestHead | None = None, service: str = "") -> None:
@@ -480,7 +541,7 @@ class Downstream:
             request_id=request_id.decode("latin-1") if request_id else "",
         )
         self._core.refused(problem, request)
-        head_only = request.method == "HEAD" if request is not None else self._buffer.startswith(b"HEAD ")
+        head_only = self._buffer.startswith(b"HEAD ", self._at) if request is None else request.method == "HEAD"
         self.answer(problem, None, head_only=head_only)
         self._linger()
 
@@ -491,9 +552,9 @@ class Downstream:
         self._core.refused(problem, request)
         if request.length:
             self._body = body = RequestBody(request.length, 0)
-            if self._buffer:
+            if self._waiting:
                 try:
-                    _, self._buffer = body.take(self._buffer)
+                    _, self._buffer = body.take(self._take_rest())
                 except BadRequest:
                     self._keep = False
         self.answer(problem, request)
@@ -502,19 +563,35 @@ class Downstream:
 
     def _linger(self) -> None:
         self._phase = _LINGERING
-        self._buffer = b""
+        self._take_rest()
         self._discarded = 0
-        self.resume_reading()
-        self._core.deadlines.arm(self, monotonic() + LINGER_S)
+        self.resume_reading(UPLOAD | PIPELINED | UNREAD)
+        self._begin_closing()
         with suppress(RuntimeError, NotImplementedError):
             self.transport.write_eof()
 
     def _close(self) -> None:
         """Close once what was written has gone out; the deadline ends the wait for an app that does not read."""
         self._phase = _CLOSING
-        self._core.deadlines.arm(self, monotonic() + self._client_idle_s)
+        self._begin_closing()
         self.transport.close()
+
+    def _begin_closing(self) -> None:
+        self._progress_at = monotonic()
+        self._unsent = self.transport.get_write_buffer_size()
+        self._core.deadlines.arm(self, self._progress_at + LINGER_S)
+
+    def _closing_deadline(self, now: float) -> None:
+        """The time to linger begins when all has gone out; an app that takes nothing for `client_idle` is given up."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent < self._unsent:
+            self._progress_at = now
+        elif not unsent or now - self._progress_at >= self._client_idle_s:
+            self.transport.abort()
+            return
+        self._unsent = unsent
+        self._core.deadlines.arm(self, now + LINGER_S)
 
     def __repr__(self) -> str:
         phase = ("ready", "exchange", "draining", "lingering", "closing", "tunnel", "closed")[self._phase]
-        return f"<Downstream {phase} buffered={len(self._buffer)} {self._exchange or ''}>"
+        return f"<Downstream {phase} buffered={self._waiting} {self._exchange or ''}>"

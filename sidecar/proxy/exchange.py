@@ -23,6 +23,7 @@ from sidecar.proxy.body import RequestBody
 from sidecar.proxy.head import BadRequest, RequestHead, ResponseHead
 from sidecar.proxy.problem import STATUS, Attempt, Problem
 from sidecar.proxy.tunnel import Tunnel
+from sidecar.proxy.under_way import bytes_under_way
 from sidecar.proxy.upstream import Lost, Upstream
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.service import LiveRoute, LiveService
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 BUFFER_MAX: Final = 64 * 1024
 """Bytes of a body that are read before there is a connection to send them on."""
+
+LARGE_BODY: Final = 64 * 1024
+"""Bytes of a body that may stand in the kernel's buffers unread: who refuses so large a one may close behind it."""
 
 _CONNECT_REASONS: Final = ("connect_failure", "connect_timeout")
 _TIMEOUTS: Final = frozenset({"connect_timeout", "attempt_timeout", "request_timeout"})
@@ -159,12 +163,11 @@ class Exchange:
         while True:
             self._drop_held()
             response: ResponseHead | None = None
-            lost: Lost | None = None
+            detail = ""
             try:
                 response = await self._attempt(endpoint, now)
-            except Lost as error:
-                lost = error
-                reason = error.reason
+            except Lost as lost:  # its words are kept, not it: with its traceback it would hold all this in a cycle
+                reason, detail = lost.reason, lost.detail
                 self._close_upstream()
                 self._note(reason, None)
             else:
@@ -192,8 +195,7 @@ class Exchange:
                 if response is not None:
                     await self._stream(response, reason)
                 else:
-                    assert lost is not None
-                    self._fail(lost)
+                    self._fail(reason, detail)
                 return
             endpoint = following
 
@@ -205,11 +207,11 @@ class Exchange:
         self._tried = (*self._tried, endpoint)
         pool = self._pool
         upstream = pool.take(endpoint, now, repeatable=self._repeatable)
-        reused = upstream is not None
         while True:
             if upstream is None:
                 upstream = await self._connect(endpoint)
                 now = monotonic()
+            reused = upstream.served
             self._upstream = upstream
             self._send(upstream, endpoint, now)
             try:
@@ -224,7 +226,6 @@ class Exchange:
                 self._close_upstream()
                 self.service.counters.retry("stale_connection")
                 upstream = None
-                reused = False
                 continue
             self._awaiting = False
             return response
@@ -274,7 +275,7 @@ class Exchange:
         if body is not None:
             body.sent()
             if upstream.writable:
-                self._downstream.resume_reading()
+                self._downstream.resume_upload()
         self._arm_response(now)
 
     async def _stream(self, response: ResponseHead, reason: str) -> None:
@@ -292,7 +293,7 @@ class Exchange:
         if not upstream.complete:
             try:
                 if upstream.broken is not None:
-                    raise upstream.broken
+                    raise Lost("truncated", upstream.broken)
                 if not downstream.writable:
                     upstream.pause_reading()
                 self._arm(_DOWNLOAD, monotonic() + self.route.idle_s)
@@ -306,13 +307,14 @@ class Exchange:
                 downstream.cut()
                 return
         downstream.end_response()
-        if reason == "ok" and not self._core.access_log.all:
+        noted = self._attempt_number <= len(self.attempts)
+        if reason == "ok" and not noted and not self._core.access_log.all:
             self._endpoint.counters.attempt(reason)  # nobody will read how this attempt went
         else:
             self._note(reason, response.status)
         now = monotonic()
         self._upstream = None
-        if early:
+        if early or (body is not None and response.status >= 400 and body.received > LARGE_BODY):
             upstream.close()
         else:
             self._pool.release(upstream, now)
@@ -370,6 +372,8 @@ class Exchange:
         if response is not None and response.retry_after is not None:
             retry_after = parse_retry_after(response.retry_after, time())
         remaining = min(self._request_deadline - now, self._request_s)
+        if response is not None:
+            remaining -= now - self._attempt_started  # another try takes as long as this one did
         delay = retry_delay(retry, self._retries, self._core.random, retry_after, remaining)
         if delay is None:
             counters.retry("denied_deadline")
@@ -454,6 +458,8 @@ class Exchange:
             latest = self._last_upload + route.idle_s
             if latest > now:
                 self._arm(_UPLOAD, latest)
+            elif self._upstream is not None and self._upstream.drained_since_last_look():
+                self._arm(_UPLOAD, now + route.idle_s)
             elif self._upstream is not None and not self._upstream.writable:
                 self._interrupt(Lost("attempt_timeout", f"the service took nothing of the body for {route.idle_s:g} s"))
             else:
@@ -471,7 +477,7 @@ class Exchange:
                 self._interrupt(Lost("truncated", f"nothing more of the body came for timeout.idle, {idle_s:g} s"))
             return
         # We wait for the app: it is idle only if it has taken nothing since the last look.
-        unread, self._unread = self._unread, downstream.transport.get_write_buffer_size()
+        unread, self._unread = self._unread, bytes_under_way(downstream.transport)
         if unread and self._unread >= unread:
             self._interrupt(Disconnected(f"the app read nothing for timeout.idle, {idle_s:g} s"))
         else:
@@ -490,6 +496,8 @@ class Exchange:
         if self.request.minor:
             self._interim_sent = True
             self._downstream.write_interim(response)
+            if not self._downstream.writable and self._upstream is not None:
+                self._upstream.pause_reading()
             body = self._body
             if self._awaiting and body is not None and not body.received:  # told to go on, the app sends the body now
                 self._last_upload = monotonic()
@@ -521,7 +529,7 @@ class Exchange:
             if not self._downstream.responding:
                 body.keep(pieces)
             if body.kept_size > BUFFER_MAX and not body.complete:
-                self._downstream.pause_reading()
+                self._downstream.pause_upload()
         else:
             upstream.send_body(pieces)
             if body.whole:
@@ -535,13 +543,13 @@ class Exchange:
             self._arm_response(now)
 
     def pause_upload(self) -> None:
-        self._downstream.pause_reading()
+        self._downstream.pause_upload()
 
     def resume_upload(self) -> None:
-        self._downstream.resume_reading()
+        self._downstream.resume_upload()
 
     def pause_download(self) -> None:
-        if self._upstream is not None and not self._awaiting:
+        if self._upstream is not None:
             self._upstream.pause_reading()
 
     def resume_download(self) -> None:
@@ -581,6 +589,7 @@ class Exchange:
 
     def _ended(self) -> None:
         self._coroutine = None
+        self._upstream = self._held = None
         self._downstream.exchange_ended()
 
     def _crashed(self, error: Exception) -> None:
@@ -602,16 +611,15 @@ class Exchange:
         self._record(status, reason, detail)
         self._send_problem(status, reason, detail, retry_after)
 
-    def _fail(self, lost: Lost) -> None:
+    def _fail(self, reason: str, detail: str) -> None:
         """No attempt brought an answer: say what became of the last."""
-        reason = lost.reason
         hurried = self._request_s < min(self.route.request_s, self.route.attempt_s)
         if reason in _IGNORED or (reason == "request_timeout" and hurried):
             pass  # the app gave less time than the service is allowed: no verdict about the service
         else:
             self._tell(outcome=False, timed_out=reason in _TIMEOUTS)
         label = f"{self._endpoint.label}: " if reason not in ("request_timeout", "overloaded") else ""
-        self._answer(reason, f"{label}{lost.detail}", retry_after=1.0 if reason == "overloaded" else None)
+        self._answer(reason, f"{label}{detail}", retry_after=1.0 if reason == "overloaded" else None)
 
     def _refuse(self, refusal: BadRequest) -> None:
         self._record(refusal.status, "bad_request", refusal.detail)

@@ -7,6 +7,7 @@ Which endpoint, and what a failure means, is the exchange's business.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import ssl
@@ -22,6 +23,8 @@ from sidecar.runtime.service import LiveService
 SAFE_IDLE_S: Final = 1.0
 """A request that must not be sent twice takes a connection that has been idle for less than this: an older one may be
 being closed by its upstream at this moment."""
+
+_OWN_LIMITS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 log = logging.getLogger("sidecar.pool")
 
@@ -111,7 +114,7 @@ class Pool:
         connection.rest(now)
         endpoint.idle.append(connection)
         if self.service.waiting:
-            self._serve_next(connection)
+            self._loop.call_soon(self._serve_next)
 
     def closed(self, connection: Upstream) -> None:
         """A connection says that it has ended."""
@@ -154,24 +157,27 @@ class Pool:
     def _slot_freed(self) -> None:
         self.service.connections -= 1
         if self.service.waiting and self.service.connections < self.service.max_connections:
-            self._loop.call_soon(self._serve_next, None)
+            self._loop.call_soon(self._serve_next)
 
-    def _serve_next(self, rested: Upstream | None) -> None:
-        """Hand a freed slot, or the connection that has just come to rest, to whoever has waited longest."""
+    def _serve_next(self) -> None:
+        """Give a connection that has come to rest, or a slot that is free, to whoever has waited longest."""
         waiting = self.service.waiting
         if not waiting:
             return
-        first = waiting[0]
-        if rested is not None and rested.endpoint is first.endpoint:
+        first: Connecting = waiting[0]
+        rested = self.take(first.endpoint, monotonic(), repeatable=False)
+        if rested is not None:
             self.unqueue(first)
-            rested.endpoint.idle.remove(rested)
-            rested.endpoint.active += 1
             waiter, first.waiter = first.waiter, None
             if waiter is not None:
                 waiter.connected(rested)
         elif self._make_room():
             self.unqueue(first)
             self._open(first)
+        else:
+            return
+        if waiting:
+            self._loop.call_soon(self._serve_next)
 
     def _waited_too_long(self, connecting: Connecting) -> None:
         self.unqueue(connecting)
@@ -203,14 +209,17 @@ class Pool:
             reason, detail = "connect_failure", f"TLS failed: {error.reason or 'no shared protocol'}"
         except OSError as error:
             words = os.strerror(error.errno) if error.errno else "connection failed"
-            reason, detail = "connect_failure", words[:1].lower() + words[1:]
+            # What this process or machine lacks is no fault of the endpoint's.
+            reason = "overloaded" if error.errno in _OWN_LIMITS else "connect_failure"
+            detail = words[:1].lower() + words[1:]
         except asyncio.CancelledError:
             self._give_up(connection)
             raise
         now = monotonic()
         if reason:
-            endpoint.connect_failed(now)
-            self._on_connect_failure(endpoint.server_name)
+            if reason != "overloaded":
+                endpoint.connect_failed(now)
+                self._on_connect_failure(endpoint.server_name)
             self._give_up(connection)
             if connecting.waiter is not None:
                 connecting.waiter.connect_failed(reason, detail)
@@ -225,7 +234,7 @@ class Pool:
             connection.rest(now)
             endpoint.idle.append(connection)
             if self.service.waiting:
-                self._serve_next(connection)
+                self._loop.call_soon(self._serve_next)
 
     def _give_up(self, connection: Upstream) -> None:
         """The time was over, or the proxy ends; the connection may have come up in the same moment."""

@@ -13,6 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from sidecar.proxy.deadlines import Deadlines
+from sidecar.proxy.under_way import bytes_under_way
 
 if TYPE_CHECKING:
     from sidecar.proxy.downstream import Downstream
@@ -74,6 +75,7 @@ class Tunnel:
         "_idle_s",
         "_open",
         "_service",
+        "_unsent",
         "_upstream",
         "deadline",
         "last_activity",
@@ -92,6 +94,7 @@ class Tunnel:
         self._idle_s = idle_s
         self._deadlines = deadlines
         self._ended: Callable[[], None] | None = ended
+        self._unsent = (0, 0)
         self.deadline = inf
         self.last_activity = monotonic()
 
@@ -107,14 +110,17 @@ class Tunnel:
         app.transport.writelines([head, self._upstream.detach_tunnel()])
         if early:
             service.transport.write(early)
-        with suppress(RuntimeError):  # reading may have been paused before the 101
-            self._downstream.resume_reading()
-        self.deadline = self.last_activity + self._idle_s
+        self.deadline = self.last_activity + self._idle_s / 4
         self._deadlines.watch(self)
 
     def deadline_passed(self, now: float) -> None:
+        unsent = bytes_under_way(self._app.transport), bytes_under_way(self._service.transport)
+        if any(is_now < was for is_now, was in zip(unsent, self._unsent, strict=True)):
+            self.last_activity = now  # a slow reader is no idle one
+        self._unsent = unsent
         if self._ended is not None and self.last_activity + self._idle_s > now:
-            self._deadlines.arm(self, self.last_activity + self._idle_s)
+            wait_s = self._idle_s / 4 if any(unsent) else self._idle_s
+            self._deadlines.arm(self, min(self.last_activity + self._idle_s, now + wait_s))
         else:
             self.abort()
 

@@ -23,6 +23,7 @@ from sidecar.proxy.head import (
     may_become_response,
     parse_response,
 )
+from sidecar.proxy.under_way import bytes_under_way
 
 if TYPE_CHECKING:
     from sidecar.proxy.pool import Pool
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 
 HELD_MAX: Final = 64 * 1024
 """Bytes of a body kept while it is not decided whether the response goes to the app."""
+
+CHECK_EVERY: Final = 512
+SALVAGE_READS: Final = 64
+INTERIM_MAX: Final = 100
+"""1xx answers before the final one."""
 
 WRITE_HIGH_WATER: Final = 256 * 1024
 """Bytes waiting to be sent before the sender is paused; one read of the event loop is up to as large."""
@@ -71,14 +77,17 @@ class Upstream:
         "_decode",
         "_held",
         "_held_size",
+        "_interims",
         "_left",
         "_method",
         "_paused",
         "_poll",
         "_pool",
+        "_scanned",
         "_scanner",
         "_sink",
         "_state",
+        "_unsent",
         "_websocket",
         "broken",
         "endpoint",
@@ -87,6 +96,7 @@ class Upstream:
         "idle_since",
         "made",
         "response",
+        "served",
         "transport",
         "writable",
     )
@@ -107,11 +117,16 @@ class Upstream:
         self._paused = False
         self._poll: select.poll | None = None
         self.response: ResponseHead | None = None
-        self.broken: Lost | None = None
+        self.broken: str | None = None
         """Why the response that is being held will not be whole."""
         self.heard = False
         """Whether anything came back for the present request."""
         self.idle_since = 0.0
+        self.served = False
+        """It has carried a request before the present one."""
+        self._interims = 0
+        self._scanned = 0
+        self._unsent = 0
         self.made = False
         """The connection came up, and is counted with its endpoint until it ends."""
         self.writable = True
@@ -131,6 +146,8 @@ class Upstream:
         self._websocket = websocket
         self._state = _HEAD
         self.heard = False
+        self._interims = 0
+        self._scanned = 0
         self.response = None
         self.broken = None
         if len(head) == 1:
@@ -188,10 +205,16 @@ class Upstream:
         self._state = _IDLE
         self.holder = self._sink = self.response = None
         self.idle_since = now
+        self.served = True
         if self._held:  # of a response that a retry replaced
             self._held = []
             self._held_size = 0
         self.resume_reading()  # the end of the last body may have come just as its reader was paused
+
+    def drained_since_last_look(self) -> bool:
+        """Whether the endpoint has taken something of what waits to be sent to it: then it is slow, not idle."""
+        before, self._unsent = self._unsent, bytes_under_way(self.transport)
+        return self._unsent < before
 
     def is_stale(self) -> bool:
         """Ask the kernel whether the idle connection has something to read: its end, or bytes nobody asked for.
@@ -251,12 +274,15 @@ class Upstream:
         self._gone(clean=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if exc is not None and self._state == _HEAD:
+        if exc is not None and not self.endpoint.tls:
             self._salvage()
-        self._gone(clean=exc is None)
+        # Over TLS, an end that nobody announced is no clean one (RFC 9112, section 9.8): anyone on the way can close
+        # the TCP connection. uvloop calls eof_received on a close_notify alone.
+        self._gone(clean=exc is None and not self.endpoint.tls)
 
     def pause_writing(self) -> None:
         self.writable = False
+        self._unsent = bytes_under_way(self.transport)
         if self.holder is not None:
             self.holder.pause_upload()
 
@@ -275,13 +301,11 @@ class Upstream:
         holder = self.holder
         assert holder is not None
         while True:
-            end = data.find(b"\r\n\r\n") + 4
+            end = data.find(b"\r\n\r\n", max(self._scanned - 3, 0)) + 4
             if end < 4:
-                if may_become_response(data):
-                    self._buffer = data
-                else:
-                    self._fail(Lost("bad_response", "what came back is not HTTP/1, or its head is too long"))
+                self._await_head(data)
                 return
+            self._scanned = 0
             if end > MAX_HEAD:
                 self._fail(Lost("bad_response", f"the response's head is over {MAX_HEAD} bytes"))
                 return
@@ -295,6 +319,10 @@ class Upstream:
             data = data[end:]
             if response.status == 101:
                 self._switch(response, data)
+                return
+            self._interims += 1
+            if self._interims > INTERIM_MAX:
+                self._fail(Lost("bad_response", f"more than {INTERIM_MAX} interim answers"))
                 return
             holder.interim(response)
             if self._state != _HEAD:
@@ -316,9 +344,19 @@ class Upstream:
             if len(data) > end:
                 self._body(data[end:])
                 if self.broken is not None:  # nothing has gone to the app yet, so this can still be a proper answer
-                    holder.attempt_lost(Lost("bad_response", self.broken.detail))
+                    holder.attempt_lost(Lost("bad_response", self.broken))
                     return
         holder.response_began(response)
+
+    def _await_head(self, data: bytes) -> None:
+        """What has come is not all of a head. One that trickles in is looked at again at each line's end."""
+        fresh = len(data) - self._scanned
+        if len(data) > MAX_HEAD or not self._scanned or fresh >= CHECK_EVERY or b"\n" in data[self._scanned :]:
+            if not may_become_response(data):
+                self._fail(Lost("bad_response", "what came back is not HTTP/1, or its head is too long"))
+                return
+            self._scanned = len(data)
+        self._buffer = data
 
     def _switch(self, response: ResponseHead, rest: bytes) -> None:
         if not (self._websocket and response.websocket):
@@ -375,9 +413,13 @@ class Upstream:
         """
         socket = self.transport.get_extra_info("socket")
         with suppress(OSError, AttributeError, ValueError):
-            data = os.read(socket.fileno(), HELD_MAX)
-            if data:
-                self._head(data)
+            for _ in range(SALVAGE_READS):
+                if self._state not in (_HEAD, _BODY):
+                    break
+                data = os.read(socket.fileno(), HELD_MAX)
+                if not data:
+                    break
+                self.data_received(data)
 
     def _gone(self, *, clean: bool) -> None:
         state = self._state
@@ -398,7 +440,7 @@ class Upstream:
     def _fail(self, lost: Lost) -> None:
         waiting = self._state == _HEAD or self._sink is not None
         holder = self.holder
-        self.broken = lost
+        self.broken = lost.detail
         self.close()
         if waiting and holder is not None:
             holder.attempt_lost(lost)

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
-import sys
-from contextlib import suppress
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 import msgspec
 
@@ -52,19 +50,20 @@ class JsonFormatter(logging.Formatter):
         return json_line(entry).decode()
 
 
-def set_up(level: str, stream: TextIO | None = None) -> None:
-    """Send what is logged at `level` (debug, info, warning, error) or above to `stream`, by default stdout."""
-    handler = logging.StreamHandler(stream or sys.stdout)
+class _Lines(logging.Handler):
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        super().__init__()
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._write(self.format(record).encode() + b"\n")
+
+
+def set_up(level: str, write: Callable[[bytes], None]) -> None:
+    """Send what is logged at `level` (debug, info, warning, error) or above to `write`, a whole line at a time."""
+    handler = _Lines(write)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    logging.raiseExceptions = False  # a full disk or a closed pipe must not stop the data path
-
-
-def write_line(line: bytes) -> None:
-    """Write whole lines to stdout as they are, past `logging`; what cannot be written is lost."""
-    with suppress(OSError):
-        view = memoryview(line)
-        while view:
-            view = view[os.write(1, view) :]
+    logging.raiseExceptions = False  # a line that cannot be formatted must not stop the data path

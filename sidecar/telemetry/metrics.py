@@ -70,11 +70,13 @@ class SidecarCollector(Collector):
         unrouted: Callable[[], ServiceCounters],
         generation: Callable[[], int],
         connections: Callable[[], int],
+        lines_dropped: Callable[[], int] = lambda: 0,
     ) -> None:
         self._services = services
         self._unrouted = unrouted
         self._generation = generation
         self._connections = connections
+        self._lines_dropped = lines_dropped
 
     def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
         services = list(self._services())
@@ -83,6 +85,9 @@ class SidecarCollector(Collector):
         yield from self._breakers(services)
         yield GaugeMetricFamily("sidecar_config_generation", "Configurations in force so far", self._generation())
         yield GaugeMetricFamily("sidecar_app_connections", "Open connections from the app", self._connections())
+        yield CounterMetricFamily(
+            "sidecar_log_lines_dropped", "Log lines lost because nobody read them", self._lines_dropped()
+        )
 
     def _requests(
         self, services: Sequence[ServiceView]

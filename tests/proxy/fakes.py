@@ -271,6 +271,10 @@ class Wire:
     def set_protocol(self, protocol: Any) -> None:
         self.protocol = protocol
 
+    def __del__(self) -> None:
+        for one in self._pair or ():
+            one.close()
+
     def get_extra_info(self, name: str, default: object = None) -> object:
         if name != "socket":
             return default

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -990,3 +992,23 @@ def test_what_is_idempotent_is_sent_no_more_often_than_it_may(
         assert app.heard.count(b"HTTP/1.1 ") == 1
         assert sum(world.breaker()) <= 1 + warmed
         world.check_at_rest()
+
+
+def test_what_failed_is_not_kept_in_a_cycle() -> None:
+    """An exception that is kept holds its frames, and they hold the request with its body until a collection comes."""
+    with World(endpoints=1) as world:
+        gc.collect()
+        gc.disable()
+        try:
+            app = world.asks("PUT /venue/", "Content-Length: 5").says(b"hello")
+            exchange = weakref.ref(app.protocol._exchange)
+            assert exchange() is not None
+            for _ in range(9):
+                if app.heard:
+                    break
+                world.upstream.breaks()
+                world.pass_time(1)
+            assert status(app.heard) == 502
+            assert exchange() is None
+        finally:
+            gc.enable()

@@ -27,13 +27,11 @@ class Side:
         self.closed = 0
 
     def take_over(self) -> bytes:
+        self.transport.resume_reading()
         return self.early
 
     def detach_tunnel(self) -> bytes:
         return self.early
-
-    def resume_reading(self) -> None:
-        self.transport.resume_reading()
 
     def tunnel_closed(self) -> None:
         self.closed += 1

@@ -332,7 +332,7 @@ def test_answer_that_breaks_while_it_is_held(bench: Bench) -> None:
     bench.wire.breaks()
     assert holder.heard == ["began 200"]
     assert bench.connection.broken is not None
-    assert bench.connection.broken.reason == "truncated"
+    assert "middle of the body" in bench.connection.broken
     holder.relay()
     assert holder.body == b"hell"
 

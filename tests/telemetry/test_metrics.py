@@ -101,6 +101,7 @@ def test_every_name_and_its_labels() -> None:
         "sidecar_breaker_events_total": {"service", "event"},
         "sidecar_config_generation": set(),
         "sidecar_app_connections": set(),
+        "sidecar_log_lines_dropped_total": set(),
     }
     for family in families.values():
         assert family.documentation
@@ -112,7 +113,8 @@ def test_types_are_what_prometheus_expects_of_such_names() -> None:
     kinds = {name: family.type for name, family in scraped(busy()).items()}
     assert kinds["sidecar_request_duration_seconds"] == "histogram"
     counters = {name for name, kind in kinds.items() if kind == "counter"}
-    assert counters == {"sidecar_requests", "sidecar_retries", "sidecar_attempts", "sidecar_breaker_events"}
+    events = {"sidecar_requests", "sidecar_retries", "sidecar_attempts", "sidecar_breaker_events"}
+    assert counters == {*events, "sidecar_log_lines_dropped"}
     assert all(kind == "gauge" for name, kind in kinds.items() if name not in counters and "duration" not in name)
 
 
