@@ -64,7 +64,7 @@ lock: $(INSTALLED) ## pin anew what pyproject.toml asks for (run it with Python 
 	@rm -rf build/lock && $(BIN)/python -m venv build/lock
 	@build/lock/bin/python -m pip install --quiet --disable-pip-version-check pip-tools
 	@sed -n '/^#/!q;p' requirements.lock > build/lock/header
-	@build/lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --extra dev --all-build-deps \
+	@SIDECAR_COMPILE=0 build/lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --extra dev --all-build-deps \
 	  --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file build/lock/requirements.lock pyproject.toml
 	@cat build/lock/header build/lock/requirements.lock > requirements.lock
 	@git diff --stat requirements.lock

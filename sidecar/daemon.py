@@ -15,8 +15,9 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from functools import partial
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 
@@ -24,6 +25,10 @@ from sidecar import __version__
 from sidecar.admin.probe import Probes
 from sidecar.config.schema import Config, EndpointSpec
 from sidecar.discovery.addresses import Resolver
+from sidecar.discovery.found import Found, from_specs
+from sidecar.discovery.tasks import Tasks
+from sidecar.health.active import ActiveChecker, Checks
+from sidecar.policy.settings import DnsSettings, KubernetesSettings
 from sidecar.proxy import head
 from sidecar.proxy.core import ProxyCore
 from sidecar.proxy.listener import PortTaken, ProxyListener, bind
@@ -32,6 +37,10 @@ from sidecar.runtime.service import LiveService
 from sidecar.telemetry import logs, metrics
 from sidecar.telemetry.access_log import AccessLog
 from sidecar.telemetry.line_writer import LineWriter
+
+if TYPE_CHECKING:
+    from sidecar.discovery.dns import DnsSource
+    from sidecar.discovery.kubernetes.watcher import Kubernetes
 
 log = logging.getLogger("sidecar.daemon")
 
@@ -119,10 +128,9 @@ async def _serve(config: Config, sockets: dict[str, list[socket.socket]], writer
     live = Live(config, loop.time(), random.random)
     access_log = AccessLog(config.log.access, writer.write, loop)
     core = ProxyCore(live, access_log)
-    resolver = Resolver()
-    for service in live.services.values():
-        _follow_addresses(resolver, service, core)
-    core.on_connect_failure = resolver.refresh_soon
+    sources = _Sources(live, loop)
+    core.on_connect_failure = sources.refresh_soon
+    checks = _HealthChecks(live, loop)
     collector = metrics.SidecarCollector(
         live.services.values,
         lambda: live.unrouted,
@@ -133,7 +141,7 @@ async def _serve(config: Config, sockets: dict[str, list[socket.socket]], writer
     registry = metrics.registry(collector)
     probes = Probes(lambda: not core.draining, lambda: metrics.exposition(registry))
     listener = ProxyListener(core, sockets["proxy"])
-    await resolver.ready(FIRST_LOOKUP_S)
+    await sources.ready(FIRST_LOOKUP_S)
     await listener.start()
     await probes.start(sockets["probe"], sockets["admin"])
     gc.collect()
@@ -152,19 +160,97 @@ async def _serve(config: Config, sockets: dict[str, list[socket.socket]], writer
     await signals.first.wait()
     log.info("draining", extra={"fields": {"delay_s": config.drain.delay, "timeout_s": config.drain.timeout}})
     cut = await listener.drain(config.drain.delay, config.drain.timeout, signals.second)
-    resolver.close()
+    await checks.close()
     await core.close()
     await probes.close()
-    await resolver.closed()
+    await sources.close()
     log.info("stopped", extra={"fields": {"cut_requests": cut}})
     access_log.flush()
     return 0
 
 
-def _follow_addresses(resolver: Resolver, service: LiveService, core: ProxyCore) -> None:
-    """Every address behind a service's names is an endpoint, as the addresses change."""
+class _Sources:
+    """Where endpoints come from: each kind of source is made, and imported, when a service asks for it."""
 
-    def push(found: list[tuple[EndpointSpec, str]]) -> None:
-        service.set_endpoints(found, core.loop.time())
+    def __init__(self, live: Live, loop: asyncio.AbstractEventLoop) -> None:
+        self.resolver = Resolver()
+        self._loop = loop
+        self._dns: DnsSource | None = None
+        self._kubernetes: Kubernetes | None = None
+        for service in live.services.values():
+            self._follow(service)
 
-    resolver.watch(service.config.endpoints, push)
+    def _follow(self, service: LiveService) -> None:
+        """What is found for a service, whenever it changes, is its set of endpoints."""
+        settings = service.config.discovery
+
+        def push(found: list[Found]) -> None:
+            specs = [
+                (EndpointSpec(url=one.url, weight=one.weight, priority=one.priority), one.address) for one in found
+            ]
+            service.set_endpoints(specs, self._loop.time())
+
+        if isinstance(settings, DnsSettings):
+            if self._dns is None:
+                from sidecar.discovery.dns import DnsSource
+
+                self._dns = DnsSource()
+            self._dns.watch(settings, push)
+        elif isinstance(settings, KubernetesSettings):
+            if self._kubernetes is None:
+                from sidecar.discovery.kubernetes.watcher import Kubernetes
+
+                self._kubernetes = Kubernetes()
+            self._kubernetes.watch(settings, push)
+        else:
+            self.resolver.watch(service.config.endpoints, from_specs(push))
+
+    def refresh_soon(self, host: str) -> None:
+        """A connection to an endpoint of that name failed."""
+        self.resolver.refresh_soon(host)
+        if self._dns is not None:
+            self._dns.refresh_soon(host)
+
+    async def ready(self, timeout_s: float) -> None:
+        """Until each name has been looked up once, well or not."""
+        sources = [one for one in (self.resolver, self._dns, self._kubernetes) if one is not None]
+        await asyncio.gather(*[one.ready(timeout_s) for one in sources])
+
+    async def close(self) -> None:
+        sources = [one for one in (self.resolver, self._dns, self._kubernetes) if one is not None]
+        for one in sources:
+            one.close()
+        for one in sources:
+            await one.closed()
+
+
+class _HealthChecks:
+    """Active checks of the services that ask for them."""
+
+    def __init__(self, live: Live, loop: asyncio.AbstractEventLoop) -> None:
+        self._tasks = Tasks(log)
+        self._checks = Checks()
+        self._checkers = []
+        for service in live.services.values():
+            settings = service.config.policy.health
+            if settings is not None:
+                service.checker = ActiveChecker(
+                    service.name,
+                    settings,
+                    check=self._checks.check,
+                    start=self._tasks.start,
+                    on_result=service.checked,
+                    idle=partial(_idle, service, settings.interval, loop),
+                )
+                service.checker.update(service.endpoints)
+                self._checkers.append(service.checker)
+
+    async def close(self) -> None:
+        for checker in self._checkers:
+            checker.close()
+        await self._tasks.ended()
+        await self._checks.close()
+
+
+def _idle(service: LiveService, interval_s: float, loop: asyncio.AbstractEventLoop) -> bool:
+    return loop.time() - service.last_request > interval_s

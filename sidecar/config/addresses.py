@@ -1,4 +1,4 @@
-"""URLs of upstreams, addresses of listeners, host names, path prefixes and service names.
+"""URLs of upstreams, addresses of listeners, names of hosts and in DNS, path prefixes and service names.
 
 Owns their spelling: a parser takes the text of a scalar, hands back the normal form (lower case, no trailing dot, the
 port filled in) and raises BadValueError. Nothing is resolved here, and `urllib` is not asked: it repairs silently what
@@ -19,9 +19,11 @@ _BYTE = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}")
 _PORT = re.compile(r"[0-9]{1,5}")
 _SERVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _PATH = re.compile(r"/[!-~]*")
 
 _URL_EXPECTED = "expected a URL such as http://venue-service:3002"
+_SERVER_EXPECTED = "expected a URL such as https://10.0.0.1:6443"
 _ADDRESS_EXPECTED = "expected an address and a port, such as 127.0.0.1:15001 or [::1]:15001"
 
 
@@ -72,6 +74,46 @@ def parse_host_name(text: str) -> str:
     if _is_this_machine(host):
         raise BadValueError("localhost and loopback addresses always mean: route by path; they cannot name a service")
     return host
+
+
+def parse_dns_name(text: str) -> str:
+    """A name to look up, of a host or of SRV records; a trailing dot stays: search domains are then left out."""
+    host = _host(text)
+    if host is None:
+        raise BadValueError("expected a name in DNS, such as venue-headless or _http._tcp.venue.prod.svc.cluster.local")
+    if _IPV4.fullmatch(host):
+        raise BadValueError("an address has nothing to look up: it is written as url, or in endpoints")
+    return f"{host}." if text.endswith(".") else host
+
+
+def parse_dns_label(text: str) -> str:
+    """The name of something in Kubernetes. Not put into lower case: there, another case is a name that cannot be."""
+    if not _DNS_LABEL.fullmatch(text):
+        raise BadValueError("expected a name as Kubernetes has them: up to 63 lower case letters, digits and inner '-'")
+    return text
+
+
+def parse_service_port(text: str) -> int | str:
+    """What is all digits is a number."""
+    if _PORT.fullmatch(text) and 1 <= int(text) <= 65535:
+        return int(text)
+    if not _DNS_LABEL.fullmatch(text) or text.isdigit():
+        raise BadValueError("expected a port: a number from 1 to 65535, or the name that the Service gives it")
+    return text
+
+
+def parse_server_url(text: str) -> str:
+    """An API server; unlike an upstream's, its URL may have a path (that of a gateway to several clusters)."""
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        raise BadValueError(f"{_SERVER_EXPECTED}, beginning with http:// or https://")
+    authority, _, path = rest.partition("/")
+    if "?" in rest or "#" in rest:
+        raise BadValueError(f"a server's URL has no query (?...) and no fragment (#...): {_SERVER_EXPECTED}")
+    if not _PATH.fullmatch(f"/{path}"):
+        raise BadValueError("a path is sent as it stands here: percent-encode spaces and non-ASCII")
+    url = parse_url(f"{scheme}://{authority}")
+    return f"{url}/{path}".rstrip("/")
 
 
 def parse_path_prefix(text: str) -> str:

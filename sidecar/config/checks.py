@@ -11,19 +11,24 @@ from itertools import combinations
 from typing import Any
 
 from sidecar.config.annotations import fields_of
+from sidecar.config.choices import choice_problems
 from sidecar.config.errors import Reporter
 from sidecar.config.merge import leaves
 from sidecar.config.schema import Address, Listen
+from sidecar.config.tree import INVALID, Leaf, Tree
 from sidecar.config.units import format_duration
-from sidecar.config.walk import INVALID, Leaf, Tree
-from sidecar.policy.settings import Policy
+from sidecar.config.walk import Found
+from sidecar.config.yaml_nodes import Mapping as MappingNode
+from sidecar.policy.settings import HealthSettings, Policy
 
 _AT_MOST = (
     ("retry.backoff.base", "retry.backoff.max", True),
     ("breaker.reset_timeout", "breaker.max_reset_timeout", False),
+    ("outlier.base_ejection_time", "outlier.max_ejection_time", False),
 )
 """The first must not be longer than the second; where that is not strict, only if one mapping sets both: the maximum
-of a breaker is for the doubling, and a longer `reset_timeout` of a narrower level is meant as written."""
+is for what grows (a breaker's doubling, repeated ejections), and a longer first time of a narrower level is meant as
+written."""
 
 _WINDOW, _BUCKETS = "breaker.rolling_count_timeout", "breaker.rolling_count_buckets"
 
@@ -44,6 +49,21 @@ def check_policy(tree: Tree, reporter: Reporter) -> None:
         blamed, other = _blamed(written, _WINDOW, _BUCKETS)
         message = f"a bucket of the rolling window is under 1ms long; see {other}, {_where(written, other)}"
         reporter.report(written[blamed].place, message)
+
+
+def check_health(tree: Tree, found: Found, reporter: Reporter) -> None:
+    """Report health checks that ask nothing, or could not pass; `found` has the keys of the level that is read now."""
+    health = tree.get("health")
+    if "health" not in found or not isinstance(health, dict):
+        return
+    node, at = found["health"]
+    # With a key that was reported as unknown, what seems to be missing may be just that one.
+    all_known = isinstance(node, MappingNode) and node.entries.keys() <= fields_of(HealthSettings).keys()
+    for place, message in choice_problems(HealthSettings, health, at if all_known else None):
+        reporter.report(place, message)
+    expect = health.get("expect")
+    if isinstance(expect, Leaf) and expect.value == frozenset():
+        reporter.report(expect.place, "expected at least one status")
 
 
 def check_listeners(tree: Tree, reporter: Reporter) -> None:

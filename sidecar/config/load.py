@@ -13,12 +13,13 @@ from typing import Any
 from msgspec import Struct
 
 from sidecar.config.annotations import fields_of, is_group
-from sidecar.config.checks import check_listeners, check_policy
+from sidecar.config.checks import check_health, check_listeners, check_policy
 from sidecar.config.errors import ConfigError, ConfigErrors, Place, Reporter
 from sidecar.config.merge import build, leaves
 from sidecar.config.schema import Config
 from sidecar.config.services import ReadService, read_services
-from sidecar.config.walk import Level, Tree, Walker
+from sidecar.config.tree import Level, Tree
+from sidecar.config.walk import Walker
 from sidecar.config.yaml_nodes import Mapping as MappingNode
 from sidecar.config.yaml_nodes import read
 
@@ -82,11 +83,14 @@ def _read(text: str, file: str, environ: Mapping[str, str]) -> tuple[Config, Ori
         raise reporter.failure()
     walker = Walker(environ, reporter)
     top = walker.entries(root, fields_of(Config), Place(root.line, root.column))
-    trees = {
-        key: walker.group(struct, *top[key], "defaults") if key in top else {} for key, struct in _SECTIONS.items()
+    found = {
+        key: walker.entries(top[key][0], fields_of(struct), top[key][1]) if key in top else {}
+        for key, struct in _SECTIONS.items()
     }
+    trees = {key: walker.tree(found[key], fields_of(struct), "defaults") for key, struct in _SECTIONS.items()}
     check_listeners(trees["listen"], reporter)
     check_policy(trees["defaults"], reporter)
+    check_health(trees["defaults"], found["defaults"], reporter)
     if "services" in top:
         services = read_services(*top["services"], trees["defaults"], walker, reporter)
     else:

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from sidecar.config.annotations import fields_of
-from sidecar.config.walk import Leaf, Tree
+from sidecar.config.annotations import fields_of, group_of
+from sidecar.config.tree import Leaf, Tree
 
 S = TypeVar("S", bound=Struct)
 
@@ -27,8 +27,13 @@ def merge(base: Tree, over: Tree) -> Tree:
 
 def build(struct: type[S], tree: Tree, **given: Any) -> S:
     """The struct with what the tree sets and its own defaults for the rest; no leaf may be INVALID."""
-    keys = fields_of(struct)
-    values = {key: value.value if isinstance(value, Leaf) else build(keys[key], value) for key, value in tree.items()}
+    hints = fields_of(struct)
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Leaf):
+            values[key] = value.value
+        elif group := group_of(hints[key]):
+            values[key] = build(group, value)
     return struct(**values, **given)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from sidecar.policy.settings import Duration, Methods, Policy, PositiveCount
+from sidecar.policy.settings import Count, DnsSettings, Duration, KubernetesSettings, Methods, Policy, PositiveCount
 
 Delay = Annotated[float, Meta(ge=0, extra={"kind": "duration"})]
 """Seconds, as `Duration`, but `0s` is a value too: no delay."""
@@ -76,6 +76,8 @@ class EndpointSpec(Struct, frozen=True, kw_only=True):
 
     url: Url
     weight: PositiveCount = 1
+    priority: Count = 0
+    """0 is first; those of the next get requests only while too few of these are available."""
 
 
 class Match(Struct, frozen=True, kw_only=True):
@@ -96,14 +98,30 @@ class Route(Struct, frozen=True, kw_only=True):
 
 
 class Service(Struct, frozen=True, kw_only=True):
-    """A service with its effective policy; routes in the order of the file, the first that matches wins."""
+    """A service with its effective policy; routes in the order of the file, the first that matches wins.
+
+    Its endpoints are listed, or found by discovery: one of the two is empty.
+    """
 
     name: str
-    endpoints: tuple[EndpointSpec, ...]
+    endpoints: tuple[EndpointSpec, ...] = ()
+    discovery: DnsSettings | KubernetesSettings | None = None
+    """What it finds is called by plain http."""
     hosts: tuple[HostName, ...] = ()
     """Further names by which Host or an absolute-form target finds it; lower case, no trailing dot, no port."""
     policy: Policy
     routes: tuple[Route, ...] = ()
+
+    @property
+    def addressed(self) -> list[tuple[str, int | None]]:
+        """The names (no brackets, no trailing dot) and ports by which its endpoints are addressed, where known."""
+        discovery = self.discovery
+        if isinstance(discovery, DnsSettings):
+            return [(discovery.name.rstrip("."), discovery.port)]
+        if isinstance(discovery, KubernetesSettings):
+            port = discovery.port if isinstance(discovery.port, int) else None
+            return [(f"{discovery.service}.{discovery.namespace}.svc", port)] if discovery.namespace else []
+        return [(spec.url.host, spec.url.port) for spec in self.endpoints]
 
 
 class Config(Struct, frozen=True, kw_only=True):

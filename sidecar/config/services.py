@@ -13,17 +13,22 @@ from msgspec import Struct
 
 from sidecar.config.addresses import service_name_problem
 from sidecar.config.annotations import fields_of
-from sidecar.config.checks import check_policy
+from sidecar.config.checks import check_health, check_policy
+from sidecar.config.choices import without_replaced
 from sidecar.config.errors import Place, Reporter
 from sidecar.config.merge import build, merge
 from sidecar.config.schema import EndpointSpec, Match, Route, Service, Url
-from sidecar.config.walk import INVALID, Found, Leaf, Tree, Walker
+from sidecar.config.tree import INVALID, Leaf, Tree, is_valid
+from sidecar.config.walk import Found, Walker
 from sidecar.config.yaml_nodes import Mapping as MappingNode
 from sidecar.config.yaml_nodes import Node, Scalar
-from sidecar.policy.settings import Policy
+from sidecar.policy.settings import DnsSettings, HealthSettings, KubernetesSettings, Policy
 
-SERVICE_WIDE = ("limits", "balancer", "timeout.pool_idle", "timeout.client_idle", "retry.budget")
-"""Keys of a policy that a route cannot set: they describe connections and sums that all routes of a service share."""
+SERVICE_WIDE = (
+    *("limits", "balancer", "slow_start", "health", "outlier"),
+    *("timeout.pool_idle", "timeout.client_idle", "retry.budget"),
+)
+"""Keys of a policy that a route cannot set: they describe endpoints, connections and sums that all routes share."""
 
 POLICY_KEYS = fields_of(Policy)
 
@@ -33,6 +38,8 @@ def _keys_with_policy(struct: type[Struct], *, without: tuple[str, ...], first: 
     own = {key: hint for key, hint in fields_of(struct).items() if key not in without}
     return MappingProxyType({**first, **own, **POLICY_KEYS})
 
+
+_SOURCES = {"url": "a url", "endpoints": "endpoints", "discovery": "discovery"}
 
 SERVICE_KEYS = _keys_with_policy(Service, without=("name", "policy"), first={"url": Url})
 ROUTE_KEYS = _keys_with_policy(Route, without=("policy", "own_breaker"), first={})
@@ -53,6 +60,7 @@ class ReadService(Struct):
     name: str
     place: Place
     endpoints: list[EndpointSpec]
+    discovery: DnsSettings | KubernetesSettings | None
     hosts: list[tuple[str, Place]]
     tree: Tree
     routes: list[ReadRoute]
@@ -64,8 +72,14 @@ class ReadService(Struct):
             Route(match=route.match, policy=build(Policy, route.tree), own_breaker=route.own_breaker)
             for route in self.routes
         )
-        hosts = tuple(host for host, _ in self.hosts)
-        return Service(name=self.name, endpoints=tuple(self.endpoints), hosts=hosts, policy=policy, routes=routes)
+        return Service(
+            name=self.name,
+            endpoints=tuple(self.endpoints),
+            discovery=self.discovery,
+            hosts=tuple(host for host, _ in self.hosts),
+            policy=policy,
+            routes=routes,
+        )
 
 
 def read_services(node: Node, place: Place, defaults: Tree, walker: Walker, reporter: Reporter) -> list[ReadService]:
@@ -94,21 +108,44 @@ class _ServiceReader:
     def read(self, name: str, node: Node, defaults: Tree) -> ReadService:
         found = self._walker.entries(node, SERVICE_KEYS, self._place)
         own = self._walker.tree(_policy_part(found), POLICY_KEYS, "service")
-        tree = merge(defaults, own)
+        tree = merge(_without_replaced(defaults, own), own)
         check_policy(tree, self._reporter)
-        endpoints = self._endpoints(found) if isinstance(node, MappingNode) else []
-        return ReadService(name, self._place, endpoints, self._hosts(found), tree, self._routes(found, tree))
+        check_health(tree, found, self._reporter)
+        if isinstance(node, MappingNode):
+            self._check_sources(found)
+        return ReadService(
+            name,
+            self._place,
+            self._endpoints(found),
+            self._discovery(found),
+            self._hosts(found),
+            tree,
+            self._routes(found, tree),
+        )
+
+    def _check_sources(self, found: Found) -> None:
+        """One key says where the endpoints come from."""
+        written = [key for key in _SOURCES if key in found]
+        if not written:
+            self._reporter.report(self._place, "needs a url, endpoints or discovery")
+        for key in written[1:]:
+            message = f"the service has {_SOURCES[written[0]]} as well: keep one of the two"
+            self._reporter.report(found[key][1], message)
 
     def _endpoints(self, found: Found) -> list[EndpointSpec]:
         endpoints: list[EndpointSpec] = []
         if "url" in found:
             url = self._walker.value(found["url"][0], Url, found["url"][1])
             endpoints = [] if url is INVALID else [EndpointSpec(url=url)]
-            if "endpoints" in found:
-                self._reporter.report(found["endpoints"][1], "the service has a url as well: keep one of the two")
-        elif "endpoints" not in found:
-            self._reporter.report(self._place, "needs a url, or endpoints")
         return endpoints + (self._endpoint_list(*found["endpoints"]) if "endpoints" in found else [])
+
+    def _discovery(self, found: Found) -> DnsSettings | KubernetesSettings | None:
+        if "discovery" not in found:
+            return None
+        node, place = found["discovery"]
+        discovery: DnsSettings | KubernetesSettings | None
+        discovery = self._walker.value(node, SERVICE_KEYS["discovery"], place)
+        return None if discovery is INVALID else discovery
 
     def _endpoint_list(self, node: Node, place: Place) -> list[EndpointSpec]:
         items = self._walker.items(node, place)
@@ -135,7 +172,7 @@ class _ServiceReader:
         tree = self._walker.group(EndpointSpec, node, place, "service")
         if isinstance(node, MappingNode) and "url" not in node.entries:
             self._reporter.report(place, "an endpoint needs a url: {url: http://10.0.0.8:3002, weight: 2}")
-        return build(EndpointSpec, tree) if "url" in tree and _is_valid(tree) else None
+        return build(EndpointSpec, tree) if "url" in tree and is_valid(tree) else None
 
     def _hosts(self, found: Found) -> list[tuple[str, Place]]:
         if "hosts" not in found:
@@ -178,7 +215,7 @@ class _ServiceReader:
         methods = matched.get("methods")
         if isinstance(methods, Leaf) and methods.value == frozenset():
             self._reporter.report(methods.place, "expected at least one method; without this key every method matches")
-        if not matched or not _is_valid(matched):
+        if not matched or not is_valid(matched):
             return None
         return ReadRoute(build(Match, matched), place, tree, "breaker" in own)
 
@@ -187,8 +224,12 @@ def _policy_part(found: Found) -> Found:
     return {key: value for key, value in found.items() if key in POLICY_KEYS}
 
 
-def _is_valid(tree: Tree) -> bool:
-    return all(not isinstance(leaf, Leaf) or leaf.value is not INVALID for leaf in tree.values())
+def _without_replaced(defaults: Tree, own: Tree) -> Tree:
+    """`defaults` without what a health check of the service's own has taken the place of."""
+    below, over = defaults.get("health"), own.get("health")
+    if not isinstance(below, dict) or not isinstance(over, dict):
+        return defaults
+    return {**defaults, "health": without_replaced(HealthSettings, below, over)}
 
 
 def _covers(earlier: Match, later: Match) -> bool:

@@ -6,6 +6,7 @@ Owns the text alone.
 from __future__ import annotations
 
 from sidecar.config.schema import Config, Service
+from sidecar.policy.settings import DnsSettings, KubernetesSettings
 
 
 def summary(config: Config) -> str:
@@ -13,11 +14,14 @@ def summary(config: Config) -> str:
     services = config.services.values()
     endpoints = sum(len(service.endpoints) for service in services)
     routes = sum(len(service.routes) for service in services)
+    discovered = sum(service.discovery is not None for service in services)
+    found = f" and those of {_count(discovered, 'discovery', 'discoveries')}" if discovered else ""
     width = max((len(name) for name in config.services), default=0)
     listen = config.listen
+    endpoint_count = _count(endpoints, "endpoint") + found
     return "\n".join(
         [
-            f"{_count(len(config.services), 'service')}, {_count(endpoints, 'endpoint')}, {_count(routes, 'route')}",
+            f"{_count(len(config.services), 'service')}, {endpoint_count}, {_count(routes, 'route')}",
             f"listening: proxy {', '.join(map(str, listen.proxy))}; admin {listen.admin}; probe {listen.probe}",
             *(f"  {service.name:<{width}}  {_line(service)}" for service in services),
         ]
@@ -25,7 +29,10 @@ def summary(config: Config) -> str:
 
 
 def _line(service: Service) -> str:
-    parts = [", ".join(str(endpoint.url) for endpoint in service.endpoints[:3])]
+    if service.discovery is not None:
+        parts = [_discovery(service.discovery)]
+    else:
+        parts = [", ".join(str(endpoint.url) for endpoint in service.endpoints[:3])]
     if len(service.endpoints) > 3:
         parts.append(f"and {len(service.endpoints) - 3} more")
     if service.hosts:
@@ -37,5 +44,14 @@ def _line(service: Service) -> str:
     return "; ".join(parts)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _discovery(discovery: DnsSettings | KubernetesSettings) -> str:
+    if isinstance(discovery, DnsSettings):
+        return f"dns {discovery.name}" + (" (SRV)" if discovery.srv else f", port {discovery.port}")
+    name = f"{discovery.namespace}/{discovery.service}" if discovery.namespace else discovery.service
+    port = f", port {discovery.port}" if discovery.port is not None else ""
+    server = f", at {discovery.server}" if discovery.server else ""
+    return f"kubernetes {name}{port}{server}"
+
+
+def _count(number: int, noun: str, several: str = "") -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {several or noun + 's'}"

@@ -1,4 +1,4 @@
-"""The values that are written as words: durations, sizes, numbers, statuses, methods.
+"""The values that are written as words: durations, sizes, numbers, statuses, methods, names of files.
 
 Owns their spelling, both ways where it is shown again. Bounds are the schema's (`Meta`), addresses are
 `sidecar.config.addresses`. A parser takes the text of a scalar and raises BadValueError.
@@ -22,6 +22,7 @@ _BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _DECIMAL_SIZES = frozenset({"K", "M", "G", "KB", "MB", "GB", "kB", "k", "Ki", "Mi", "Gi"})
 
 _UPPER_METHOD = re.compile(r"[A-Z][A-Z0-9_-]{0,31}")
+_UNFIT_FOR_A_FILE = re.compile("[\x00-\x1f\x7f-\x9f]")
 _STATUSES = re.compile(r"([1-5][0-9][0-9])(?:-([1-5][0-9][0-9]))?")
 
 
@@ -79,6 +80,14 @@ def parse_number(text: str) -> float:
     return float(text)
 
 
+def parse_percentage(text: str) -> float:
+    """`50` or `50%`."""
+    number = text.removesuffix("%")
+    if not _NUMBER.fullmatch(number):
+        raise BadValueError("expected a percentage such as 50 or 50%")
+    return float(number)
+
+
 def parse_boolean(text: str) -> bool:
     """As YAML 1.2 has it: `true` or `false`, no other spelling."""
     if text not in ("true", "false"):
@@ -115,3 +124,10 @@ def parse_methods(text: str) -> tuple[str]:
     if text.isascii() and _UPPER_METHOD.fullmatch(text.upper()):
         raise BadValueError("methods are case sensitive: write them in upper case, as GET")
     raise BadValueError("expected an HTTP method such as GET")
+
+
+def parse_file_path(text: str) -> str:
+    """Any name that a file can have and a log line can show."""
+    if not text or _UNFIT_FOR_A_FILE.search(text):
+        raise BadValueError("expected the path of a file, without control characters")
+    return text

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sidecar.config.annotations import fields_of, is_group
+from sidecar.config.annotations import keys_below
 
 LATER_KEYS = frozenset(
     {
-        *("discovery", "health", "outlier", "fallback", "rate_limit", "hedge", "split", "mirror", "fault", "coalesce"),
+        *("fallback", "rate_limit", "hedge", "split", "mirror", "fault", "coalesce"),
         *("tls", "aggregates", "checks", "tracing"),
     }
 )
@@ -33,9 +33,7 @@ def _meant(key: str, known: Mapping[str, Any]) -> str | None:
     # Opossum's errorThresholdPercentage and a dashed spelling are one word with ours.
     plain = _plain(key)
     candidates = {_plain(name): name for name in known}
-    inner = {
-        _plain(name): f"{group}.{name}" for group, hint in known.items() if is_group(hint) for name in fields_of(hint)
-    }
+    inner = {_plain(name): f"{group}.{name}" for group, hint in known.items() for name in keys_below(hint)}
     if exact := candidates.get(plain) or inner.get(plain):
         return exact
     import difflib  # 3 ms that only a file with a mistake pays

@@ -1,7 +1,7 @@
 """The node tree against the structs: every key known, every value of the type that the struct says.
 
-Owns the generic part, from nodes to a `Tree` of typed values. What a single value looks like is `units` and
-`addresses`; what values have to do with each other is `services` and `checks`.
+Owns the generic part, from nodes to a `Tree` of typed values. What a single value looks like is `units`, `addresses`
+and `http_words`; what values have to do with each other is `choices`, `services` and `checks`.
 """
 
 from __future__ import annotations
@@ -9,38 +9,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import chain
-from typing import Any, Final, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from msgspec import Meta, Struct
 
-from sidecar.config import addresses, units
-from sidecar.config.annotations import fields_of, is_group, kind_of, unwrapped
+from sidecar.config import addresses, http_words, units
+from sidecar.config.annotations import (
+    fields_of,
+    group_of,
+    kind_of,
+    may_be_none,
+    required_keys,
+    shapes_of,
+    unwrapped,
+    words_of,
+)
+from sidecar.config.choices import choice_problems
 from sidecar.config.errors import BadValueError, Place, Reporter
 from sidecar.config.expand import expand
+from sidecar.config.merge import build
 from sidecar.config.schema import Address, Url
+from sidecar.config.tree import INVALID, Leaf, Level, Tree, is_valid
 from sidecar.config.unknown import unknown_key
 from sidecar.config.yaml_nodes import Mapping as MappingNode
 from sidecar.config.yaml_nodes import Node, Scalar, Sequence
 
-Level = Literal["default", "defaults", "service", "route"]
-"""Who set a value; `default` is the struct itself, and never found in a tree."""
-
-
-class Leaf(Struct, frozen=True):
-    """A value that the file sets. It is INVALID where the mistake was reported already."""
-
-    value: Any
-    place: Place
-    level: Level
-
-
-Tree = dict[str, "Leaf | Tree"]
-"""What the file sets of a struct, with its keys; groups are trees."""
-
 Found = dict[str, tuple[Node, Place]]
 """The known keys of a mapping, with their values and where each key stands."""
-
-INVALID: Final = object()
 
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 
@@ -49,6 +44,15 @@ _SCALARS: dict[Any, Callable[[str], Any]] = {
     "size": units.parse_size,
     "host_name": addresses.parse_host_name,
     "path_prefix": addresses.parse_path_prefix,
+    "dns_name": addresses.parse_dns_name,
+    "dns_label": addresses.parse_dns_label,
+    "service_port": addresses.parse_service_port,
+    "server_url": addresses.parse_server_url,
+    "token": http_words.parse_token,
+    "query_name": http_words.parse_query_name,
+    "target": http_words.parse_target,
+    "percentage": units.parse_percentage,
+    "file_path": units.parse_file_path,
     Url: addresses.parse_url,
     Address: addresses.parse_address,
     int: units.parse_whole,
@@ -93,11 +97,12 @@ class Walker:
         tree: Tree = {}
         for key, (node, place) in found.items():
             hint = keys[key]
+            group = group_of(hint)
             if key in barred:
                 self._reporter.report(place, "this is for the whole service: a route cannot set it")
-            elif is_group(hint):
+            elif group is not None and not (may_be_none(hint) and isinstance(node, Scalar)):
                 inner = [name.removeprefix(f"{key}.") for name in barred if name.startswith(f"{key}.")]
-                tree[key] = self.group(hint, node, place, level, inner)
+                tree[key] = self.group(group, node, place, level, inner)
             else:
                 tree[key] = Leaf(self.value(node, hint, place), place, level)
         return tree
@@ -109,7 +114,12 @@ class Walker:
 
     def value(self, node: Node, hint: Any, place: Place) -> Any:
         """A value of the type `hint`, or INVALID."""
-        base, meta = unwrapped(hint)
+        shapes, words = shapes_of(hint), words_of(hint)
+        if shapes and (words is None or isinstance(node, MappingNode)):
+            return self._shape(node, shapes, place)
+        base, meta = unwrapped(words)
+        if get_origin(base) is dict:
+            return self._headers(node, place)
         if get_origin(base) is tuple:
             item_hint = get_args(base)[0]
             # `listen.proxy: 127.0.0.1:15001`, as its neighbours `admin` and `probe` are written.
@@ -121,7 +131,50 @@ class Walker:
             items = self.items(node, place)
             members = [self._scalar(item, parse, at) for item, at in items or ()]
             return INVALID if items is None or INVALID in members else frozenset(chain.from_iterable(members))
-        return self._scalar(node, _parser(base, meta), place)
+        return self._scalar(node, _parser(hint), place)
+
+    def _shape(self, node: Node, shapes: Mapping[str, type[Struct]], place: Place) -> Any:
+        """The struct that stands below its tag."""
+        found = self.entries(node, shapes, place)
+        if not isinstance(node, MappingNode):
+            return INVALID
+        if not node.entries:
+            self._reporter.report(place, f"expected {'exactly one of ' if len(shapes) > 1 else ''}{', '.join(shapes)}")
+        for _, at in list(found.values())[1:]:
+            self._reporter.report(at, f"{next(iter(found))} is set as well: keep one of the two")
+        built = [self._built(shapes[tag], inner, at) for tag, (inner, at) in found.items()]
+        return built[0] if len(built) == len(node.entries) == 1 else INVALID
+
+    def _built(self, struct: type[Struct], node: Node, place: Place) -> Any:
+        """A whole struct: no other level adds to it."""
+        tree = self.group(struct, node, place, "service")
+        if not isinstance(node, MappingNode):
+            return INVALID
+        all_known = len(tree) == len(node.entries)  # else what seems to be missing may be a key that is misspelt
+        missing = [name for name in required_keys(struct) if name not in tree]
+        problems = [(place, f"needs a {name}") for name in missing if all_known]
+        problems += choice_problems(struct, tree, place if all_known else None)
+        for at, message in problems:
+            self._reporter.report(at, message)
+        return INVALID if missing or problems or not is_valid(tree) else build(struct, tree)
+
+    def _headers(self, node: Node, place: Place) -> Any:
+        """A mapping from names of headers, which are compared without regard to case."""
+        if not isinstance(node, MappingNode):
+            self._reporter.report(place, "expected a mapping of headers: {authorization: ...}")
+            return INVALID
+        headers: dict[str, Any] = {}
+        lines: dict[str, int] = {}
+        for name, entry in node.entries.items():
+            at = place.key(name, entry.line, entry.column)
+            problem = http_words.header_name_problem(name)
+            if not problem and name.lower() in lines:
+                problem = f"repeated: already in line {lines[name.lower()]}, only the case differs"
+            if problem:
+                self._reporter.report(at, problem)
+            lines.setdefault(name.lower(), entry.line)
+            headers[name] = INVALID if problem else self._scalar(entry.node, http_words.parse_header_value, at)
+        return INVALID if INVALID in headers.values() else headers
 
     def items(self, node: Node, place: Place) -> list[tuple[Node, Place]] | None:
         """The items of a list as they are, each with its place; None where there is no list, which is reported."""
@@ -153,20 +206,39 @@ class Walker:
             return INVALID
 
 
-def _parser(base: Any, meta: Meta) -> Callable[[str], Any]:
+def _parser(hint: Any) -> Callable[[str], Any]:
     """What turns the text of a scalar into a value of this type, within the bounds that its Meta sets."""
+    group = group_of(hint)
+    if group is not None:
+        return partial(_parse_off, f"expected off, or keys such as {', '.join(list(fields_of(group))[:4])}")
+    base, meta = unwrapped(words_of(hint))
     if get_origin(base) is Literal:
-        return partial(_parse_choice, get_args(base))
+        return partial(_parse_choice, get_args(base), tuple(shapes_of(hint)))
     kind = kind_of(meta)
     parse = _SCALARS[kind or base]
     if kind == "duration" and meta.ge is None:
         meta = _ABOVE_ZERO
-    return parse if base not in (int, float) else partial(_parse_bounded, parse, meta)
+    if base in (int, float):
+        parse = partial(_parse_bounded, parse, meta)
+    return partial(_parse_unless_off, parse) if base is float and may_be_none(hint) else parse
 
 
-def _parse_choice(choices: tuple[str, ...], text: str) -> str:
+def _parse_off(expected: str, text: str) -> None:
+    if text != "off":
+        raise BadValueError(expected)
+
+
+def _parse_unless_off(parse: Callable[[str], Any], text: str) -> Any:
+    try:
+        return None if text == "off" else parse(text)
+    except BadValueError as error:
+        raise BadValueError(f"{error}, or off") from None
+
+
+def _parse_choice(choices: tuple[str, ...], shapes: tuple[str, ...], text: str) -> str:
     if text not in choices:
-        raise BadValueError(f"expected {'one of ' if len(choices) > 1 else ''}{', '.join(choices)}")
+        mapping = f", or a mapping with {', '.join(shapes)}" if shapes else ""
+        raise BadValueError(f"expected {'one of ' if len(choices) > 1 else ''}{', '.join(choices)}{mapping}")
     return text
 
 

@@ -2,7 +2,8 @@
 
 Owns names, types and defaults. It does not parse (`sidecar.config`) and does not decide (the modules beside it).
 Durations are seconds (float), sizes are bytes (int); the aliases below tell the configuration loader how a value is
-written in the file.
+written in the file. A group, a duration or a percentage that may be None is off then, and `off` is how the file says
+so. A struct with a `tag` is one of several shapes of a value, and written below the key of that name.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ Size = Annotated[int, Meta(extra={"kind": "size"})]
 
 Count = Annotated[int, Meta(ge=0)]
 PositiveCount = Annotated[int, Meta(ge=1)]
-Percentage = Annotated[float, Meta(gt=0, le=100)]
+Percentage = Annotated[float, Meta(gt=0, le=100, extra={"kind": "percentage"})]
+"""Written `50` or `50%`."""
+
+PercentageOrZero = Annotated[float, Meta(ge=0, le=100, extra={"kind": "percentage"})]
+"""As `Percentage`, but `0%` is a value too."""
+
 Ratio = Annotated[float, Meta(ge=0)]
 
 StatusSet = Annotated[frozenset[int], Meta(extra={"kind": "statuses"})]
@@ -33,6 +39,36 @@ RetryConditions = Annotated[frozenset[str | int], Meta(extra={"kind": "retry_con
 
 Methods = Annotated[frozenset[str], Meta(extra={"kind": "methods"})]
 """HTTP methods, upper case."""
+
+Token = Annotated[str, Meta(extra={"kind": "token"})]
+"""The name of a header or a cookie (RFC 9110, section 5.6.2), as it was written."""
+
+QueryName = Annotated[str, Meta(extra={"kind": "query_name"})]
+"""The name of a parameter as it stands in a query, percent-encoded."""
+
+Target = Annotated[str, Meta(extra={"kind": "target"})]
+"""A path, with a query or without: begins with `/`, percent-encoded."""
+
+Headers = Annotated[dict[str, str], Meta(extra={"kind": "headers"})]
+"""Name to value, names as they were written; no two of them are the same header."""
+
+PortNumber = Annotated[int, Meta(ge=1, le=65535)]
+
+DnsName = Annotated[str, Meta(extra={"kind": "dns_name"})]
+"""Lower case; the trailing dot of an absolute name is kept."""
+
+DnsLabel = Annotated[str, Meta(extra={"kind": "dns_label"})]
+"""What Kubernetes names Services and namespaces with (RFC 1123): lower case, digits, inner `-`, up to 63."""
+
+ServicePort = Annotated[int | str, Meta(extra={"kind": "service_port"})]
+"""A port's number, or its name (a DnsLabel)."""
+
+ServerUrl = Annotated[str, Meta(extra={"kind": "server_url"})]
+"""http or https, host and port, and perhaps a path; no trailing `/`."""
+
+FilePath = Annotated[str, Meta(extra={"kind": "file_path"})]
+
+BalancerWord = Literal["round_robin", "least_request", "peak_ewma", "random"]
 
 
 class Timeouts(Struct, frozen=True, kw_only=True):
@@ -92,15 +128,84 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_connections: PositiveCount = 1024
 
 
+class HashSettings(Struct, frozen=True, kw_only=True, tag="hash"):
+    """`balancer: {hash: ...}`: exactly one of these says what a request's key is."""
+
+    header: Token | None = None
+    cookie: Token | None = None
+    query: QueryName | None = None
+    source: bool = False
+    """The app's address; with several apps in a pod that is a weak key."""
+
+
+class HealthSettings(Struct, frozen=True, kw_only=True):
+    """`health`: active checks of each endpoint, on connections of their own. Exactly one of `path` and `tcp`."""
+
+    path: Target | None = None
+    tcp: bool = False
+    interval: Duration = 5.0
+    idle_interval: Duration = 60.0
+    """In place of `interval` while the service gets no requests (Envoy: no_traffic_interval)."""
+    timeout: Duration = 1.0
+    healthy_threshold: PositiveCount = 1
+    unhealthy_threshold: PositiveCount = 2
+    expect: StatusSet = frozenset(range(200, 400))
+    headers: Headers = {}
+    """Host among them replaces the endpoint's own."""
+
+
+class OutlierSettings(Struct, frozen=True, kw_only=True):
+    """`outlier`: endpoints that fail requests are ejected for a while (Envoy: outlier_detection)."""
+
+    consecutive_failures: PositiveCount = 5
+    error_rate: Percentage | None = None
+    """Percent of an interval's attempts, of at least `minimum_requests`; off unless set."""
+    minimum_requests: PositiveCount = 20
+    interval: Duration = 10.0
+    base_ejection_time: Duration = 30.0
+    max_ejection_time: Duration = 300.0
+    max_ejection_percent: Percentage = 50.0
+    panic_threshold: PercentageOrZero = 50.0
+    """With fewer percent of the endpoints available than this, health and ejection are ignored."""
+
+
 class Policy(Struct, frozen=True, kw_only=True):
     """What `defaults`, a service and a route may set; the effective one is merged key by key."""
 
     timeout: Timeouts = Timeouts()
     retry: RetrySettings = RetrySettings()
     breaker: BreakerSettings = BreakerSettings()
-    balancer: Literal["round_robin"] = "round_robin"
+    balancer: BalancerWord | HashSettings = "round_robin"
+    slow_start: Duration | None = None
+    """An endpoint that joins, or is well again, gets its full share of requests only after this long."""
+    health: HealthSettings | None = None
+    outlier: OutlierSettings | None = None
     limits: Limits = Limits()
     preserve_host: bool = False
     """Send the app's own Host upstream instead of the endpoint's authority."""
     half_close: bool = False
     """The app may close its sending side and still wait for the answer (else that counts as a disconnect)."""
+
+
+class DnsSettings(Struct, frozen=True, kw_only=True, tag="dns"):
+    """`discovery: {dns: ...}`: A and AAAA of a name, with a port, or its SRV records. Exactly one of both."""
+
+    name: DnsName
+    port: PortNumber | None = None
+    srv: bool = False
+    refresh: Duration = 30.0
+    """At the latest after this; sooner where the records' TTL is shorter (never under 1 s)."""
+
+
+class KubernetesSettings(Struct, frozen=True, kw_only=True, tag="kubernetes"):
+    """`discovery: {kubernetes: ...}`: the EndpointSlices of a Service. `port` is a number or a port's name."""
+
+    service: DnsLabel
+    namespace: DnsLabel | None = None
+    """The pod's own by default."""
+    port: ServicePort | None = None
+    """The only port of the Service by default."""
+    server: ServerUrl | None = None
+    """The pod's own API server by default."""
+    token_file: FilePath | None = None
+    ca_file: FilePath | None = None

@@ -152,6 +152,10 @@ class ProxyCore:
     def _look(self) -> None:
         for connection in list(self.paused):
             connection.check_hang_up()
+        now = self.loop.time()
+        for service in self.live.services.values():
+            if now >= service.due:  # correct without this; but logs and metrics should show it with no traffic too
+                service.refresh(now)
         self._timers[1] = self.loop.call_later(HANG_UP_CHECK_S, self._look)
 
     async def close(self) -> None:

@@ -17,9 +17,11 @@ from math import inf
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final
 
+from sidecar.policy.balancers.ewma import PeakEwma
 from sidecar.policy.deadline import effective, parse_timeout_ms
 from sidecar.policy.retry import parse_retry_after, retry_delay, wants_retry
 from sidecar.proxy.body import RequestBody
+from sidecar.proxy.hash_key import hash_key
 from sidecar.proxy.head import BadRequest, RequestHead, ResponseHead
 from sidecar.proxy.problem import STATUS, Attempt, Problem
 from sidecar.proxy.tunnel import Tunnel
@@ -40,6 +42,12 @@ LARGE_BODY: Final = 64 * 1024
 
 _CONNECT_REASONS: Final = ("connect_failure", "connect_timeout")
 _TIMEOUTS: Final = frozenset({"connect_timeout", "attempt_timeout", "request_timeout"})
+_ENDPOINT_FAILURES: Final = frozenset(
+    {"connect_failure", "connect_timeout", "reset", "attempt_timeout", "request_timeout", "bad_response", "truncated"}
+    | {"status"}
+)
+"""How an attempt ends that counts against its endpoint."""
+
 _IGNORED: Final = frozenset({"overloaded", "no_endpoint"})
 
 # What the armed deadline is of.
@@ -74,6 +82,8 @@ class Exchange:
     _awaiting: bool = False
     _interim_sent: bool = False
     _kind: int = _NONE
+    _key: bytes | None = None
+    """What a hash balancer goes by."""
     _retries: int = 0
     _sent: bool = False
     _replayed: bool = False
@@ -125,7 +135,10 @@ class Exchange:
             detail = f"{limit.limit} requests to {service.name} are in flight, which is limits.max_concurrent"
             self._answer("overloaded", detail, retry_after=1.0)
             return
+        service.last_request = now
         service.budget.request(now)
+        if service.hash is not None:
+            self._key = hash_key(service.hash, request, self._downstream)
         permit = 0
         try:
             permit = self._permit = breaker.admit(now)
@@ -156,7 +169,7 @@ class Exchange:
     async def _attempts_until_done(self, now: float) -> None:
         """Retry around pick and send. Whatever ends the retrying, the last real attempt's answer goes to the app."""
         route, service = self.route, self.service
-        endpoint = service.pick(now, ())
+        endpoint = service.pick(now, (), self._key)
         if endpoint is None:
             self._answer("no_endpoint", f"no address of {service.name} is known", retry_after=1.0)
             return
@@ -188,7 +201,7 @@ class Exchange:
                 now = monotonic()
             if delay is not None and following is None:
                 if route.breaker.may_retry(self._permit):
-                    following = service.pick(now, self._tried)
+                    following = service.pick(now, self._tried, self._key)
                 else:
                     service.counters.retry("denied_breaker")
             if following is None:
@@ -228,7 +241,22 @@ class Exchange:
                 upstream = None
                 continue
             self._awaiting = False
+            if endpoint.health is not None and response.immediate_fail:
+                self.service.failed_by_its_own_word(endpoint, monotonic())
+            if endpoint.latency is not None:
+                self._measure(endpoint.latency, response)
             return response
+
+    def _measure(self, latency: PeakEwma, response: ResponseHead) -> None:
+        """A quick refusal is no quick answer; one that says for how long counts as an answer that took so long."""
+        now = monotonic()
+        wait_s = None
+        if response.status in (429, 503) and response.retry_after is not None:
+            wait_s = parse_retry_after(response.retry_after, time())
+        if wait_s is not None:
+            latency.penalize(wait_s, now)
+        elif response.status < 500:
+            latency.observe(now - self._attempt_started, now)
 
     async def _connect(self, endpoint: Endpoint) -> Upstream:
         """A new connection to this endpoint. Raises Lost with connect_failure, connect_timeout or overloaded."""
@@ -307,12 +335,14 @@ class Exchange:
                 downstream.cut()
                 return
         downstream.end_response()
+        now = monotonic()
         noted = self._attempt_number <= len(self.attempts)
         if reason == "ok" and not noted and not self._core.access_log.all:
             self._endpoint.counters.attempt(reason)  # nobody will read how this attempt went
+            if self.service.ejects:
+                self.service.outlier.record(self._endpoint, False, now)
         else:
             self._note(reason, response.status)
-        now = monotonic()
         self._upstream = None
         if early or (body is not None and response.status >= 400 and body.received > LARGE_BODY):
             upstream.close()
@@ -355,7 +385,7 @@ class Exchange:
         if not self._may_repeat():
             return None, None
         if reason in _CONNECT_REASONS:
-            following = service.pick_untried(now, self._tried)
+            following = service.pick_untried(now, self._tried, self._key)
             if following is not None and now < self._request_deadline:
                 if breaker.may_retry(self._permit) or breaker.is_probe(self._permit):
                     counters.retry("failover")
@@ -613,13 +643,17 @@ class Exchange:
 
     def _fail(self, reason: str, detail: str) -> None:
         """No attempt brought an answer: say what became of the last."""
-        hurried = self._request_s < min(self.route.request_s, self.route.attempt_s)
-        if reason in _IGNORED or (reason == "request_timeout" and hurried):
+        if reason in _IGNORED or (reason == "request_timeout" and self._hurried):
             pass  # the app gave less time than the service is allowed: no verdict about the service
         else:
             self._tell(outcome=False, timed_out=reason in _TIMEOUTS)
         label = f"{self._endpoint.label}: " if reason not in ("request_timeout", "overloaded") else ""
         self._answer(reason, f"{label}{detail}", retry_after=1.0 if reason == "overloaded" else None)
+
+    @property
+    def _hurried(self) -> bool:
+        """The app gives less time than an attempt may take, so running out of it says nothing of the service."""
+        return self._request_s < min(self.route.request_s, self.route.attempt_s)
 
     def _refuse(self, refusal: BadRequest) -> None:
         self._record(refusal.status, "bad_request", refusal.detail)
@@ -657,7 +691,10 @@ class Exchange:
         if self._attempt_number > len(self.attempts):
             endpoint = self._endpoint
             endpoint.counters.attempt(reason)
-            took_ms = round((monotonic() - self._attempt_started) * 1000, 1)
+            now = monotonic()
+            if reason == "ok" or (reason in _ENDPOINT_FAILURES and not (reason == "request_timeout" and self._hurried)):
+                self.service.outlier.record(endpoint, reason != "ok", now)
+            took_ms = round((now - self._attempt_started) * 1000, 1)
             self.attempts.append(Attempt(endpoint.label, reason, status, took_ms))
 
     def _record(self, code: int, reason: str, detail: str = "", now: float | None = None) -> None:

@@ -69,7 +69,14 @@ _REQUEST_FIELDS = _fields(
 )
 _RESPONSE_FIELDS = _fields(
     *("connection", "keep-alive", "proxy-connection", "proxy-authorization", "te", "transfer-encoding"),
-    *("content-length", "upgrade", "location", "retry-after", "x-sidecar-reason"),
+    *(
+        "content-length",
+        "upgrade",
+        "location",
+        "retry-after",
+        "x-sidecar-reason",
+        "x-envoy-immediate-health-check-fail",
+    ),
 )
 
 _OURS = frozenset(
@@ -142,6 +149,15 @@ class RequestHead:
         return b"".join((self.method.encode(), b" ", target, b" HTTP/1.1\r\nHost: ", host, *pieces, more, b"\r\n\r\n"))
 
 
+_A_FIELD = re.compile(rb"\r\n([^:\r\n]+):[ \t]*([^\r\n]*)")
+
+
+def field_values(request: RequestHead, name: bytes) -> list[bytes]:
+    """The values of a field that passes on; `name` in lower case. Not for the hot path: it looks at every line."""
+    fields = _A_FIELD.findall(b"".join(request.pieces))
+    return [value.rstrip(b" \t") for found, value in fields if found.lower() == name]
+
+
 class ResponseHead:
     """A response's head: status, framing, and the fields to pass on.
 
@@ -158,6 +174,8 @@ class ResponseHead:
     location_at: int = -1
     retry_after: bytes | None = None
     websocket: bool = False
+    immediate_fail: bool = False
+    """The endpoint says of itself that it should get no requests (Envoy: x-envoy-immediate-health-check-fail)."""
 
     def bytes_for(self, more: bytes) -> bytes:
         """The head to send to the app; `more` is further field lines, each opened (not closed) by CRLF."""
@@ -421,6 +439,8 @@ def parse_response(head: bytes, method: str) -> ResponseHead:
             pieces.append(value.rstrip(b" \t"))
             at = field.end()
             continue
+        elif name == b"x-envoy-immediate-health-check-fail":
+            response.immediate_fail = True
         elif name == b"retry-after":
             response.retry_after = value.rstrip(b" \t")
             continue

@@ -219,12 +219,15 @@ class Pool:
         if reason:
             if reason != "overloaded":
                 endpoint.connect_failed(now)
+                self.service.changed(now)
                 self._on_connect_failure(endpoint.server_name)
             self._give_up(connection)
             if connecting.waiter is not None:
                 connecting.waiter.connect_failed(reason, detail)
             return
-        endpoint.connected()
+        if endpoint.skip_until:
+            endpoint.connected()
+            self.service.changed(now)
         if connecting.waiter is not None:
             connecting.waiter.connected(connection)
         elif endpoint.departed_at is not None:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from sidecar.config.schema import EndpointSpec
+from sidecar.policy.balancers.ewma import PeakEwma
+from sidecar.policy.health_state import HealthState
+from sidecar.policy.outlier import Tracked
 from sidecar.telemetry.counters import EndpointCounters
 
 FIRST_SKIP_S: Final = 1.0
@@ -26,7 +29,7 @@ class IdleConnection(Protocol):
     def close(self) -> None: ...
 
 
-class Endpoint:
+class Endpoint(Tracked):
     """An address and port, reached by a scheme; `authority` is what its Host says."""
 
     __slots__ = (
@@ -36,17 +39,21 @@ class Endpoint:
         "connect_failures",
         "counters",
         "departed_at",
+        "health",
         "idle",
         "key",
         "label",
+        "latency",
         "port",
+        "priority",
         "server_name",
-        "skip_until",
+        "since",
         "tls",
         "weight",
     )
 
     def __init__(self, spec: EndpointSpec, address: str) -> None:
+        super().__init__()
         url = spec.url
         self.key: Key = (url.scheme, address, url.port)
         self.address = address
@@ -55,13 +62,19 @@ class Endpoint:
         self.server_name = url.host
         self.authority = url.authority.encode()
         self.weight = spec.weight
+        self.priority = spec.priority
+        self.since = 0.0
+        """When it joined or became well again: the start of its slow start."""
+        self.latency: PeakEwma | None = None
+        """Where the balancer goes by it."""
+        self.health: HealthState | None = None
+        """Where it is checked."""
         self.label = f"[{address}]:{url.port}" if ":" in address else f"{address}:{url.port}"
         """What metrics, logs and answers call it."""
         self.counters = EndpointCounters()
         self.idle: list[IdleConnection] = []
         """Most recently used last."""
         self.active = 0
-        self.skip_until = 0.0
         self.connect_failures = 0
         self.departed_at: float | None = None
         """When it left its service; it gets no new requests, and its connections close as they fall idle."""
@@ -76,6 +89,7 @@ class Endpoint:
         self.server_name = spec.url.host
         self.authority = spec.url.authority.encode()
         self.weight = spec.weight
+        self.priority = spec.priority
         self.departed_at = None
         return True
 

@@ -60,19 +60,20 @@ class RoutingTable:
         for service in services:
             config = service.config
             self._by_path[config.name.encode()] = service
-            ports = {spec.url.port for spec in config.endpoints}
+            addressed = config.addressed
+            ports = {port for _, port in addressed if port is not None}
             for host in (config.name.lower(), *config.hosts):
                 if is_loopback(host):  # a service may bear such a name; by Host it always means: route by path
                     continue
                 self._by_authority[host.encode()] = service
                 for port in ports:
                     self._by_authority[f"{host}:{port}".encode()] = service
-            for spec in config.endpoints:
-                url = spec.url
-                if is_loopback(url.host):
+            for name, its_port in addressed:
+                if is_loopback(name):
                     continue
-                host = f"[{url.host}]" if ":" in url.host else url.host
-                for authority in (host.encode(), f"{host}:{url.port}".encode()):
+                host = f"[{name}]" if ":" in name else name
+                authorities = [host] if its_port is None else [host, f"{host}:{its_port}"]
+                for authority in [one.encode() for one in authorities]:
                     users = derived.setdefault(authority, [])
                     if service not in users:
                         users.append(service)

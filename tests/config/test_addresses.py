@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 
 from sidecar.config.addresses import (
     parse_address,
+    parse_dns_label,
+    parse_dns_name,
     parse_host_name,
     parse_path_prefix,
+    parse_server_url,
+    parse_service_port,
     parse_url,
     service_name_problem,
 )
@@ -128,6 +132,76 @@ def test_no_host_name(text: str) -> None:
         parse_host_name(text)
 
 
+def test_a_name_to_look_up_keeps_the_dot_that_makes_it_absolute() -> None:
+    assert parse_dns_name("Venue-Headless") == "venue-headless"
+    assert parse_dns_name("venue.prod.svc.") == "venue.prod.svc."
+    assert parse_dns_name("_http._tcp.venue") == "_http._tcp.venue"
+    assert parse_dns_name("localhost") == "localhost"
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".", "a..", "venue:53", "a b", "http://a", "*.a", "::1", "a." * 200, "\u00e9", "1"]
+)
+def test_no_name_to_look_up(text: str) -> None:
+    with pytest.raises(BadValueError, match="expected a name in DNS"):
+        parse_dns_name(text)
+
+
+def test_an_address_is_nothing_to_look_up() -> None:
+    with pytest.raises(BadValueError, match="url, or in endpoints"):
+        parse_dns_name("10.0.0.7")
+
+
+def test_names_of_kubernetes() -> None:
+    for text in ("venue", "a", "9", "venue-v1", "a" * 63):
+        assert parse_dns_label(text) == text
+    for text in ("", "Venue", "-a", "a-", "a.b", "a_b", "a" * 64, "a\n", "\u00e9"):
+        with pytest.raises(BadValueError, match="lower case letters"):
+            parse_dns_label(text)
+
+
+def test_a_services_port_is_a_number_or_a_name() -> None:
+    assert [parse_service_port(text) for text in ("1", "65535", "http", "8080-tcp")] == [1, 65535, "http", "8080-tcp"]
+    for text in ("", "0", "65536", "123456", "-1", "8.0", "HTTP", "a b"):
+        with pytest.raises(BadValueError, match="number from 1 to 65535, or the name"):
+            parse_service_port(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("https://10.0.0.1:6443", "https://10.0.0.1:6443"),
+        ("https://Api.Example/", "https://api.example"),
+        ("http://[::1]:8001", "http://[::1]:8001"),
+        ("https://a:443/k8s/clusters/c-1/", "https://a/k8s/clusters/c-1"),
+    ],
+)
+def test_an_api_servers_url_may_have_a_path(text: str, url: str) -> None:
+    assert parse_server_url(text) == url
+    assert parse_server_url(url) == url
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "beginning with http:// or https://"),
+        ("10.0.0.1:6443", "beginning with http:// or https://"),
+        ("ftp://a", "http or https"),
+        ("https://user:secret@a", "no user name"),
+        ("https://a/b?c", "no query"),
+        ("https://a?c", "no query"),
+        ("https://a/#c", "no fragment"),
+        ("https://a/b c", "percent-encode"),
+        ("https:///a", "expected a URL"),
+        ("https://a:0", "from 1 to 65535"),
+    ],
+)
+def test_no_api_servers_url(text: str, message: str) -> None:
+    with pytest.raises(BadValueError, match=message) as raised:
+        parse_server_url(text)
+    assert "secret" not in str(raised.value)
+
+
 def test_path_prefix() -> None:
     for text in ("/", "/reports", "/a//b", "/a%2Fb", "/:verb", "/~x"):
         assert parse_path_prefix(text) == text
@@ -163,7 +237,13 @@ def test_names_with_an_underscore_in_front_are_the_sidecars_own() -> None:
     assert "sidecar's own" in (service_name_problem("_aggregate") or "")
 
 
-@pytest.mark.parametrize("parse", [parse_url, parse_address, parse_host_name, parse_path_prefix])
+@pytest.mark.parametrize(
+    "parse",
+    [
+        *(parse_url, parse_address, parse_host_name, parse_path_prefix),
+        *(parse_dns_name, parse_dns_label, parse_service_port, parse_server_url),
+    ],
+)
 @given(text=st.text() | st.text(alphabet=":/[]@.?#-_%a1\0\n "))
 def test_any_text_is_a_value_or_a_bad_value(parse: Callable[[str], object], text: str) -> None:
     for candidate in (text, f"http://{text}", f"/{text}"):

@@ -33,6 +33,16 @@ def errors(text: str) -> list[tuple[int, str, str]]:
         ("breaker: {rolling_count_buckets: 10000}", True),
         ("breaker: {rolling_count_buckets: 10001}", False),
         ("timeout: {attempt: 1h, request: 1s}", True),
+        ("outlier: {}", True),
+        ("outlier: {base_ejection_time: 6m}", True),
+        ("outlier: {base_ejection_time: 5s, max_ejection_time: 5s}", True),
+        ("outlier: {base_ejection_time: 5001ms, max_ejection_time: 5s}", False),
+        ("health: {path: /, interval: 1s, timeout: 2s}", True),
+        ("health: {path: /, expect: []}", False),
+        ("health: {tcp: true}", True),
+        ("health: {tcp: true, path: /}", False),
+        ("health: {tcp: false}", False),
+        ("health: {}", False),
     ],
 )
 def test_values_that_do_not_go_together(body: str, allowed: bool) -> None:
@@ -80,9 +90,29 @@ def test_a_breaker_may_stay_open_longer_than_a_maximum_that_another_level_set() 
     ]
 
 
+def test_a_health_check_asks_exactly_one_thing() -> None:
+    asked = "expected exactly one of path, tcp: true"
+    assert errors(f"{SERVICE}    health:\n      interval: 1s\n") == [(4, "services.venue.health", asked)]
+    both = f"{SERVICE}    health:\n      tcp: true\n      path: /\n"
+    assert errors(both) == [(6, "services.venue.health.path", "tcp is set as well: keep one of the two")]
+    defaults = "defaults:\n  health: {interval: 1s}\n"
+    assert errors(f"{defaults}{SERVICE}") == [(2, "defaults.health", asked)]
+    (misspelt,) = errors(f"{SERVICE}    health: {{pth: /}}\n")
+    assert misspelt == (4, "services.venue.health.pth", "unknown key; did you mean path?")
+
+
+def test_what_a_service_leaves_of_the_defaults_is_checked_too() -> None:
+    defaults = "defaults:\n  health: {tcp: true}\n"
+    assert errors(f"{SERVICE}    health: {{tcp: false}}\n{defaults}") == [
+        (4, "services.venue.health", "expected exactly one of path, tcp: true")
+    ]
+    assert errors(f"{SERVICE}    health: off\n{defaults}") == []
+
+
 def test_a_mistake_in_defaults_is_not_told_again_for_each_service() -> None:
-    text = "defaults: {retry: {backoff: {base: 1s}}}\nservices: {a: {url: http://a}, b: {url: http://b}}\n"
-    assert len(errors(text)) == 1
+    for mistake in ("retry: {backoff: {base: 1s}}", "health: {}", "health: {tcp: true, path: /}"):
+        text = f"defaults: {{{mistake}}}\nservices: {{a: {{url: http://a}}, b: {{url: http://b}}}}\n"
+        assert len(errors(text)) == 1
 
 
 def test_a_bad_value_draws_no_second_error() -> None:

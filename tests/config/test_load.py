@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.config.annotations import fields_of, is_group
+from sidecar.config.annotations import fields_of, group_of, shapes_of
 from sidecar.config.errors import ConfigErrors
 from sidecar.config.load import MAX_BYTES, Origin, load, load_with_origins, loads
 from sidecar.config.schema import Address, Config
-from sidecar.policy.settings import Policy
+from sidecar.config.services import SERVICE_KEYS
+from sidecar.policy.settings import DnsSettings, HealthSettings, KubernetesSettings, OutlierSettings, Policy
 
 REFERENCE = Path(__file__).resolve().parents[2] / "config" / "sidecar.yaml"
 
@@ -72,15 +74,19 @@ def test_the_reference_states_the_defaults() -> None:
 def test_the_reference_shows_every_key() -> None:
     """A key that a later change adds to the structs has to be explained there too."""
     lines = [line.strip(" #") for line in REFERENCE.read_text().splitlines()]
-    wanted = ["url", "endpoints", "hosts", "routes"]
+    wanted: list[str] = []
 
-    def collect(keys: dict[str, object]) -> None:
+    def collect(keys: Mapping[str, object]) -> None:
         for key, hint in keys.items():
             wanted.append(key)
-            if is_group(hint):
-                collect(dict(fields_of(hint)))
+            for tag, struct in {None: group_of(hint), **shapes_of(hint)}.items():
+                wanted.extend([tag] if tag else [])
+                collect(fields_of(struct) if struct else {})
 
-    collect(dict(fields_of(Config)))
+    collect(fields_of(Config))
+    collect(SERVICE_KEYS)
+    # Those of `balancer` are explained in a table, each with an example.
+    wanted = [key for key in wanted if key not in ("hash", "header", "cookie", "query", "source")]
     missing = [key for key in wanted if not any(line.startswith(f"{key}:") for line in lines)]
     assert missing == []
 
@@ -93,9 +99,50 @@ def test_the_commented_examples_of_the_reference_are_right() -> None:
     kept = [line for line in example if line.startswith(("    endpoints", "    hosts", "    routes", "      "))]
     config = loads("services:\n  venue:\n" + "\n".join(kept), "a.yaml", {})
     venue = config.services["venue"]
-    assert [one.weight for one in venue.endpoints] == [1, 2]
+    assert [(one.weight, one.priority) for one in venue.endpoints] == [(1, 0), (2, 0), (1, 1)]
     assert venue.hosts == ("venue-service", "venue.prod.svc.cluster.local")
     assert [route.own_breaker for route in venue.routes] == [True]
+
+
+def commented(key: str, after: str) -> str:
+    """The block of that key in the comments of the reference, without its comment signs, from line `after` on."""
+    lines = REFERENCE.read_text().splitlines()
+    lines = lines[lines.index(after) :]
+    start = next(number for number, line in enumerate(lines) if line.strip() == f"# {key}:")
+    indent = lines[start].index("#")
+    block = [f"{key}:"]
+    for line in lines[start + 1 :]:
+        text = line[indent + 2 :]
+        if not line.lstrip().startswith("#"):
+            break
+        if text.startswith("  "):
+            block.append(text)
+    return "\n".join(block)
+
+
+def test_what_is_off_by_default_is_shown_with_the_defaults_that_it_has_once_on() -> None:
+    health, outlier = commented("health", "defaults:"), commented("outlier", "defaults:")
+    text = f"{health}\n{outlier}".replace("\n", "\n  ")
+    policy = loads(f"services: {{}}\ndefaults:\n  {text}\n", "a.yaml", {}).defaults
+    assert policy.outlier == OutlierSettings()
+    assert policy.health == HealthSettings(path="/health")
+
+
+def test_the_examples_of_discovery_are_right() -> None:
+    services = ""
+    for name in ("event", "ticket"):
+        block = commented("discovery", f"  {name}:").replace("\n", "\n    ")
+        services += f"  {name}:\n    {block}\n"
+    found = loads(f"services:\n{services}", "a.yaml", {}).services
+    assert found["event"].discovery == DnsSettings(name="event-headless", port=3003)
+    assert found["ticket"].discovery == KubernetesSettings(
+        service="ticket-service",
+        namespace="shop",
+        port="http",
+        server="https://10.0.0.1:6443",
+        token_file="/etc/sidecar/token",
+        ca_file="/etc/sidecar/ca.crt",
+    )
 
 
 def test_only_services_is_needed() -> None:
@@ -116,7 +163,17 @@ services:
 defaults:
   timeout: {connect: 5, attempt: 1s}
   tracing: on
+  health:
+    interval: 2s
+    tpc: true
+  outlier: {panic_threshold: 101%, base_ejection_time: 5s, max_ejection_time: 1s}
+  balancer:
+    hash:
+      header: X User
+      cookie: sid
 """
+    name_expected = "expected a name of letters, digits and '-' (RFC 9110 allows !#$%&'*+.^_`|~ too)"
+    too_short = "must not be shorter than outlier.base_ejection_time, set in line 14"
     assert failure(text) == [
         "a.yaml:1: listen.admin: expected an address and a port, such as 127.0.0.1:15001 or [::1]:15001",
         "a.yaml:4: services.venue.url: the scheme of a URL is http or https",
@@ -125,6 +182,11 @@ defaults:
         "a.yaml:7: services.event.url: the environment variable URL is not set, and no default is given: ${URL:-...}",
         "a.yaml:9: defaults.timeout.connect: a duration needs its unit: 250ms, 5s, 2m or 1h",
         "a.yaml:10: defaults.tracing: this version does not support this key yet",
+        "a.yaml:13: defaults.health.tpc: unknown key; did you mean tcp?",
+        "a.yaml:14: defaults.outlier.panic_threshold: expected at most 100",
+        f"a.yaml:14: defaults.outlier.max_ejection_time: {too_short}",
+        f"a.yaml:17: defaults.balancer.hash.header: {name_expected}",
+        "a.yaml:18: defaults.balancer.hash.cookie: header is set as well: keep one of the two",
     ]
 
 
@@ -224,15 +286,24 @@ defaults: &defaults
     on: [connect_failure, 502-504]
     backoff: {base: 25ms, max: "${MAX}"}
   breaker: {mode: observe, failure_status: [500-599, 429]}
+  balancer: {hash: {header: X-User}}
+  slow_start: 30s
+  health: &h {path: /health, expect: [200, 204], headers: {Host: venue.internal}}
+  outlier: {error_rate: 50%, panic_threshold: 0}
 services:
   auth: &auth {url: "${AUTH_SERVICE_URL:-http://auth-service:3001}", hosts: [auth-service]}
   venue:
-    endpoints: ["http://10.0.0.7:3002", {url: "http://10.0.0.8:3002", weight: 2}]
+    endpoints: ["http://10.0.0.7:3002", {url: "http://10.0.0.8:3002", weight: 2, priority: 1}]
     timeout: *t
+    health: off
     routes:
       - match: {path: /reports, methods: [POST]}
         timeout: {<<: *t, request: 60s}
-  other: {<<: *auth, hosts: [], limits: {max_concurrent: 1}}
+  other: {<<: *auth, hosts: [], limits: {max_concurrent: 1}, health: {<<: *h, interval: 1s}, outlier: off}
+  found: {discovery: {dns: {name: found.prod., srv: true}}, balancer: peak_ewma, slow_start: off}
+  slices:
+    discovery:
+      kubernetes: {service: slices, port: http, server: "https://10.0.0.1:6443/k8s"}
 """
 ENVIRON = {"MAX": "250ms"}
 PIECES = [

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from sidecar.config.errors import Place
 from sidecar.config.merge import build, leaves, merge
-from sidecar.config.walk import Leaf, Tree
-from sidecar.policy.settings import Backoff, Policy, RetrySettings
+from sidecar.config.tree import Leaf, Tree
+from sidecar.policy.settings import Backoff, OutlierSettings, Policy, RetrySettings
 
 
 def leaf(value: Any, line: int = 1) -> Leaf:
@@ -23,6 +23,16 @@ def test_groups_merge_key_by_key_and_values_as_a_whole() -> None:
     policy = build(Policy, merge(base, over))
     assert policy.retry == RetrySettings(max_retries=1, on={503}, backoff=Backoff(base=0.1, max=2.0))  # type: ignore[arg-type]
     assert policy.timeout == Policy().timeout
+
+
+def test_what_is_off_is_replaced_as_a_whole_both_ways() -> None:
+    on: Tree = {"outlier": {"interval": leaf(5.0)}}
+    off: Tree = {"outlier": leaf(None)}
+    empty: Tree = {"outlier": {}}
+    assert build(Policy, merge(on, off)).outlier is None
+    assert build(Policy, merge(off, on)).outlier == OutlierSettings(interval=5.0)
+    assert build(Policy, merge(off, empty)).outlier == OutlierSettings()
+    assert build(Policy, merge(on, empty)).outlier == OutlierSettings(interval=5.0)
 
 
 def test_merging_leaves_both_sides_as_they_were() -> None:

@@ -8,7 +8,7 @@ from sidecar.config.errors import ConfigErrors
 from sidecar.config.load import loads
 from sidecar.config.schema import EndpointSpec, Match, Service, Url
 from sidecar.config.services import ROUTE_KEYS, SERVICE_KEYS, SERVICE_WIDE
-from sidecar.policy.settings import Policy
+from sidecar.policy.settings import DnsSettings, HashSettings, HealthSettings, OutlierSettings, Policy
 
 
 def service(body: str, before: str = "") -> Service:
@@ -31,8 +31,8 @@ def only_error(body: str) -> str:
 
 
 def test_the_keys_are_those_of_the_structs() -> None:
-    assert list(SERVICE_KEYS)[:4] == ["url", "endpoints", "hosts", "routes"]
-    assert set(SERVICE_KEYS) - set(ROUTE_KEYS) == {"url", "endpoints", "hosts", "routes"}
+    assert list(SERVICE_KEYS)[:5] == ["url", "endpoints", "discovery", "hosts", "routes"]
+    assert set(SERVICE_KEYS) - set(ROUTE_KEYS) == {"url", "endpoints", "discovery", "hosts", "routes"}
     assert set(ROUTE_KEYS) - set(SERVICE_KEYS) == {"match"}
 
 
@@ -52,10 +52,64 @@ def test_a_url_is_one_endpoint_and_endpoints_have_weights() -> None:
     )
 
 
+def test_endpoints_have_priorities() -> None:
+    venue = service('{endpoints: ["http://a:1", {url: http://b:2, priority: 1}]}')
+    assert [endpoint.priority for endpoint in venue.endpoints] == [0, 1]
+
+
+def test_a_service_with_discovery_has_no_endpoints_of_its_own() -> None:
+    venue = service("{discovery: {dns: {name: venue-headless, port: 3002}}, hosts: [venue-service]}")
+    assert venue.discovery == DnsSettings(name="venue-headless", port=3002)
+    assert (venue.endpoints, venue.hosts) == ((), ("venue-service",))
+    assert service("{url: http://a}").discovery is None
+
+
+def test_each_source_of_endpoints_beyond_the_first_is_reported() -> None:
+    text = "services:\n  a:\n    discovery: {kubernetes: {service: a}}\n    endpoints: [http://a]\n    url: http://a\n"
+    assert [line.partition(":")[0] for line in errors(text)] == ["3 services.a.discovery", "4 services.a.endpoints"]
+
+
+@pytest.mark.parametrize(
+    ("defaults", "own", "health"),
+    [
+        ("off", "{tcp: true}", HealthSettings(tcp=True)),
+        ("{path: /health, interval: 2s}", "{interval: 1s}", HealthSettings(path="/health", interval=1.0)),
+        ("{path: /health, interval: 2s}", "{}", HealthSettings(path="/health", interval=2.0)),
+        ("{path: /health, interval: 2s}", "{tcp: true}", HealthSettings(tcp=True, interval=2.0)),
+        ("{tcp: true, interval: 2s}", "{path: /a}", HealthSettings(path="/a", interval=2.0)),
+        ("{path: /health, interval: 2s}", "off", None),
+    ],
+)
+def test_health_is_merged_key_by_key_and_may_be_off(defaults: str, own: str, health: HealthSettings | None) -> None:
+    before = f"defaults: {{health: {defaults}}}"
+    assert service(f"{{url: http://a, health: {own}}}", before).policy.health == health
+
+
+def test_outlier_is_merged_key_by_key_and_may_be_off() -> None:
+    before = "defaults: {outlier: {interval: 20s, consecutive_failures: 3}, slow_start: 30s}"
+    venue = service("{url: http://a, outlier: {interval: 5s}}", before)
+    assert venue.policy.outlier == OutlierSettings(interval=5.0, consecutive_failures=3)
+    assert venue.policy.slow_start == 30.0
+    off = service("{url: http://a, outlier: off, slow_start: off}", before)
+    assert (off.policy.outlier, off.policy.slow_start) == (None, None)
+    inherited = service("{url: http://a, routes: [{match: {path: /a}}]}", before)
+    assert inherited.policy.outlier == OutlierSettings(interval=20.0, consecutive_failures=3)
+    assert inherited.routes[0].policy == inherited.policy
+
+
+def test_a_balancer_is_not_merged_but_replaced() -> None:
+    before = "defaults: {balancer: {hash: {header: X-User}}}"
+    assert service("{url: http://a}", before).policy.balancer == HashSettings(header="X-User")
+    assert service("{url: http://a, balancer: {hash: {cookie: sid}}}", before).policy.balancer == HashSettings(
+        cookie="sid"
+    )
+    assert service("{url: http://a, balancer: random}", before).policy.balancer == "random"
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("{}", "2 services.venue: needs a url, or endpoints"),
+        ("{}", "2 services.venue: needs a url, endpoints or discovery"),
         ("", "2 services.venue: nothing is written below this key"),
         ("~", "2 services.venue: nothing is written below this key"),
         ("http://a", "2 services.venue: a mapping belongs here"),
@@ -88,7 +142,25 @@ def test_a_url_is_one_endpoint_and_endpoints_have_weights() -> None:
         ("{url: http://a, hosts: [127.0.0.1]}", "2 services.venue.hosts[0]: localhost and loopback"),
         ("{url: http://a, routes: {}}", "2 services.venue.routes: expected a list"),
         ("{url: http://a, routes: [x]}", "2 services.venue.routes[0]: a mapping belongs here"),
-        ("{url: http://a, discovery: dns}", "2 services.venue.discovery: this version does not support this key yet"),
+        (
+            "{discovery: dns}",
+            "2 services.venue.discovery: a mapping belongs here: expected keys such as dns, kubernetes",
+        ),
+        (
+            "{url: http://a, discovery: {dns: {name: a, port: 1}}}",
+            "2 services.venue.discovery: the service has a url as well: keep one of the two",
+        ),
+        (
+            '{endpoints: ["http://a"], discovery: {kubernetes: {service: a}}}',
+            "2 services.venue.discovery: the service has endpoints as well: keep one of the two",
+        ),
+        ("{dns: {name: a, port: 1}, url: http://a}", "2 services.venue.dns: unknown key; did you mean discovery.dns?"),
+        (
+            "{endpoints: [{url: http://b, priority: -1}]}",
+            "2 services.venue.endpoints[0].priority: expected 0 or more",
+        ),
+        ("{url: http://a, health: {}}", "2 services.venue.health: expected exactly one of path, tcp: true"),
+        ("{url: http://a, fallback: []}", "2 services.venue.fallback: this version does not support this key yet"),
         ("{uri: http://a, url: http://a}", "2 services.venue.uri: unknown key; did you mean url?"),
     ],
 )
@@ -168,6 +240,10 @@ def test_a_route_has_a_breaker_of_its_own_only_where_it_says_so() -> None:
         ("{match: {prefix: /a, path: /a}}", "routes[0].match.prefix: unknown key"),
         ("{match: {path: /a}, limits: {}}", "routes[0].limits: this is for the whole service"),
         ("{match: {path: /a}, balancer: round_robin}", "routes[0].balancer: this is for the whole service"),
+        ("{match: {path: /a}, slow_start: 1s}", "routes[0].slow_start: this is for the whole service"),
+        ("{match: {path: /a}, health: {interval: 1s}}", "routes[0].health: this is for the whole service"),
+        ("{match: {path: /a}, outlier: off}", "routes[0].outlier: this is for the whole service"),
+        ("{match: {path: /a}, discovery: {}}", "routes[0].discovery: unknown key"),
         ("{match: {path: /a}, timeout: {pool_idle: 1s}}", "routes[0].timeout.pool_idle: this is for the whole service"),
         (
             "{match: {path: /a}, timeout: {client_idle: 1s}}",

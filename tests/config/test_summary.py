@@ -24,5 +24,28 @@ services:
     ]
 
 
+def test_where_endpoints_are_found() -> None:
+    text = """
+services:
+  a: {discovery: {dns: {name: a-headless, port: 3002}}}
+  b: {discovery: {dns: {name: _http._tcp.b, srv: true}}, hosts: [b-service]}
+  c: {discovery: {kubernetes: {service: c}}}
+  d: {discovery: {kubernetes: {service: d, namespace: shop, port: http, server: "https://10.0.0.1:6443"}}}
+  e: {url: "http://e"}
+"""
+    head, _, *services = summary(loads(text, "a.yaml", {})).splitlines()
+    assert head == "5 services, 1 endpoint and those of 4 discoveries, 0 routes"
+    assert services == [
+        "  a  dns a-headless, port 3002",
+        "  b  dns _http._tcp.b (SRV); hosts b-service",
+        "  c  kubernetes c",
+        "  d  kubernetes shop/d, port http, at https://10.0.0.1:6443",
+        "  e  http://e",
+    ]
+    one = loads("services: {a: {discovery: {kubernetes: {service: c, port: 80}}}}", "a.yaml", {})
+    assert summary(one).splitlines()[0] == "1 service, 0 endpoints and those of 1 discovery, 0 routes"
+    assert summary(one).splitlines()[2] == "  a  kubernetes c, port 80"
+
+
 def test_no_services() -> None:
     assert summary(loads("services: {}", "a.yaml", {})).startswith("0 services, 0 endpoints, 0 routes")

@@ -15,8 +15,10 @@ from sidecar.config.units import (
     format_size,
     parse_boolean,
     parse_duration,
+    parse_file_path,
     parse_methods,
     parse_number,
+    parse_percentage,
     parse_retry_conditions,
     parse_size,
     parse_statuses,
@@ -126,6 +128,25 @@ def test_no_number(text: str) -> None:
         parse_number(text)
 
 
+@pytest.mark.parametrize(("text", "value"), [("50", 50.0), ("50%", 50.0), ("12.5%", 12.5), ("0%", 0.0), ("-1%", -1.0)])
+def test_percentage(text: str, value: float) -> None:
+    assert parse_percentage(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "%", "50 %", "50%%", "%50", "0.5e2%", "inf%", "half"])
+def test_no_percentage(text: str) -> None:
+    with pytest.raises(BadValueError, match="expected a percentage such as 50 or 50%"):
+        parse_percentage(text)
+
+
+def test_a_file_may_have_any_name_that_can_be_shown() -> None:
+    for text in ("/var/run/token", "ca.crt", "/a b/\u00fc"):
+        assert parse_file_path(text) == text
+    for text in ("", "a\0b", "a\nb", "a\x1b[0m"):
+        with pytest.raises(BadValueError, match="expected the path of a file"):
+            parse_file_path(text)
+
+
 def test_only_true_and_false_are_booleans() -> None:
     assert parse_boolean("true") is True
     assert parse_boolean("false") is False
@@ -170,10 +191,12 @@ def test_methods_are_case_sensitive() -> None:
         parse_size,
         parse_whole,
         parse_number,
+        parse_percentage,
         parse_boolean,
         parse_statuses,
         parse_methods,
         parse_retry_conditions,
+        parse_file_path,
     ],
 )
 @given(text=st.text())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from sidecar.config.annotations import fields_of
-from sidecar.config.schema import Config
+from sidecar.config.schema import Config, Service
 from sidecar.config.services import ROUTE_KEYS, SERVICE_KEYS
 from sidecar.config.unknown import LATER_KEYS, unknown_key
-from sidecar.policy.settings import BreakerSettings, Policy, RetrySettings
+from sidecar.policy.settings import BreakerSettings, HealthSettings, Policy, RetrySettings
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,13 @@ from sidecar.policy.settings import BreakerSettings, Policy, RetrySettings
         ("brekaer", Policy, "breaker"),
         ("max_retries", Policy, "retry.max_retries"),
         ("resetTimeout", Policy, "breaker.reset_timeout"),
+        ("slowStart", Policy, "slow_start"),
+        ("health_check", Policy, "health"),
+        ("panic_threshold", Policy, "outlier.panic_threshold"),
+        ("hash", Policy, "balancer.hash"),
+        ("dns", Service, "discovery.dns"),
+        ("outlier", Config, "defaults.outlier"),
+        ("unhealthyThreshold", HealthSettings, "unhealthy_threshold"),
         ("service", Config, "services"),
         ("default", Config, "defaults"),
     ],
@@ -37,6 +44,10 @@ def test_a_far_one_is_told_what_there_is(key: str) -> None:
     assert unknown_key(key, fields_of(RetrySettings)).startswith(
         "unknown key; expected one of max_retries, on, methods"
     )
+
+
+def test_what_is_there_by_now_is_not_said_to_be_later() -> None:
+    assert not LATER_KEYS & {*fields_of(Config), *SERVICE_KEYS, *ROUTE_KEYS, *fields_of(Policy)}
 
 
 @pytest.mark.parametrize("key", sorted(LATER_KEYS))

@@ -9,15 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from sidecar.config.annotations import fields_of, is_group, kind_of, unwrapped
+from sidecar.config.annotations import fields_of, group_of, kind_of, shapes_of, unwrapped, words_of
 from sidecar.config.errors import Place, Reporter
 from sidecar.config.merge import build
-from sidecar.config.schema import Drain, EndpointSpec, Listen, Log, Match
-from sidecar.config.walk import INVALID, Leaf, Walker
+from sidecar.config.schema import Drain, EndpointSpec, Listen, Log, Match, Service
+from sidecar.config.tree import INVALID, Leaf
+from sidecar.config.walk import Walker
 from sidecar.config.yaml_nodes import read
-from sidecar.policy.settings import Policy
+from sidecar.policy.settings import (
+    DnsSettings,
+    HashSettings,
+    HealthSettings,
+    KubernetesSettings,
+    OutlierSettings,
+    Policy,
+)
 
 TOP = Place(1, 1)
+LABEL_EXPECTED = "expected a name as Kubernetes has them: up to 63 lower case letters, digits and inner '-'"
 
 
 def typed(text: str, struct: type[Struct], **environ: str) -> tuple[Any, list[str]]:
@@ -76,7 +85,44 @@ preserve_host: true
         ("breaker: {error_threshold_percentage: 100.1}", "breaker.error_threshold_percentage: expected at most 100"),
         ("breaker: {volume_threshold: 0}", "breaker.volume_threshold: expected 1 or more"),
         ("breaker: {mode: true}", "breaker.mode: expected one of enforce, observe, off"),
-        ("balancer: random", "balancer: expected round_robin"),
+        (
+            "balancer: fastest",
+            "balancer: expected one of round_robin, least_request, peak_ewma, random, or a mapping with hash",
+        ),
+        ("balancer: hash", "balancer: expected one of round_robin"),
+        ("balancer: [random]", "balancer: a list stands here: expected one of round_robin"),
+        ("balancer: {}", "balancer: expected hash"),
+        ("balancer: {random: true}", "balancer.random: unknown key; expected one of hash"),
+        ("balancer: {header: a}", "balancer.header: unknown key; did you mean hash.header?"),
+        ("balancer: {hash: X-User}", "balancer.hash: a mapping belongs here: expected keys such as header, cookie"),
+        ("balancer: {hash: {}}", "balancer.hash: expected exactly one of header, cookie, query, source: true"),
+        ("balancer: {hash: {source: false}}", "balancer.hash: expected exactly one of header"),
+        ("balancer: {hash: {headr: a}}", "balancer.hash.headr: unknown key; did you mean header?"),
+        ("balancer: {hash: {header: a, query: b}}", "balancer.hash.query: header is set as well: keep one"),
+        ("balancer: {hash: {header: a b}}", "balancer.hash.header: expected a name"),
+        ("balancer: {hash: {query: a=b}}", "balancer.hash.query: expected the name of a query parameter"),
+        ("slow_start: 30", "slow_start: a duration needs its unit: 250ms, 5s, 2m or 1h, or off"),
+        ("slow_start: 0s", "slow_start: expected more than 0, or off"),
+        ("slow_start: ~", "slow_start: nothing is written here: expected a duration such as 250ms, 5s, 2m or 1h, or"),
+        ("health: on", "health: expected off, or keys such as path, tcp, interval, idle_interval"),
+        ("health:", "health: nothing is written here: expected off, or keys such as path"),
+        ("health: [off]", "health: a mapping belongs here: expected keys such as path"),
+        ("health: {path: health}", "health.path: a path begins with /"),
+        ("health: {path: off}", "health.path: a path begins with /"),
+        ("health: {expect: 200}", "health.expect: expected a list"),
+        ("health: {timeout: off}", "health.timeout: expected a duration such as 250ms, 5s, 2m or 1h"),
+        ("health: {headers: [a]}", "health.headers: expected a mapping of headers"),
+        ("health: {headers: {a b: c}}", "health.headers.'a b': no name of a header"),
+        ("health: {headers: {Connection: close}}", "health.headers.Connection: this header belongs to the connection"),
+        ("health: {headers: {a: [b]}}", "health.headers.a: a list stands here: expected a header's value"),
+        ('health: {headers: {a: "b\\r\\nc: d"}}', "health.headers.a: expected a header's value, not empty and without"),
+        ("health: {headers: {a: b, A: c}}", "health.headers.A: repeated: already in line 1, only the case differs"),
+        ("outlier: off!", "outlier: expected off, or keys such as consecutive_failures"),
+        ("outlier: {error_rate: 0%}", "outlier.error_rate: expected more than 0, or off"),
+        ("outlier: {error_rate: half}", "outlier.error_rate: expected a percentage such as 50 or 50%, or off"),
+        ("outlier: {panic_threshold: -1%}", "outlier.panic_threshold: expected 0 or more"),
+        ("outlier: {panic_threshold: 100.5%}", "outlier.panic_threshold: expected at most 100"),
+        ("outlier: {max_ejection_percent: off}", "outlier.max_ejection_percent: expected a percentage such as 50 or"),
         ("preserve_host: on", "preserve_host: expected true or false"),
         ("preserve_host: yes", "preserve_host: expected true or false"),
     ],
@@ -96,6 +142,7 @@ def test_a_bad_value_is_told_what_was_expected(text: str, error: str) -> None:
         ("retry: {on: [], methods: []}", True),
         ("retry: {max_body: 0}", True),
         ("timeout: {connect: 1ms}", True),
+        ("outlier: {panic_threshold: 0%, max_ejection_percent: 100%, error_rate: 100}", True),
     ],
 )
 def test_the_ends_of_a_range_belong_to_it(text: str, error_free: bool) -> None:
@@ -112,6 +159,117 @@ def test_a_delay_may_be_zero_and_a_timeout_may_not() -> None:
 def test_off_is_a_word_and_on_a_key() -> None:
     assert typed("{access: off}", Log)[0].access == "off"
     assert typed("retry: {on: [reset]}", Policy)[0].retry.on == {"reset"}
+
+
+def test_a_balancer_is_a_word_or_a_hash() -> None:
+    for word in ("round_robin", "least_request", "peak_ewma", "random"):
+        assert typed(f"balancer: {word}", Policy)[0].balancer == word
+    for text, hashed in [
+        ("{header: X-User}", HashSettings(header="X-User")),
+        ("{cookie: sid}", HashSettings(cookie="sid")),
+        ("{query: user, source: false}", HashSettings(query="user")),
+        ("{source: true}", HashSettings(source=True)),
+    ]:
+        assert typed(f"balancer: {{hash: {text}}}", Policy)[0].balancer == hashed
+
+
+def test_percentages_are_written_with_their_sign_or_without() -> None:
+    text = "breaker: {error_threshold_percentage: 25%}\noutlier: {error_rate: 50%, panic_threshold: 30}"
+    policy, errors = typed(text, Policy)
+    assert errors == []
+    assert policy.breaker.error_threshold_percentage == 25.0
+    assert policy.outlier == OutlierSettings(error_rate=50.0, panic_threshold=30.0)
+
+
+def test_what_may_be_off_is_off_an_empty_mapping_is_on() -> None:
+    policy, errors = typed("{health: off, outlier: 'off', slow_start: off}", Policy)
+    assert errors == []
+    assert policy == Policy()
+    assert typed("outlier: {}", Policy)[0].outlier == OutlierSettings()
+    assert typed("outlier: {error_rate: off}", Policy)[0].outlier == OutlierSettings()
+    assert typed("outlier: ${OUTLIER}", Policy, OUTLIER="off\n")[0].outlier is None
+    assert typed("slow_start: 30s", Policy)[0].slow_start == 30.0
+
+
+def test_headers_keep_their_names_and_take_variables() -> None:
+    text = 'health: {path: /health?full=1, expect: [200, 204], headers: {Host: a.b, X-Key: "k ${KEY}"}}'
+    policy, errors = typed(text, Policy, KEY="v")
+    assert errors == []
+    headers = {"Host": "a.b", "X-Key": "k v"}
+    assert policy.health == HealthSettings(path="/health?full=1", expect=frozenset({200, 204}), headers=headers)
+
+
+def shaped(text: str) -> tuple[Any, list[str]]:
+    """What `discovery` comes to, and the errors."""
+    reporter = Reporter("a.yaml")
+    node = read(text, reporter)
+    assert node is not None
+    found = Walker({}, reporter).value(node, fields_of(Service)["discovery"], TOP)
+    return found, [f"{error.path}: {error.message}" for error in reporter.failure().errors]
+
+
+@pytest.mark.parametrize(
+    ("text", "discovery"),
+    [
+        ("{dns: {name: Venue.prod., port: 3002}}", DnsSettings(name="venue.prod.", port=3002)),
+        ("{dns: {name: venue, srv: true, refresh: 5s}}", DnsSettings(name="venue", srv=True, refresh=5.0)),
+        ("{kubernetes: {service: venue}}", KubernetesSettings(service="venue")),
+        (
+            "{kubernetes: {service: v, namespace: n, port: http, server: 'https://a/b/', token_file: t, ca_file: /c}}",
+            KubernetesSettings(
+                service="v", namespace="n", port="http", server="https://a/b", token_file="t", ca_file="/c"
+            ),
+        ),
+        ("{kubernetes: {service: venue, port: 8080}}", KubernetesSettings(service="venue", port=8080)),
+    ],
+)
+def test_one_of_several_shapes(text: str, discovery: object) -> None:
+    assert shaped(text) == (discovery, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("dns", [": a mapping belongs here: expected keys such as dns, kubernetes"]),
+        ("~", [": nothing is written below this key: expected keys such as dns, kubernetes"]),
+        ("{}", [": expected exactly one of dns, kubernetes"]),
+        (
+            "{dns: {name: a, port: 1}, kubernetes: {service: b}}",
+            ["kubernetes: dns is set as well: keep one of the two"],
+        ),
+        ("{dsn: {}}", ["dsn: unknown key; did you mean dns?"]),
+        (
+            "{dns: {name: a, port: 1}, scheme: https}",
+            ["scheme: unknown key; expected one of dns, kubernetes"],
+        ),
+        ("{dns: {}}", ["dns: needs a name", "dns: expected exactly one of port, srv: true"]),
+        ("{dns: {name: a, srv: false}}", ["dns: expected exactly one of port, srv: true"]),
+        ("{dns: {name: a, srv: true, port: 1}}", ["dns.port: srv is set as well: keep one of the two"]),
+        ("{dns: {nme: a, port: 1}}", ["dns.nme: unknown key; did you mean name?"]),
+        ("{dns: {name: a, port: 0}}", ["dns.port: expected 1 or more"]),
+        ("{dns: {name: a, port: 65536}}", ["dns.port: expected at most 65535"]),
+        ("{dns: {name: a, port: http}}", ["dns.port: expected a whole number"]),
+        ("{kubernetes: {port: 1}}", ["kubernetes: needs a service"]),
+        (
+            "{kubernetes: {service: A, port: 0}}",
+            [
+                f"kubernetes.service: {LABEL_EXPECTED}",
+                "kubernetes.port: expected a port: a number from 1 to 65535, or the name that the Service gives it",
+            ],
+        ),
+        (
+            "{kubernetes: {service: a, server: 'ftp://b', token_file: ''}}",
+            [
+                "kubernetes.server: the scheme of a URL is http or https",
+                "kubernetes.token_file: expected the path of a file, without control characters",
+            ],
+        ),
+    ],
+)
+def test_no_shape(text: str, expected: list[str]) -> None:
+    found, errors = shaped(text)
+    assert sorted(errors) == sorted(expected)
+    assert found is INVALID
 
 
 def test_the_proxys_addresses_are_a_list_or_one_string() -> None:
@@ -175,37 +333,66 @@ def test_what_is_wrong_is_marked_in_the_tree() -> None:
 def keys_of(struct: type[Struct], prefix: str = "") -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     for key, hint in fields_of(struct).items():
-        found += keys_of(hint, f"{prefix}{key}.") if is_group(hint) else [(prefix + key, hint)]
+        if group := group_of(hint):
+            found += keys_of(group, f"{prefix}{key}.")
+            continue
+        for tag, struct in shapes_of(hint).items():
+            found += keys_of(struct, f"{prefix}{key}.{tag}.")
+        if words_of(hint) is not None:
+            found.append((prefix + key, hint))
     return found
 
 
-@pytest.mark.parametrize("struct", [Policy, Listen, Log, Drain, Match, EndpointSpec])
+@pytest.mark.parametrize(
+    "struct", [Policy, Listen, Log, Drain, Match, EndpointSpec, HashSettings, DnsSettings, KubernetesSettings]
+)
 def test_no_message_shows_a_value(struct: type[Struct]) -> None:
     """Whatever type a key has, a secret in the wrong place stays one. A new kind of value is caught by this."""
-    secret = "S3cr3t-Value"
+    secret = "S3cr3t-Välue\n2"
     for key, hint in keys_of(struct):
-        base, meta = unwrapped(hint)
+        base, meta = unwrapped(words_of(hint))
         wraps = (
             ["{}", "[{}]"] if kind_of(meta) in ("statuses", "retry_conditions", "methods") or base is tuple else ["{}"]
         )
+        if kind_of(meta) == "headers":
+            wraps.append("{{a: {}}}")
         for wrap in wraps:
             text = wrap.format("'${SECRET}'")
             for part in reversed(key.split(".")):
                 text = f"{{{part}: {text}}}"
             _, errors = typed(text, struct, SECRET=secret)
             assert len(errors) == 1, key
-            assert secret.lower() not in errors[0].lower()
+            assert "s3cr3t" not in errors[0].lower()
 
 
+DISCOVERY_KEYS = [*fields_of(DnsSettings), *fields_of(KubernetesSettings)]
 VALUES = st.recursive(
     st.sampled_from(
-        ["1", "5s", "~", "''", "true", "GET", "503", "64KiB", "/a", "http://a", "'${X}'", '"${Y:-1}"', "-1"]
+        [
+            "1",
+            "5s",
+            "off",
+            "50%",
+            "~",
+            "''",
+            "true",
+            "GET",
+            "503",
+            "64KiB",
+            "/a",
+            "http://a",
+            "'${X}'",
+            '"${Y:-1}"',
+            "-1",
+        ]
     ),
     lambda inner: (
         st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]")
-        | st.dictionaries(st.sampled_from(["base", "url", "a", "on"]), inner, max_size=3).map(
-            lambda items: "{" + ", ".join(f"{key}: {value}" for key, value in items.items()) + "}"
-        )
+        | st.dictionaries(
+            st.sampled_from(["base", "url", "a", "on", "hash", "header", "path", "tcp", "name", "port"]),
+            inner,
+            max_size=3,
+        ).map(lambda items: "{" + ", ".join(f"{key}: {value}" for key, value in items.items()) + "}")
     ),
     max_leaves=5,
 )
@@ -213,9 +400,21 @@ VALUES = st.recursive(
 
 @given(st.data())
 def test_any_value_at_any_key_is_typed_or_reported(data: st.DataObject) -> None:
-    struct = data.draw(st.sampled_from([Policy, Listen, Log, Drain, Match]))
+    struct = data.draw(st.sampled_from([Policy, Listen, Log, Drain, Match, HashSettings]))
     key = data.draw(st.sampled_from([key for key, _ in keys_of(struct)]))
+    key = data.draw(st.sampled_from([key, *([key.rpartition(".")[0]] if "." in key else [])]))
     text = data.draw(VALUES)
     for part in reversed(key.split(".")):
         text = f"{{{part}: {text}}}"
     typed(text, struct, X="1")
+
+
+@given(
+    st.dictionaries(st.sampled_from(["dns", "kubernetes"]), st.dictionaries(st.sampled_from(DISCOVERY_KEYS), VALUES))
+)
+def test_any_discovery_is_built_or_reported(shapes: dict[str, dict[str, str]]) -> None:
+    parts = (
+        f"{tag}: {{{', '.join(f'{key}: {value}' for key, value in keys.items())}}}" for tag, keys in shapes.items()
+    )
+    found, errors = shaped(f"{{{', '.join(parts)}}}")
+    assert isinstance(found, (DnsSettings, KubernetesSettings)) is (errors == [])

@@ -881,3 +881,10 @@ def test_what_agrees_to_a_tunnel(fields: list[str], agreed: bool) -> None:
 def test_half_an_agreement_is_no_response(field: str) -> None:
     with pytest.raises(BadResponse):
         answered(field, line="HTTP/1.1 101 Switching Protocols")
+
+
+def test_endpoint_that_says_it_should_get_no_requests() -> None:
+    response = parse_response(b"HTTP/1.1 200 OK\r\nX-Envoy-Immediate-Health-Check-Fail: true\r\nA: b\r\n\r\n", "GET")
+    assert response.immediate_fail
+    assert response.bytes_for(b"") == b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n"
+    assert not parse_response(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n", "GET").immediate_fail

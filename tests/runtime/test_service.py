@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from random import Random
 from typing import Any
 
 import pytest
@@ -13,7 +14,15 @@ from hypothesis import strategies as st
 
 from sidecar.config.schema import EndpointSpec, Match, Route, Service, Url
 from sidecar.policy.breaker import HALF_OPEN, OPEN, NullBreaker
-from sidecar.policy.settings import BreakerSettings, Limits, Policy, Timeouts
+from sidecar.policy.settings import (
+    BreakerSettings,
+    HashSettings,
+    HealthSettings,
+    Limits,
+    OutlierSettings,
+    Policy,
+    Timeouts,
+)
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.service import DEPARTED_SERIES_S, LiveService
 
@@ -519,3 +528,78 @@ def test_its_limits_are_those_of_its_policy() -> None:
 def test_its_repr_is_a_diagnostic() -> None:
     text = repr(live("10.0.0.7"))
     assert text.startswith("<LiveService venue in_flight=0 connections=0 (<Endpoint 10.0.0.7:3002")
+
+
+# Who is well, with health, ejection and balancers other than plain round robin.
+
+
+def well_service(policy: Policy, *priorities: int) -> LiveService:
+    specs = tuple(
+        EndpointSpec(url=Url("http", f"10.0.0.{number}", 80), priority=priority)
+        for number, priority in enumerate(priorities, 1)
+    )
+    live = LiveService(Service(name="venue", endpoints=specs, policy=policy), 0.0, Random(7).random, clock=lambda: 0.0)
+    live.set_endpoints([(spec, spec.url.host) for spec in specs], 0.0)
+    return live
+
+
+def picks(live: LiveService, now: float, times: int = 60, key: bytes | None = None) -> set[str]:
+    found = [live.pick(now, (), key) for _ in range(times)]
+    return {endpoint.address for endpoint in found if endpoint is not None}
+
+
+def test_an_endpoint_that_fails_is_ejected_and_returns_by_itself() -> None:
+    live = well_service(Policy(outlier=OutlierSettings(consecutive_failures=3, base_ejection_time=5.0)), 0, 0)
+    bad = live.endpoints[0]
+    for _ in range(2):
+        live.outlier.record(bad, True, 1.0)
+    assert picks(live, 1.0) == {"10.0.0.1", "10.0.0.2"}
+    live.outlier.record(bad, True, 1.0)
+    assert picks(live, 1.0) == picks(live, 5.9) == {"10.0.0.2"}
+    assert [well for _, well in live.present] == [False, True]
+    assert picks(live, 6.0) == {"10.0.0.1", "10.0.0.2"}
+
+
+def test_an_endpoint_that_fails_its_checks_gets_nothing_until_it_passes_one() -> None:
+    live = well_service(Policy(health=HealthSettings(path="/health", unhealthy_threshold=2)), 0, 0)
+    ill = live.endpoints[0]
+    live.checked(ill, True, "ok", 0.01)
+    for _ in range(2):
+        live.checked(ill, False, "status 503", 0.01)
+    assert picks(live, 0.0) == {"10.0.0.2"}
+    live.checked(ill, True, "ok", 0.01)
+    assert picks(live, 0.0) == {"10.0.0.1", "10.0.0.2"}
+
+
+def test_its_own_word_is_believed_only_where_checks_can_take_it_back() -> None:
+    checked = well_service(Policy(health=HealthSettings(tcp=True)), 0, 0)
+    checked.failed_by_its_own_word(checked.endpoints[0], 0.0)
+    assert picks(checked, 0.0) == {"10.0.0.2"}
+    unchecked = well_service(Policy(), 0, 0)
+    unchecked.failed_by_its_own_word(unchecked.endpoints[0], 0.0)
+    assert picks(unchecked, 0.0) == {"10.0.0.1", "10.0.0.2"}
+
+
+@pytest.mark.parametrize("balancer", ["round_robin", "least_request", "peak_ewma", "random", HashSettings(source=True)])
+def test_each_balancer_uses_all_and_leaves_out_what_is_skipped(balancer: Any) -> None:
+    live = well_service(Policy(balancer=balancer, slow_start=1.0), 0, 0, 0)
+    assert len({address for n in range(60) for address in picks(live, 10.0, 1, b"%d" % n)}) == 3
+    live.endpoints[1].connect_failed(10.0)
+    live.changed(10.0)
+    assert {address for n in range(60) for address in picks(live, 10.0, 1, b"%d" % n)} == {"10.0.0.1", "10.0.0.3"}
+    tried = [live.endpoints[0]]
+    again = {one.address for n in range(60) if (one := live.pick(10.0, tried, b"%d" % n)) is not None}
+    assert again == {"10.0.0.3"}
+
+
+def test_the_second_priority_is_for_when_the_first_is_gone() -> None:
+    live = well_service(Policy(), 0, 1)
+    assert picks(live, 0.0) == {"10.0.0.1"}
+    live.endpoints[0].connect_failed(1.0)
+    live.changed(1.0)
+    assert picks(live, 1.5) == {"10.0.0.2"}
+
+
+def test_a_key_stays_where_it_is() -> None:
+    live = well_service(Policy(balancer=HashSettings(header="X-User")), 0, 0, 0)
+    assert all(len(picks(live, 0.0, 5, b"user-%d" % n)) == 1 for n in range(20))

@@ -89,6 +89,8 @@ class Daemon:
     config: str
     ports: Ports = field(default_factory=Ports.free)
     wait_ready: bool = True
+    within: tuple[str, ...] = ()
+    """A command that runs the daemon's, which is put after it, in a world of its own."""
     start_seconds: float = 0.0
     """From the start of the process until `/readyz` first said 200."""
 
@@ -102,7 +104,7 @@ class Daemon:
         began = time.monotonic()
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                command(self.path), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=err
+                [*self.within, *command(self.path)], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=err
             )
         if self.wait_ready:
             try:

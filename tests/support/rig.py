@@ -21,17 +21,27 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 
 class Rig:
     """Starts the daemon on `config`, in which `$name` stands for the URL of an upstream, `$port_name` for its port and
-    `$proxy` for the daemon's own proxy port. Use as a context manager; it stops the upstreams too."""
+    `$proxy` for the daemon's own proxy port. Use as a context manager; it stops the upstreams too.
 
-    def __init__(self, config: str, *names: str, dead: dict[str, RefusedPort | ConnectBlackHole] | None = None) -> None:
-        self.upstreams = {name: Upstream() for name in names}
+    `upstreams` are ones that were made before, `within` is the `Daemon`'s.
+    """
+
+    def __init__(
+        self,
+        config: str,
+        *names: str,
+        dead: dict[str, RefusedPort | ConnectBlackHole] | None = None,
+        upstreams: dict[str, Upstream] | None = None,
+        within: tuple[str, ...] = (),
+    ) -> None:
+        self.upstreams = {name: Upstream() for name in names} | (upstreams or {})
         self._dead = dead or {}
         self.ports = Ports.free()
         values: dict[str, Any] = {"proxy": self.ports.proxy}
         for name, target in [*self.upstreams.items(), *self._dead.items()]:
             values |= {name: target.url, f"port_{name}": target.port}
         try:
-            self.daemon = Daemon(Template(config).substitute(values), self.ports)
+            self.daemon = Daemon(Template(config).substitute(values), self.ports, within=within)
         except BaseException:
             self._stop_upstreams()
             raise

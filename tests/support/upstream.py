@@ -147,9 +147,9 @@ Step = Callable[[Turn], None]
 
 
 class Upstream:
-    """Listens on a loopback port of its own from the moment it is made."""
+    """Listens on a loopback port of its own from the moment it is made, or on the `port` of the `host` it is given."""
 
-    def __init__(self, *script: Step, greeting: Step | None = None) -> None:
+    def __init__(self, *script: Step, greeting: Step | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
         self._script = script
         self._greeting = greeting
         """Done on accepting, before any request."""
@@ -161,9 +161,9 @@ class Upstream:
         self.malformed: list[str] = []
         """What came that was not HTTP."""
         self.gate = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self._listener = socket.create_server((host, port), backlog=512)
         self.port: int = self._listener.getsockname()[1]
-        self.authority = f"127.0.0.1:{self.port}"
+        self.authority = f"{host}:{self.port}"
         self.url = f"http://{self.authority}"
         self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._accepting.start()
@@ -276,6 +276,20 @@ class Upstream:
                 self._threads.pop(connection, None)
 
 
+def side_by_side(*hosts: str) -> dict[str, Upstream]:
+    """An upstream on each of these loopback addresses, all with the same port, as a name's addresses have it."""
+    while True:
+        found: dict[str, Upstream] = {}
+        try:
+            for host in hosts:
+                found[host] = Upstream(host=host, port=next(iter(found.values())).port if found else 0)
+        except OSError:
+            for one in found.values():
+                one.stop()
+        else:
+            return found
+
+
 class RefusedPort:
     """A port that stays ours and refuses connections: bound, not listening."""
 
@@ -330,4 +344,14 @@ class ConnectBlackHole:
         self._listener.close()
 
 
-__all__ = ["ConnectBlackHole", "Connection", "MalformedError", "Received", "RefusedPort", "Step", "Turn", "Upstream"]
+__all__ = [
+    "ConnectBlackHole",
+    "Connection",
+    "MalformedError",
+    "Received",
+    "RefusedPort",
+    "Step",
+    "Turn",
+    "Upstream",
+    "side_by_side",
+]

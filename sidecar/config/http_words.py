@@ -1,0 +1,65 @@
+"""The words of HTTP that a file holds: names of headers, cookies and parameters, headers' values, targets.
+
+Owns their spelling. Nothing that passes here can end a line or a field of a message. A parser takes the text of a
+scalar and raises BadValueError.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sidecar.config.errors import BadValueError
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_QUERY_NAME = re.compile(r"[!-~]+")
+_TARGET = re.compile(r"/[!-~]*")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+# Those of RFC 9110, sections 7.6.1 and 7.8, and of RFC 9112, section 6, with their elders.
+_OF_THE_CONNECTION = frozenset(
+    {
+        *("connection", "content-length", "expect", "keep-alive", "proxy-connection", "te", "trailer"),
+        *("transfer-encoding", "upgrade"),
+    }
+)
+
+
+def parse_token(text: str) -> str:
+    """The name of a header or a cookie."""
+    if not _TOKEN.fullmatch(text):
+        raise BadValueError("expected a name of letters, digits and '-' (RFC 9110 allows !#$%&'*+.^_`|~ too)")
+    return text
+
+
+def parse_query_name(text: str) -> str:
+    """The name of a parameter, compared byte for byte with the query's."""
+    if not _QUERY_NAME.fullmatch(text) or any(mark in text for mark in "&=#"):
+        raise BadValueError("expected the name of a query parameter as it is sent, percent-encoded")
+    return text
+
+
+def parse_target(text: str) -> str:
+    """A path, with or without a query."""
+    if not text.startswith("/"):
+        raise BadValueError("a path begins with /")
+    if "#" in text:
+        raise BadValueError("what is asked for has no fragment (#...)")
+    if not _TARGET.fullmatch(text):
+        raise BadValueError("a path is sent as it stands here: percent-encode spaces and non-ASCII")
+    return text
+
+
+def parse_header_value(text: str) -> str:
+    """A header's value. None is empty: a variable that is not set leaves nothing, and that is rarely meant."""
+    if not text or _CONTROL.search(text):
+        raise BadValueError("expected a header's value, not empty and without control characters")
+    return text
+
+
+def header_name_problem(name: str) -> str | None:
+    """Why a file cannot set the header `name`, or None if it can."""
+    if not _TOKEN.fullmatch(name):
+        return "no name of a header: letters, digits and '-' (RFC 9110 allows !#$%&'*+.^_`|~ too)"
+    if name.lower() in _OF_THE_CONNECTION:
+        return "this header belongs to the connection: the sidecar writes it itself"
+    return None

@@ -1,0 +1,327 @@
+"""Endpoints from DNS: A and AAAA of a name with a port (RFC 1035, 3596), or its SRV records (RFC 2782).
+
+Owns when a name is looked up, and what is believed of the answers; how it is asked is `sidecar.discovery.dns_lookup`.
+Whoever watches gets the complete set of endpoints each time that it changes.
+
+The rules:
+- The next lookup is due when the shortest TTL of what was read ends, but not within 1 s and not later than `refresh`;
+  up to a tenth sooner, so that sidecars that started together do not ask together.
+- Sets are compared as sets: name servers rotate their answers, and a rotation is no change.
+- A failed lookup (no answer, SERVFAIL, REFUSED, ...) changes nothing, for as long as it fails: a name service that is
+  down says nothing about the endpoints. It is tried again after 1 s, doubling with jitter to `refresh` or 30 s (5 s
+  where the answer was that there is nothing: the name service is well, and the first endpoint should not wait).
+- Each question stands for itself: where AAAA fails, or one of the SRV targets, what it last said stays in the set.
+- "No such name" and "no such records" are answers, not failures, and Envoy's STRICT_DNS empties its set with the first.
+  Here they must stand for `refresh`: name services do say so for a moment while they restart or re-register
+  (envoyproxy/envoy#2691), and endpoints that are gone cost a refused connection and a retry, while none at all cost
+  every request. Kept for ever, though, the addresses would in time be other services'. So: the set is emptied by such
+  an answer when, for `refresh`, no lookup has found anything else (failed ones do not count). Where the name still has
+  other addresses, or the service other targets, there is nothing to wait for.
+- A search domain in which the name was found is kept to until the set is emptied: while `venue` has no records in the
+  namespace's own domain, a wildcard in the next one must not get its traffic.
+- At most 1,000 endpoints; the rest is left out, counted and logged.
+
+SRV: the target is the endpoint's host, its priority the endpoint's priority; weight 0 counts as 1 (RFC 2782 gives it
+"a very small chance"). Each address of a target has the record's weight. Where two records have the same address and
+port, the more preferred one (lower priority, then higher weight) is meant.
+
+Time is the event loop's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from sidecar.discovery.dns_lookup import KINDS, Lookup, LookupFailed, NameServers, Question, Session, merge
+from sidecar.discovery.found import Found, PushFound
+from sidecar.discovery.resolv_conf import Search, canonical, read_search
+from sidecar.discovery.tasks import Tasks
+from sidecar.policy.settings import DnsSettings
+
+MOST_ENDPOINTS: Final = 1000
+"""Of one watch: a mistaken answer must not become a mistaken amount of work."""
+
+SHORTEST_INTERVAL_S: Final = 1.0
+LONGEST_RETRY_S: Final = 30.0
+LONGEST_EMPTY_S: Final = 5.0
+_LAST_DOUBLING: Final = 10
+
+_log = logging.getLogger("sidecar.discovery")
+
+
+def next_s(ttl_s: float, refresh_s: float, random: float) -> float:
+    """Seconds until the next lookup after one that found something; `random` in [0, 1)."""
+    return max(SHORTEST_INTERVAL_S, min(ttl_s, refresh_s) * (1.0 - 0.1 * random))
+
+
+def retry_s(retries: int, refresh_s: float, random: float) -> float:
+    """Seconds until the next lookup after one that did not, `retries` such having come before it in a row."""
+    longest = min(LONGEST_RETRY_S, refresh_s, SHORTEST_INTERVAL_S * 2.0 ** min(retries, _LAST_DOUBLING))
+    return max(SHORTEST_INTERVAL_S, longest * (1.0 - 0.5 * random))
+
+
+class Watch:
+    """One `DnsSource.watch`. Its task is the only one that changes it; `close` ends it."""
+
+    __slots__ = (
+        "_answered",
+        "_due",
+        "_hosts",
+        "_known",
+        "_name",
+        "_none_since",
+        "_push",
+        "_retries",
+        "_scheme",
+        "_source",
+        "_started",
+        "_state",
+        "_task",
+        "_wake",
+        "empty",
+        "failures",
+        "found",
+        "last_success",
+        "left_out",
+        "partial",
+        "settings",
+        "successes",
+    )
+
+    def __init__(self, source: DnsSource, settings: DnsSettings, push: PushFound, scheme: str) -> None:
+        self.settings = settings
+        self.found: list[Found] = []
+        """The last good set: what was pushed last."""
+        self.successes = 0
+        """Lookups that say what the set is."""
+        self.partial = 0
+        """Those among them in which a question failed, so that its last answer was kept."""
+        self.failures = 0
+        """Lookups after which the set was kept for want of a better one."""
+        self.empty = 0
+        """Lookups to which the answer was that there is nothing, whether believed yet or not."""
+        self.last_success: float | None = None
+        """The loop's time when the last success came: the set is that old."""
+        self.left_out = 0
+        """Endpoints above the bound, of the last success."""
+        self._source = source
+        self._push = push
+        self._scheme = scheme
+        self._hosts: frozenset[str] = frozenset()
+        self._known: dict[Question, tuple[str, ...]] = {}
+        self._name: str | None = None
+        self._none_since: float | None = None
+        self._retries = 0
+        self._started = self._due = 0.0
+        self._state = ""
+        self._answered = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._task = source._tasks.start(self._keep(), f"DNS records of {settings.name}")
+
+    def close(self) -> None:
+        """Push no more and look nothing up; `closed` waits until that is so."""
+        self._source._watches.discard(self)
+        self._answered.set()
+        self._task.cancel()
+
+    async def closed(self) -> None:
+        await asyncio.wait([self._task])
+
+    async def ready(self, timeout: float) -> bool:
+        """Wait until the first lookup has had its result, good or bad; False after `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._answered.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def refresh_soon(self) -> None:
+        """A hint that the set is stale: look it up at once, or a second after the last lookup began. Cheap."""
+        soon = self._started + SHORTEST_INTERVAL_S
+        if soon < self._due:  # never while a lookup is under way: `_due` is not after its start
+            self._due = soon
+            self._wake.set()
+
+    def __repr__(self) -> str:
+        counts = f"successes={self.successes} failures={self.failures} found={len(self.found)}"
+        return f"<Watch {self.settings.name} {self._state or 'not looked up yet'} {counts}>"
+
+    async def _keep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._started = loop.time()
+            wait_s = self._judge(await self._look_up(), loop.time())
+            self._answered.set()
+            self._due = loop.time() + wait_s
+            while loop.time() < self._due:
+                self._wake.clear()
+                try:
+                    async with asyncio.timeout_at(self._due):
+                        await self._wake.wait()
+                except TimeoutError:
+                    break
+
+    async def _look_up(self) -> Lookup | Exception:
+        source, settings = self._source, self.settings
+        deadline = asyncio.get_running_loop().time() + source._timeout_s
+        port = None if settings.srv else settings.port
+        search = read_search() if source._search is None else source._search
+        names = [self._name] if self._name else search.names(settings.name)
+        lookup = None
+        try:
+            async with source._session() as ask:
+                for name in names:
+                    lookup = Lookup(name, ask, deadline)
+                    await lookup.run(port)
+                    if lookup.found or lookup.failed:
+                        break
+        except Exception as failure:  # whatever goes wrong on the way, the last good set stays
+            return failure
+        return lookup or LookupFailed("it is no name")
+
+    def _judge(self, lookup: Lookup | Exception, now: float) -> float:
+        """Take a lookup's result in; returns the seconds to wait before the next."""
+        refresh_s, draw = self.settings.refresh, self._source._random()
+        if isinstance(lookup, Lookup) and lookup.found:
+            self._succeeded(now)
+            self._none_since = None
+            self._retries = 0
+            self.partial += bool(lookup.failed)
+            self._say("partial" if lookup.failed else "well", _first_reason(lookup))
+            self._take(lookup)
+            return next_s(lookup.ttl_s, refresh_s, draw)
+        wait_s = retry_s(self._retries, refresh_s, draw)
+        self._retries += 1
+        if isinstance(lookup, Exception) or lookup.failed:
+            self.failures += 1
+            self._say("failed", repr(lookup) if isinstance(lookup, Exception) else _first_reason(lookup))
+            return wait_s
+        wait_s = min(wait_s, LONGEST_EMPTY_S)
+        self.empty += 1
+        if self._none_since is None:
+            self._none_since = now
+        believed_at = self._none_since + refresh_s
+        if now < believed_at:
+            self.failures += 1
+            self._say("empty", "no such records")
+            return max(SHORTEST_INTERVAL_S, min(wait_s, believed_at - now))
+        self._succeeded(now)
+        self._say("gone", "no such records")
+        self._name = None
+        self._known = {}
+        self._replace([])
+        return wait_s
+
+    def _succeeded(self, now: float) -> None:
+        self.successes += 1
+        self.last_success = now
+
+    def _take(self, lookup: Lookup) -> None:
+        questions = [(service.target, kind) for service in lookup.services for kind in KINDS]
+        kept = {question: self._known.get(question, ()) for question in questions}
+        self._name = lookup.name
+        self._known = {question: lookup.addresses.get(question, last) for question, last in kept.items()}
+        host = None if self.settings.srv else canonical(self.settings.name)
+        found = merge(lookup.services, self._known, self._scheme, host)
+        left_out = lookup.left_out + max(0, len(found) - MOST_ENDPOINTS)
+        if left_out and not self.left_out:
+            _log.warning("%s has more than %d endpoints; %d are left out", self.settings.name, MOST_ENDPOINTS, left_out)
+        self.left_out = left_out
+        self._replace(found[:MOST_ENDPOINTS])
+
+    def _replace(self, found: list[Found]) -> None:
+        if found == self.found or self not in self._source._watches:
+            return
+        self.found = found
+        self._hosts = frozenset(one.url.host for one in found)
+        try:
+            self._push(list(found))
+        except Exception:
+            # A watcher's fault must not end the lookups.
+            _log.exception("what watches %s failed to take its endpoints", self.settings.name)
+
+    def _say(self, state: str, reason: str) -> None:
+        """Log a change of state, once."""
+        if state == self._state:
+            return
+        name, kept, before = self.settings.name, len(self.found), self._state
+        self._state = state
+        if state == "gone":
+            _log.warning("%s has had no records for %g s: its %d endpoints go", name, self.settings.refresh, kept)
+        elif state == "partial":
+            _log.warning("lookup of %s failed in part (%s); what it last said there stays", name, reason)
+        elif state != "well":
+            _log.warning("lookup of %s failed (%s); its %d known endpoints stay", name, reason, kept)
+        elif before:
+            _log.info("lookup of %s works again", name)
+
+
+def _first_reason(lookup: Lookup) -> str:
+    for (name, kind), reason in lookup.failed.items():
+        return f"{kind} of {name}: {reason}"
+    return ""
+
+
+class DnsSource:
+    """Looks names up for as long as somebody watches them. Make and use it in a running event loop.
+
+    `nameservers` (`ip:port`) are asked in place of the system's, and `search` stands in place of resolv.conf's.
+    `session` opens what a lookup asks through, in place of aiodns; one lookup has `timeout_s` for all its questions.
+    """
+
+    def __init__(
+        self,
+        *,
+        nameservers: Sequence[str] = (),
+        search: Search | None = None,
+        session: Session | None = None,
+        timeout_s: float = 5.0,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self._session = session or NameServers(nameservers).session
+        self._search = search
+        self._timeout_s = timeout_s
+        self._random = random
+        self._watches: set[Watch] = set()
+        self._tasks = Tasks(_log)
+        self._closed = False
+
+    @property
+    def watches(self) -> frozenset[Watch]:
+        """Those that are open; a scrape reads their counters."""
+        return frozenset(self._watches)
+
+    def watch(self, settings: DnsSettings, push: PushFound, scheme: str = "http") -> Watch:
+        """Call `push` with the complete set on each change; nothing is pushed before something was found."""
+        if self._closed:
+            raise RuntimeError("the source is closed")
+        if not settings.srv and settings.port is None:
+            raise ValueError("without `srv`, a port is needed")
+        watch = Watch(self, settings, push, scheme)
+        self._watches.add(watch)
+        return watch
+
+    def refresh_soon(self, host: str) -> None:
+        """`Watch.refresh_soon` of every watch that found endpoints of this host (`Found.url.host`)."""
+        for watch in self._watches:
+            if host in watch._hosts:
+                watch.refresh_soon()
+
+    async def ready(self, timeout: float) -> bool:
+        """Wait until every watch has had its first result, good or bad; False after `timeout` seconds."""
+        ready = await asyncio.gather(*(watch.ready(timeout) for watch in self._watches))
+        return all(ready)
+
+    def close(self) -> None:
+        """Push no more and end every task; `closed` waits until they have ended."""
+        self._closed = True
+        for watch in tuple(self._watches):
+            watch.close()
+
+    async def closed(self) -> None:
+        await self._tasks.ended()

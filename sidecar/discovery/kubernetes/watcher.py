@@ -1,0 +1,202 @@
+"""Who watches which Service of which cluster. The daemon meets this module only.
+
+Owns the sharing: services of the configuration that name the same Service have one feed between them (each may choose
+another port of it), feeds of one server have one client. A feed lasts as long as somebody watches it, so on a reload
+begin the new watches before closing the old ones, and nothing is listed again.
+
+As with names: what is pushed is always the complete set, the last good one stays while the API server cannot be
+asked, and a watcher that fails to take a set ends nothing. An empty set is pushed where the Service truly has no
+endpoint (then there is nobody to send to), but not as the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+from sidecar.config.schema import Url
+from sidecar.discovery.found import Found, PushFound
+from sidecar.discovery.kubernetes.api import TIMES, Api, Times
+from sidecar.discovery.kubernetes.credentials import Credentials
+from sidecar.discovery.kubernetes.feed import Feed
+from sidecar.discovery.kubernetes.slices import Place, select
+from sidecar.discovery.tasks import Tasks
+from sidecar.policy.settings import KubernetesSettings
+
+Server = tuple[str | None, str | None, str | None]
+"""`server`, `token_file`, `ca_file`: what makes two API servers the same one to us."""
+
+_log = logging.getLogger("sidecar.discovery")
+
+
+class _Shared:
+    """A feed with those who watch it."""
+
+    __slots__ = ("api", "feed", "task", "watches")
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        self.feed: Feed
+        self.task: asyncio.Task[None]
+        self.watches: list[Watch] = []
+
+    def changed(self) -> None:
+        for watch in tuple(self.watches):
+            if watch in self.watches:  # a push may close other watches
+                watch._update()
+
+
+class Watch:
+    """One `Kubernetes.watch`; `close` ends it. `feed` has the counters, the problem and the age."""
+
+    __slots__ = ("_complaint", "_host", "_known", "_port", "_push", "_shared", "_source")
+
+    def __init__(self, source: Kubernetes, shared: _Shared, port: int | str | None, push: PushFound) -> None:
+        self._source = source
+        self._shared = shared
+        self._port = port
+        self._push = push
+        self._host = f"{shared.feed.service}.{shared.feed.namespace}.svc"
+        self._known: tuple[Place, ...] = ()
+        self._complaint = ""
+
+    @property
+    def feed(self) -> Feed:
+        return self._shared.feed
+
+    @property
+    def complaint(self) -> str:
+        """What is odd about the Service's slices, "" if nothing."""
+        return self._complaint
+
+    def close(self) -> None:
+        """Push no more; a Service that nobody else watches is no longer watched. Again: nothing happens."""
+        self._source._forget(self)
+
+    def _update(self) -> None:
+        selection = select(self.feed.slices.values(), self._port)
+        if selection.complaint != self._complaint:
+            self._complaint = selection.complaint
+            if selection.complaint:
+                _log.warning("Service %s/%s: %s", self.feed.namespace, self.feed.service, selection.complaint)
+        # Sets, for the order in which a slice lists its endpoints means nothing.
+        if not selection.usable or set(selection.places) == set(self._known):
+            return
+        self._known = selection.places
+        found = [
+            Found(url=Url(scheme, self._host, port), address=address) for address, port, scheme in selection.places
+        ]
+        try:
+            self._push(found)
+        except Exception:
+            _log.exception("what watches Service %s failed to take its endpoints", self._host)
+
+
+class Kubernetes:
+    """Discovery by EndpointSlices. Make and use it in a running event loop.
+
+    `random` in [0, 1) spreads waits; `sleep` and `credentials` are there for tests.
+    """
+
+    def __init__(
+        self,
+        *,
+        times: Times = TIMES,
+        random: Callable[[], float] = random.random,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        credentials: Callable[[KubernetesSettings], Credentials] = Credentials,
+    ) -> None:
+        self._times = times
+        self._random = random
+        self._sleep = sleep
+        self._credentials = credentials
+        self._apis: dict[Server, Api] = {}
+        self._feeds: dict[tuple[Server, str, str], _Shared] = {}
+        self._retired: list[Api] = []
+        """Clients that nobody uses any more, until they are closed."""
+        self._tasks = Tasks(_log)
+        self._closed = False
+
+    def watch(self, settings: KubernetesSettings, push: PushFound) -> Watch:
+        """Call `push` with the complete set, now (if anything is known) and on each change."""
+        if self._closed:
+            raise RuntimeError("discovery is closed")
+        server = (settings.server, settings.token_file, settings.ca_file)
+        credentials = self._credentials(settings)
+        namespace = settings.namespace or credentials.namespace()
+        key = (server, namespace, settings.service)
+        shared = self._feeds.get(key)
+        if shared is None:
+            api = self._apis.get(server)
+            if api is None:
+                api = self._apis[server] = Api(credentials, self._times)
+            shared = self._feeds[key] = _Shared(api)
+            shared.feed = Feed(
+                api,
+                namespace,
+                settings.service,
+                shared.changed,
+                times=self._times,
+                random=self._random,
+                sleep=self._sleep,
+            )
+            shared.task = self._tasks.start(shared.feed.run(), f"slices of {namespace}/{settings.service}")
+        watch = Watch(self, shared, settings.port, push)
+        shared.watches.append(watch)
+        watch._update()
+        return watch
+
+    @property
+    def feeds(self) -> list[Feed]:
+        """Those that are watched now, for metrics."""
+        return [shared.feed for shared in self._feeds.values()]
+
+    async def ready(self, timeout: float) -> bool:
+        """Wait until every feed watched by now has had its first result, good or bad; False after `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                for shared in list(self._feeds.values()):
+                    await shared.feed.answered.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Push no more and end every task; `closed` waits until they have ended and closes the connections."""
+        self._closed = True
+        for shared in self._feeds.values():
+            shared.watches.clear()
+            shared.feed.answered.set()
+        self._feeds.clear()
+        self._tasks.cancel()
+
+    async def closed(self) -> None:
+        """Call it after `close`."""
+        await self._tasks.ended()
+        for api in (*self._apis.values(), *self._retired):
+            await api.close()
+        self._apis.clear()
+        self._retired.clear()
+
+    def _forget(self, watch: Watch) -> None:
+        shared = watch._shared
+        if watch not in shared.watches:
+            return
+        shared.watches.remove(watch)
+        if shared.watches:
+            return
+        self._feeds = {key: other for key, other in self._feeds.items() if other is not shared}
+        shared.feed.answered.set()
+        shared.task.cancel()
+        if any(other.api is shared.api for other in self._feeds.values()):
+            return
+        self._apis = {key: api for key, api in self._apis.items() if api is not shared.api}
+        self._retired.append(shared.api)
+        self._tasks.start(self._close_api(shared), "closing an API server's connections")
+
+    async def _close_api(self, shared: _Shared) -> None:
+        await asyncio.wait([shared.task])
+        await shared.api.close()
+        self._retired.remove(shared.api)

@@ -1,0 +1,59 @@
+"""Least request: of two endpoints drawn by chance, the one with fewer requests in flight for its weight.
+
+Owns the comparison. Why two and not the least of all: many sidecars, each knowing only its own requests, would all
+run to the same idle endpoint; the better of two random ones is nearly as even and has no herd (M. Mitzenmacher, "The
+power of two choices in randomized load balancing", 2001; Envoy's `least_request` with `choice_count: 2`).
+
+Envoy scores an endpoint `weight / (active + 1)`. Taken as it stands for a choice of two, the heavier of two idle
+endpoints would always win: weights 100 and 99 would mean all and nothing. So the draw goes by weight, and the one drawn
+first pays for this one request no more than the heavier of the two would; the second is taken where
+
+    active1 / weight1 + 1 / max(weight1, weight2)  >  (active2 + 1) / weight2
+
+With equal weights that is "fewer requests, and in a tie the first", which is fair because either may be the first. With
+no load the shares are the weights exactly; under Poisson load they were within five points of them in simulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sidecar.policy.balancers.balancer import BalancedEndpoint
+from sidecar.policy.balancers.weighted_draw import WeightedDraw
+
+
+def less_loaded(second: BalancedEndpoint, first: BalancedEndpoint) -> bool:
+    """Whether the second is to be taken in place of the first."""
+    active = first.active
+    if not active:
+        return False  # follows from the rule, and is soon said
+    weight1, weight2 = first.weight, second.weight
+    if weight1 == weight2:
+        return active > second.active
+    return active * weight2 + min(weight1, weight2) > (second.active + 1) * weight1
+
+
+class LeastRequest:
+    __slots__ = ("_draw", "_endpoints")
+
+    def __init__(self, endpoints: Sequence[BalancedEndpoint], random: Callable[[], float]) -> None:
+        self._endpoints = list(endpoints)
+        self._draw = WeightedDraw([endpoint.weight for endpoint in endpoints], random)
+
+    def next(self, key: bytes | None, now: float) -> int:
+        endpoints = self._endpoints
+        if len(endpoints) < 2:
+            return len(endpoints) - 1
+        first, second = self._draw.two()
+        return second if less_loaded(endpoints[second], endpoints[first]) else first
+
+    def pick(self, usable: Callable[[int], float], key: bytes | None, now: float) -> int:
+        endpoints = self._endpoints
+        first = self._draw.one_of(usable)
+        if first < 0 or not endpoints[first].active:
+            return first
+        second = self._draw.one_of(usable, first)
+        return second if second >= 0 and less_loaded(endpoints[second], endpoints[first]) else first
+
+    def __repr__(self) -> str:
+        return f"<LeastRequest of {len(self._endpoints)}>"

@@ -1,0 +1,49 @@
+"""Builds the balancer that is configured for a service, around the endpoints that it has now.
+
+Owns the order of the layers: priorities, then slow start, then the choice itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sidecar.policy.balancers.balancer import BalancedEndpoint, Balancer, BalancerName
+from sidecar.policy.balancers.least_request import LeastRequest
+from sidecar.policy.balancers.peak_ewma import LeastLatency
+from sidecar.policy.balancers.priority import Priority
+from sidecar.policy.balancers.random_choice import RandomChoice
+from sidecar.policy.balancers.ring import HashRing
+from sidecar.policy.balancers.round_robin import InTurn
+from sidecar.policy.balancers.slow_start import SlowStart
+
+
+def make_balancer(
+    name: BalancerName,
+    endpoints: Sequence[BalancedEndpoint],
+    random: Callable[[], float],
+    available: Callable[[int, float], bool],
+    slow_start_s: float = 0.0,
+) -> Balancer:
+    """`available(index, now)`: whether an endpoint is well, whatever one attempt may do; only priorities ask it."""
+
+    def make(members: Sequence[BalancedEndpoint]) -> Balancer:
+        balancer = _choice(name, members, random)
+        if slow_start_s > 0.0 and len(members) > 1:
+            return SlowStart(balancer, members, slow_start_s)
+        return balancer
+
+    if len({endpoint.priority for endpoint in endpoints}) > 1:
+        return Priority(endpoints, make, available, random)
+    return make(endpoints)
+
+
+def _choice(name: BalancerName, endpoints: Sequence[BalancedEndpoint], random: Callable[[], float]) -> Balancer:
+    if name == "round_robin":
+        return InTurn(endpoints, random)
+    if name == "least_request":
+        return LeastRequest(endpoints, random)
+    if name == "peak_ewma":
+        return LeastLatency(endpoints, random)
+    if name == "random":
+        return RandomChoice(endpoints, random)
+    return HashRing(endpoints, random)

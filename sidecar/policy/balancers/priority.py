@@ -1,0 +1,113 @@
+"""Priorities: the endpoints of priority 0 get everything while enough of them are available, then the next step in.
+
+Owns how much goes to which level. The rule is Envoy's ("Priority levels" in its load balancing pages): a level's
+health is 1.4 times the share of its endpoints that are available, at most 1; each level in turn takes of the load what
+its health allows and leaves the rest to the next; where all healths together do not make 1, each gets its part of what
+there is. So up to 28% of a level may fail before anything spills, and spilling is gradual.
+
+    available of priority 0     100%   72%   71%   50%   25%    0%
+    load of priority 0          100%  100%   99%   70%   35%    0%     the rest goes to priority 1, if that is well
+
+Where none is available on any level, the first level gets it all: what is left is to hope.
+
+Available is asked of the caller apart from what is usable for one attempt: an endpoint that this request has tried is
+still available, and where health is ignored in a panic the levels are still judged by it. Counting takes a look at
+every endpoint, so it is done at most ten times a second; a level in which nothing is usable right now hands on its
+request to the first that has something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Final
+
+from sidecar.policy.balancers.balancer import BalancedEndpoint, Balancer
+from sidecar.policy.balancers.hashing import key_share
+
+OVERPROVISIONING: Final = 1.4
+"""Envoy's `overprovisioning_factor`, 140%."""
+
+RECOUNT_S: Final = 0.1
+
+
+def loads(available: Sequence[int], sizes: Sequence[int]) -> list[float]:
+    """The share of the load that each level gets, first to last; they sum to 1."""
+    health = [min(1.0, OVERPROVISIONING * well / size) for well, size in zip(available, sizes, strict=True)]
+    total = min(1.0, sum(health))
+    if total <= 0.0:
+        return [1.0] + [0.0] * (len(health) - 1)
+    found: list[float] = []
+    left = 1.0
+    for part in health:
+        load = min(left, part / total)
+        found.append(load)
+        left -= load
+    return found
+
+
+class Priority:
+    """One balancer a level, each made by `make`; `available(index, now)` speaks of all endpoints' indices."""
+
+    __slots__ = ("_available", "_balancers", "_bounds", "_counted_at", "_members", "_random")
+
+    def __init__(
+        self,
+        endpoints: Sequence[BalancedEndpoint],
+        make: Callable[[Sequence[BalancedEndpoint]], Balancer],
+        available: Callable[[int, float], bool],
+        random: Callable[[], float],
+    ) -> None:
+        if not endpoints:
+            raise ValueError("no endpoints have no priorities")
+        levels = sorted({endpoint.priority for endpoint in endpoints})
+        self._members = [[at for at, one in enumerate(endpoints) if one.priority == level] for level in levels]
+        self._balancers = [make([endpoints[index] for index in members]) for members in self._members]
+        self._available = available
+        self._random = random
+        self._bounds: list[float] = []
+        self._counted_at = 0.0
+
+    def next(self, key: bytes | None, now: float) -> int:
+        level = self._level(key, now)
+        index = self._balancers[level].next(key, now)
+        return self._members[level][index] if index >= 0 else -1
+
+    def pick(self, usable: Callable[[int], float], key: bytes | None, now: float) -> int:
+        chosen = self._level(key, now)
+        index = self._pick_in(chosen, usable, key, now)
+        if index >= 0:
+            return index
+        for level in range(len(self._balancers)):
+            if level != chosen:
+                index = self._pick_in(level, usable, key, now)
+                if index >= 0:
+                    return index
+        return -1
+
+    def _pick_in(self, level: int, usable: Callable[[int], float], key: bytes | None, now: float) -> int:
+        members = self._members[level]
+        index = self._balancers[level].pick(lambda local: usable(members[local]), key, now)
+        return members[index] if index >= 0 else -1
+
+    def _level(self, key: bytes | None, now: float) -> int:
+        if not self._bounds or not 0.0 <= now - self._counted_at < RECOUNT_S:
+            self._count(now)
+        bounds = self._bounds
+        if bounds[0] >= 1.0:
+            return 0
+        drawn = self._random() if key is None else key_share(key, b"priority")
+        level = 0
+        while drawn >= bounds[level]:
+            level += 1
+        return level
+
+    def _count(self, now: float) -> None:
+        available = [sum([self._available(index, now) for index in members]) for members in self._members]
+        self._bounds = list(accumulate(loads(available, [len(members) for members in self._members])))
+        self._bounds[-1] = 1.0
+        self._counted_at = now
+
+    def __repr__(self) -> str:
+        levels = ", ".join(f"{len(members)}" for members in self._members)
+        return f"<Priority of {levels}, {self._balancers[0]}>"

@@ -1,0 +1,28 @@
+"""Random: each pick by chance, in proportion to the weights.
+
+Owns nothing but that. It needs no knowledge of load, and many sidecars that know nothing of each other do not fall into
+step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sidecar.policy.balancers.balancer import BalancedEndpoint
+from sidecar.policy.balancers.weighted_draw import WeightedDraw
+
+
+class RandomChoice:
+    __slots__ = ("_draw",)
+
+    def __init__(self, endpoints: Sequence[BalancedEndpoint], random: Callable[[], float]) -> None:
+        self._draw = WeightedDraw([endpoint.weight for endpoint in endpoints], random)
+
+    def next(self, key: bytes | None, now: float) -> int:
+        return self._draw.one()
+
+    def pick(self, usable: Callable[[int], float], key: bytes | None, now: float) -> int:
+        return self._draw.one_of(usable)
+
+    def __repr__(self) -> str:
+        return f"<RandomChoice of {len(self._draw)}>"

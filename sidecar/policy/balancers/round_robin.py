@@ -1,0 +1,38 @@
+"""Round robin behind the interface that all balancers share, so that priorities and slow start go around it too.
+
+Owns nothing: the order is `sidecar.policy.round_robin`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sidecar.policy.balancers.balancer import BalancedEndpoint
+from sidecar.policy.round_robin import RoundRobin
+
+
+class InTurn:
+    """Begins anywhere: sidecars that start together should not all begin with the same endpoint."""
+
+    __slots__ = ("_random", "_turn")
+
+    def __init__(self, endpoints: Sequence[BalancedEndpoint], random: Callable[[], float]) -> None:
+        weights = [endpoint.weight for endpoint in endpoints]
+        self._random = random
+        self._turn = RoundRobin(weights, int(random() * len(weights)) if weights else 0)
+
+    def next(self, key: bytes | None, now: float) -> int:
+        return self._turn.next()
+
+    def pick(self, usable: Callable[[int], float], key: bytes | None, now: float) -> int:
+        """One that is usable in part lets the rest of its turns go."""
+
+        def takes_its_turn(index: int) -> bool:
+            part = usable(index)
+            return part >= 1.0 or (part > 0.0 and self._random() < part)
+
+        index = self._turn.pick(takes_its_turn)
+        return index if index >= 0 else self._turn.pick(lambda index: usable(index) > 0.0)
+
+    def __repr__(self) -> str:
+        return f"<InTurn {self._turn}>"

@@ -1,0 +1,73 @@
+"""Slow start: a new endpoint gets its share of the requests little by little, while its caches fill and its code warms.
+
+Owns the ramp, around any balancer. The rule is Envoy's `slow_start_config` with `aggression: 1`: for `window_s` after
+an endpoint joined (or became well again) its weight counts max(10%, time since / window). Weights being relative, what
+matters is how far it is behind the oldest; where all began together none is held back.
+
+Where keys are hashed, that part of the new endpoint's keys comes to it, ever more of them, each of them once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from sidecar.policy.balancers.balancer import BalancedEndpoint, Balancer
+
+LEAST_SHARE: Final = 0.1
+"""Envoy's `min_weight_percent`: with less an endpoint might never get the requests that warm it."""
+
+
+class SlowStart:
+    __slots__ = ("_balancer", "_endpoints", "_oldest", "_until", "window_s")
+
+    def __init__(self, balancer: Balancer, endpoints: Sequence[BalancedEndpoint], window_s: float) -> None:
+        if window_s <= 0:
+            raise ValueError("a slow start takes some time")
+        self._balancer = balancer
+        self._endpoints = list(endpoints)
+        self.window_s = window_s
+        self._oldest = 0.0
+        self._until = 0.0
+        self._look()
+
+    def _look(self) -> None:
+        joined = [endpoint.since for endpoint in self._endpoints] or [0.0]
+        self._oldest = min(joined)
+        self._until = max(joined) + self.window_s
+
+    def next(self, key: bytes | None, now: float) -> int:
+        if now >= self._until:
+            index = self._balancer.next(key, now)
+            if index < 0 or now - self._endpoints[index].since >= self.window_s:
+                return index
+            self._look()  # it is back since
+        return self._ramped(_everyone, key, now)
+
+    def pick(self, usable: Callable[[int], float], key: bytes | None, now: float) -> int:
+        if now >= self._until:
+            index = self._balancer.pick(usable, key, now)
+            if index < 0 or now - self._endpoints[index].since >= self.window_s:
+                return index
+            self._look()
+        return self._ramped(usable, key, now)
+
+    def _ramped(self, usable: Callable[[int], float], key: bytes | None, now: float) -> int:
+        longest = self._share(self._oldest, now)
+
+        def part(index: int) -> float:
+            found = usable(index)
+            return found and found * self._share(self._endpoints[index].since, now) / longest
+
+        return self._balancer.pick(part, key, now)
+
+    def _share(self, since: float, now: float) -> float:
+        """Of its weight: from LEAST_SHARE to 1."""
+        return min(max((now - since) / self.window_s, LEAST_SHARE), 1.0)
+
+    def __repr__(self) -> str:
+        return f"<SlowStart {self.window_s:g} s, {self._balancer}>"
+
+
+def _everyone(index: int) -> float:
+    return 1.0

@@ -1,0 +1,106 @@
+"""Draws of endpoints by chance, in proportion to their weights: one, or two that differ.
+
+Owns the drawing. One draw costs the same for any number of endpoints: Vose's alias method (M. D. Vose, "A linear
+algorithm for generating random numbers with a given distribution", 1991). Of usable endpoints only, a draw is repeated
+until it hits one, which leaves the others in proportion; after some misses they are all looked at, with the same
+proportions. So a pick is O(1) while not nearly all are unusable, O(n) else.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import Callable, Sequence
+from typing import Final
+
+TRIES: Final = 8
+
+
+class WeightedDraw:
+    """Indices of `weights` (each at least 1); `random` gives floats in [0, 1)."""
+
+    __slots__ = ("_alias", "_equal", "_keep", "_pairs", "_random", "_size", "_weights")
+
+    def __init__(self, weights: Sequence[int], random: Callable[[], float]) -> None:
+        if any(weight < 1 for weight in weights):
+            raise ValueError("a weight is less than 1")
+        self._weights = list(weights)
+        self._random = random
+        self._size = len(self._weights)
+        self._pairs = self._size * (self._size - 1)
+        self._equal = len(set(self._weights)) <= 1
+        self._keep: list[float] = []
+        self._alias: list[int] = []
+        if not self._equal:
+            self._build()
+
+    def _build(self) -> None:
+        """Vose: cells of equal size, each shared by its own index (up to `_keep`) and at most one other."""
+        mean = sum(self._weights) / self._size
+        share = [weight / mean for weight in self._weights]
+        small = [index for index, part in enumerate(share) if part < 1.0]
+        large = [index for index, part in enumerate(share) if part >= 1.0]
+        self._keep = [1.0] * self._size
+        self._alias = list(range(self._size))
+        while small and large:
+            index, giver = small.pop(), large.pop()
+            self._keep[index] = share[index]
+            self._alias[index] = giver
+            share[giver] -= 1.0 - share[index]
+            (small if share[giver] < 1.0 else large).append(giver)
+
+    def one(self) -> int:
+        """-1 where there are none."""
+        size = self._size
+        if not size:
+            return -1
+        place = self._random() * size
+        index = int(place)
+        if self._equal or place - index < self._keep[index]:
+            return index
+        return self._alias[index]
+
+    def two(self) -> tuple[int, int]:
+        """Two that differ, the first in proportion to the weights. Raises IndexError where there are fewer than two."""
+        size = self._size
+        if size < 2:
+            raise IndexError("there are no two endpoints")
+        if self._equal:
+            place = int(self._random() * self._pairs)
+            first = place // (size - 1)
+            second = place - first * (size - 1)
+            return first, second if second < first else second + 1
+        first = self.one()
+        second = self.one()
+        if second == first:  # a heavy one would be drawn again and again; any other will do to compare it with
+            second = int(self._random() * (size - 1))
+            if second >= first:
+                second += 1
+        return first, second
+
+    def one_of(self, usable: Callable[[int], float], but: int = -1) -> int:
+        """One for which `usable` is true (or in part: with that part of its weight) and which is not `but`; or -1."""
+        if self._size > (1 if but >= 0 else 0):
+            for _ in range(TRIES):
+                index = self.one()
+                if index != but:
+                    part = usable(index)
+                    if part >= 1.0 or (part > 0.0 and self._random() < part):
+                        return index
+        return self._of_all(usable, but)
+
+    def _of_all(self, usable: Callable[[int], float], but: int) -> int:
+        found: list[int] = []
+        bounds: list[float] = []
+        total = 0.0
+        for index, weight in enumerate(self._weights):
+            part = usable(index) if index != but else 0.0
+            if part > 0.0:
+                total += weight * part
+                found.append(index)
+                bounds.append(total)
+        if len(found) < 2:
+            return found[0] if found else -1
+        return found[min(bisect(bounds, self._random() * total), len(found) - 1)]
+
+    def __len__(self) -> int:
+        return self._size

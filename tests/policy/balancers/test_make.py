@@ -1,0 +1,57 @@
+"""Which layers are put around a choice, in which order."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.policy.balancers.balancer import BalancerName
+from sidecar.policy.balancers.make import make_balancer
+from tests.policy.balancers.support import NAMES, assert_proportion, assert_shares, endpoints, seeded, well
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("round_robin", "<InTurn <RoundRobin of 2, at 0 of 2>>"),
+        ("least_request", "<LeastRequest of 2>"),
+        ("peak_ewma", "<LeastLatency of 2>"),
+        ("random", "<RandomChoice of 2>"),
+        ("hash", "<HashRing of 2 with 800 points>"),
+    ],
+)
+def test_a_name_makes_its_balancer_and_layers_go_around_it(name: BalancerName, shown: str) -> None:
+    found = endpoints([1, 1])
+    assert repr(make_balancer(name, found, lambda: 0.0, well)) == shown
+    assert repr(make_balancer(name, found, lambda: 0.0, well, 30.0)) == f"<SlowStart 30 s, {shown}>"
+    found = endpoints([1, 1, 1], [0, 0, 1])
+    assert repr(make_balancer(name, found, lambda: 0.0, well)) == f"<Priority of 2, 1, {shown}>"
+    assert repr(make_balancer(name, found, lambda: 0.0, well, 30.0)) == f"<Priority of 2, 1, <SlowStart 30 s, {shown}>>"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_priority_that_all_share_is_none(name: BalancerName) -> None:
+    assert "Priority" not in repr(make_balancer(name, endpoints([1, 1], [3, 3]), seeded(), well))
+    assert "Priority" not in repr(make_balancer(name, [], seeded(), well))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_priorities_slow_start_and_weights_go_together(name: BalancerName) -> None:
+    """Half of priority 0 is down, so 30% goes to priority 1, where one of two equals has had a third of its window."""
+    found = endpoints([2, 1, 1, 1, 3, 3], [0, 0, 0, 0, 1, 1])
+    found[5].since = 90.0
+
+    def available(index: int, now: float) -> bool:
+        return index not in (2, 3)
+
+    balancer = make_balancer(name, found, seeded(), available, 30.0)
+    keys = [b"%d" % number if name == "hash" else None for number in range(20_000)]
+    picks = [balancer.pick(lambda index: index not in (2, 3), key, 100.0) for key in keys]
+    if name != "hash":
+        assert_shares(picks, [0.7 * 2 / 3, 0.7 / 3, 0, 0, 0.3 * 3 / 4, 0.3 * 1 / 4])
+        return
+    # Which keys are whose is the ring's choice, told by the level's own ring; a third of the young one's come home.
+    young = make_balancer(name, found[4:], seeded(), well)
+    own = sum(young.next(key, 100.0) == 1 for key in keys) / len(keys)
+    assert_proportion(sum(pick >= 4 for pick in picks), len(picks), 0.3)
+    assert_proportion(picks.count(5), len(picks), 0.3 * own / 3)
+    assert set(picks) == {0, 1, 4, 5}
