@@ -46,6 +46,7 @@ COMPILED = [
     "sidecar/proxy/exchange.py",
     "sidecar/proxy/hash_key.py",
     "sidecar/proxy/head.py",
+    "sidecar/proxy/location.py",
     "sidecar/proxy/pool.py",
     "sidecar/proxy/tunnel.py",
     "sidecar/proxy/under_way.py",

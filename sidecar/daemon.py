@@ -14,8 +14,10 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from importlib.util import find_spec
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sidecar.daemon")
 
-FIRST_LOOKUP_S: Final = 2.0
+FIRST_LOOKUP_S: Final = 0.3
 """How long start-up waits for the names of services; what is not known by then comes later."""
 
 LAST_LINES_S: Final = 1.0
@@ -62,6 +64,10 @@ def run(config: Config) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code: 0 after an orderly end, 2 where a listener cannot be had."""
     writer = LineWriter()
     logs.set_up(config.log.level, writer.write)
+    missing = missing_extra(config)
+    if missing:
+        sys.stderr.write(f"sidecar: {missing}\n")
+        return 2
     _keep_freed_memory()
     _raise_descriptor_limit()
     sockets: dict[str, list[socket.socket]] = {}
@@ -106,6 +112,14 @@ def _raise_descriptor_limit() -> None:
     if soft != hard:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def missing_extra(config: Config, find: Callable[[str], object | None] = find_spec) -> str | None:
+    """One line that says what has to be installed for this configuration and is not; None where nothing is missing."""
+    for service in config.services.values():
+        if isinstance(service.discovery, DnsSettings) and find("aiodns") is None:
+            return f"services.{service.name}.discovery.dns needs aiodns: pip install 'service-sidecar[dns]'"
+    return None
 
 
 class _Signals:

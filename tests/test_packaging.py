@@ -12,6 +12,9 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from sidecar.config.load import loads
+from sidecar.daemon import missing_extra
+
 ROOT = Path(__file__).parent.parent
 INSTALLED = shlex.split(os.environ.get("SIDECAR_COMMAND", ""))
 
@@ -45,3 +48,13 @@ def test_installed_command_is_compiled_where_that_can_be_done() -> None:
     run = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=20, cwd=folder)
     wanted = bool(INSTALLED) and can_compile() and os.environ.get("SIDECAR_COMPILE") != "0"
     assert ("compiled" if wanted else "interpreted") in run.stdout
+
+
+def test_what_is_not_installed_and_needed_is_said_in_one_line() -> None:
+    found = "services: {a: {discovery: {dns: {name: a-headless, port: 80}}}}"
+    config = loads(found, "sidecar.yaml", {})
+    assert missing_extra(config) is None
+    assert missing_extra(config, lambda name: None) == (
+        "services.a.discovery.dns needs aiodns: pip install 'service-sidecar[dns]'"
+    )
+    assert missing_extra(loads("services: {a: {url: http://a}}", "sidecar.yaml", {}), lambda name: None) is None

@@ -23,6 +23,7 @@ from sidecar.policy.retry import parse_retry_after, retry_delay, wants_retry
 from sidecar.proxy.body import RequestBody
 from sidecar.proxy.hash_key import hash_key
 from sidecar.proxy.head import BadRequest, RequestHead, ResponseHead
+from sidecar.proxy.location import below_prefix
 from sidecar.proxy.problem import STATUS, Attempt, Problem
 from sidecar.proxy.tunnel import Tunnel
 from sidecar.proxy.under_way import bytes_under_way
@@ -314,7 +315,8 @@ class Exchange:
             assert upstream is not None
             self._upstream, self._held = upstream, None
         if self._by_path and response.location_at >= 0:
-            self._put_location_right(response)
+            at, service = response.location_at, self.service
+            response.pieces[at] = below_prefix(response.pieces[at], service.prefix, service.authorities)
         early = self._cut_short or (body is not None and not upstream.has_all(body))
         held = upstream.relay(downstream)
         downstream.begin_response(self.request, response, held)
@@ -708,20 +710,6 @@ class Exchange:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.close()
-
-    def _put_location_right(self, response: ResponseHead) -> None:
-        """A path of the service's is one below its prefix for the app; so is a URL of the service's own authority."""
-        value = response.pieces[response.location_at]
-        if value.startswith(b"/"):
-            if not value.startswith(b"//"):
-                response.pieces[response.location_at] = self.service.prefix + value
-            return
-        scheme, separator, rest = value.partition(b"://")
-        if separator and scheme.lower() in (b"http", b"https"):
-            end = min((at for at in (rest.find(b"/"), rest.find(b"?"), rest.find(b"#")) if at >= 0), default=len(rest))
-            if rest[:end].lower() in self.service.authorities:
-                path = rest[end:] if rest[end : end + 1] == b"/" else b"/" + rest[end:]
-                response.pieces[response.location_at] = self.service.prefix + path
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request.method} {self.service.name} attempt={self._attempt_number} {self._upstream}>"
