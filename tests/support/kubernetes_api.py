@@ -378,6 +378,10 @@ class KubernetesApiThread:
         self._thread.join(10)
         self._loop.close()
 
+    def stop(self) -> None:
+        """The API server is gone: its port refuses from now on."""
+        asyncio.run_coroutine_threadsafe(self.api.stop(), self._loop).result(10)
+
     def call(self, what: Callable[[KubernetesApi], T]) -> T:
         async def there() -> T:
             return what(self.api)

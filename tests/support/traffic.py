@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections import Counter
@@ -39,7 +40,7 @@ def check_hits(upstream: Upstream) -> int:
 
 
 class Traffic:
-    """`ask(client)` over and over on one connection, with a pause of `every` seconds after each, in a thread of its own.
+    """`ask(client)` over and over on one connection, some `every` seconds after each answer, in its own thread.
 
     Use as a context manager: at the end it raises what went wrong in the loop. `bodies` are the answers' in order.
     """
@@ -73,7 +74,7 @@ class Traffic:
                     response = self._ask(client)
                     self.statuses[response.status] += 1
                     self.bodies.append(response.body)
-                    self._stop.wait(self._every)
+                    self._stop.wait(self._every * (0.5 + random.random()))  # two loops must not fall into step
         except BaseException as error:
             self._error = error
 

@@ -247,7 +247,7 @@ class Upstream:
                 self.connections.append(connection)
                 thread = threading.Thread(target=self._serve, args=(connection, self._greeting), daemon=True)
                 self._threads[connection] = thread
-            thread.start()
+                thread.start()  # in the lock: nobody can join a thread that has not started
 
     def _next_step(self) -> Step:
         with self._lock:
