@@ -50,6 +50,7 @@ class ProxyCore:
         self.live = live
         self.table = live.table
         self.access_log = access_log
+        self.logs_all = access_log.all
         self.random = random
         self.on_connect_failure: Callable[[str], None] = _nobody_listens
         """Hears the host name of an endpoint that could not be connected to: its address may have changed."""
@@ -118,7 +119,7 @@ class ProxyCore:
         code, reason = exchange.code, exchange.reason
         exchange.service.counters.request(code, reason, seconds)
         access_log = self.access_log
-        if access_log.all or (access_log.errors and reason != "ok"):
+        if self.logs_all or (reason != "ok" and access_log.errors):
             request = exchange.request
             access_log.request(
                 service=exchange.service.name,

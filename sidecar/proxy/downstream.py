@@ -270,7 +270,7 @@ class Downstream:
         self._phase = _EXCHANGE
         self._body = body
         self.responding = False
-        self._client_idle_s = route.policy.timeout.client_idle
+        self._client_idle_s = route.client_idle_s
         self._exchange = exchange = Exchange(core, self, request, service, route, target, body, by_path=by_path)
         if body is not None and self._buffer:
             try:

@@ -339,7 +339,7 @@ class Exchange:
         downstream.end_response()
         now = monotonic()
         noted = self._attempt_number <= len(self.attempts)
-        if reason == "ok" and not noted and not self._core.access_log.all:
+        if reason == "ok" and not noted and not self._core.logs_all:
             self._endpoint.counters.attempt(reason)  # nobody will read how this attempt went
             if self.service.ejects:
                 self.service.outlier.record(self._endpoint, False, now)
@@ -452,7 +452,7 @@ class Exchange:
 
     def _set_deadline(self, now: float) -> None:
         request, body, route = self.request, self._body, self.route
-        self._repeatable = request.method in route.retry.methods or request.idempotency_key
+        self._repeatable = request.method in route.repeatable_methods or request.idempotency_key
         self._request_s = route.request_s
         if request.deadline_ms:
             self._request_s = effective(route.request_s, *[parse_timeout_ms(one) for one in request.deadline_ms])

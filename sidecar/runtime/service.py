@@ -40,6 +40,7 @@ class LiveRoute:
     __slots__ = (
         "attempt_s",
         "breaker",
+        "client_idle_s",
         "connect_s",
         "failure_status",
         "first_lines",
@@ -51,6 +52,7 @@ class LiveRoute:
         "path_and_below",
         "policy",
         "preserve_host",
+        "repeatable_methods",
         "request_s",
         "retry",
         "retry_statuses",
@@ -65,11 +67,13 @@ class LiveRoute:
         self.path_and_below = path if path.endswith(b"/") else path + b"/"
         self.methods = match.methods if match else frozenset()
         timeout = policy.timeout
+        self.client_idle_s = timeout.client_idle
         self.connect_s = timeout.connect
         self.attempt_s = timeout.attempt
         self.request_s = timeout.request
         self.idle_s = timeout.idle
         self.retry = policy.retry
+        self.repeatable_methods = policy.retry.methods
         self.retry_statuses = frozenset(one for one in policy.retry.on if isinstance(one, int))
         self.failure_status = policy.breaker.failure_status
         self.preserve_host = policy.preserve_host
