@@ -136,12 +136,12 @@ class Exchange:
             detail = f"{limit.limit} requests to {service.name} are in flight, which is limits.max_concurrent"
             self._answer("overloaded", detail, retry_after=1.0)
             return
-        service.last_request = now
-        service.budget.request(now)
-        if service.hash is not None:
-            self._key = hash_key(service.hash, request, self._downstream)
         permit = 0
         try:
+            service.last_request = now
+            service.budget.request(now)
+            if service.hash is not None:
+                self._key = hash_key(service.hash, request, self._downstream)
             permit = self._permit = breaker.admit(now)
             if not permit:
                 wait_s = breaker.retry_after(now)

@@ -15,6 +15,7 @@ import sidecar.proxy.exchange
 from sidecar.policy.settings import (
     Backoff,
     BudgetSettings,
+    HashSettings,
     Limits,
     Policy,
     RetrySettings,
@@ -1012,3 +1013,14 @@ def test_what_failed_is_not_kept_in_a_cycle() -> None:
             assert exchange() is None
         finally:
             gc.enable()
+
+
+def test_a_crash_before_the_first_attempt_gives_the_permit_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def boom(*_: object) -> bytes:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr("sidecar.proxy.exchange.hash_key", boom)
+    with World(Policy(balancer=HashSettings(source=True))) as world:
+        app = world.asks("GET /venue/")
+        assert (status(app.heard), problem(app.heard)["reason"]) == (500, "internal")
+        assert world.service.limit.in_flight == 0
