@@ -44,6 +44,7 @@ COMPILED = [
     "sidecar/proxy/deadlines.py",
     "sidecar/proxy/downstream.py",
     "sidecar/proxy/exchange.py",
+    "sidecar/proxy/handler.py",
     "sidecar/proxy/hash_key.py",
     "sidecar/proxy/head.py",
     "sidecar/proxy/location.py",

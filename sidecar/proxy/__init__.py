@@ -4,7 +4,7 @@
 
 `downstream` and `upstream` are asyncio protocols, one for each connection. They cut bytes into heads and bodies
 (`head`, `chunked`) and tell the exchange what happened; the exchange decides. Bodies pass from one to the other
-without waking it. What waits does so in one place, `Exchange.wait`, and is woken by an event or by an exception that
+without waking it. What waits does so in one place, `Handler._wait`, and is woken by an event or by an exception that
 says why waiting is over (the app left, a deadline passed, the attempt failed). Nothing here runs as an asyncio task but
 the opening of connections: an exchange is resumed straight from the callback that has its news.
 

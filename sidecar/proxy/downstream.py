@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.proxy.body import RequestBody
 from sidecar.proxy.exchange import Exchange
+from sidecar.proxy.handler import Handler
 from sidecar.proxy.head import (
     MAX_HEAD,
     UNTIL_CLOSE,
@@ -102,7 +103,7 @@ class Downstream:
         self._at = 0
         self._checked = 0
         """Up to where an incomplete head has been looked at."""
-        self._exchange: Exchange | None = None
+        self._exchange: Handler | None = None
         self._body: RequestBody | None = None
         self._client_idle_s = core.client_idle_s
         self._discarded = 0
@@ -152,7 +153,7 @@ class Downstream:
         if self._phase == _EXCHANGE:
             exchange = self._exchange
             assert exchange is not None
-            if exchange.route.half_close and (self._body is None or self._body.complete):
+            if exchange.half_close and (self._body is None or self._body.complete):
                 self._half_closed = True
                 return True
             self._keep = False
@@ -482,7 +483,7 @@ class Downstream:
         poll = select.poll()
         poll.register(raw.fileno(), _HANG_UP)
         events = poll.poll(0)
-        if events and (not exchange.route.half_close or events[0][1] & (select.POLLHUP | select.POLLERR)):
+        if events and (not exchange.half_close or events[0][1] & (select.POLLHUP | select.POLLERR)):
             self._keep = False
             self._take_rest()
             exchange.disconnected("the app closed the connection")

@@ -1,26 +1,20 @@
 """One request's life, from its head to its last byte: route, admit, pick, send, judge, retry, stream, record.
 
 Owns the order in which policies are asked, and every decision about a request. It reads from top to bottom as one
-coroutine, `_live`. That coroutine is driven by hand: it waits in `_wait` only, and is resumed straight from the
-callback that has what it waits for (`_resume`), or with the exception that ends the waiting (`_interrupt`). An asyncio
-task and a future for each wait would cost several times as much (docs/decisions/0001-hand-driven-exchange.md).
-
-Callbacks come while it waits, never while it runs: a transport calls back from the event loop only, but for
-pause_writing, which sets flags and pauses the other side.
+coroutine, `_live`; how that is driven stands in `handler`.
 """
 
 from __future__ import annotations
 
-import types
-from collections.abc import Coroutine, Generator
 from math import inf
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from sidecar.policy.balancers.ewma import PeakEwma
 from sidecar.policy.deadline import effective, parse_timeout_ms
 from sidecar.policy.retry import parse_retry_after, retry_delay, wants_retry
 from sidecar.proxy.body import RequestBody
+from sidecar.proxy.handler import Disconnected, Handler
 from sidecar.proxy.hash_key import hash_key
 from sidecar.proxy.head import BadRequest, RequestHead, ResponseHead
 from sidecar.proxy.location import below_prefix
@@ -55,11 +49,7 @@ _IGNORED: Final = frozenset({"overloaded", "no_endpoint"})
 _ATTEMPT, _REQUEST, _UPLOAD, _DOWNLOAD, _NONE = range(5)
 
 
-class Disconnected(Exception):
-    """The app went away."""
-
-
-class Exchange:
+class Exchange(Handler):
     """A request on its way; made by the connection it came on."""
 
     # Defaults stand on the class: storing each would cost every request.
@@ -73,7 +63,6 @@ class Exchange:
     _request_s: float
     _request_deadline: float
     _attempt_started: float
-    _coroutine: Coroutine[None, Any, None] | None = None
     _upstream: Upstream | None = None
     _held: Upstream | None = None
     """It has answered, and a retry may still replace its answer."""
@@ -118,10 +107,6 @@ class Exchange:
         self.attempts: list[Attempt] = []
 
     # Its life, from the top.
-
-    def start(self) -> None:
-        self._coroutine = self._live()
-        self._resume(None)
 
     async def _live(self) -> None:
         """Routed it is already. Admit, cheap refusals first; make the attempts; tell the breaker one outcome."""
@@ -517,6 +502,10 @@ class Exchange:
 
     # What the two connections say.
 
+    @property
+    def half_close(self) -> bool:
+        return self.route.half_close
+
     def response_began(self, response: ResponseHead) -> None:
         self._resume(response)
 
@@ -543,12 +532,6 @@ class Exchange:
 
     def connect_failed(self, reason: str, detail: str) -> None:
         self._interrupt(Lost(reason, detail))
-
-    def disconnected(self, why: str) -> None:
-        self._interrupt(Disconnected(why))
-
-    def refused(self, refusal: BadRequest) -> None:
-        self._interrupt(refusal)
 
     def body_received(self, pieces: list[bytes]) -> None:
         """More of the request's body: on to the upstream if there is one, else kept for when there will be."""
@@ -592,37 +575,11 @@ class Exchange:
     def _tunnel_ended(self) -> None:
         self._resume(None)
 
-    # Waiting.
-
-    @types.coroutine
-    def _wait(self) -> Generator[None, Any, Any]:
-        """Until `_resume` is called with an event, or `_interrupt` with an exception. The one place that waits."""
-        return (yield)
-
-    def _resume(self, event: object) -> None:
-        coroutine = self._coroutine
-        if coroutine is not None:
-            try:
-                coroutine.send(event)
-            except StopIteration:
-                self._ended()
-            except Exception as error:
-                self._crashed(error)
-
-    def _interrupt(self, error: Exception) -> None:
-        coroutine = self._coroutine
-        if coroutine is not None:
-            try:
-                coroutine.throw(error)
-            except StopIteration:
-                self._ended()
-            except Exception as failure:
-                self._crashed(failure)
+    # Ends.
 
     def _ended(self) -> None:
-        self._coroutine = None
         self._upstream = self._held = None
-        self._downstream.exchange_ended()
+        super()._ended()
 
     def _crashed(self, error: Exception) -> None:
         """A defect of ours. Say so; the app gets an answer if it can still have one, and never a false one."""
@@ -634,8 +591,6 @@ class Exchange:
         else:
             self._answer("internal", "an error in the sidecar; its log has the details")
         self._ended()
-
-    # Ends.
 
     def _answer(self, reason: str, detail: str, *, retry_after: float | None = None) -> None:
         """An answer of our own, and its record."""
