@@ -1,6 +1,7 @@
-"""The probe listener: `/livez`, `/readyz` and `/metrics`, read only, reachable from outside the pod.
+"""The probe listener: `/livez`, `/readyz`, `/health` and `/metrics`, read only, reachable from outside the pod.
 
-Owns what may be said there: no addresses but those in metric labels, no error texts.
+Owns what may be said there: no addresses but those in metric labels, no error texts. `/readyz` is about this process
+alone: were it to follow `/health`, a Redis that is down would take every pod out of its Service.
 """
 
 from __future__ import annotations
@@ -8,21 +9,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
+import msgspec
 from aiohttp import web
 
+from sidecar.health.report import UNHEALTHY, Report
 from sidecar.telemetry.metrics import CONTENT_TYPE
 
 log = logging.getLogger("sidecar.admin")
 
 
 class Probes:
-    """Serves on sockets that are bound already. `ready` and `metrics` are asked at each call."""
+    """Serves on sockets that are bound already. `ready`, `metrics` and `health` are asked at each call."""
 
-    def __init__(self, ready: Callable[[], bool], metrics: Callable[[], bytes]) -> None:
+    def __init__(
+        self, ready: Callable[[], bool], metrics: Callable[[], bytes], health: Callable[[], Awaitable[Report]]
+    ) -> None:
         self._ready = ready
         self._metrics = metrics
+        self._health = health
         self._servers: list[asyncio.Server] = []
         self._server: web.Server | None = None
 
@@ -45,10 +51,22 @@ class Probes:
             return web.Response(text="ok\n") if self._ready() else web.Response(status=503, text="draining\n")
         if path == "/metrics":
             return web.Response(body=self._metrics(), headers={"Content-Type": CONTENT_TYPE})
-        return web.Response(status=404, text="here are /livez, /readyz and /metrics\n")
+        if path == "/health":
+            return _health_response(await self._health())
+        return web.Response(status=404, text="here are /livez, /readyz, /health and /metrics\n")
 
     async def close(self) -> None:
         for server in self._servers:
             server.close()
         if self._server is not None:
             await self._server.shutdown(timeout=1)
+
+
+def _health_response(report: Report) -> web.Response:
+    """200 while it works at all: whoever wants to know of `degraded` reads the body."""
+    return web.Response(
+        status=503 if report.status == UNHEALTHY else 200,
+        body=msgspec.json.encode(report) + b"\n",
+        content_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )

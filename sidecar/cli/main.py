@@ -20,7 +20,7 @@ import click
 
 from sidecar import __version__
 from sidecar.config.errors import ConfigErrors
-from sidecar.config.load import load
+from sidecar.config.load import Origins, load_with_origins
 from sidecar.config.schema import Config
 from sidecar.config.summary import summary
 
@@ -95,10 +95,10 @@ def run(path: Path) -> None:
 
     Exits 0 after an orderly end, 2 where it did not start: the configuration is bad, or a port is taken.
     """
-    config = load_or_exit(path)
+    config, origins = load_or_exit(path)
     from sidecar import daemon
 
-    sys.exit(daemon.run(config))
+    sys.exit(daemon.run(config, path, origins))
 
 
 @main.command()
@@ -109,7 +109,7 @@ def check(path: Path) -> None:
     Environment variables that the file names are read as `sidecar run` would read them. Nothing is contacted.
     Exits 0 where `sidecar run` would start with it, 2 where it would refuse.
     """
-    click.echo(summary(load_or_exit(path)))
+    click.echo(summary(load_or_exit(path)[0]))
 
 
 @main.command()
@@ -129,10 +129,10 @@ def demo(proxy_port: int, admin_port: int, probe_port: int, upstream_port: int, 
     sys.exit(show.run(ports, seed))
 
 
-def load_or_exit(path: Path) -> Config:
-    """The configuration at `path`; or all that is wrong with it on stderr, and exit code 2."""
+def load_or_exit(path: Path) -> tuple[Config, Origins]:
+    """The configuration at `path`, and who set what; or all that is wrong with it on stderr, and exit code 2."""
     try:
-        return load(path, os.environ)
+        return load_with_origins(path, os.environ)
     except ConfigErrors as errors:
         for error in errors.errors:
             click.echo(str(error), err=True)

@@ -44,7 +44,7 @@ def parse_url(text: str) -> Url:
         raise BadValueError(f"a URL here has no path, the app's own path goes upstream: {_URL_EXPECTED}")
     if "@" in authority:
         raise BadValueError(f"a URL here has no user name or password: {_URL_EXPECTED}")
-    host, port = _host_and_port(authority, _URL_EXPECTED)
+    host, port = host_and_port(authority, _URL_EXPECTED)
     if port is None:
         return Url(scheme, host, _DEFAULT_PORTS[scheme])
     if not 1 <= port <= 65535:
@@ -56,7 +56,7 @@ def parse_address(text: str) -> Address:
     """Where a listener binds; port 0 lets the system choose one."""
     if "://" in text:
         raise BadValueError(f"{_ADDRESS_EXPECTED}, without a scheme")
-    host, port = _host_and_port(text, _ADDRESS_EXPECTED)
+    host, port = host_and_port(text, _ADDRESS_EXPECTED)
     if port is None:
         raise BadValueError(_ADDRESS_EXPECTED)
     if port > 65535:
@@ -138,6 +138,13 @@ def service_name_problem(name: str) -> str | None:
     return None
 
 
+def parse_service_name(text: str) -> str:
+    """The name of a service, wherever another part of the file means it."""
+    if problem := service_name_problem(text):
+        raise BadValueError(f"expected the name of a service: {problem}")
+    return text
+
+
 def _is_this_machine(host: str) -> bool:
     """`localhost` and names below it (RFC 6761), 127.0.0.0/8, and the unspecified address, which connects there too."""
     if host == "localhost" or host.endswith(".localhost"):
@@ -145,7 +152,8 @@ def _is_this_machine(host: str) -> bool:
     return bool(_IPV4.fullmatch(host)) and (host.startswith("127.") or host == "0.0.0.0")
 
 
-def _host_and_port(authority: str, expected: str) -> tuple[str, int | None]:
+def host_and_port(authority: str, expected: str) -> tuple[str, int | None]:
+    """A host (no brackets) and the port if there is one, however large; `expected` is said where there is no host."""
     if authority.startswith("["):
         inside, closed, tail = authority[1:].partition("]")
         host = _ipv6(inside) if closed else None

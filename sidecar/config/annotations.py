@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeGuard, Union, get_args, get_origin
 from msgspec import Meta, Struct
 from msgspec.structs import fields
 
-from sidecar.config.schema import Address, Url
+from sidecar.config.schema import Address, CheckUrl, PathTemplate, Url
 
 
 @cache
@@ -31,7 +31,7 @@ def required_keys(struct: type[Struct]) -> tuple[str, ...]:
 
 def is_group(hint: Any) -> TypeGuard[type[Struct]]:
     """Whether a value of this type is written as a mapping of keys (`timeout`, `retry.backoff`), not as a string."""
-    return isinstance(hint, type) and issubclass(hint, Struct) and hint not in (Address, Url)
+    return isinstance(hint, type) and issubclass(hint, Struct) and hint not in (Address, CheckUrl, PathTemplate, Url)
 
 
 def group_of(hint: Any) -> type[Struct] | None:

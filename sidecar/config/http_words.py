@@ -31,6 +31,16 @@ def parse_token(text: str) -> str:
     return text
 
 
+def parse_lower_token(text: str) -> str:
+    """The name of a header, for comparing."""
+    return parse_token(text).lower()
+
+
+def parse_body(text: str) -> bytes:
+    """A message's body, which may be empty."""
+    return text.encode()
+
+
 def parse_query_name(text: str) -> str:
     """The name of a parameter, compared byte for byte with the query's."""
     if not _QUERY_NAME.fullmatch(text) or any(mark in text for mark in "&=#"):

@@ -12,9 +12,12 @@ from typing import Any
 
 from msgspec import Struct
 
+from sidecar.config.aggregates import read_aggregates
 from sidecar.config.annotations import fields_of, is_group
 from sidecar.config.checks import check_health, check_listeners, check_policy
 from sidecar.config.errors import ConfigError, ConfigErrors, Place, Reporter
+from sidecar.config.fallbacks import FallbackReader
+from sidecar.config.health_checks import read_checks
 from sidecar.config.merge import build, leaves
 from sidecar.config.schema import Config
 from sidecar.config.services import ReadService, read_services
@@ -81,7 +84,8 @@ def _read(text: str, file: str, environ: Mapping[str, str]) -> tuple[Config, Ori
         if not reporter:
             reporter.report(Place(root.line, root.column) if root else Place(1, 1), _ROOT_EXPECTED)
         raise reporter.failure()
-    walker = Walker(environ, reporter)
+    fallbacks = FallbackReader(Path(file).parent, reporter)
+    walker = Walker(environ, reporter, {"fallback": fallbacks.read})
     top = walker.entries(root, fields_of(Config), Place(root.line, root.column))
     found = {
         key: walker.entries(top[key][0], fields_of(struct), top[key][1]) if key in top else {}
@@ -93,13 +97,19 @@ def _read(text: str, file: str, environ: Mapping[str, str]) -> tuple[Config, Ori
     check_health(trees["defaults"], found["defaults"], reporter)
     if "services" in top:
         services = read_services(*top["services"], trees["defaults"], walker, reporter)
+        policies = {service.name: [service.tree, *(route.tree for route in service.routes)] for service in services}
+        fallbacks.check_services(trees["defaults"], policies)
     else:
         services = []
         reporter.report(Place(root.line, root.column), "services is missing: the one key without a default")
+    checks = read_checks(*top["checks"], walker, reporter) if "checks" in top else {}
+    names = [service.name for service in services]
+    aggregates = read_aggregates(*top["aggregates"], names, walker, reporter) if "aggregates" in top else {}
     if reporter:
         raise reporter.failure()
     sections: dict[str, Any] = {key: build(struct, trees[key]) for key, struct in _SECTIONS.items()}
-    config = Config(**sections, services={service.name: service.built() for service in services})
+    built = {service.name: service.built() for service in services}
+    config = Config(**sections, services=built, checks=checks, aggregates=aggregates)
     return config, _origins(trees["defaults"], services)
 
 

@@ -6,11 +6,20 @@ Owns the shape of everything that is not a policy (`sidecar.policy.settings` has
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from sidecar.policy.settings import Count, DnsSettings, Duration, KubernetesSettings, Methods, Policy, PositiveCount
+from sidecar.policy.settings import (
+    Count,
+    DnsSettings,
+    Duration,
+    KubernetesSettings,
+    Methods,
+    Policy,
+    PositiveCount,
+    ServiceName,
+)
 
 Delay = Annotated[float, Meta(ge=0, extra={"kind": "duration"})]
 """Seconds, as `Duration`, but `0s` is a value too: no delay."""
@@ -80,6 +89,39 @@ class EndpointSpec(Struct, frozen=True, kw_only=True):
     """0 is first; those of the next get requests only while too few of these are available."""
 
 
+class CheckUrl(Struct, frozen=True):
+    """What a check asks: scheme `redis`, `rediss` (TLS), `tcp`, `http` or `https`; host without brackets."""
+
+    scheme: str
+    host: str
+    port: int
+    target: str = "/"
+    """http and https: path and query, percent-encoded."""
+    database: int = 0
+    username: str = ""
+    password: str = ""
+    """redis and rediss; empty: none is sent."""
+
+    def __repr__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+    __str__ = __repr__
+
+
+class HealthCheck(Struct, frozen=True, kw_only=True):
+    """An entry of `checks`: what `GET /health` asks beside the services."""
+
+    url: CheckUrl
+    required: bool = False
+    """`GET /health` is unhealthy while this is."""
+    timeout: Duration = 1.0
+
+
+LONGEST_REPORT_S: Final = 5.0
+"""`GET /health` answers after this at the latest, with a word for what did not: load balancers' checks give up then."""
+
+
 class Match(Struct, frozen=True, kw_only=True):
     """`match` of a route: `path` is a prefix of whole segments of the path that goes upstream, as raw bytes."""
 
@@ -111,6 +153,8 @@ class Service(Struct, frozen=True, kw_only=True):
     """Further names by which Host or an absolute-form target finds it; lower case, no trailing dot, no port."""
     policy: Policy
     routes: tuple[Route, ...] = ()
+    required: bool = False
+    """`GET /health` is unhealthy while this is."""
 
     @property
     def addressed(self) -> list[tuple[str, int | None]]:
@@ -124,6 +168,35 @@ class Service(Struct, frozen=True, kw_only=True):
         return [(spec.url.host, spec.url.port) for spec in self.endpoints]
 
 
+class PathTemplate(Struct, frozen=True):
+    """A path and query with values of a request's query put in: `literals[0]`, the value of `parameters[0]`, and so on.
+
+    Written `/venues/{query.id}?lang={query.lang}`. `literals` has one more than `parameters`; they are percent-encoded.
+    """
+
+    literals: tuple[str, ...]
+    parameters: tuple[str, ...] = ()
+
+
+class AggregatePart(Struct, frozen=True, kw_only=True):
+    """An entry of an aggregate's `parts`: one GET, whose body is put under the part's name."""
+
+    service: ServiceName
+    path: PathTemplate
+    required: bool = False
+    """The aggregate fails where this does."""
+    timeout: Duration | None = None
+    """For the whole call, its body included; None: as long as the aggregate has."""
+
+
+class Aggregate(Struct, frozen=True, kw_only=True):
+    """An entry of `aggregates`: what `GET /_aggregate/<name>` asks, side by side."""
+
+    timeout: Duration = 2.0
+    """For the whole, from the request's head until the answer's begins."""
+    parts: dict[str, AggregatePart]
+
+
 class Config(Struct, frozen=True, kw_only=True):
     """A whole file."""
 
@@ -132,3 +205,5 @@ class Config(Struct, frozen=True, kw_only=True):
     drain: Drain = Drain()
     defaults: Policy = Policy()
     services: dict[str, Service]
+    checks: dict[str, HealthCheck] = {}
+    aggregates: dict[str, Aggregate] = {}

@@ -62,6 +62,7 @@ class ReadService(Struct):
     endpoints: list[EndpointSpec]
     discovery: DnsSettings | KubernetesSettings | None
     hosts: list[tuple[str, Place]]
+    required: bool
     tree: Tree
     routes: list[ReadRoute]
 
@@ -77,6 +78,7 @@ class ReadService(Struct):
             endpoints=tuple(self.endpoints),
             discovery=self.discovery,
             hosts=tuple(host for host, _ in self.hosts),
+            required=self.required,
             policy=policy,
             routes=routes,
         )
@@ -119,6 +121,7 @@ class _ServiceReader:
             self._endpoints(found),
             self._discovery(found),
             self._hosts(found),
+            self._required(found),
             tree,
             self._routes(found, tree),
         )
@@ -146,6 +149,12 @@ class _ServiceReader:
         discovery: DnsSettings | KubernetesSettings | None
         discovery = self._walker.value(node, SERVICE_KEYS["discovery"], place)
         return None if discovery is INVALID else discovery
+
+    def _required(self, found: Found) -> bool:
+        if "required" not in found:
+            return False
+        node, place = found["required"]
+        return self._walker.value(node, bool, place) is True
 
     def _endpoint_list(self, node: Node, place: Place) -> list[EndpointSpec]:
         items = self._walker.items(node, place)

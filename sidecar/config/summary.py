@@ -5,12 +5,13 @@ Owns the text alone.
 
 from __future__ import annotations
 
-from sidecar.config.schema import Config, Service
-from sidecar.policy.settings import DnsSettings, KubernetesSettings
+from sidecar.config.schema import Aggregate, Config, Service
+from sidecar.config.units import format_duration
+from sidecar.policy.settings import DnsSettings, FallbackService, FallbackStale, FallbackStep, KubernetesSettings
 
 
 def summary(config: Config) -> str:
-    """A few lines: how much there is, who listens where, and a line for each service."""
+    """A few lines: how much there is, who listens where, and a line for each service and each aggregate."""
     services = config.services.values()
     endpoints = sum(len(service.endpoints) for service in services)
     routes = sum(len(service.routes) for service in services)
@@ -24,8 +25,14 @@ def summary(config: Config) -> str:
             f"{_count(len(config.services), 'service')}, {endpoint_count}, {_count(routes, 'route')}",
             f"listening: proxy {', '.join(map(str, listen.proxy))}; admin {listen.admin}; probe {listen.probe}",
             *(f"  {service.name:<{width}}  {_line(service)}" for service in services),
+            *(f"  /_aggregate/{name}  {_parts(aggregate)}" for name, aggregate in config.aggregates.items()),
         ]
     )
+
+
+def _parts(aggregate: Aggregate) -> str:
+    parts = aggregate.parts.items()
+    return ", ".join(f"{name} of {part.service}{' (required)' if part.required else ''}" for name, part in parts)
 
 
 def _line(service: Service) -> str:
@@ -41,7 +48,15 @@ def _line(service: Service) -> str:
         parts.append(_count(len(service.routes), "route"))
     if service.policy.breaker.mode != "enforce":
         parts.append(f"breaker {service.policy.breaker.mode}")
+    if service.policy.fallback:
+        parts.append(f"fallback {', '.join(map(_fallback, service.policy.fallback))}")
     return "; ".join(parts)
+
+
+def _fallback(step: FallbackStep) -> str:
+    if isinstance(step, FallbackService):
+        return f"service:{step.service}"
+    return f"stale {format_duration(step.stale)}" if isinstance(step, FallbackStale) else f"static {step.status}"
 
 
 def _discovery(discovery: DnsSettings | KubernetesSettings) -> str:

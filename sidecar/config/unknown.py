@@ -6,15 +6,15 @@ itself when a struct gets a field of its name: only unknown keys are looked up h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sidecar.config.annotations import keys_below
 
 LATER_KEYS = frozenset(
     {
-        *("fallback", "rate_limit", "hedge", "split", "mirror", "fault", "coalesce"),
-        *("tls", "aggregates", "checks", "tracing"),
+        *("rate_limit", "hedge", "split", "mirror", "fault", "coalesce"),
+        *("tls", "tracing"),
     }
 )
 
@@ -25,6 +25,14 @@ def unknown_key(key: str, known: Mapping[str, Any]) -> str:
         return "this version does not support this key yet"
     meant = _meant(key, known)
     return f"unknown key; did you mean {meant}?" if meant else f"unknown key; expected one of {', '.join(known)}"
+
+
+def unknown_service(name: str, services: Iterable[str]) -> str:
+    """The message for a reference to a service that the file does not have."""
+    import difflib  # as below
+
+    near = difflib.get_close_matches(name, list(services), n=1, cutoff=0.65)
+    return f"no service has this name; did you mean {near[0]}?" if near else "no service has this name"
 
 
 def _meant(key: str, known: Mapping[str, Any]) -> str | None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin
 
 from msgspec import Meta, Struct
 
-from sidecar.config import addresses, http_words, units
+from sidecar.config import addresses, check_urls, http_words, units
 from sidecar.config.annotations import (
     fields_of,
     group_of,
@@ -28,7 +29,8 @@ from sidecar.config.choices import choice_problems
 from sidecar.config.errors import BadValueError, Place, Reporter
 from sidecar.config.expand import expand
 from sidecar.config.merge import build
-from sidecar.config.schema import Address, Url
+from sidecar.config.path_template import parse_path_template
+from sidecar.config.schema import Address, CheckUrl, PathTemplate, Url
 from sidecar.config.tree import INVALID, Leaf, Level, Tree, is_valid
 from sidecar.config.unknown import unknown_key
 from sidecar.config.yaml_nodes import Mapping as MappingNode
@@ -37,11 +39,15 @@ from sidecar.config.yaml_nodes import Node, Scalar, Sequence
 Found = dict[str, tuple[Node, Place]]
 """The known keys of a mapping, with their values and where each key stands."""
 
+Reader = Callable[["Walker", Node, Place], Any]
+"""Reads a value that is more than a scalar, a list of them or a struct; gives INVALID after a report."""
+
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 
 _SCALARS: dict[Any, Callable[[str], Any]] = {
     "duration": units.parse_duration,
     "size": units.parse_size,
+    "service_name": addresses.parse_service_name,
     "host_name": addresses.parse_host_name,
     "path_prefix": addresses.parse_path_prefix,
     "dns_name": addresses.parse_dns_name,
@@ -49,12 +55,16 @@ _SCALARS: dict[Any, Callable[[str], Any]] = {
     "service_port": addresses.parse_service_port,
     "server_url": addresses.parse_server_url,
     "token": http_words.parse_token,
+    "lower_token": http_words.parse_lower_token,
+    "body": http_words.parse_body,
     "query_name": http_words.parse_query_name,
     "target": http_words.parse_target,
     "percentage": units.parse_percentage,
     "file_path": units.parse_file_path,
     Url: addresses.parse_url,
     Address: addresses.parse_address,
+    CheckUrl: check_urls.parse_check_url,
+    PathTemplate: parse_path_template,
     int: units.parse_whole,
     float: units.parse_number,
     bool: units.parse_boolean,
@@ -72,9 +82,13 @@ _SET_ITEMS: dict[str | None, Callable[[str], Iterable[object]]] = {
 class Walker:
     """Types the nodes of one file; every mistake goes to the reporter, and the walk goes on."""
 
-    def __init__(self, environ: Mapping[str, str], reporter: Reporter) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], reporter: Reporter, readers: Mapping[str, Reader] = MappingProxyType({})
+    ) -> None:
+        """`readers` are for the kinds of values that are read by rules of their own."""
         self._environ = environ
         self._reporter = reporter
+        self._readers = readers
 
     def entries(self, node: Node, keys: Mapping[str, Any], place: Place) -> Found:
         """The entries of a mapping whose keys are in `keys` (key -> type); all others are reported."""
@@ -118,6 +132,9 @@ class Walker:
         if shapes and (words is None or isinstance(node, MappingNode)):
             return self._shape(node, shapes, place)
         base, meta = unwrapped(words)
+        reader = self._readers.get(kind_of(meta) or "")
+        if reader is not None:
+            return self._scalar(node, _parse_none_of, place) if isinstance(node, Scalar) else reader(self, node, place)
         if get_origin(base) is dict:
             return self._headers(node, place)
         if get_origin(base) is tuple:
@@ -226,6 +243,12 @@ def _parser(hint: Any) -> Callable[[str], Any]:
 def _parse_off(expected: str, text: str) -> None:
     if text != "off":
         raise BadValueError(expected)
+
+
+def _parse_none_of(text: str) -> tuple[()]:
+    if text != "off":
+        raise BadValueError("expected off, or a list")
+    return ()
 
 
 def _parse_unless_off(parse: Callable[[str], Any], text: str) -> Any:

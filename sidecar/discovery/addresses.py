@@ -23,7 +23,9 @@ import ipaddress
 import logging
 import random
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 from sidecar.config.schema import EndpointSpec
 from sidecar.discovery.tasks import Tasks
@@ -62,30 +64,79 @@ def is_ip(host: str) -> bool:
 class _Name:
     """What is known of one host name, and when it is asked for next. Its task is the only one that changes it."""
 
-    __slots__ = ("addresses", "answered", "due", "failures", "host", "port", "started", "task", "wake", "watches")
+    __slots__ = (
+        "addresses",
+        "answered",
+        "due",
+        "failures",
+        "failures_in_a_row",
+        "host",
+        "last_success",
+        "port",
+        "started",
+        "successes",
+        "task",
+        "wake",
+        "watches",
+    )
 
     def __init__(self, host: str, port: int) -> None:
         self.host = host
         self.port = port
         self.addresses: list[str] = []
         self.answered = asyncio.Event()
-        self.failures = 0
+        self.successes = self.failures = self.failures_in_a_row = 0
+        self.last_success: float | None = None
+        """The loop's time when the last success came: what is known is that old."""
         self.started = self.due = 0.0
         self.wake = asyncio.Event()
         self.watches: set[Watch] = set()
         self.task: asyncio.Task[None] | None = None
 
 
+class Source:
+    """A name as one watch has it: what a scrape reads."""
+
+    __slots__ = ("_name", "_specs")
+
+    kind: Final = "name"
+
+    def __init__(self, name: _Name, specs: int) -> None:
+        self._name = name
+        self._specs = specs
+
+    @property
+    def name(self) -> str:
+        return self._name.host
+
+    @property
+    def endpoints(self) -> int:
+        """Every address that is known, once for each spec that bears the name."""
+        return self._specs * len(self._name.addresses)
+
+    @property
+    def updates(self) -> dict[str, int]:
+        """Lookups by result."""
+        return {"success": self._name.successes, "failure": self._name.failures}
+
+    @property
+    def last_success(self) -> float | None:
+        """The loop's time when the last success came."""
+        return self._name.last_success
+
+
 class Watch:
     """One `Resolver.watch`: its specs and where their sets go. `close` ends it."""
 
-    __slots__ = ("_push", "_pushed", "_resolver", "specs")
+    __slots__ = ("_push", "_pushed", "_resolver", "sources", "specs")
 
     def __init__(self, resolver: Resolver, specs: Sequence[EndpointSpec], push: Push) -> None:
         self._resolver = resolver
         self._push = push
         self._pushed: list[tuple[EndpointSpec, str]] = []
         self.specs = tuple(specs)
+        self.sources: tuple[Source, ...] = ()
+        """One for each name among the specs, none for addresses."""
 
     def close(self) -> None:
         """Push no more; names that nobody else watches are no longer looked up."""
@@ -142,6 +193,10 @@ class Resolver:
                 name = self._names[host] = _Name(host, spec.url.port)
                 name.task = self._tasks.start(self._keep(name), f"addresses of {host}")
             name.watches.add(watch)
+        bearing = Counter(spec.url.host for spec in watch.specs)
+        watch.sources = tuple(
+            Source(self._names[host], specs) for host, specs in bearing.items() if host in self._names
+        )
         watch._update()
         return watch
 
@@ -225,15 +280,18 @@ class Resolver:
     def _judge(self, name: _Name, result: list[str] | Exception) -> float:
         """Take a lookup's result in; returns the seconds to wait before the next."""
         if isinstance(result, Exception):
-            if name.failures == 0:
+            name.failures += 1
+            if name.failures_in_a_row == 0:
                 kept = len(name.addresses)
                 _log.warning("lookup of %s failed (%s); its %d known addresses stay", name.host, result, kept)
-            longest = min(LONGEST_RETRY_S, _FIRST_RETRY_S * 2.0 ** min(name.failures, _LAST_DOUBLING))
-            name.failures += 1
+            longest = min(LONGEST_RETRY_S, _FIRST_RETRY_S * 2.0 ** min(name.failures_in_a_row, _LAST_DOUBLING))
+            name.failures_in_a_row += 1
             return longest * (0.5 + 0.5 * self._random())
-        if name.failures:
-            _log.info("lookup of %s works again after %d failures", name.host, name.failures)
-            name.failures = 0
+        name.successes += 1
+        name.last_success = asyncio.get_running_loop().time()
+        if name.failures_in_a_row:
+            _log.info("lookup of %s works again after %d failures", name.host, name.failures_in_a_row)
+            name.failures_in_a_row = 0
         self._take(name, result)
         return self._refresh_s * (0.9 + 0.2 * self._random())
 

@@ -82,6 +82,7 @@ class Watch:
         "_state",
         "_task",
         "_wake",
+        "doubted",
         "empty",
         "failures",
         "found",
@@ -91,6 +92,8 @@ class Watch:
         "settings",
         "successes",
     )
+
+    kind: Final = "dns"
 
     def __init__(self, source: DnsSource, settings: DnsSettings, push: PushFound, scheme: str) -> None:
         self.settings = settings
@@ -104,6 +107,8 @@ class Watch:
         """Lookups after which the set was kept for want of a better one."""
         self.empty = 0
         """Lookups to which the answer was that there is nothing, whether believed yet or not."""
+        self.doubted = 0
+        """Those among them that were not believed, which are among the failures too."""
         self.last_success: float | None = None
         """The loop's time when the last success came: the set is that old."""
         self.left_out = 0
@@ -121,6 +126,25 @@ class Watch:
         self._answered = asyncio.Event()
         self._wake = asyncio.Event()
         self._task = source._tasks.start(self._keep(), f"DNS records of {settings.name}")
+
+    @property
+    def name(self) -> str:
+        """As it is configured."""
+        return self.settings.name
+
+    @property
+    def endpoints(self) -> int:
+        return len(self.found)
+
+    @property
+    def updates(self) -> dict[str, int]:
+        """Lookups by result; each is in one of them."""
+        return {
+            "success": self.successes - self.partial - (self.empty - self.doubted),
+            "partial": self.partial,
+            "empty": self.empty,
+            "failure": self.failures - self.doubted,
+        }
 
     def close(self) -> None:
         """Push no more and look nothing up; `closed` waits until that is so."""
@@ -208,6 +232,7 @@ class Watch:
         believed_at = self._none_since + refresh_s
         if now < believed_at:
             self.failures += 1
+            self.doubted += 1
             self._say("empty", "no such records")
             return max(SHORTEST_INTERVAL_S, min(wait_s, believed_at - now))
         self._succeeded(now)

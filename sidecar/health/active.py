@@ -219,6 +219,8 @@ class ActiveChecker(Generic[T]):
         self._idle = idle
         self._random = random
         self._running: dict[T, asyncio.Task[None]] = {}
+        self.successes = self.failures = 0
+        """Checks that ended, of all endpoints."""
 
     def update(self, endpoints: Iterable[T]) -> None:
         """Make this the complete set. Of one that left no result comes any more; one that stays keeps its times."""
@@ -239,6 +241,10 @@ class ActiveChecker(Generic[T]):
         while True:
             began = loop.time()
             result = await self._check(endpoint, self.settings)
+            if result.ok:
+                self.successes += 1
+            else:
+                self.failures += 1
             try:
                 self._on_result(endpoint, *result)
             except Exception:

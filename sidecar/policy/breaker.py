@@ -17,6 +17,10 @@ a permit that is not the current epoch belongs to a call that began before the l
 nothing. So no list of calls is kept. 0 is a refusal; `UNCOUNTED` (negative, so truthy) is what `mode: observe`
 hands out where `enforce` would refuse, and no outcome of it changes anything.
 
+**Forced** by an operator, until a time: `open` refuses everything, in mode `observe` too, and lets no probe through;
+`closed` lets everything flow, counts, and judges nothing. When the time is over, an open one waits for its next call,
+which is a probe; a closed one judges again, with all that the window holds.
+
 **Counters** (`successes`, `failures`, ...) are Opossum's events since the start: they count every outcome, also one
 that comes too late to change anything, and a timeout is a failure too. `fallbacks` is counted by whoever serves the
 fallback.
@@ -25,6 +29,7 @@ fallback.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Final
 
 from sidecar.policy.settings import BreakerSettings
@@ -68,6 +73,8 @@ class Breaker:
         "closes",
         "failures",
         "fallbacks",
+        "forced",
+        "forced_until",
         "half_opens",
         "opens",
         "rejects",
@@ -86,6 +93,9 @@ class Breaker:
         self._probe_successes = 0
         self.state: str = CLOSED
         self.since = now
+        self.forced: str | None = None
+        """CLOSED or OPEN while an operator says so."""
+        self.forced_until = inf
         self.opens = self.half_opens = self.closes = 0
         self.successes = self.failures = self.timeouts = 0
         self.rejects = 0
@@ -148,10 +158,35 @@ class Breaker:
     def retry_after(self, now: float) -> float:
         """Seconds until the next call may be let through: 0 where one may be now."""
         if self.state is OPEN:
-            return max(0.0, self._probe_due - now)
+            return max(0.0, (self.forced_until if self.forced is OPEN else self._probe_due) - now)
         if self.state is HALF_OPEN and self._probes_out >= self._settings.half_open_requests:
             return _PROBES_OUT_RETRY_AFTER_S
         return 0.0
+
+    def force(self, state: str | None, until: float, now: float) -> None:
+        """Hold it CLOSED or OPEN until then, whatever calls bring; None ends that at once."""
+        if state is None:
+            self._let_go(now)
+            return
+        state = OPEN if state == OPEN else CLOSED  # these very objects: states are compared by identity
+        self.forced = state
+        self.forced_until = until
+        if self.state is not state:
+            self._change(state, now)
+        if state is OPEN:
+            self._probe_due = inf
+
+    def expire(self, now: float) -> None:
+        """End a forced state whose time is over. Called now and then: with no traffic too it should show."""
+        if self.forced is not None and now >= self.forced_until:
+            self._let_go(now)
+
+    @property
+    def probe_due(self) -> float | None:
+        """When an open one lets its next call through (at the earliest), else None."""
+        if self.state is not OPEN:
+            return None
+        return self.forced_until if self.forced is OPEN else self._probe_due
 
     def window(self, now: float) -> tuple[int, int]:
         """(successes, failures) that are in the rolling window."""
@@ -167,12 +202,14 @@ class Breaker:
         The window starts anew only when its geometry changes. An open breaker waits as long as the new settings say.
         """
         if settings.mode == "off":
+            self.forced = None
             if self.state is not CLOSED:
                 self._change(CLOSED, now)
             return self._successor(NullBreaker, settings, now)
         old = self._settings
         self._apply(settings)
-        self._probe_due = self.since + self._reset_s()
+        if self.forced is not OPEN:
+            self._probe_due = self.since + self._reset_s()
         width_s, buckets = settings.rolling_count_timeout, settings.rolling_count_buckets
         if (width_s, buckets) != (old.rolling_count_timeout, old.rolling_count_buckets):
             self._window = RollingWindow(width_s, buckets, now)
@@ -190,14 +227,22 @@ class Breaker:
             setattr(successor, counter, getattr(self, counter))
         return successor
 
+    def _let_go(self, now: float) -> None:
+        if self.forced is OPEN:
+            self._probe_due = now
+        self.forced = None
+        self.forced_until = inf
+
     def _admit_probe(self, now: float) -> int:
+        if now >= self.forced_until:
+            self._let_go(now)
         if self.state is OPEN and now >= self._probe_due:
             self._change(HALF_OPEN, now)
         if self.state is HALF_OPEN and self._probes_out < self._settings.half_open_requests:
             self._probes_out += 1
             return self._epoch
         self.rejects += 1
-        return UNCOUNTED if self._observe else REFUSED
+        return UNCOUNTED if self._observe and self.forced is None else REFUSED
 
     def _probe_succeeded(self, now: float) -> None:
         self._probes_out -= 1
@@ -206,6 +251,10 @@ class Breaker:
             self._change(CLOSED, now)
 
     def _judge(self, now: float) -> None:
+        if self.forced is not None:
+            if now < self.forced_until:
+                return
+            self._let_go(now)
         # Multiplied out, because 29 / 100 * 100 is less than 29.
         window = self._window
         calls = window.whole
@@ -237,8 +286,11 @@ class Breaker:
 
     def __repr__(self) -> str:
         window = self._window
-        text = f"<{type(self).__name__} {self.state} since {self.since:.3f}, {window.part}/{window.whole} failed"
-        if self.state is OPEN:
+        forced = "forced " if self.forced is not None else ""
+        text = (
+            f"<{type(self).__name__} {forced}{self.state} since {self.since:.3f}, {window.part}/{window.whole} failed"
+        )
+        if self.state is OPEN and self.forced is None:
             text += f", until {self._probe_due:.3f}"
         elif self.state is HALF_OPEN:
             text += f", {self._probes_out} probes out, {self._probe_successes} succeeded"
@@ -283,6 +335,11 @@ class NullBreaker(Breaker):
 
     def retry_after(self, now: float) -> float:
         return 0.0
+
+    def force(self, state: str | None, until: float, now: float) -> None:
+        """Raises ValueError: there is nothing to hold."""
+        if state is not None:
+            raise ValueError("the breaker is off")
 
     def window(self, now: float) -> tuple[int, int]:
         return 0, 0

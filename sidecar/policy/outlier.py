@@ -19,8 +19,10 @@ endpoint is not picked is `sidecar.policy.availability`'s business, which reads 
              than they do: of an endpoint ejected again before its number of ejections was back at 0, it is believed
              only where another has failed since.
 
-What an attempt at an ejected endpoint brings (in a panic, or begun before) changes nothing. Nothing here runs by
-itself: whoever picks endpoints calls `tick` once `due` has come.
+What an attempt at an ejected endpoint brings (in a panic, or begun before) changes nothing. Nor does a failure of one
+that began before the endpoint was last well again (`since`): what hung would else be ejected as it comes back, by the
+attempts that ran into their timeout meanwhile. Nothing here runs by itself: whoever picks endpoints calls `tick` once
+`due` has come.
 """
 
 from __future__ import annotations
@@ -57,6 +59,7 @@ class Tracked(Standing):
         "interval_failures",
         "interval_successes",
         "returned_at",
+        "since",
     )
 
     def __init__(self) -> None:
@@ -69,6 +72,8 @@ class Tracked(Standing):
         self.ejected_at = 0.0
         self.ejected_until = 0.0
         self.returned_at = 0.0
+        self.since = 0.0
+        """When it joined, became healthy or returned, whichever was last; slow start begins there too."""
         self.checks_believed = False
         """Whether a good active check ends its ejection."""
 
@@ -110,10 +115,11 @@ class OutlierDetector:
         """When `tick` has something to do."""
         self._find_due()
 
-    def record(self, endpoint: Tracked, failed: bool, now: float) -> None:
-        """An attempt at this endpoint ended. Those that say nothing about it are not to be told."""
+    def record(self, endpoint: Tracked, failed: bool, now: float, began: float = inf) -> None:
+        """An attempt at this endpoint, begun at `began`, ended. Those that say nothing about it are not to be told."""
         if failed:
-            self._failed(endpoint, now)
+            if began >= endpoint.since:
+                self._failed(endpoint, now)
         else:
             endpoint.consecutive_failures = 0
             endpoint.interval_successes += 1
@@ -255,7 +261,7 @@ class OutlierDetector:
 
     def _take_back(self, endpoint: Tracked, why: str, now: float) -> None:
         endpoint.ejected = False
-        endpoint.returned_at = now
+        endpoint.returned_at = endpoint.since = now
         endpoint.consecutive_failures = 0
         endpoint.interval_successes = endpoint.interval_failures = 0
         self.ejected -= 1

@@ -31,6 +31,8 @@ Ratio = Annotated[float, Meta(ge=0)]
 StatusSet = Annotated[frozenset[int], Meta(extra={"kind": "statuses"})]
 """Statuses 100-599; written as a list of numbers and ranges: `[500-599, 429]`."""
 
+FinalStatus = Annotated[int, Meta(ge=200, le=599)]
+
 RETRY_REASONS = frozenset({"connect_failure", "connect_timeout", "reset", "attempt_timeout", "bad_response"})
 """The reasons of an attempt's failure that `retry.on` may name, beside statuses."""
 
@@ -43,6 +45,9 @@ Methods = Annotated[frozenset[str], Meta(extra={"kind": "methods"})]
 Token = Annotated[str, Meta(extra={"kind": "token"})]
 """The name of a header or a cookie (RFC 9110, section 5.6.2), as it was written."""
 
+LowerToken = Annotated[str, Meta(extra={"kind": "lower_token"})]
+"""As `Token`, in lower case."""
+
 QueryName = Annotated[str, Meta(extra={"kind": "query_name"})]
 """The name of a parameter as it stands in a query, percent-encoded."""
 
@@ -51,6 +56,9 @@ Target = Annotated[str, Meta(extra={"kind": "target"})]
 
 Headers = Annotated[dict[str, str], Meta(extra={"kind": "headers"})]
 """Name to value, names as they were written; no two of them are the same header."""
+
+ServiceName = Annotated[str, Meta(extra={"kind": "service_name"})]
+"""The name of a service of the file."""
 
 PortNumber = Annotated[int, Meta(ge=1, le=65535)]
 
@@ -67,6 +75,12 @@ ServerUrl = Annotated[str, Meta(extra={"kind": "server_url"})]
 """http or https, host and port, and perhaps a path; no trailing `/`."""
 
 FilePath = Annotated[str, Meta(extra={"kind": "file_path"})]
+
+Body = Annotated[bytes, Meta(extra={"kind": "body"})]
+"""Written as text, in UTF-8."""
+
+FALLBACK_METHODS = frozenset({"GET", "HEAD"})
+"""What a fallback answers unless it says otherwise: a stale one nothing else."""
 
 BalancerWord = Literal["round_robin", "least_request", "peak_ewma", "random"]
 
@@ -169,6 +183,44 @@ class OutlierSettings(Struct, frozen=True, kw_only=True):
     """With fewer percent of the endpoints available than this, health and ejection are ignored."""
 
 
+class FallbackService(Struct, frozen=True, kw_only=True):
+    """`fallback: [{service: ...}]`: another service, or another version, is asked instead."""
+
+    service: ServiceName
+    path: Target | None = None
+    """In place of the whole path and query that would have gone upstream."""
+    methods: Methods = FALLBACK_METHODS
+
+
+class FallbackStale(Struct, frozen=True, kw_only=True):
+    """`fallback: [{stale: ...}]`: the last good response to a GET, for GET and HEAD."""
+
+    stale: Duration
+    """At most so long ago it was kept."""
+    key_headers: tuple[LowerToken, ...] = ()
+    """Request headers that make a response another one, lower case: with `authorization` each caller has its own."""
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """`key_headers` as heads hold them."""
+        return tuple([name.encode() for name in self.key_headers])
+
+
+class FallbackStatic(Struct, frozen=True, kw_only=True):
+    """`fallback: [{status: ...}]`: an answer out of the file, or (`file`, read with it) out of another one."""
+
+    status: FinalStatus
+    headers: Headers = {}
+    body: Body = b""
+    methods: Methods = FALLBACK_METHODS
+
+
+FallbackStep = FallbackService | FallbackStale | FallbackStatic
+
+FallbackSteps = Annotated[tuple[FallbackStep, ...], Meta(extra={"kind": "fallback"})]
+"""In the order in which they are tried."""
+
+
 class Policy(Struct, frozen=True, kw_only=True):
     """What `defaults`, a service and a route may set; the effective one is merged key by key."""
 
@@ -180,6 +232,8 @@ class Policy(Struct, frozen=True, kw_only=True):
     """An endpoint that joins, or is well again, gets its full share of requests only after this long."""
     health: HealthSettings | None = None
     outlier: OutlierSettings | None = None
+    fallback: FallbackSteps = ()
+    """What answers in place of a failure (`sidecar.config.fallbacks` reads it)."""
     limits: Limits = Limits()
     preserve_host: bool = False
     """Send the app's own Host upstream instead of the endpoint's authority."""

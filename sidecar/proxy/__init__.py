@@ -13,5 +13,6 @@ as they stand where not. So they inherit nothing from asyncio, whose protocol cl
 only calls the methods.
 
 `deadlines` is the only timer of the data path, `problem` writes the answers that the sidecar gives itself, `tunnel`
-carries what follows a 101.
+carries what follows a 101. `aggregate` answers out of several services: it is the app of calls that take the same way,
+each on a `Downstream` whose transport, `inner_call.InnerCall`, is in memory.
 """

@@ -13,21 +13,31 @@ from random import getrandbits, random
 from typing import TYPE_CHECKING, Final
 
 from sidecar.discovery.tasks import Tasks
+from sidecar.policy.stale_cache import StaleCache
+from sidecar.proxy.body_copy import Room
 from sidecar.proxy.deadlines import Deadlines
 from sidecar.proxy.head import RequestHead
 from sidecar.proxy.pool import Pool
 from sidecar.proxy.problem import Problem
 from sidecar.runtime.live import Live
-from sidecar.runtime.service import LiveRoute, LiveService
+from sidecar.runtime.route import LiveRoute
+from sidecar.runtime.service import LiveService
 from sidecar.telemetry.access_log import AccessLog
 
 if TYPE_CHECKING:
+    from sidecar.proxy.call import Call
     from sidecar.proxy.downstream import Downstream
-    from sidecar.proxy.exchange import Exchange
     from sidecar.proxy.tunnel import Tunnel
 
 HANG_UP_CHECK_S: Final = 1.0
 SWEEP_S: Final = 0.25
+
+COPY_ROOM: Final = 16 * 1024 * 1024
+"""Bytes of responses that are being copied, for a fallback to the last good one, at a time."""
+
+ANSWER_ROOM: Final = 32 * 1024 * 1024
+"""Bytes of parts' bodies that all aggregates hold at a time, until their apps have taken them: as many as one with the
+most and largest parts."""
 
 log = logging.getLogger("sidecar.proxy")
 
@@ -64,19 +74,40 @@ class ProxyCore:
         """Random for each process, so that a request that comes back is known (RFC 9110, section 7.6.3)."""
         self.via_line = b"\r\nVia: 1.1 " + self.via_name
         self.connections: set[Downstream] = set()
+        self.inner: set[Downstream] = set()
+        """Those of calls that the sidecar makes on behalf of an app."""
         self.paused: set[Downstream] = set()
         self.tunnels: set[Tunnel] = set()
+        self.stale = StaleCache()
+        self.copy_room = Room(COPY_ROOM)
+        self.answer_room = Room(ANSWER_ROOM)
         self.draining = False
         self._timers = [self.loop.call_later(SWEEP_S, self._sweep), self.loop.call_later(HANG_UP_CHECK_S, self._look)]
+
+    def adopt(self) -> None:
+        """Take over what `live` has become."""
+        live = self.live
+        for name, service in live.services.items():
+            pool = self.pools.get(name)
+            if pool is None or pool.service is not service:
+                self.pools[name] = Pool(service, self.loop, self.tasks, self._connect_failed)
+            else:
+                pool.adopt()
+        for name in [name for name in self.pools if name not in live.services]:
+            del self.pools[name]
+        self.client_idle_s = live.config.defaults.timeout.client_idle
+        self.logs_all = self.access_log.all
+        self.table = live.table
 
     # For connections.
 
     def opened(self, connection: Downstream) -> None:
-        self.connections.add(connection)
+        (self.inner if connection.inner else self.connections).add(connection)
         self.deadlines.watch(connection)
 
     def closed(self, connection: Downstream) -> None:
         self.connections.discard(connection)
+        self.inner.discard(connection)
         self.paused.discard(connection)
         self.deadlines.forget(connection)
 
@@ -115,7 +146,7 @@ class ProxyCore:
         does, and putting a sidecar in front must not turn their tracing off."""
         return b"00-%032x-%016x-01" % (getrandbits(128) or 1, getrandbits(64) or 1)
 
-    def record(self, exchange: Exchange, detail: str, seconds: float) -> None:
+    def record(self, exchange: Call, detail: str, seconds: float) -> None:
         code, reason = exchange.code, exchange.reason
         exchange.service.counters.request(code, reason, seconds)
         access_log = self.access_log
@@ -133,12 +164,13 @@ class ProxyCore:
                 detail=detail,
                 attempts=exchange.attempts,
                 seconds=seconds,
+                fallback=exchange.fallback,
             )
 
     def _connect_failed(self, host: str) -> None:
         self.on_connect_failure(host)
 
-    def crashed(self, exchange: Exchange, error: Exception) -> None:
+    def crashed(self, exchange: Call, error: Exception) -> None:
         fields = {"service": exchange.service.name, "request_id": exchange.request_id.decode("latin-1")}
         log.error("a request failed through a defect of the sidecar", exc_info=error, extra={"fields": fields})
 
@@ -165,7 +197,7 @@ class ProxyCore:
             timer.cancel()
         for tunnel in list(self.tunnels):
             tunnel.abort()
-        for connection in list(self.connections):
+        for connection in [*self.connections, *self.inner]:
             connection.abort()
         for pool in self.pools.values():
             pool.close_idle()

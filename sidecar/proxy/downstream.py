@@ -15,8 +15,10 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from sidecar.proxy.aggregate import unrouted
 from sidecar.proxy.body import RequestBody
 from sidecar.proxy.exchange import Exchange
+from sidecar.proxy.fallback import FallbackExchange
 from sidecar.proxy.handler import Handler
 from sidecar.proxy.head import (
     MAX_HEAD,
@@ -28,6 +30,7 @@ from sidecar.proxy.head import (
     parse_request,
 )
 from sidecar.proxy.problem import Problem
+from sidecar.proxy.stale import StaleExchange
 from sidecar.proxy.upstream import WRITE_HIGH_WATER
 from sidecar.runtime.routing import NotRouted
 
@@ -87,6 +90,7 @@ class Downstream:
         "_rechunk",
         "_unsent",
         "deadline",
+        "inner",
         "last_activity",
         "responding",
         "transport",
@@ -115,6 +119,8 @@ class Downstream:
         self._progress_at = 0.0
         self._unsent = 0
         self._rechunk = False
+        self.inner = False
+        """This is the connection of a call that the sidecar makes on behalf of an app."""
         self.deadline = inf
         self.last_activity = 0.0
         """When a part of a body last went to the app."""
@@ -262,7 +268,15 @@ class Downstream:
             if stray.status == 400:
                 self._refuse(BadRequest(400, stray.detail), request)
                 return False
-            self._stray(request, stray)
+            answer = unrouted(core, self, request, stray)
+            if isinstance(answer, Problem):
+                self._stray(request, answer)
+                return True
+            self._phase = _EXCHANGE
+            self.responding = False
+            self._client_idle_s = core.client_idle_s
+            self._exchange = answer
+            answer.start()
             return True
         route = service.route_for(request.method, target)
         body = None
@@ -272,7 +286,14 @@ class Downstream:
         self._body = body
         self.responding = False
         self._client_idle_s = route.client_idle_s
-        self._exchange = exchange = Exchange(core, self, request, service, route, target, body, by_path=by_path)
+        exchange: Exchange
+        if request.method in route.fallback_methods and not request.websocket:
+            exchange = FallbackExchange(core, self, request, service, route, target, body, by_path=by_path)
+        elif service.keeps_stale:
+            exchange = StaleExchange(core, self, request, service, route, target, body, by_path=by_path)
+        else:
+            exchange = Exchange(core, self, request, service, route, target, body, by_path=by_path)
+        self._exchange = exchange
         if body is not None and self._buffer:
             try:
                 pieces, self._buffer = body.take(self._take_rest())
@@ -283,6 +304,12 @@ class Downstream:
             body.keep(pieces)
         exchange.start()
         return True
+
+    def for_inner_call(self) -> Downstream:
+        """Another connection, for a call on behalf of this one's app."""
+        made = Downstream(self._core)
+        made.inner = True
+        return made
 
     def _await_head(self, data: bytes) -> None:
         """What there is of a head, from its beginning, is not all of it."""
@@ -546,10 +573,8 @@ class Downstream:
         self.answer(problem, None, head_only=head_only)
         self._linger()
 
-    def _stray(self, request: RequestHead, stray: NotRouted) -> None:
+    def _stray(self, request: RequestHead, problem: Problem) -> None:
         """Answer a request that no service takes; the connection is fit for the next one."""
-        request_id = (request.request_id or self._core.new_request_id()).decode("latin-1")
-        problem = Problem(status=stray.status, reason=stray.reason, detail=stray.detail, request_id=request_id)
         self._core.refused(problem, request)
         if request.length:
             self._body = body = RequestBody(request.length, 0)

@@ -1,118 +1,52 @@
 """One request's life, from its head to its last byte: route, admit, pick, send, judge, retry, stream, record.
 
 Owns the order in which policies are asked, and every decision about a request. It reads from top to bottom as one
-coroutine, `_live`; how that is driven stands in `handler`.
+coroutine, `_live`; how that is driven stands in `handler`, what the connections say and the clocks in `call`.
 """
 
 from __future__ import annotations
 
 from math import inf
 from time import monotonic, time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from sidecar.policy.balancers.ewma import PeakEwma
-from sidecar.policy.deadline import effective, parse_timeout_ms
+from sidecar.policy.breaker import NullBreaker
 from sidecar.policy.retry import parse_retry_after, retry_delay, wants_retry
-from sidecar.proxy.body import RequestBody
-from sidecar.proxy.handler import Disconnected, Handler
+from sidecar.policy.settings import BreakerSettings, Policy
+from sidecar.proxy.call import DOWNLOAD, NONE, REQUEST, Call
+from sidecar.proxy.handler import Disconnected
 from sidecar.proxy.hash_key import hash_key
-from sidecar.proxy.head import BadRequest, RequestHead, ResponseHead
+from sidecar.proxy.head import BadRequest, ResponseHead
 from sidecar.proxy.location import below_prefix
-from sidecar.proxy.problem import STATUS, Attempt, Problem
 from sidecar.proxy.tunnel import Tunnel
-from sidecar.proxy.under_way import bytes_under_way
 from sidecar.proxy.upstream import Lost, Upstream
 from sidecar.runtime.endpoint import Endpoint
-from sidecar.runtime.service import LiveRoute, LiveService
-
-if TYPE_CHECKING:
-    from sidecar.proxy.core import ProxyCore
-    from sidecar.proxy.downstream import Downstream
-
-BUFFER_MAX: Final = 64 * 1024
-"""Bytes of a body that are read before there is a connection to send them on."""
+from sidecar.runtime.route import LiveRoute
 
 LARGE_BODY: Final = 64 * 1024
 """Bytes of a body that may stand in the kernel's buffers unread: who refuses so large a one may close behind it."""
 
 _CONNECT_REASONS: Final = ("connect_failure", "connect_timeout")
-_TIMEOUTS: Final = frozenset({"connect_timeout", "attempt_timeout", "request_timeout"})
-_ENDPOINT_FAILURES: Final = frozenset(
-    {"connect_failure", "connect_timeout", "reset", "attempt_timeout", "request_timeout", "bad_response", "truncated"}
-    | {"status"}
-)
-"""How an attempt ends that counts against its endpoint."""
-
-_IGNORED: Final = frozenset({"overloaded", "no_endpoint"})
-
-# What the armed deadline is of.
-_ATTEMPT, _REQUEST, _UPLOAD, _DOWNLOAD, _NONE = range(5)
 
 
-class Exchange(Handler):
+_TUNNELLED: Final = LiveRoute("", None, Policy(), NullBreaker(BreakerSettings(mode="off"), 0.0))
+
+
+class Exchange(Call):
     """A request on its way; made by the connection it came on."""
 
-    # Defaults stand on the class: storing each would cost every request.
-    started: float
-    request_id: bytes
-    code: int = 0
-    reason: str = ""
-    _endpoint: Endpoint
-    _permit: int
-    _repeatable: bool
-    _request_s: float
-    _request_deadline: float
-    _attempt_started: float
-    _upstream: Upstream | None = None
-    _held: Upstream | None = None
-    """It has answered, and a retry may still replace its answer."""
-    _cut_short: bool = False
-    """The present or held upstream has not got the whole request, and will not: nothing else may be sent to it."""
-    _attempt_number: int = 0
-    _awaiting: bool = False
-    _interim_sent: bool = False
-    _kind: int = _NONE
-    _key: bytes | None = None
-    """What a hash balancer goes by."""
-    _retries: int = 0
-    _sent: bool = False
-    _replayed: bool = False
-    """The one fresh connection that makes good a stale one has been spent."""
-    _told: bool = False
-    _tried: tuple[Endpoint, ...] = ()
-    _unread: int = 0
-    _last_upload: float = 0.0
-
-    def __init__(
-        self,
-        core: ProxyCore,
-        downstream: Downstream,
-        request: RequestHead,
-        service: LiveService,
-        route: LiveRoute,
-        target: bytes,
-        body: RequestBody | None,
-        *,
-        by_path: bool,
-    ) -> None:
-        self._core = core
-        self._downstream = downstream
-        self.request = request
-        self.service = service
-        self.route = route
-        self._target = target
-        self._body = body
-        self._by_path = by_path
-        self._pool = core.pools[service.name]
-        self.attempts: list[Attempt] = []
-
     # Its life, from the top.
+
+    def start(self) -> None:
+        self.started = self._call_started = monotonic()
+        self.request_id = self.request.request_id or self._core.new_request_id()
+        super().start()
 
     async def _live(self) -> None:
         """Routed it is already. Admit, cheap refusals first; make the attempts; tell the breaker one outcome."""
         request, service, breaker = self.request, self.service, self.route.breaker
-        self.started = now = monotonic()
-        self.request_id = request.request_id or self._core.new_request_id()
+        now = self._call_started
         if request.via is not None and self._core.via_name in request.via:
             self._answer("loop", f"the request bears this sidecar's own Via: {service.name} leads back to it")
             return
@@ -135,6 +69,8 @@ class Exchange(Handler):
                 return
             self._set_deadline(now)
             await self._attempts_until_done(now)
+            if self._switched is not None:
+                await self._tunnel(self._switched)
         except Disconnected as gone:
             self._note("client_disconnect", None)
             self._close_upstream()
@@ -173,7 +109,7 @@ class Exchange(Handler):
                 status = response.status
                 reason = "status" if status in route.failure_status else "ok"
                 if status == 101:
-                    await self._tunnel(response)
+                    self._switched = response
                     return
                 if status not in route.retry_statuses:
                     await self._stream(response, reason)
@@ -246,7 +182,7 @@ class Exchange(Handler):
 
     async def _connect(self, endpoint: Endpoint) -> Upstream:
         """A new connection to this endpoint. Raises Lost with connect_failure, connect_timeout or overloaded."""
-        self._arm(_REQUEST, self._request_deadline)
+        self._arm(REQUEST, self._request_deadline)
         connecting = self._pool.connect(endpoint, self, self.route.connect_s)
         try:
             upstream: Upstream = await self._wait()
@@ -303,15 +239,17 @@ class Exchange(Handler):
             at, service = response.location_at, self.service
             response.pieces[at] = below_prefix(response.pieces[at], service.prefix, service.authorities)
         early = self._cut_short or (body is not None and not upstream.has_all(body))
-        held = upstream.relay(downstream)
+        held = upstream.relay(downstream if self._copy is None else self._copy)
         downstream.begin_response(self.request, response, held)
+        if self._copy is not None:
+            self._copy.add(held)
         if not upstream.complete:
             try:
                 if upstream.broken is not None:
                     raise Lost("truncated", upstream.broken)
                 if not downstream.writable:
                     upstream.pause_reading()
-                self._arm(_DOWNLOAD, monotonic() + self.route.idle_s)
+                self._arm(DOWNLOAD, monotonic() + self.route.idle_s)
                 downstream.last_activity = monotonic()
                 await self._wait()
             except Lost as lost:
@@ -324,7 +262,7 @@ class Exchange(Handler):
         downstream.end_response()
         now = monotonic()
         noted = self._attempt_number <= len(self.attempts)
-        if reason == "ok" and not noted and not self._core.logs_all:
+        if reason == "ok" and not noted and not self._notes_all and not self._core.logs_all:
             self._endpoint.counters.attempt(reason)  # nobody will read how this attempt went
             if self.service.ejects:
                 self.service.outlier.record(self._endpoint, False, now)
@@ -348,6 +286,7 @@ class Exchange(Handler):
         core, service = self._core, self.service
         self._upstream = None
         tunnel = Tunnel(self._downstream, upstream, self.route.idle_s, core.deadlines, self._tunnel_ended)
+        self.route = _TUNNELLED  # a tunnel may last for days: it must not keep a configuration that long
         core.tunnels.add(tunnel)
         service.counters.tunnels += 1
         try:
@@ -426,245 +365,9 @@ class Exchange(Handler):
                 self._pool.release(upstream, monotonic())  # closes it where the response was not whole
 
     async def _sleep(self, seconds: float) -> None:
-        self._arm(_NONE, inf)
+        self._arm(NONE, inf)
         timer = self._core.loop.call_later(seconds + 0.001, self._resume, None)  # uvloop may be 1 ms early
         try:
             await self._wait()
         finally:
             timer.cancel()
-
-    # Deadlines.
-
-    def _set_deadline(self, now: float) -> None:
-        request, body, route = self.request, self._body, self.route
-        self._repeatable = request.method in route.repeatable_methods or request.idempotency_key
-        self._request_s = route.request_s
-        if request.deadline_ms:
-            self._request_s = effective(route.request_s, *[parse_timeout_ms(one) for one in request.deadline_ms])
-        # The clock does not run while the app is still sending (Envoy: route.timeout starts at the request's end).
-        self._request_deadline = now + self._request_s if body is None or body.complete else inf
-        self._last_upload = now
-
-    def _arm(self, kind: int, when: float) -> None:
-        self._kind = kind
-        self._core.deadlines.arm(self._downstream, when)
-
-    def _arm_response(self, now: float) -> None:
-        body = self._body
-        sending = body is not None and not body.complete
-        if sending and self.request.expects_continue and body is not None and not body.received:
-            sending = self._interim_sent  # until the upstream says 100, it is the one that is waited for
-        if sending:
-            self._arm(_UPLOAD, now + self.route.idle_s)
-            return
-        latest = now + self.route.attempt_s
-        if self._request_deadline <= latest:
-            self._arm(_REQUEST, self._request_deadline)
-        else:
-            self._arm(_ATTEMPT, latest)
-
-    def deadline_passed(self, now: float) -> None:
-        """Told by the connection that is watched."""
-        route = self.route
-        if self._kind == _ATTEMPT:
-            self._interrupt(Lost("attempt_timeout", f"no answer within timeout.attempt, {route.attempt_s:g} s"))
-        elif self._kind == _REQUEST:
-            words = "timeout.request" if self._request_s == route.request_s else "the app's own deadline"
-            self._interrupt(Lost("request_timeout", f"no answer within {words}, {self._request_s:g} s"))
-        elif self._kind == _UPLOAD:
-            latest = self._last_upload + route.idle_s
-            if latest > now:
-                self._arm(_UPLOAD, latest)
-            elif self._upstream is not None and self._upstream.drained_since_last_look():
-                self._arm(_UPLOAD, now + route.idle_s)
-            elif self._upstream is not None and not self._upstream.writable:
-                self._interrupt(Lost("attempt_timeout", f"the service took nothing of the body for {route.idle_s:g} s"))
-            else:
-                self._interrupt(BadRequest(408, f"nothing more of the body came for {route.idle_s:g} s"))
-        elif self._kind == _DOWNLOAD:
-            self._download_idle(now)
-
-    def _download_idle(self, now: float) -> None:
-        downstream, idle_s = self._downstream, self.route.idle_s
-        latest = max(downstream.last_activity, self._last_upload) + idle_s
-        if downstream.writable:
-            if latest > now:
-                self._arm(_DOWNLOAD, latest)
-            else:
-                self._interrupt(Lost("truncated", f"nothing more of the body came for timeout.idle, {idle_s:g} s"))
-            return
-        # We wait for the app: it is idle only if it has taken nothing since the last look.
-        unread, self._unread = self._unread, bytes_under_way(downstream.transport)
-        if unread and self._unread >= unread:
-            self._interrupt(Disconnected(f"the app read nothing for timeout.idle, {idle_s:g} s"))
-        else:
-            self._arm(_DOWNLOAD, now + idle_s)
-
-    # What the two connections say.
-
-    @property
-    def half_close(self) -> bool:
-        return self.route.half_close
-
-    def response_began(self, response: ResponseHead) -> None:
-        self._resume(response)
-
-    def response_ended(self) -> None:
-        self._resume(None)
-
-    def interim(self, response: ResponseHead) -> None:
-        """A 1xx goes to the app, after which there is no other attempt. HTTP/1.0 knows none: RFC 9110, section 15.2."""
-        if self.request.minor:
-            self._interim_sent = True
-            self._downstream.write_interim(response)
-            if not self._downstream.writable and self._upstream is not None:
-                self._upstream.pause_reading()
-            body = self._body
-            if self._awaiting and body is not None and not body.received:  # told to go on, the app sends the body now
-                self._last_upload = monotonic()
-                self._arm_response(self._last_upload)
-
-    def attempt_lost(self, lost: Lost) -> None:
-        self._interrupt(lost)
-
-    def connected(self, upstream: Upstream) -> None:
-        self._resume(upstream)
-
-    def connect_failed(self, reason: str, detail: str) -> None:
-        self._interrupt(Lost(reason, detail))
-
-    def body_received(self, pieces: list[bytes]) -> None:
-        """More of the request's body: on to the upstream if there is one, else kept for when there will be."""
-        body = self._body
-        assert body is not None
-        now = monotonic()
-        self._last_upload = now
-        upstream = self._upstream
-        if upstream is None or self._cut_short:
-            if not self._downstream.responding:
-                body.keep(pieces)
-            if body.kept_size > BUFFER_MAX and not body.complete:
-                self._downstream.pause_upload()
-        else:
-            upstream.send_body(pieces)
-            if body.whole:
-                body.keep(pieces)
-                body.sent()
-        if body.complete:
-            self._request_deadline = now + self._request_s
-            if self._awaiting:
-                self._arm_response(now)
-        elif self._awaiting and self._kind != _UPLOAD:
-            self._arm_response(now)
-
-    def pause_upload(self) -> None:
-        self._downstream.pause_upload()
-
-    def resume_upload(self) -> None:
-        self._downstream.resume_upload()
-
-    def pause_download(self) -> None:
-        if self._upstream is not None:
-            self._upstream.pause_reading()
-
-    def resume_download(self) -> None:
-        self._unread = 0
-        if self._upstream is not None:
-            self._upstream.resume_reading()
-
-    def _tunnel_ended(self) -> None:
-        self._resume(None)
-
-    # Ends.
-
-    def _ended(self) -> None:
-        self._upstream = self._held = None
-        super()._ended()
-
-    def _crashed(self, error: Exception) -> None:
-        """A defect of ours. Say so; the app gets an answer if it can still have one, and never a false one."""
-        self._core.crashed(self, error)
-        self._close_upstream()
-        if self._downstream.responding:
-            self._record(self.code or 500, "internal", str(error))
-            self._downstream.cut()
-        else:
-            self._answer("internal", "an error in the sidecar; its log has the details")
-        self._ended()
-
-    def _answer(self, reason: str, detail: str, *, retry_after: float | None = None) -> None:
-        """An answer of our own, and its record."""
-        status = STATUS[reason]
-        self._record(status, reason, detail)
-        self._send_problem(status, reason, detail, retry_after)
-
-    def _fail(self, reason: str, detail: str) -> None:
-        """No attempt brought an answer: say what became of the last."""
-        if reason in _IGNORED or (reason == "request_timeout" and self._hurried):
-            pass  # the app gave less time than the service is allowed: no verdict about the service
-        else:
-            self._tell(outcome=False, timed_out=reason in _TIMEOUTS)
-        label = f"{self._endpoint.label}: " if reason not in ("request_timeout", "overloaded") else ""
-        self._answer(reason, f"{label}{detail}", retry_after=1.0 if reason == "overloaded" else None)
-
-    @property
-    def _hurried(self) -> bool:
-        """The app gives less time than an attempt may take, so running out of it says nothing of the service."""
-        return self._request_s < min(self.route.request_s, self.route.attempt_s)
-
-    def _refuse(self, refusal: BadRequest) -> None:
-        self._record(refusal.status, "bad_request", refusal.detail)
-        if self._downstream.responding:
-            self._downstream.cut()
-        else:
-            self._send_problem(refusal.status, "bad_request", refusal.detail, None, keep=False)
-
-    def _send_problem(
-        self, status: int, reason: str, detail: str, retry_after: float | None, *, keep: bool = True
-    ) -> None:
-        problem = Problem(
-            status=status,
-            reason=reason,
-            detail=detail,
-            service=self.service.name,
-            request_id=self.request_id.decode("latin-1"),
-            retry_after=retry_after,
-            attempts=tuple(self.attempts),
-        )
-        head_only = self.request.method == "HEAD"
-        self._downstream.answer(problem, self.request if keep else None, head_only=head_only)
-
-    def _tell(self, *, outcome: bool, timed_out: bool = False, now: float | None = None) -> None:
-        """Tell the breaker the one outcome of this request."""
-        self._told = True
-        breaker = self.route.breaker
-        if outcome:
-            breaker.success(self._permit, monotonic() if now is None else now)
-        else:
-            breaker.failure(self._permit, monotonic() if now is None else now, timed_out)
-
-    def _note(self, reason: str, status: int | None) -> None:
-        """Count the attempt that is under way, and remember it for the answer and the log."""
-        if self._attempt_number > len(self.attempts):
-            endpoint = self._endpoint
-            endpoint.counters.attempt(reason)
-            now = monotonic()
-            if reason == "ok" or (reason in _ENDPOINT_FAILURES and not (reason == "request_timeout" and self._hurried)):
-                self.service.outlier.record(endpoint, reason != "ok", now)
-            took_ms = round((now - self._attempt_started) * 1000, 1)
-            self.attempts.append(Attempt(endpoint.label, reason, status, took_ms))
-
-    def _record(self, code: int, reason: str, detail: str = "", now: float | None = None) -> None:
-        if self.code:
-            return
-        self.code = code
-        self.reason = reason
-        self._core.record(self, detail, (monotonic() if now is None else now) - self.started)
-
-    def _close_upstream(self) -> None:
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.close()
-
-    def __repr__(self) -> str:
-        return f"<Exchange {self.request.method} {self.service.name} attempt={self._attempt_number} {self._upstream}>"

@@ -80,7 +80,7 @@ class ProxyListener:
 
     async def start(self) -> None:
         core = self._core
-        core.table.listens_on(self.ports)
+        core.live.listens_on(self.ports)
         for one in self._sockets:
             server = await core.loop.create_server(lambda: cast(Any, Downstream(core)), sock=one, backlog=BACKLOG)
             self._servers.append(server)
@@ -103,7 +103,7 @@ class ProxyListener:
             if not core.connections or core.loop.time() >= finish or now_please.is_set():
                 break
             await _pause(DRAIN_LOOK_S, now_please)
-        return sum(service.limit.in_flight - service.counters.tunnels for service in core.live.services.values())
+        return core.live.in_flight
 
     async def _empty_accept_queues(self) -> None:
         """Closing a listening socket resets whoever waits there to be accepted: let them in first."""

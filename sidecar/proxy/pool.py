@@ -70,9 +70,15 @@ class Pool:
         self._loop = loop
         self._tasks = tasks
         self._tls: ssl.SSLContext | None = None
-        if any(spec.url.scheme == "https" for spec in service.config.endpoints):
+        self.adopt()
+
+    def adopt(self) -> None:
+        """Be fit for the configuration that the service has now."""
+        if self._tls is None and any(spec.url.scheme == "https" for spec in self.service.config.endpoints):
             self._tls = ssl.create_default_context()
             self._tls.set_alpn_protocols(["http/1.1"])
+        if self.service.waiting:  # there may be more room than there was
+            self._loop.call_soon(self._serve_next)
 
     def take(self, endpoint: Endpoint, now: float, *, repeatable: bool) -> Upstream | None:
         """The connection that was used last, if one is idle and likely to be still good; else None."""

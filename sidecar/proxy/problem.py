@@ -5,6 +5,7 @@ Owns their words. An app, or whoever is on call for it, reads these before any l
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from math import ceil
@@ -12,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-_TITLES: Final = {
+TITLES: Final = {
     "connect_failure": "No connection to the service",
     "connect_timeout": "Connecting to the service took too long",
     "reset": "The service broke the connection before it answered",
@@ -25,6 +26,7 @@ _TITLES: Final = {
     "rate_limited": "Too many requests",
     "unknown_service": "Unknown service",
     "bad_request": "The request is not valid",
+    "aggregate_failed": "A part that the aggregate needs failed",
     "loop": "The request came back to the sidecar that sent it",
     "internal": "The sidecar failed",
 }
@@ -42,6 +44,7 @@ STATUS: Final = {
     "overloaded": 503,
     "rate_limited": 429,
     "unknown_service": 404,
+    "aggregate_failed": 502,
     "loop": 508,
     "internal": 500,
 }
@@ -57,6 +60,15 @@ class Attempt(msgspec.Struct, frozen=True):
     duration_ms: float
 
 
+class PartFailure(msgspec.Struct, frozen=True):
+    """Why a part of an aggregate has no body, as the app is told: no addresses, none of the service's own words."""
+
+    service: str
+    status: int
+    reason: str
+    detail: str
+
+
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """An answer of our own. `retry_after` in seconds; it is also sent as Retry-After, in whole seconds, rounded up."""
 
@@ -67,11 +79,15 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str = ""
     retry_after: float | None = None
     attempts: tuple[Attempt, ...] = ()
+    errors: Mapping[str, PartFailure] | None = None
+    """Of an aggregate, by part."""
+    allow: str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH, TRACE"
+    """What a 405 offers instead."""
 
     def body(self) -> bytes:
         members: dict[str, Any] = {
             "type": f"urn:sidecar:problem:{self.reason}",
-            "title": _TITLES.get(self.reason, self.reason),
+            "title": TITLES.get(self.reason, self.reason),
             "status": self.status,
             "detail": self.detail,
             "service": self.service,
@@ -80,6 +96,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
             "retry_after": None if self.retry_after is None else round(self.retry_after, 3),
             "attempts": self.attempts,
         }
+        if self.errors is not None:
+            members["errors"] = self.errors
         return msgspec.json.encode(members)
 
     def head(self, length: int) -> bytes:
@@ -101,5 +119,5 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
         if self.request_id:
             lines.append(f"X-Request-Id: {self.request_id}")
         if self.status == 405:
-            lines.append("Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH, TRACE")
+            lines.append(f"Allow: {self.allow}")
         return "\r\n".join(lines).encode("latin-1", "replace")

@@ -37,6 +37,7 @@ class Endpoint(Tracked):
         "address",
         "authority",
         "connect_failures",
+        "connect_refused_at",
         "counters",
         "departed_at",
         "health",
@@ -47,7 +48,6 @@ class Endpoint(Tracked):
         "port",
         "priority",
         "server_name",
-        "since",
         "tls",
         "weight",
     )
@@ -63,8 +63,6 @@ class Endpoint(Tracked):
         self.authority = url.authority.encode()
         self.weight = spec.weight
         self.priority = spec.priority
-        self.since = 0.0
-        """When it joined or became well again: the start of its slow start."""
         self.latency: PeakEwma | None = None
         """Where the balancer goes by it."""
         self.health: HealthState | None = None
@@ -76,6 +74,7 @@ class Endpoint(Tracked):
         """Most recently used last."""
         self.active = 0
         self.connect_failures = 0
+        self.connect_refused_at = 0.0
         self.departed_at: float | None = None
         """When it left its service; it gets no new requests, and its connections close as they fall idle."""
 
@@ -95,9 +94,19 @@ class Endpoint(Tracked):
 
     def connect_failed(self, now: float) -> None:
         """Skip it for 1 s, doubling to 30 s: a refused connection costs little, but not nothing."""
+        self.connect_refused_at = now
         if now >= self.skip_until:  # failures that were under way together count once
             self.skip_until = now + min(FIRST_SKIP_S * 2 ** min(self.connect_failures, 5), LONGEST_SKIP_S)
             self.connect_failures += 1
+
+    def checked_well(self, began: float) -> None:
+        """A check that began then made its own connection, so the skip has nothing left to spare.
+
+        `connect_failures` stays until a request's own connection succeeds: where that is refused all the same, the next
+        skip is longer.
+        """
+        if began >= self.connect_refused_at:
+            self.skip_until = 0.0
 
     def connected(self) -> None:
         self.connect_failures = 0

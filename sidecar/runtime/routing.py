@@ -28,13 +28,17 @@ SEEN_LENGTH_MAX: Final = 264
 
 
 class NotRouted(Exception):
-    """No service for this request: `status` (400 or 404), `reason` and `detail` for the answer."""
+    """No service for this request: `status` (400 or 404), `reason` and `detail` for the answer.
 
-    def __init__(self, status: int, reason: str, detail: str) -> None:
+    `reserved` is the path and query of a request for the sidecar itself, empty for all others.
+    """
+
+    def __init__(self, status: int, reason: str, detail: str, reserved: bytes = b"") -> None:
         super().__init__(detail)
         self.status = status
         self.reason = reason
         self.detail = detail
+        self.reserved = reserved
 
 
 def is_loopback(host: str) -> bool:
@@ -125,7 +129,8 @@ class RoutingTable:
         name = name.partition(b"?")[0]  # `/venue?x`, or a slash in the query alone
         service = self._by_path.get(name)
         if service is None:
-            raise NotRouted(404, "unknown_service", _unknown(name))
+            reserved = target if name.startswith(RESERVED) else b""
+            raise NotRouted(404, "unknown_service", _unknown(name), reserved)
         rest = target[1 + len(name) :]
         return service, rest if rest[:1] == b"/" else b"/" + rest, True
 

@@ -18,74 +18,27 @@ from sidecar.policy.availability import Availability
 from sidecar.policy.balancers.balancer import Balancer
 from sidecar.policy.balancers.ewma import PeakEwma
 from sidecar.policy.balancers.make import make_balancer
+from sidecar.policy.balancers.ring_points import Ring
 from sidecar.policy.breaker import Breaker, make_breaker
 from sidecar.policy.budget import RetryBudget
 from sidecar.policy.concurrency import ConcurrencyLimit
 from sidecar.policy.health_state import HealthState
 from sidecar.policy.outlier import EJECTED, OutlierDetector, Tracked
 from sidecar.policy.round_robin import RoundRobin
-from sidecar.policy.settings import HashSettings, OutlierSettings, Policy
+from sidecar.policy.settings import (
+    HashSettings,
+    OutlierSettings,
+    Policy,
+)
+from sidecar.runtime.breaker_counts import BreakerCounts
 from sidecar.runtime.endpoint import Endpoint, Key
+from sidecar.runtime.route import LiveRoute
 from sidecar.telemetry.counters import ServiceCounters
 
 DEPARTED_SERIES_S: Final = 300.0
 """How long an endpoint that left is still reported, so that a last scrape sees its end."""
 
 log = logging.getLogger("sidecar.runtime")
-
-
-class LiveRoute:
-    """A policy in force for some requests of a service: the options that a request needs, and the breaker it asks."""
-
-    __slots__ = (
-        "attempt_s",
-        "breaker",
-        "client_idle_s",
-        "connect_s",
-        "failure_status",
-        "first_lines",
-        "half_close",
-        "idle_s",
-        "methods",
-        "name",
-        "path",
-        "path_and_below",
-        "policy",
-        "preserve_host",
-        "repeatable_methods",
-        "request_s",
-        "retry",
-        "retry_statuses",
-    )
-
-    def __init__(self, name: str, match: Match | None, policy: Policy, breaker: Breaker) -> None:
-        self.name = name
-        self.policy = policy
-        self.breaker = breaker
-        path = match.path.encode() if match else b"/"
-        self.path = path
-        self.path_and_below = path if path.endswith(b"/") else path + b"/"
-        self.methods = match.methods if match else frozenset()
-        timeout = policy.timeout
-        self.client_idle_s = timeout.client_idle
-        self.connect_s = timeout.connect
-        self.attempt_s = timeout.attempt
-        self.request_s = timeout.request
-        self.idle_s = timeout.idle
-        self.retry = policy.retry
-        self.repeatable_methods = policy.retry.methods
-        self.retry_statuses = frozenset(one for one in policy.retry.on if isinstance(one, int))
-        self.failure_status = policy.breaker.failure_status
-        self.preserve_host = policy.preserve_host
-        self.half_close = policy.half_close
-        self.first_lines: dict[bool, bytes] = {}
-        """Field lines that the proxy adds to a first attempt, by whether the request was routed by path."""
-
-    def matches(self, method: str, path: bytes) -> bool:
-        """`path` has no query. A route's path is a prefix of whole segments, compared as raw bytes."""
-        if self.methods and method not in self.methods:
-            return False
-        return path == self.path or path.startswith(self.path_and_below)
 
 
 def _usable(endpoint: Endpoint, now: float) -> bool:
@@ -110,10 +63,13 @@ class LiveService:
         """Open or being opened, idle ones included."""
         self.waiting: deque[Any] = deque()
         """Who waits for a connection to be given back, first come first served; theirs is the proxy's business."""
+        self._own_breakers: dict[Match, Breaker] = {}
+        """Of the routes that set their own."""
+        self.past_breakers = BreakerCounts()
+        """What breakers counted that are no longer in use: what a metrics collector reads must never fall."""
         self.default_route = LiveRoute("", None, config.policy, self._breaker("", config.policy, now))
-        self.routes: tuple[LiveRoute, ...] = tuple(
-            self._route(config, index, now) for index in range(len(config.routes))
-        )
+        self.routes: tuple[LiveRoute, ...] = ()
+        self._set_routes(config, now)
         self.endpoints: tuple[Endpoint, ...] = ()
         self._departed: list[Endpoint] = []
         self._random = random
@@ -125,6 +81,8 @@ class LiveService:
         self._balancer: Balancer | None = None
         """Any but plain round robin."""
         self._second_balancer: Balancer
+        self._rings: dict[int, Ring] = {}
+        """What hashing keeps from one set of endpoints to the next."""
         policy = config.policy
         self.hash = policy.balancer if isinstance(policy.balancer, HashSettings) else None
         self.ejects = policy.outlier is not None
@@ -136,16 +94,76 @@ class LiveService:
         self.last_request = now
         self.authorities = frozenset(self._authorities(config))
 
-    def _route(self, config: Service, index: int, now: float) -> LiveRoute:
-        route = config.routes[index]
-        name = " ".join([",".join(sorted(route.match.methods)), route.match.path]).strip()
-        breaker = self._breaker(name, route.policy, now) if route.own_breaker else self.default_route.breaker
-        return LiveRoute(name, route.match, route.policy, breaker)
+    def adopt(self, config: Service, now: float) -> None:
+        """Go on under another configuration of the same service, in the state it has.
+
+        Requests that are under way keep the route that they began with. Its endpoints are set by whoever finds them.
+        """
+        if config == self.config:
+            return
+        old, self.config = self.config, config
+        policy = config.policy
+        self.budget.reconfigure(policy.retry.budget, now)
+        self.limit.limit = policy.limits.max_concurrent
+        self.pool_idle_s = policy.timeout.pool_idle
+        self.max_connections = policy.limits.max_connections
+        self._set_routes(config, now)
+        self.authorities = frozenset(self._authorities(config))
+        self.hash = policy.balancer if isinstance(policy.balancer, HashSettings) else None
+        self.ejects = policy.outlier is not None
+        self.outlier.reconfigure(policy.outlier, now)
+        self.availability.panic_threshold = (policy.outlier or OutlierSettings()).panic_threshold
+        for endpoint in self.endpoints:
+            self._equip(endpoint)
+        self.changed(now)
+        if (policy.balancer, policy.slow_start) != (old.policy.balancer, old.policy.slow_start):
+            self._balance()
+
+    def _set_routes(self, config: Service, now: float) -> None:
+        """The routes of this configuration. One that says what it said before is the same one; a breaker lives as long
+        as its route is there, wherever in the list."""
+        default = self._route_as_before(self.default_route, "", None, config.policy, self._kept("", None, config, now))
+        breakers: dict[Match, Breaker] = {}
+        routes: list[LiveRoute] = []
+        before = {route.match: route for route in self.routes}
+        for route in config.routes:
+            match = route.match
+            name = " ".join([",".join(sorted(match.methods)), match.path]).strip()
+            breaker = default.breaker
+            if route.own_breaker:
+                breaker = breakers[match] = self._kept(name, match, config, now, route.policy)
+            routes.append(self._route_as_before(before.get(match), name, match, route.policy, breaker))
+        for match, breaker in self._own_breakers.items():
+            if match not in breakers:
+                self.past_breakers.add(breaker)
+        self._own_breakers = breakers
+        self.default_route = default
+        self.routes = tuple(routes)
+        self.keeps_stale = any(route.keeps_stale for route in (default, *routes))
+        """Some route falls back to the last good response."""
+
+    @staticmethod
+    def _route_as_before(
+        before: LiveRoute | None, name: str, match: Match | None, policy: Policy, breaker: Breaker
+    ) -> LiveRoute:
+        if before is not None and before.policy == policy and before.breaker is breaker:
+            return before
+        return LiveRoute(name, match, policy, breaker)
+
+    def _kept(
+        self, name: str, match: Match | None, config: Service, now: float, policy: Policy | None = None
+    ) -> Breaker:
+        """The breaker of a route, in the state it has, or a new one."""
+        policy = policy or config.policy
+        known = self.default_route.breaker if match is None else self._own_breakers.get(match)
+        return self._breaker(name, policy, now) if known is None else known.reconfigure(policy.breaker, now)
 
     def _breaker(self, route: str, policy: Policy, now: float) -> Breaker:
         def on_change(old: str, new: str, now: float) -> None:
             level = logging.WARNING if new == "open" else logging.INFO
-            fields = {"service": self.name, "route": route or None, "from": old, "to": new, "mode": policy.breaker.mode}
+            mode = next((one.policy.breaker.mode for one in self.routes if one.name == route), None)
+            mode = mode or self.config.policy.breaker.mode
+            fields = {"service": self.name, "route": route or None, "from": old, "to": new, "mode": mode}
             log.log(level, "breaker %s", new, extra={"fields": fields})
 
         return make_breaker(policy.breaker, now, on_change)
@@ -223,20 +241,31 @@ class LiveService:
                 for connection in list(endpoint.idle):
                     connection.close()
         self.endpoints = tuple(wanted.values())
-        health = self.config.policy.health
         for endpoint in self.endpoints:
             if known.get(endpoint.key) is not endpoint:
                 endpoint.since = now
-            if endpoint.health is None and health is not None:
-                endpoint.health = HealthState(health)
-            if endpoint.latency is None and self.config.policy.balancer == "peak_ewma":
-                endpoint.latency = PeakEwma()
+            self._equip(endpoint)
         self.outlier.update(self.endpoints, now)
         self.availability.update(self.endpoints, now)
         self.due = min(self.outlier.due, self.availability.due)
         if self.checker is not None:
             self.checker.update(self.endpoints)
         self._balance()
+
+    def _equip(self, endpoint: Endpoint) -> None:
+        """With what the policy wants to be known of an endpoint, and no more."""
+        policy = self.config.policy
+        if policy.health is None:
+            endpoint.health = None
+            endpoint.healthy = True
+        elif endpoint.health is None:
+            endpoint.health = HealthState(policy.health)
+        else:
+            endpoint.health.settings = policy.health
+        if policy.balancer != "peak_ewma":
+            endpoint.latency = None
+        elif endpoint.latency is None:
+            endpoint.latency = PeakEwma()
 
     def _balance(self) -> None:
         """A changed set needs new balancers. Plain round robin has a way of its own, which costs least."""
@@ -249,14 +278,14 @@ class LiveService:
             weights = [endpoint.weight for endpoint in endpoints]
             start = int(self._random() * len(weights)) if weights else 0
             self._turn = RoundRobin(weights, start)
-            self._second_turn = RoundRobin(weights, start)
+            self._second_turn = self._turn.fork()
             return
 
         def available(index: int, now: float) -> bool:
             return endpoints[index].well and endpoints[index].skip_until <= now
 
         def make() -> Balancer:
-            return make_balancer(name, endpoints, self._random, available, policy.slow_start or 0.0)
+            return make_balancer(name, endpoints, self._random, available, policy.slow_start or 0.0, self._rings)
 
         self._balancer = make()
         self._second_balancer = make() if name == "round_robin" else self._balancer
@@ -340,6 +369,9 @@ class LiveService:
         began = now - latency_s
         changed = state.fail_at_once(now) if reason == IMMEDIATE_FAIL else state.result(ok, began)
         self.outlier.checked(endpoint, ok, began, now)
+        if ok and endpoint.skip_until:
+            endpoint.checked_well(began)
+            self.changed(now)
         if changed:
             self._health_changed(endpoint, state.healthy, reason, now)
 
@@ -359,8 +391,6 @@ class LiveService:
 
     def _ejection(self, event: str, endpoint: Tracked, why: str, now: float) -> None:
         assert isinstance(endpoint, Endpoint)
-        if event != EJECTED:
-            endpoint.since = now
         self.changed(now)
         fields = {"service": self.name, "endpoint": endpoint.label, "reason": why}
         log.log(logging.WARNING if event == EJECTED else logging.INFO, "endpoint %s", event, extra={"fields": fields})

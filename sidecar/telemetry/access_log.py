@@ -31,12 +31,17 @@ class AccessLog:
         write: Callable[[bytes], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.all = mode == "all"
-        self.errors = mode != "off"
+        self.all = self.errors = False
+        self.set_mode(mode)
         self._write = write
         self._loop = loop
         self._lines: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
+
+    def set_mode(self, mode: Literal["off", "errors", "all"]) -> None:
+        """What is wanted from now on."""
+        self.all = mode == "all"
+        self.errors = mode != "off"
 
     def request(
         self,
@@ -52,6 +57,7 @@ class AccessLog:
         detail: str,
         attempts: Sequence[Any],
         seconds: float,
+        fallback: str = "",
     ) -> None:
         """One request of a service; `attempts` are structs that say what became of each."""
         entry: dict[str, Any] = {
@@ -69,9 +75,42 @@ class AccessLog:
         }
         if route:
             entry["route"] = route
+        if fallback:
+            entry["fallback"] = fallback
         if detail:
             entry["detail"] = detail
         if traceparent is not None and (trace := _TRACE.match(traceparent)):
+            entry["trace_id"] = trace[1].decode()
+        self._add(entry)
+
+    def aggregate(
+        self,
+        *,
+        name: str,
+        method: str,
+        request_id: bytes,
+        traceparent: bytes,
+        code: int,
+        reason: str,
+        detail: str,
+        seconds: float,
+    ) -> None:
+        """One request for an aggregate; its parts have lines of their own, with the same request id."""
+        entry: dict[str, Any] = {
+            "time": _now(),
+            "level": "info" if reason == "ok" else "warning",
+            "event": "request",
+            "service": "",
+            "aggregate": name,
+            "method": method,
+            "status": code,
+            "reason": reason,
+            "duration_ms": round(seconds * 1000, 1),
+            "request_id": request_id.decode("latin-1"),
+        }
+        if detail:
+            entry["detail"] = detail
+        if trace := _TRACE.match(traceparent):
             entry["trace_id"] = trace[1].decode()
         self._add(entry)
 

@@ -44,12 +44,14 @@ class EndpointCounters:
 class ServiceCounters:
     """What became of the requests of one service (or of none: the unknown), by (status code, reason)."""
 
-    __slots__ = ("durations", "requests", "retries", "tunnels")
+    __slots__ = ("durations", "fallbacks", "requests", "retries", "tunnels")
 
     def __init__(self) -> None:
         self.requests: dict[tuple[int, str], int] = {}
         self.retries: dict[str, int] = {}
         """By result: `sent`, `denied_budget`, `denied_breaker`, `denied_deadline`, `stale_connection`, `failover`."""
+        self.fallbacks: dict[str, int] = {}
+        """By what answered in place of this service: `service:<name>`, `stale`, `static`, or `none` where none did."""
         self.durations = Histogram()
         self.tunnels = 0
         """Open now."""
@@ -61,3 +63,6 @@ class ServiceCounters:
 
     def retry(self, result: str) -> None:
         self.retries[result] = self.retries.get(result, 0) + 1
+
+    def fallback(self, step: str) -> None:
+        self.fallbacks[step] = self.fallbacks.get(step, 0) + 1

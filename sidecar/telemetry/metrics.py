@@ -1,19 +1,25 @@
 """The counters of the data path as Prometheus metrics, read when scraped.
 
-Owns names and labels. No label is taken from request data: services, endpoints and routes are configuration, codes and
-reasons are from closed sets.
+Owns the collector, and the names and labels of what belongs to requests, breakers and the process; those of endpoints
+and of their sources are in modules of their own. No label is taken from request data: services, endpoints and routes
+are configuration, codes and reasons are from closed sets. docs/metrics.md lists every metric.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from time import monotonic, time
 from typing import Final, Protocol
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from sidecar.telemetry.counters import DURATION_BUCKETS_S, EndpointCounters, ServiceCounters
+from sidecar.telemetry.counters import DURATION_BUCKETS_S, ServiceCounters
+from sidecar.telemetry.metrics_aggregates import aggregates_family
+from sidecar.telemetry.metrics_discovery import SourceView, discovery_families
+from sidecar.telemetry.metrics_endpoints import EndpointsView, endpoint_families
+from sidecar.telemetry.text_format import render
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -30,39 +36,27 @@ _BREAKER_EVENTS: Final = {
 }
 
 
-class EndpointView(Protocol):
-    @property
-    def label(self) -> str: ...
-    @property
-    def counters(self) -> EndpointCounters: ...
-    @property
-    def active(self) -> int: ...
-
-
 class BreakerView(Protocol):
     @property
     def state(self) -> str: ...
 
 
-class ServiceView(Protocol):
+class ServiceView(EndpointsView, Protocol):
     """What a scrape reads of a live service."""
 
-    @property
-    def name(self) -> str: ...
     @property
     def counters(self) -> ServiceCounters: ...
     @property
     def in_flight(self) -> int: ...
     @property
     def breakers(self) -> Sequence[BreakerView]: ...
-    @property
-    def present(self) -> Sequence[tuple[EndpointView, bool]]: ...
-    @property
-    def departed(self) -> Sequence[EndpointView]: ...
 
 
 class SidecarCollector(Collector):
-    """Everything of ours; `services` is asked at each scrape, `unrouted` holds what reached no service."""
+    """Everything of ours; `services` is asked at each scrape, `unrouted` holds what reached no service.
+
+    `sources` gives pairs of (service, source of some of its endpoints), whose times are `clock`'s.
+    """
 
     def __init__(
         self,
@@ -71,19 +65,37 @@ class SidecarCollector(Collector):
         generation: Callable[[], int],
         connections: Callable[[], int],
         lines_dropped: Callable[[], int] = lambda: 0,
+        sources: Callable[[], Iterable[tuple[str, SourceView]]] = tuple,
+        aggregates: Callable[[], Mapping[str, ServiceCounters]] = dict,
+        reloads: Callable[[], Mapping[str, int]] = dict,
+        clock: Callable[[], float] = monotonic,
+        wall_clock: Callable[[], float] = time,
     ) -> None:
         self._services = services
         self._unrouted = unrouted
         self._generation = generation
         self._connections = connections
         self._lines_dropped = lines_dropped
+        self._sources = sources
+        self._aggregates = aggregates
+        self._reloads = reloads
+        self._clock = clock
+        self._wall_clock = wall_clock
 
     def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
         services = list(self._services())
         yield from self._requests(services)
-        yield from self._attempts(services)
+        yield from endpoint_families(services)
         yield from self._breakers(services)
+        yield aggregates_family(self._aggregates())
+        yield from discovery_families(self._sources(), self._clock(), self._wall_clock())
         yield GaugeMetricFamily("sidecar_config_generation", "Configurations in force so far", self._generation())
+        reloads = CounterMetricFamily(
+            "sidecar_config_reloads", "Times that the file was read again, by what came of it", labels=["result"]
+        )
+        for result, count in self._reloads().items():
+            reloads.add_metric([result], count)
+        yield reloads
         yield GaugeMetricFamily("sidecar_app_connections", "Open connections from the app", self._connections())
         yield CounterMetricFamily(
             "sidecar_log_lines_dropped", "Log lines lost because nobody read them", self._lines_dropped()
@@ -109,6 +121,11 @@ class SidecarCollector(Collector):
         retries = CounterMetricFamily(
             "sidecar_retries", "Further attempts made, and those that were refused", labels=["service", "result"]
         )
+        fallbacks = CounterMetricFamily(
+            "sidecar_fallbacks",
+            "Failures that a fallback was for, by the step that answered, or none",
+            labels=["service", "step"],
+        )
         counted = [("", self._unrouted()), *((service.name, service.counters) for service in services)]
         for name, counters in counted:
             for (code, reason), count in counters.requests.items():
@@ -125,32 +142,9 @@ class SidecarCollector(Collector):
             tunnels.add_metric([service.name], counters.tunnels)
             for result, count in counters.retries.items():
                 retries.add_metric([service.name, result], count)
-        yield from (requests, durations, in_flight, tunnels, retries)
-
-    def _attempts(self, services: Sequence[ServiceView]) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
-        attempts = CounterMetricFamily(
-            "sidecar_attempts", "Attempts that ended, by endpoint and reason", labels=["service", "endpoint", "reason"]
-        )
-        healthy = GaugeMetricFamily(
-            "sidecar_endpoint_healthy",
-            "1 where the endpoint gets requests, 0 where it is skipped after refused connections",
-            labels=["service", "endpoint"],
-        )
-        active = GaugeMetricFamily(
-            "sidecar_endpoint_active_connections", "Connections in use", labels=["service", "endpoint"]
-        )
-        for service in services:
-            merged: dict[tuple[str, str], int] = {}
-            for endpoint, usable in service.present:
-                healthy.add_metric([service.name, endpoint.label], 1 if usable else 0)
-                active.add_metric([service.name, endpoint.label], endpoint.active)
-            for endpoint in (*(one for one, _ in service.present), *service.departed):
-                for reason, count in endpoint.counters.attempts.items():
-                    key = (endpoint.label, reason)  # two that differ in what a label does not say are one series
-                    merged[key] = merged.get(key, 0) + count
-            for (label, reason), count in merged.items():
-                attempts.add_metric([service.name, label, reason], count)
-        yield from (attempts, healthy, active)
+            for step, count in counters.fallbacks.items():
+                fallbacks.add_metric([service.name, step], count)
+        yield from (requests, durations, in_flight, tunnels, retries, fallbacks)
 
     def _breakers(self, services: Sequence[ServiceView]) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
         """A service's own breaker gives the state; events are those of its routes' breakers too."""
@@ -179,4 +173,4 @@ def registry(collector: Collector) -> CollectorRegistry:
 
 def exposition(of: CollectorRegistry) -> bytes:
     """The text format, version 0.0.4."""
-    return generate_latest(of)
+    return render(of.collect())

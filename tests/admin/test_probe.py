@@ -1,8 +1,9 @@
-"""The probe listener as kubelet and Prometheus see it: real requests on a loopback socket."""
+"""The probe listener as kubelet, load balancers and Prometheus see it: real requests on a loopback socket."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator
 
@@ -11,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.admin.probe import Probes
+from sidecar.health.report import Endpoints, Part, Report, ServicePart
 from sidecar.telemetry.counters import ServiceCounters
 from sidecar.telemetry.metrics import SidecarCollector, exposition, registry
 
@@ -24,6 +26,8 @@ class Sidecar:
         self.ready = True
         self.error: Exception | None = None
         self.scrapes = 0
+        self.status = "healthy"
+        self.reports = 0
         self._registry = registry(SidecarCollector(list, ServiceCounters, lambda: 1, lambda: 0))
 
     def metrics(self) -> bytes:
@@ -31,6 +35,14 @@ class Sidecar:
         if self.error is not None:
             raise self.error
         return exposition(self._registry)
+
+    async def health(self) -> Report:
+        self.reports += 1
+        if self.error is not None:
+            raise self.error
+        venue = ServicePart(status="healthy", breaker="closed", endpoints=Endpoints(2, 2))
+        redis = Part(status="healthy", latency_ms=0.4)
+        return Report(status=self.status, checks={"redis": redis}, services={"venue": venue})
 
 
 def loopback() -> socket.socket:
@@ -60,7 +72,7 @@ async def probed() -> AsyncIterator[Probed]:
     probe, admin = loopback(), loopback()
     ports = probe.getsockname()[1], admin.getsockname()[1]
     sidecar = Sidecar()
-    probes = Probes(lambda: sidecar.ready, sidecar.metrics)
+    probes = Probes(lambda: sidecar.ready, sidecar.metrics, sidecar.health)
     await probes.start([probe], [admin])
     async with aiohttp.ClientSession() as client:
         yield Probed(sidecar, client, *ports)
@@ -89,6 +101,32 @@ async def test_metrics_are_made_for_each_scrape_in_the_text_format(probed: Probe
         assert probed.sidecar.scrapes == scrape
 
 
+@pytest.mark.parametrize(("status", "code"), [("healthy", 200), ("degraded", 200), ("unhealthy", 503)])
+@pytest.mark.parametrize("admin", [False, True])
+async def test_the_health_chain(probed: Probed, status: str, code: int, admin: bool) -> None:
+    probed.sidecar.status = status
+    found, content_type, text = await probed.ask("/health", admin=admin)
+    assert (found, content_type) == (code, "application/json")
+    assert json.loads(text) == {
+        "status": status,
+        "checks": {"redis": {"status": "healthy", "latency_ms": 0.4}},
+        "services": {"venue": {"status": "healthy", "breaker": "closed", "endpoints": {"healthy": 2, "total": 2}}},
+    }
+    assert (await probed.ask("/health", "HEAD", admin=admin))[::2] == (code, "")
+
+
+async def test_health_is_not_to_be_kept(probed: Probed) -> None:
+    async with probed.client.get(f"http://127.0.0.1:{probed.probe_port}/health") as response:
+        assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_health_does_not_feed_readiness(probed: Probed) -> None:
+    probed.sidecar.status = "unhealthy"
+    assert (await probed.ask("/readyz"))[0] == 200
+    assert (await probed.ask("/livez"))[0] == 200
+    assert probed.sidecar.reports == 0
+
+
 async def test_a_query_changes_nothing(probed: Probed) -> None:
     assert (await probed.ask("/readyz?verbose"))[0] == 200
 
@@ -100,19 +138,21 @@ async def test_head_is_answered_without_a_body(probed: Probed) -> None:
     assert (await probed.ask("/metrics", "HEAD"))[::2] == (200, "")
 
 
-@pytest.mark.parametrize("path", ["/", "/livez/", "/Livez", "//livez", "/ready", "/metrics/x", "/health", "/config"])
+@pytest.mark.parametrize(
+    "path", ["/", "/livez/", "/Livez", "//livez", "/ready", "/metrics/x", "/health/", "/healthz", "/config"]
+)
 async def test_there_is_nothing_else(probed: Probed, path: str) -> None:
     status, _, text = await probed.ask(path)
-    assert (status, text) == (404, "here are /livez, /readyz and /metrics\n")
+    assert (status, text) == (404, "here are /livez, /readyz, /health and /metrics\n")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
-@pytest.mark.parametrize("path", ["/livez", "/metrics", "/nothing"])
+@pytest.mark.parametrize("path", ["/livez", "/health", "/metrics", "/nothing"])
 async def test_it_is_read_only(probed: Probed, method: str, path: str) -> None:
     port = probed.probe_port
     async with probed.client.request(method, f"http://127.0.0.1:{port}{path}", data=b"x") as response:
         assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
-    assert probed.sidecar.scrapes == 0
+    assert (probed.sidecar.scrapes, probed.sidecar.reports) == (0, 0)
 
 
 async def test_the_admin_port_serves_metrics_too(probed: Probed) -> None:
@@ -121,10 +161,11 @@ async def test_the_admin_port_serves_metrics_too(probed: Probed) -> None:
 
 async def test_no_answer_bears_an_address_or_an_error(probed: Probed, caplog: pytest.LogCaptureFixture) -> None:
     probed.sidecar.error = OSError(SECRET)
-    status, _, text = await probed.ask("/metrics")
-    assert status == 500
-    assert "10.0.0.7" not in text
-    assert "OSError" not in text
+    for path in ("/metrics", "/health"):
+        status, _, text = await probed.ask(path)
+        assert status == 500
+        assert "10.0.0.7" not in text
+        assert "OSError" not in text
     assert SECRET in caplog.text  # it is for whoever reads the log
     for ready in (True, False):
         probed.sidecar.ready = ready
@@ -145,7 +186,7 @@ async def test_once_closed_it_takes_no_connection() -> None:
     probe = loopback()
     port = probe.getsockname()[1]
     sidecar = Sidecar()
-    probes = Probes(lambda: True, sidecar.metrics)
+    probes = Probes(lambda: True, sidecar.metrics, sidecar.health)
     await probes.start([probe], [])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -159,4 +200,4 @@ async def test_once_closed_it_takes_no_connection() -> None:
 
 
 async def test_what_never_started_can_be_closed() -> None:
-    await Probes(lambda: True, Sidecar().metrics).close()
+    await Probes(lambda: True, Sidecar().metrics, Sidecar().health).close()

@@ -57,7 +57,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     """What the daemon was asked to serve; it returns at once, with 0."""
     configs: list[Config] = []
 
-    def run(config: Config) -> int:
+    def run(config: Config, *_: object) -> int:
         configs.append(config)
         return 0
 
@@ -98,7 +98,7 @@ def test_run_hands_the_configuration_to_the_daemon_and_returns_its_exit_code(
 ) -> None:
     assert sidecar_command("run", "--config", str(good)).exit_code == 0
     assert [list(config.services) for config in served] == [["venue"]]
-    monkeypatch.setattr("sidecar.daemon.run", lambda config: 1)
+    monkeypatch.setattr("sidecar.daemon.run", lambda *_: 1)
     assert sidecar_command("run", "--config", str(good)).exit_code == 1
 
 

@@ -16,6 +16,7 @@ from sidecar.config.addresses import (
     parse_host_name,
     parse_path_prefix,
     parse_server_url,
+    parse_service_name,
     parse_service_port,
     parse_url,
     service_name_problem,
@@ -249,3 +250,10 @@ def test_any_text_is_a_value_or_a_bad_value(parse: Callable[[str], object], text
     for candidate in (text, f"http://{text}", f"/{text}"):
         with suppress(BadValueError):
             parse(candidate)
+
+
+def test_a_service_is_meant_by_a_name_that_one_can_have() -> None:
+    assert parse_service_name("venue-v1.x_Y") == "venue-v1.x_Y"
+    for text in ("", "_ours", "a b", "a/b", "é"):
+        with pytest.raises(BadValueError, match="expected the name of a service: "):
+            parse_service_name(text)

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from sidecar.config.errors import BadValueError
 from sidecar.config.http_words import (
     header_name_problem,
+    parse_body,
     parse_header_value,
+    parse_lower_token,
     parse_query_name,
     parse_target,
     parse_token,
@@ -80,3 +82,14 @@ def test_a_headers_value_has_no_control_characters() -> None:
 def test_what_passes_cannot_end_a_line(parse: Callable[[str], str], text: str) -> None:
     with suppress(BadValueError):
         assert "".join(parse(text).splitlines()) == text
+
+
+def test_a_name_for_comparing_is_in_lower_case() -> None:
+    assert parse_lower_token("X-User") == "x-user"
+    with pytest.raises(BadValueError, match="expected a name of letters"):
+        parse_lower_token("X User")
+
+
+def test_a_body_is_any_text_in_utf_8() -> None:
+    assert parse_body("") == b""
+    assert parse_body("a\r\n\u00e9") == b"a\r\n\xc3\xa9"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sidecar.config.annotations import fields_of, group_of, shapes_of
 from sidecar.config.errors import ConfigErrors
 from sidecar.config.load import MAX_BYTES, Origin, load, load_with_origins, loads
-from sidecar.config.schema import Address, Config
+from sidecar.config.schema import Address, Aggregate, AggregatePart, CheckUrl, Config, HealthCheck, PathTemplate
 from sidecar.config.services import SERVICE_KEYS
 from sidecar.policy.settings import DnsSettings, HealthSettings, KubernetesSettings, OutlierSettings, Policy
 
@@ -126,6 +126,25 @@ def test_what_is_off_by_default_is_shown_with_the_defaults_that_it_has_once_on()
     policy = loads(f"services: {{}}\ndefaults:\n  {text}\n", "a.yaml", {}).defaults
     assert policy.outlier == OutlierSettings()
     assert policy.health == HealthSettings(path="/health")
+
+
+def test_the_example_of_checks_is_right() -> None:
+    block = commented("checks", "checks: {}          # Default {}: none.")
+    check = HealthCheck(url=CheckUrl("redis", "localhost", 6379), required=True)
+    assert loads(f"services: {{}}\n{block}\n", "a.yaml", {}).checks == {"redis": check}
+    assert all(f"#     {key}: " in REFERENCE.read_text() for key in fields_of(HealthCheck))
+
+
+def test_the_example_of_an_aggregate_is_right() -> None:
+    block = commented("aggregates", "aggregates: {}      # Default {}: none.")
+    services = "services: {venue: {url: 'http://a'}, event: {url: 'http://b'}}"
+    page = loads(f"{services}\n{block}\n", "a.yaml", {}).aggregates["venue-page"]
+    assert page == Aggregate(
+        parts={
+            "venue": AggregatePart(service="venue", path=PathTemplate(("/venues/", ""), ("id",)), required=True),
+            "events": AggregatePart(service="event", path=PathTemplate(("/events?venue=", ""), ("id",))),
+        }
+    )
 
 
 def test_the_examples_of_discovery_are_right() -> None:
@@ -302,8 +321,12 @@ services:
   other: {<<: *auth, hosts: [], limits: {max_concurrent: 1}, health: {<<: *h, interval: 1s}, outlier: off}
   found: {discovery: {dns: {name: found.prod., srv: true}}, balancer: peak_ewma, slow_start: off}
   slices:
+    required: true
     discovery:
       kubernetes: {service: slices, port: http, server: "https://10.0.0.1:6443/k8s"}
+checks:
+  redis: {url: "rediss://app:${SECRET:-secret}@cache:6380/1", required: true, timeout: 500ms}
+  queue: {url: "tcp://queue:5672"}
 """
 ENVIRON = {"MAX": "250ms"}
 PIECES = [

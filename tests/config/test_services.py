@@ -32,7 +32,7 @@ def only_error(body: str) -> str:
 
 def test_the_keys_are_those_of_the_structs() -> None:
     assert list(SERVICE_KEYS)[:5] == ["url", "endpoints", "discovery", "hosts", "routes"]
-    assert set(SERVICE_KEYS) - set(ROUTE_KEYS) == {"url", "endpoints", "discovery", "hosts", "routes"}
+    assert set(SERVICE_KEYS) - set(ROUTE_KEYS) == {"url", "endpoints", "discovery", "hosts", "routes", "required"}
     assert set(ROUTE_KEYS) - set(SERVICE_KEYS) == {"match"}
 
 
@@ -160,7 +160,7 @@ def test_a_balancer_is_not_merged_but_replaced() -> None:
             "2 services.venue.endpoints[0].priority: expected 0 or more",
         ),
         ("{url: http://a, health: {}}", "2 services.venue.health: expected exactly one of path, tcp: true"),
-        ("{url: http://a, fallback: []}", "2 services.venue.fallback: this version does not support this key yet"),
+        ("{url: http://a, mirror: []}", "2 services.venue.mirror: this version does not support this key yet"),
         ("{uri: http://a, url: http://a}", "2 services.venue.uri: unknown key; did you mean url?"),
     ],
 )

@@ -47,5 +47,25 @@ services:
     assert summary(one).splitlines()[2] == "  a  kubernetes c, port 80"
 
 
+def test_what_a_service_falls_back_to() -> None:
+    steps = "[{service: b, methods: [GET]}, {stale: 5m}, {status: 503}]"
+    config = loads(f'services: {{a: {{url: "http://a", fallback: {steps}}}, b: {{url: "http://b"}}}}', "a.yaml", {})
+    assert summary(config).splitlines()[2:] == [
+        "  a  http://a; fallback service:b, stale 5m, static 503",
+        "  b  http://b",
+    ]
+
+
 def test_no_services() -> None:
     assert summary(loads("services: {}", "a.yaml", {})).startswith("0 services, 0 endpoints, 0 routes")
+
+
+def test_what_aggregates_ask() -> None:
+    text = """
+services: {a: {url: "http://a"}, b: {url: "http://b"}}
+aggregates:
+  page: {parts: {first: {service: a, path: /, required: true}, second: {service: b, path: /}}}
+"""
+    assert summary(loads(text, "a.yaml", {})).splitlines()[-1] == (
+        "  /_aggregate/page  first of a (required), second of b"
+    )

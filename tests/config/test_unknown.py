@@ -7,7 +7,7 @@ import pytest
 from sidecar.config.annotations import fields_of
 from sidecar.config.schema import Config, Service
 from sidecar.config.services import ROUTE_KEYS, SERVICE_KEYS
-from sidecar.config.unknown import LATER_KEYS, unknown_key
+from sidecar.config.unknown import LATER_KEYS, unknown_key, unknown_service
 from sidecar.policy.settings import BreakerSettings, HealthSettings, Policy, RetrySettings
 
 
@@ -54,3 +54,11 @@ def test_what_is_there_by_now_is_not_said_to_be_later() -> None:
 def test_a_later_key_is_said_to_be_one(key: str) -> None:
     for known in (fields_of(Config), SERVICE_KEYS, ROUTE_KEYS, fields_of(Policy)):
         assert key in known or "not support this key yet" in unknown_key(key, known)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("venues", "; did you mean venue?"), ("evnet", "; did you mean event?"), ("xyz", "")]
+)
+def test_a_service_that_is_not_there_is_guessed_at(name: str, meant: str) -> None:
+    assert unknown_service(name, ["venue", "event"]) == f"no service has this name{meant}"
+    assert unknown_service(name, []) == "no service has this name"

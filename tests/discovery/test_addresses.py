@@ -113,6 +113,40 @@ def test_each_push_is_the_complete_set_in_the_order_of_the_specs(drive: Drive) -
     drive(scenario())
 
 
+def test_what_a_scrape_reads_of_a_name(drive: Drive) -> None:
+    async def scenario() -> None:
+        names = NameService({"venue": ["10.0.0.1", "10.0.0.2"]})
+        addresses = resolver(names)
+        watch = addresses.watch([spec("venue", 80), spec("venue", 81), spec("auth"), spec("10.0.0.9")], Watcher())
+        other = addresses.watch([spec("venue", 80)], Watcher())
+        venue, auth = watch.sources
+        assert (venue.last_success, venue.endpoints, venue.updates) == (None, 0, {"success": 0, "failure": 0})
+        await asyncio.sleep(1)
+        assert [(one.kind, one.name, one.endpoints) for one in watch.sources] == [
+            ("name", "venue", 4),
+            ("name", "auth", 0),
+        ]
+        assert [(one.name, one.endpoints) for one in other.sources] == [("venue", 2)]
+        assert (venue.last_success, venue.updates) == (START, {"success": 1, "failure": 0})
+        assert auth.last_success is None
+        assert auth.updates["failure"] >= 2
+
+        names.zone["venue"] = OSError("SERVFAIL")
+        await asyncio.sleep(100)
+        failures = venue.updates["failure"]
+        assert failures > 5
+        assert (venue.last_success, venue.endpoints, venue.updates["success"]) == (START, 4, 1)
+        names.zone["venue"] = ["10.0.0.1"]
+        await asyncio.sleep(LONGEST_RETRY_S)
+        assert venue.last_success is not None
+        assert venue.last_success > START + 101
+        assert venue.endpoints == 2
+        assert failures <= venue.updates["failure"] <= failures + 1, "they only grow"
+        addresses.close()
+
+    drive(scenario())
+
+
 @pytest.mark.parametrize("answer", [OSError("SERVFAIL"), UnicodeError("label too long"), RuntimeError("broken"), []])
 def test_the_last_good_set_stays_while_lookups_fail(
     drive: Drive, caplog: pytest.LogCaptureFixture, answer: list[str] | Exception

@@ -263,6 +263,38 @@ def test_that_there_is_nothing_is_believed_when_it_has_stood_for_refresh(
     drive(scenario())
 
 
+def test_what_a_scrape_reads_counts_each_lookup_once(drive: Drive) -> None:
+    async def scenario() -> None:
+        names = Names({("venue", "A"): ips("10.0.0.1", "10.0.0.2")})
+        dns = source(names)
+        watch = dns.watch(VENUE, Watcher())
+        assert (watch.kind, watch.name, watch.endpoints, watch.last_success) == ("dns", "venue", 0, None)
+        await asyncio.sleep(15)
+        assert watch.endpoints == 2
+        assert watch.updates == {"success": 2, "partial": 0, "empty": 0, "failure": 0}
+        names.zone["venue", "AAAA"] = FAIL
+        await asyncio.sleep(10)
+        assert watch.updates == {"success": 2, "partial": 1, "empty": 0, "failure": 0}
+        names.zone["venue", "A"] = FAIL
+        await asyncio.sleep(10)
+        failed = watch.updates["failure"]
+        assert failed >= 1
+        assert watch.last_success == START + 20
+        names.zone.update({("venue", "A"): NOTHING, ("venue", "AAAA"): NOTHING})
+        await asyncio.sleep(29)
+        doubted = watch.updates["empty"]
+        assert watch.endpoints == 2
+        assert watch.last_success == START + 20, "an answer that is not believed yet confirms nothing"
+        await asyncio.sleep(60)
+        assert watch.endpoints == 0
+        assert watch.updates["empty"] > doubted >= 1
+        assert (watch.updates["success"], watch.updates["failure"]) == (2, failed)
+        assert sum(watch.updates.values()) == len(names.times())
+        await ended(dns, names)
+
+    drive(scenario())
+
+
 def test_a_moment_without_records_changes_nothing(drive: Drive) -> None:
     async def scenario() -> None:
         names, watcher = Names({("venue", "A"): ips("10.0.0.1")}), Watcher()

@@ -113,6 +113,7 @@ def test_every_result_is_told_with_its_reason_and_latency(drive: Drive) -> None:
             (5.25, good, True, "ok", 0.25),
             (5.25, bad, False, "timeout", 0.25),
         ]
+        assert (service.checker.successes, service.checker.failures) == (2, 2)
         await service.ended()
 
     drive(scenario())

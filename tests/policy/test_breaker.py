@@ -263,6 +263,69 @@ def test_a_reset_timeout_above_the_maximum_is_kept_as_written() -> None:
     assert breaker.retry_after(600.0) == 600.0
 
 
+def test_forced_open_refuses_until_its_time_and_then_probes() -> None:
+    breaker = Breaker(SMALL, 0.0)
+    before = breaker.admit(0.0)
+    breaker.force(str(b"open", "ascii"), 60.0, 0.0)  # a string of its own, as out of a request
+    assert (breaker.state, breaker.forced, breaker.opens) == (OPEN, OPEN, 1)
+    breaker.success(before, 1.0)
+    assert breaker.admit(59.9) == REFUSED
+    assert breaker.retry_after(50.0) == 10.0
+    assert breaker.probe_due == 60.0
+    probe = breaker.admit(60.0)
+    assert breaker.is_probe(probe)
+    assert breaker.forced is None
+    breaker.success(probe, 60.1)
+    assert breaker.state == CLOSED
+
+
+def test_forced_open_refuses_while_observing() -> None:
+    breaker = Breaker(msgspec.structs.replace(SMALL, mode="observe"), 0.0)
+    breaker.force(OPEN, 60.0, 0.0)
+    assert breaker.admit(1.0) == REFUSED
+
+
+def test_forced_closed_lets_everything_flow_and_judges_again_after_it() -> None:
+    breaker = opened()
+    breaker.force(CLOSED, 5.0, 0.5)
+    assert (breaker.state, breaker.forced) == (CLOSED, CLOSED)
+    fail(breaker, 1.0, 10)
+    assert breaker.state == CLOSED
+    assert breaker.window(1.0) == (0, 10)
+    fail(breaker, 5.0)
+    assert (breaker.state, breaker.forced) == (OPEN, None)
+
+
+def test_a_forced_state_ends_by_itself_and_by_word() -> None:
+    breaker = Breaker(SMALL, 0.0)
+    breaker.force(OPEN, 60.0, 0.0)
+    breaker.expire(59.0)
+    assert breaker.forced == OPEN
+    breaker.expire(60.0)
+    assert (breaker.forced, breaker.state, breaker.probe_due) == (None, OPEN, 60.0)
+    breaker.force(CLOSED, 100.0, 61.0)
+    breaker.force(None, 0.0, 62.0)
+    assert (breaker.forced, breaker.state) == (None, CLOSED)
+
+
+def test_a_forced_state_outlives_other_settings() -> None:
+    breaker = Breaker(SMALL, 0.0)
+    breaker.force(OPEN, 600.0, 0.0)
+    assert breaker.reconfigure(msgspec.structs.replace(SMALL, reset_timeout=1.0), 5.0) is breaker
+    assert breaker.admit(100.0) == REFUSED
+    assert breaker.forced == OPEN
+    off = breaker.reconfigure(msgspec.structs.replace(SMALL, mode="off"), 101.0)
+    assert off.admit(101.0)
+    assert (off.forced, off.state) == (None, CLOSED)
+
+
+def test_there_is_nothing_to_force_where_it_is_off() -> None:
+    breaker = make_breaker(msgspec.structs.replace(SMALL, mode="off"), 0.0)
+    with pytest.raises(ValueError, match="off"):
+        breaker.force(OPEN, 60.0, 0.0)
+    breaker.force(None, 0.0, 0.0)
+
+
 def test_the_doubling_never_overflows() -> None:
     breaker = opened()
     now = 0.0

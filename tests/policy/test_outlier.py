@@ -106,6 +106,29 @@ def test_what_an_ejected_one_brings_changes_nothing() -> None:
     assert cluster.ejected == []
 
 
+def test_failures_of_attempts_that_began_before_the_return_change_nothing() -> None:
+    """An endpoint that hung comes back while attempts at it still run into their timeout."""
+    cluster = Cluster(2)
+    cluster.fail(0, 1.0)
+    cluster.check(0, ok=True, began=5.0)
+    assert cluster.events[-1] == (5.1, RETURNED, 0, CHECK_PASSED)
+    for _ in range(50):
+        cluster.detector.record(cluster.endpoints[0], True, 5.2, began=5.0)
+    assert cluster.ejected == []
+    for _ in range(5):
+        cluster.detector.record(cluster.endpoints[0], True, 5.2, began=5.1)
+    assert cluster.ejected == [0]
+
+
+def test_nor_do_those_of_attempts_that_began_before_it_was_healthy_again() -> None:
+    cluster = Cluster(2)
+    cluster.endpoints[0].since = 3.0
+    for _ in range(50):
+        cluster.detector.record(cluster.endpoints[0], True, 3.2, began=2.9)
+    assert cluster.ejected == []
+    assert cluster.endpoints[0].interval_failures == 0
+
+
 # How long.
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.policy.round_robin import LONGEST_CYCLE, RoundRobin
+from sidecar.policy.round_robin import LONGEST_CYCLE, MOST_AHEAD, RoundRobin, smooth_cycle
 
 
 def picks(balancer: RoundRobin, number: int, down: frozenset[int] = frozenset()) -> list[int]:
@@ -72,6 +72,25 @@ def test_a_start_shifts_the_turn() -> None:
     assert [late.next() for _ in range(30)] == [early.next() for _ in range(30)]
 
 
+def test_a_start_in_a_cycle_too_long_to_keep_costs_a_bounded_number_of_picks() -> None:
+    weights = list(range(1000, 1200))
+    late, early = RoundRobin(weights, 199), RoundRobin(weights)
+    for _ in range(MOST_AHEAD):
+        early.next()
+    assert [late.next() for _ in range(30)] == [early.next() for _ in range(30)]
+
+
+@pytest.mark.parametrize("weights", [[], [1], [1, 1, 1], [3, 1], [5001, 5000, 5000]])
+def test_a_fork_begins_where_the_turn_is_and_neither_moves_the_other_on(weights: list[int]) -> None:
+    reference, balancer = RoundRobin(weights), RoundRobin(weights)
+    expected = [reference.next() for _ in range(20)]
+    assert [balancer.next() for _ in range(4)] == expected[:4]
+    fork = balancer.fork()
+    assert [fork.next() for _ in range(16)] == expected[4:]
+    assert [balancer.pick(lambda index: True) for _ in range(16)] == expected[4:]
+    assert len(fork) == len(weights)
+
+
 @pytest.mark.parametrize("extra", [-1, 0, 1])
 def test_at_the_longest_cycle_that_is_worked_out_the_proportions_hold(extra: int) -> None:
     weights = [LONGEST_CYCLE - 3 + extra, 2, 1]
@@ -125,6 +144,31 @@ def test_a_cycle_too_long_to_keep_stays_in_proportion_too(weights: list[int], da
     got = Counter(balancer.pick(usable.__contains__) for _ in range(number))
     assert all(abs(got[index] - number * weights[index] / total) <= len(usable) for index in usable)
     assert set(got) <= usable
+
+
+def plain_nginx(weights: list[int], number: int) -> list[int]:
+    """ngx_http_upstream_get_peer, word for word."""
+    currents = [0] * len(weights)
+    found = []
+    for _ in range(number):
+        currents = [current + weight for current, weight in zip(currents, weights, strict=True)]
+        best = currents.index(max(currents))
+        currents[best] -= sum(weights)
+        found.append(best)
+    return found
+
+
+@given(
+    st.one_of(
+        st.lists(st.integers(1, 9), min_size=1, max_size=12),
+        st.lists(st.sampled_from([1, 2, 3]), min_size=1, max_size=60),
+        st.lists(st.integers(1, 120), min_size=1, max_size=6),
+    )
+)
+def test_the_cycle_is_what_the_plain_algorithm_gives(weights: list[int]) -> None:
+    cycle = smooth_cycle(weights)
+    assert list(cycle) == plain_nginx(weights, sum(weights))
+    assert Counter(cycle) == dict(enumerate(weights))
 
 
 def check_against_a_walk(weights: list[int], masks: list[int]) -> None:

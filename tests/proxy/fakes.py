@@ -18,11 +18,15 @@ from typing import Any
 
 import pytest
 
+import sidecar.proxy.aggregate
+import sidecar.proxy.call
 import sidecar.proxy.downstream
 import sidecar.proxy.exchange
+import sidecar.proxy.fallback
 import sidecar.proxy.pool
+import sidecar.proxy.stale
 import sidecar.proxy.tunnel
-from sidecar.config.schema import Config, EndpointSpec, Listen, Route, Service, Url
+from sidecar.config.schema import Aggregate, Config, EndpointSpec, Listen, Route, Service, Url
 from sidecar.policy.settings import Policy, RetrySettings, Timeouts
 from sidecar.proxy.core import ProxyCore
 from sidecar.proxy.downstream import Downstream
@@ -360,15 +364,38 @@ class Wire:
             self.protocol.connection_lost(error)
 
 
+TIMED = (
+    *(sidecar.proxy.call, sidecar.proxy.downstream, sidecar.proxy.exchange, sidecar.proxy.fallback, sidecar.proxy.pool),
+    *(sidecar.proxy.aggregate, sidecar.proxy.stale, sidecar.proxy.tunnel),
+)
+"""The modules that ask what time it is."""
+
+
+def _spec_of(name: str) -> EndpointSpec:
+    return EndpointSpec(url=Url("http", name, 3002))
+
+
 PATIENT = Policy(timeout=Timeouts(attempt=1.0, request=4.0), retry=RetrySettings())
 
 
 class World:
-    """A data path with one service, `venue`, whose endpoints are 10.0.0.1, 10.0.0.2 and so on at port 3002."""
+    """A data path with one service, `venue`, whose endpoints are 10.0.0.1, 10.0.0.2 and so on at port 3002.
+
+    `others` are further services by name, each with one endpoint: 10.0.1.1, 10.0.2.1 and so on.
+    """
 
     def __init__(
-        self, policy: Policy = PATIENT, *, endpoints: int = 1, routes: tuple[Route, ...] = (), access: Any = "off"
+        self,
+        policy: Policy = PATIENT,
+        *,
+        endpoints: int = 1,
+        routes: tuple[Route, ...] = (),
+        access: Any = "off",
+        others: dict[str, Policy] | None = None,
+        aggregates: dict[str, Aggregate] | None = None,
     ) -> None:
+        self._aggregates = aggregates or {}
+        self._others = others or {}
         self.policy = policy
         self._count = endpoints
         self._routes = routes
@@ -381,14 +408,19 @@ class World:
     def __enter__(self) -> World:
         loop = self.loop = ManualLoop()
         asyncio._set_running_loop(loop)  # type: ignore[arg-type]
-        for module in (sidecar.proxy.downstream, sidecar.proxy.exchange, sidecar.proxy.pool, sidecar.proxy.tunnel):
+        for module in TIMED:
             self._patches.setattr(module, "monotonic", loop.time)
         spec = EndpointSpec(url=Url("http", "venue-service", 3002))
         service = Service(name="venue", endpoints=(spec,), policy=self.policy, routes=self._routes)
-        config = Config(listen=Listen(), defaults=self.policy, services={"venue": service})
+        services = {"venue": service}
+        for name, policy in self._others.items():
+            services[name] = Service(name=name, endpoints=(_spec_of(name),), policy=policy)
+        config = Config(listen=Listen(), defaults=self.policy, services=services, aggregates=self._aggregates)
         self.live = Live(config, loop.now, lambda: 0.0)
         self.service: LiveService = self.live.services["venue"]
         self.service.set_endpoints([(spec, f"10.0.0.{number}") for number in range(1, self._count + 1)], loop.now)
+        for number, name in enumerate(self._others, 1):
+            self.live.services[name].set_endpoints([(_spec_of(name), f"10.0.{number}.1")], loop.now)
         self.access_log = AccessLog(self._access, self._log, loop)  # type: ignore[arg-type]
         self.core = ProxyCore(self.live, self.access_log, random=lambda: 0.5)
         loop.after_settling = self.check
@@ -401,7 +433,8 @@ class World:
                 self.loop.settle()
                 self.check_at_rest()
                 assert not self.core.connections
-                assert self.service.connections == 0
+                assert not self.core.inner
+                assert all(service.connections == 0 for service in self.live.services.values())
                 assert not self.loop.failures
             else:
                 self.loop.after_settling = lambda: None
@@ -449,23 +482,25 @@ class World:
 
     def check(self) -> None:
         """Every count is that of what is really there."""
-        service = self.service
-        connections = [dial.protocol for dial in self.loop.dials if dial.protocol is not None]
-        check_counts(service, [*service.endpoints, *service._departed], connections, self.loop.dials)
+        for service in self.live.services.values():
+            endpoints = [*service.endpoints, *service._departed]
+            hosts = {endpoint.address for endpoint in endpoints}
+            dials = [dial for dial in self.loop.dials if dial.host in hosts]
+            check_counts(service, endpoints, [dial.protocol for dial in dials if dial.protocol is not None], dials)
 
     def check_at_rest(self) -> None:
         """No request is under way, and none has left anything behind."""
         self.check()
-        service = self.service
-        assert service.limit.in_flight == 0
-        assert service.counters.tunnels == 0
-        assert not service.waiting
         assert not self.core.tunnels
         assert not self.core.paused
-        assert [endpoint.active for endpoint in service.endpoints] == [0] * len(service.endpoints)
-        assert service.connections == sum(len(endpoint.idle) for endpoint in service.endpoints)
-        for breaker in service.breakers:
-            assert breaker.state != "half_open" or "0 probes out" in repr(breaker)
+        for service in self.live.services.values():
+            assert service.limit.in_flight == 0
+            assert service.counters.tunnels == 0
+            assert not service.waiting
+            assert [endpoint.active for endpoint in service.endpoints] == [0] * len(service.endpoints)
+            assert service.connections == sum(len(endpoint.idle) for endpoint in service.endpoints)
+            for breaker in service.breakers:
+                assert breaker.state != "half_open" or "0 probes out" in repr(breaker)
 
     def reasons(self) -> dict[tuple[int, str], int]:
         """What was recorded of requests: how many for each status and reason."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import weakref
 from collections.abc import Callable
 
@@ -11,62 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import sidecar.proxy.exchange
 from sidecar.policy.settings import (
-    Backoff,
     BudgetSettings,
     HashSettings,
     Limits,
     Policy,
-    RetrySettings,
-    Timeouts,
 )
-from sidecar.proxy.core import ProxyCore
-from sidecar.proxy.exchange import BUFFER_MAX
-from tests.proxy.fakes import Dial, Wire, World, field_of, ok, problem, request, status
-
-TIMEOUTS = Timeouts(connect=1.0, attempt=1.0, request=4.0, idle=10.0)
-AMPLE = BudgetSettings(min_per_second=1000)
-UNLIMITED = Limits()
-UNAVAILABLE = ok(b"not now", status="503 Service Unavailable")
-CHUNKED_POST = b"POST /venue/ HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-SWITCH = b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
-
-
-def policy(
-    *,
-    timeout: Timeouts = TIMEOUTS,
-    max_retries: int = 2,
-    backoff_s: float = 0.2,
-    budget: BudgetSettings = AMPLE,
-    limits: Limits = UNLIMITED,
-    preserve_host: bool = False,
-) -> Policy:
-    """Half of `backoff_s` is waited: the world's randomness is always 0.5."""
-    retry = RetrySettings(max_retries=max_retries, backoff=Backoff(base=backoff_s, max=backoff_s), budget=budget)
-    return Policy(timeout=timeout, retry=retry, limits=limits, preserve_host=preserve_host)
-
-
-def warm(world: World) -> Wire:
-    """An idle connection, just used."""
-    world.asks()
-    world.upstream.says(ok())
-    world.upstream.take()
-    world.reasons().clear()
-    return world.upstream
-
-
-def fail_calls(world: World, calls: int) -> None:
-    """So many requests fail, none is retried."""
-    for _ in range(calls):
-        world.asks("POST /venue/")
-        world.upstream.says(ok(status="500 Internal Server Error"))
-
-
-def hits(world: World) -> int:
-    """How many requests were handed to a transport."""
-    return sum(wire.heard.count(b" HTTP/1.1\r\n") for wire in world.upstreams)
-
+from tests.proxy.fakes import Dial, Wire, World, field_of, ok, problem, status
+from tests.proxy.scenes import (
+    SWITCH,
+    UNAVAILABLE,
+    ask_tunnel,
+    fail_calls,
+    hits,
+    policy,
+    warm,
+)
 
 # What goes upstream.
 
@@ -570,89 +529,6 @@ def test_what_was_never_sent_fails_over_whatever_its_method(make_world: Callable
     assert status(app.heard) == 200
 
 
-# Deadlines.
-
-
-@pytest.mark.parametrize("field", ["x-envoy-upstream-rq-timeout-ms", "x-envoy-expected-rq-timeout-ms"])
-def test_apps_deadline_shortens_and_blames_nobody(world: World, field: str) -> None:
-    app = world.asks("GET /venue/", f"{field}: 500")
-    assert field_of(world.upstream.heard, "x-envoy-expected-rq-timeout-ms") == ["500"]
-    world.pass_time(0.45)
-    assert app.heard == b""
-    world.pass_time(0.1)
-    assert (status(app.heard), problem(app.heard)["reason"]) == (504, "request_timeout")
-    assert world.breaker() == (0, 0)
-
-
-def test_apps_deadline_does_not_lengthen(world: World) -> None:
-    app = world.asks("POST /venue/", "x-envoy-upstream-rq-timeout-ms: 60000")
-    world.pass_time(1.05)
-    assert problem(app.heard)["reason"] == "attempt_timeout"
-
-
-def test_request_timeout_covers_attempts_and_backoff(make_world: Callable[..., World]) -> None:
-    world = make_world(policy(timeout=Timeouts(attempt=1.0, request=2.5), max_retries=9, backoff_s=0.0))
-    app = world.asks()
-    world.pass_time(2.4)
-    assert app.heard == b""
-    world.pass_time(0.2)
-    found = problem(app.heard)
-    assert (found["status"], found["reason"]) == (504, "request_timeout")
-    assert [one["reason"] for one in found["attempts"]] == ["attempt_timeout"] * 2 + ["request_timeout"]
-    assert world.breaker() == (0, 1)
-
-
-def test_timeouts_do_not_run_while_the_app_is_sending(world: World) -> None:
-    app = world.asks("POST /venue/", "Content-Length: 10")
-    for _ in range(10):
-        world.pass_time(5)
-        app.says(b"x")
-    world.pass_time(0.9)
-    assert app.heard == b""
-    world.pass_time(0.2)
-    assert problem(app.heard)["reason"] == "attempt_timeout"
-
-
-def test_upload_that_stalls(world: World) -> None:
-    app = world.asks("POST /venue/", "Content-Length: 10").says(b"x")
-    world.pass_time(59.9)
-    assert app.heard == b""
-    world.pass_time(0.2)
-    assert (status(app.heard), problem(app.heard)["reason"]) == (408, "bad_request")
-    assert world.breaker() == (0, 0)
-    world.check_at_rest()
-
-
-def test_upload_to_a_service_that_takes_nothing(world: World) -> None:
-    app = world.asks("POST /venue/", "Content-Length: 1000000")
-    world.upstream.stall()
-    app.says(b"x" * 400_000)
-    world.pass_time(60.1)
-    assert (status(app.heard), problem(app.heard)["reason"]) == (504, "attempt_timeout")
-    assert world.breaker() == (0, 1)
-
-
-def test_body_that_turns_bad(world: World) -> None:
-    app = world.app().says(CHUNKED_POST + b"3\r\nabc\r\n")
-    app.says(b"nonsense\r\n")
-    assert (status(app.heard), problem(app.heard)["reason"]) == (400, "bad_request")
-    assert not world.upstream.open
-    assert world.breaker() == (0, 0)
-    world.check_at_rest()
-
-
-def test_body_is_read_ahead_up_to_a_bound_while_connecting(world: World) -> None:
-    world.loop.network = Dial.hang
-    app = world.asks("POST /venue/", "Content-Length: 1000000").says(b"x" * BUFFER_MAX)
-    assert app.reading
-    app.says(b"x")
-    assert not app.reading
-    world.loop.dials[0].accept()
-    world.settle()
-    assert app.reading
-    assert world.upstream.heard.endswith(b"x" * (BUFFER_MAX + 1))
-
-
 # Early answers.
 
 
@@ -668,10 +544,6 @@ def test_early_answer_while_the_upload_goes_on(world: World) -> None:
 
 
 # Tunnels.
-
-
-def ask_tunnel(world: World) -> Wire:
-    return world.asks("GET /venue/", "Connection: Upgrade", "Upgrade: websocket")
 
 
 def test_tunnel_holds_its_permit_and_its_connection(world: World) -> None:
@@ -706,203 +578,6 @@ def test_refused_tunnel_is_an_answer(world: World) -> None:
     world.upstream.says(ok(b"no", status="403 Forbidden"))
     assert app.heard.endswith(b"no")
     assert app.open
-
-
-# The app goes away.
-
-
-def while_connecting(world: World) -> Wire:
-    world.loop.network = Dial.hang
-    return world.asks()
-
-
-def while_waiting_for_a_connection(world: World) -> Wire:
-    while world.service.connections < world.service.max_connections:
-        world.asks()
-    return world.asks()
-
-
-def while_awaiting_the_head(world: World) -> Wire:
-    return world.asks()
-
-
-def while_half_a_head_is_there(world: World) -> Wire:
-    app = world.asks()
-    world.upstream.says(b"HTTP/1.1 200 OK\r\nConte")
-    return app
-
-
-def while_a_retry_waits(world: World) -> Wire:
-    app = world.asks()
-    world.upstream.breaks()
-    return app
-
-
-def while_a_retry_waits_and_its_answer_too(world: World) -> Wire:
-    app = world.asks()
-    world.upstream.says(UNAVAILABLE)
-    return app
-
-
-def while_half_an_answer_waits_for_its_retry(world: World) -> Wire:
-    app = world.asks()
-    world.upstream.says(UNAVAILABLE[:-1])
-    return app
-
-
-def while_the_retry_is_under_way(world: World) -> Wire:
-    app = while_a_retry_waits_and_its_answer_too(world)
-    world.pass_time(0.2)
-    return app
-
-
-def while_streaming(world: World) -> Wire:
-    app = world.asks()
-    world.upstream.says(ok(b"hello")[:-1])
-    return app
-
-
-def while_streaming_to_who_does_not_read(world: World) -> Wire:
-    app = world.asks()
-    app.stall()
-    world.upstream.says(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"a" * 400_000)
-    return app
-
-
-def while_uploading(world: World) -> Wire:
-    return world.asks("POST /venue/", "Content-Length: 10").says(b"01234")
-
-
-def while_uploading_to_who_does_not_read(world: World) -> Wire:
-    app = world.asks("POST /venue/", "Content-Length: 1000000")
-    world.upstream.stall()
-    return app.says(b"x" * 400_000)
-
-
-def while_uploading_before_there_is_a_connection(world: World) -> Wire:
-    return while_connecting_upload(world).says(b"x" * (BUFFER_MAX + 1))
-
-
-def while_connecting_upload(world: World) -> Wire:
-    world.loop.network = Dial.hang
-    return world.asks("POST /venue/", "Content-Length: 1000000")
-
-
-def after_an_interim_answer(world: World) -> Wire:
-    app = world.asks("POST /venue/", "Expect: 100-continue", "Content-Length: 10")
-    world.upstream.says(b"HTTP/1.1 100 Continue\r\n\r\n")
-    return app
-
-
-def while_a_tunnel_is_asked_for(world: World) -> Wire:
-    return ask_tunnel(world)
-
-
-@pytest.mark.parametrize("end", [Wire.breaks, Wire.leaves])
-@pytest.mark.parametrize(
-    "begin",
-    [
-        while_connecting,
-        while_waiting_for_a_connection,
-        while_awaiting_the_head,
-        while_half_a_head_is_there,
-        while_a_retry_waits,
-        while_a_retry_waits_and_its_answer_too,
-        while_half_an_answer_waits_for_its_retry,
-        while_the_retry_is_under_way,
-        while_streaming,
-        while_streaming_to_who_does_not_read,
-        while_uploading,
-        while_uploading_to_who_does_not_read,
-        while_uploading_before_there_is_a_connection,
-        while_connecting_upload,
-        after_an_interim_answer,
-        while_a_tunnel_is_asked_for,
-    ],
-)
-def test_app_goes_away(
-    make_world: Callable[..., World], begin: Callable[[World], Wire], end: Callable[[Wire], None]
-) -> None:
-    world = make_world(policy(limits=Limits(max_connections=2)))
-    app = begin(world)
-    others = world.service.limit.in_flight - 1
-    if end is Wire.leaves and not app.reading:  # heard only once it is read: then as a reset
-        end = Wire.breaks
-    end(app)
-    assert world.service.limit.in_flight == others
-    assert world.service.endpoints[0].active == others
-    assert list(world.reasons()) == [(499, "client_disconnect")]
-    assert world.breaker() == (0, 0)  # told nothing
-    for dial in world.loop.dials:  # what was being opened comes up for nobody
-        if dial.pending:
-            dial.accept()
-    world.pass_time(20)
-    for wire in world.upstreams:
-        assert not wire.open
-    world.check_at_rest()
-    assert world.service.connections == 0
-    assert world.reasons()[499, "client_disconnect"] == 1
-
-
-# A defect of ours.
-
-
-@pytest.mark.parametrize("head", [b"", request("POST /venue/", body=b"body"), request("HEAD /venue/")])
-def test_crash_before_the_answer_is_a_500(
-    world: World, head: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def crash(*_: object, **__: object) -> bytes:
-        raise ZeroDivisionError("a secret that only the log may tell")
-
-    monkeypatch.setattr(ProxyCore, "first_lines", crash)
-    app = world.app().says(head or request())
-    assert status(app.heard) == 500
-    assert field_of(app.heard, "x-sidecar-reason") == ["internal"]
-    assert b"secret" not in app.heard
-    assert "secret" in caplog.text
-    assert world.reasons() == {(500, "internal"): 1}
-    assert world.breaker() == (0, 0)
-    world.check_at_rest()
-    assert not world.upstream.open
-    monkeypatch.undo()
-
-
-def test_crash_while_a_retry_is_planned(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def crash(*_: object) -> bool:
-        raise ZeroDivisionError
-
-    with monkeypatch.context() as patch, caplog.at_level(logging.CRITICAL):
-        patch.setattr(sidecar.proxy.exchange, "wants_retry", crash)
-        app = world.asks()
-        world.upstream.says(UNAVAILABLE)
-    assert status(app.heard) == 500
-    assert not world.upstream.open
-    world.check_at_rest()
-    app.take()
-    app.says(request())  # the connection is as good as before
-    world.upstream.says(ok())
-    assert status(app.heard) == 200
-
-
-def test_crash_while_streaming_is_never_a_clean_end(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    app = world.asks()
-    world.upstream.says(ok(b"hello")[:-1])
-
-    def crash(*_: object) -> None:
-        raise ZeroDivisionError
-
-    with monkeypatch.context() as patch, caplog.at_level(logging.CRITICAL):
-        patch.setattr(type(app.protocol), "end_response", crash)
-        world.upstream.says(b"o")
-    assert app.heard.count(b"HTTP/1.1") == 1
-    assert not app.open
-    assert not world.upstream.open
-    assert world.reasons() == {(500, "internal"): 1}
-    world.check_at_rest()
 
 
 # Never twice.

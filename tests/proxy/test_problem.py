@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from sidecar.proxy.problem import STATUS, Attempt, Problem
+from sidecar.proxy.problem import STATUS, Attempt, PartFailure, Problem
 
 MEMBERS = {"type", "title", "status", "detail", "service", "reason", "request_id", "retry_after", "attempts"}
 
@@ -100,6 +100,7 @@ def test_no_retry_after_where_it_does_not_help() -> None:
         ("overloaded", 503),
         ("rate_limited", 429),
         ("unknown_service", 404),
+        ("aggregate_failed", 502),
         ("loop", 508),
         ("internal", 500),
     ],
@@ -115,6 +116,22 @@ def test_405_says_what_is_allowed() -> None:
     allowed = fields(Problem(status=405, reason="bad_request", detail="x"))["allow"].split(", ")
     assert "GET" in allowed
     assert "CONNECT" not in allowed
+    fewer = Problem(status=405, reason="bad_request", detail="x", allow="GET, HEAD")
+    assert fields(fewer)["allow"] == "GET, HEAD"
+
+
+def test_the_problems_of_parts_are_a_member_of_an_aggregate_s_alone() -> None:
+    failure = PartFailure("event", 503, "circuit_open", "The circuit breaker is open")
+    problem = Problem(status=502, reason="aggregate_failed", detail="x", errors={"events": failure})
+    assert members(problem)["errors"] == {
+        "events": {
+            "service": "event",
+            "status": 503,
+            "reason": "circuit_open",
+            "detail": "The circuit breaker is open",
+        }
+    }
+    assert "errors" not in members(Problem(status=502, reason="reset", detail="x"))
 
 
 @pytest.mark.parametrize("status", [299, 499, 599])

@@ -67,6 +67,23 @@ def test_a_connection_forgives_all_that_was() -> None:
     assert one.skip_until == START + 11
 
 
+def test_a_good_check_ends_the_skip_but_does_not_forgive() -> None:
+    one = endpoint()
+    one.connect_failed(START)
+    one.checked_well(began=START)
+    assert one.skip_until <= START
+    one.connect_failed(START + 0.5)
+    assert one.skip_until == START + 2.5
+
+
+def test_a_check_that_began_before_the_last_refusal_says_nothing() -> None:
+    one = endpoint()
+    one.connect_failed(START)
+    one.connect_failed(START + 0.2)
+    one.checked_well(began=START + 0.1)
+    assert one.skip_until == START + 1
+
+
 def test_it_takes_over_a_spec_of_the_same_address() -> None:
     one = endpoint(weight=1)
     one.connect_failed(START)

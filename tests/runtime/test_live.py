@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sidecar.config.schema import Config, EndpointSpec, Listen, Service, Url
+from sidecar.config.schema import Aggregate, Config, EndpointSpec, Listen, Service, Url
 from sidecar.policy.settings import Policy
 from sidecar.runtime.live import Live
 
@@ -34,6 +34,15 @@ def test_it_begins_with_no_endpoint_and_nothing_counted() -> None:
     assert made.services["venue"].endpoints == ()
     assert made.services["venue"].pick(1000.0, ()) is None
     assert made.services["venue"].counters.requests == made.unrouted.requests == {}
+
+
+def test_each_aggregate_is_counted_by_its_name() -> None:
+    aggregates = {"page": Aggregate(parts={}), "other": Aggregate(parts={})}
+    config = Config(listen=Listen(), services={}, aggregates=aggregates)
+    made = Live(config, 1000.0, lambda: 0.0).aggregates
+    assert list(made) == ["page", "other"]
+    assert made["page"] is not made["other"]
+    assert made["page"].requests == {}
 
 
 def test_the_table_knows_the_listener_s_own_address() -> None:

@@ -123,6 +123,25 @@ def test_an_empty_segment_is_told_apart_from_an_unknown_name() -> None:
         TABLE.find("GET", b"/secret-segment/x", None)
 
 
+@pytest.mark.parametrize(
+    ("target", "reserved"),
+    [
+        (b"/_x", b"/_x"),
+        (b"/_x/y?z", b"/_x/y?z"),
+        (b"/_x?y/z", b"/_x?y/z"),
+        (b"http://localhost:15001/_x/y?z", b"/_x/y?z"),
+        (b"http://elsewhere/_x/y", b""),
+        (b"/x/_y", b""),
+        (b"/", b""),
+        (b"//_x", b""),
+    ],
+)
+def test_what_is_the_sidecar_s_own_is_told_from_what_is_nobody_s(target: bytes, reserved: bytes) -> None:
+    with pytest.raises(NotRouted) as stray:
+        TABLE.find("GET", target, b"localhost")
+    assert (stray.value.status, stray.value.reserved) == (404, reserved)
+
+
 def test_no_answer_repeats_what_the_request_said() -> None:
     for target in (b"/secret/x", b"http://secret/x", b"http://secret@venue/x", b"secret", b"ftp://secret/x"):
         with pytest.raises(NotRouted) as stray:

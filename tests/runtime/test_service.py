@@ -533,13 +533,13 @@ def test_its_repr_is_a_diagnostic() -> None:
 # Who is well, with health, ejection and balancers other than plain round robin.
 
 
-def well_service(policy: Policy, *priorities: int) -> LiveService:
+def well_service(policy: Policy, *priorities: int, now: float = 0.0) -> LiveService:
     specs = tuple(
         EndpointSpec(url=Url("http", f"10.0.0.{number}", 80), priority=priority)
         for number, priority in enumerate(priorities, 1)
     )
-    live = LiveService(Service(name="venue", endpoints=specs, policy=policy), 0.0, Random(7).random, clock=lambda: 0.0)
-    live.set_endpoints([(spec, spec.url.host) for spec in specs], 0.0)
+    live = LiveService(Service(name="venue", endpoints=specs, policy=policy), now, Random(7).random, clock=lambda: now)
+    live.set_endpoints([(spec, spec.url.host) for spec in specs], now)
     return live
 
 
@@ -569,6 +569,18 @@ def test_an_endpoint_that_fails_its_checks_gets_nothing_until_it_passes_one() ->
     assert picks(live, 0.0) == {"10.0.0.2"}
     live.checked(ill, True, "ok", 0.01)
     assert picks(live, 0.0) == {"10.0.0.1", "10.0.0.2"}
+
+
+def test_a_good_check_ends_the_skip_after_a_refused_connection() -> None:
+    """In a panic the dead are tried again and again; the skips of up to 30 s must not outlast what they were for."""
+    live = well_service(Policy(health=HealthSettings(path="/health")), 0, 0, now=START)
+    dead = live.endpoints[0]
+    dead.connect_failed(START - 0.1)
+    live.changed(START - 0.1)
+    live.checked(dead, True, "ok", latency_s=0.2)
+    assert picks(live, START) == {"10.0.0.2"}, "it began before the refusal"
+    live.checked(dead, True, "ok", latency_s=0.05)
+    assert picks(live, START) == {"10.0.0.1", "10.0.0.2"}
 
 
 def test_its_own_word_is_believed_only_where_checks_can_take_it_back() -> None:

@@ -59,7 +59,7 @@ class Ports:
 class Metrics(dict[tuple[str, frozenset[tuple[str, str]]], float]):
     """One scrape: (name, labels) -> value."""
 
-    def total(self, name: str, **labels: str) -> float:
+    def total(self, name: str, /, **labels: str) -> float:
         """The sum of the series of `name` that bear these labels, whatever others they bear."""
         wanted = set(labels.items())
         return sum(value for (found, bears), value in self.items() if found == name and wanted <= bears)
@@ -192,7 +192,7 @@ class Daemon:
             for sample in family.samples
         )
 
-    def metric(self, name: str, **labels: str) -> float:
+    def metric(self, name: str, /, **labels: str) -> float:
         """`Metrics.total` of a fresh scrape."""
         return self.metrics().total(name, **labels)
 

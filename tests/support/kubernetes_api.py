@@ -356,7 +356,7 @@ class KubernetesApi:
 
 def _wanted(found: Object, namespace: str, service: str) -> bool:
     meta = found["metadata"]
-    return meta["namespace"] == namespace and meta["labels"][LABEL] == service
+    return bool(meta["namespace"] == namespace and meta["labels"][LABEL] == service)
 
 
 class KubernetesApiThread:

@@ -104,9 +104,9 @@ class Changes:
     def now(self) -> Callable[..., float]:
         """A function `gain(name, **labels)` over one fresh scrape."""
         after: Metrics = self._daemon.metrics()
-        return lambda name, **labels: after.total(name, **labels) - self._before.total(name, **labels)
+        return lambda name, /, **labels: after.total(name, **labels) - self._before.total(name, **labels)
 
-    def __call__(self, name: str, **labels: str) -> float:
+    def __call__(self, name: str, /, **labels: str) -> float:
         return float(self.now()(name, **labels))
 
     def when_done(self, service: str, requests: int = 1) -> Callable[..., float]:
@@ -120,7 +120,7 @@ class Changes:
 
         return eventually(check)
 
-    def eventually(self, expected: float, name: str, **labels: str) -> None:
+    def eventually(self, expected: float, name: str, /, **labels: str) -> None:
         """Waits until the gain is `expected`: a request is counted when it has ended, which its app may see first."""
 
         def check() -> None:

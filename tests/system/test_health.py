@@ -15,9 +15,9 @@ from tests.support.steps import answer, close, silence
 from tests.support.traffic import Checked, Traffic, app_hits, check_hits
 from tests.support.upstream import RefusedPort, Upstream
 
-CHECKS = "health: {path: /health, interval: 200ms, timeout: 100ms}"
+CHECKS = "health: {path: /health, interval: 200ms, timeout: 1s}"
 INTERVAL_S = 0.2
-SLACK_S = 0.25
+SLACK_S = 0.8
 """For the check itself, the next request, and a busy machine."""
 
 CONFIG = f"""
@@ -27,7 +27,7 @@ services:
   own: {{endpoints: ["$own"], {CHECKS}}}
   panicking: {{endpoints: ["$p1", "$p2", "$p3"], {CHECKS}, outlier: {{panic_threshold: 50%}}}}
   calm: {{endpoints: ["$p1", "$p2", "$p3"], {CHECKS}, outlier: {{panic_threshold: 0%}}}}
-  tcp: {{endpoints: ["$tcp_well", "$tcp_refused"], health: {{tcp: true, interval: 200ms, timeout: 100ms}}}}
+  tcp: {{endpoints: ["$tcp_well", "$tcp_refused"], health: {{tcp: true, interval: 200ms, timeout: 1s}}}}
   unchecked: {{endpoints: ["$u1", "$u2"]}}
 """
 NAMES = ("a", "b", "own", "p1", "p2", "p3", "tcp_well", "u1", "u2")
@@ -194,8 +194,23 @@ def test_without_checks_such_an_answer_is_not_believed(rig: Rig) -> None:
     assert {one.get("x-envoy-immediate-health-check-fail") for one in answers} == {None}
 
 
+def test_checks_are_counted_by_result(rig: Rig) -> None:
+    ill = play(rig, "a")
+    with traffic(rig, "checked"):
+        is_healthy(rig, "checked", "a", True)
+        changes = rig.changes()
+        eventually(lambda: changes("sidecar_health_checks_total", service="checked", result="success") >= 2)
+        ill.health = answer(503)
+        changes = rig.changes()
+        eventually(lambda: changes("sidecar_health_checks_total", service="checked", result="failure") >= 2)
+        ill.health = answer()
+        is_healthy(rig, "checked", "a", True)
+    assert rig.daemon.metric("sidecar_health_checks_total", service="unchecked") == 0
+
+
 def test_panic_uses_all(rig: Rig) -> None:
     """1 of 3 well is less than 50%: health is ignored. Where that is turned off, the one gets everything."""
+    changes = rig.changes()
     ill = [play(rig, name) for name in ("p1", "p2")]
     with traffic(rig, "panicking") as steady, traffic(rig, "calm") as calm:
         eventually(lambda: len(set(steady.bodies)) == 3)
@@ -209,6 +224,7 @@ def test_panic_uses_all(rig: Rig) -> None:
         assert steady.more(30) == {b"p1": 10, b"p2": 10, b"p3": 10}
         assert calm.more(30) == {b"p3": 30}
         assert healthy(rig, "panicking", "p3") == 1
+        assert [rig.daemon.metric("sidecar_panic", service=name) for name in ("panicking", "calm")] == [1, 0]
         for one in ill:
             one.health = answer()
         is_healthy(rig, "panicking", "p1", True)
@@ -218,6 +234,9 @@ def test_panic_uses_all(rig: Rig) -> None:
     assert calm.statuses == {200: calm.count}
     lines = [line for line in rig.daemon.log_lines() if line.get("service") == "panicking" and "of" in line]
     assert [(line["level"], line["well"], line["of"]) for line in lines] == [("warning", 1, 3), ("info", 2, 3)]
+    gain = changes.now()
+    assert [gain("sidecar_panics_total", service=name) for name in ("panicking", "calm")] == [1, 0]
+    assert rig.daemon.metric("sidecar_panic", service="panicking") == 0
 
 
 OUTLIER = """
@@ -235,6 +254,7 @@ def ejecting() -> Iterator[Rig]:
 
 
 def test_endpoint_that_fails_requests_is_ejected_for_a_while(ejecting: Rig) -> None:
+    changes = ejecting.changes()
     ill = Checked(answer(500, body=b"a"))
     ejecting["a"].play(ill)
     ejecting["b"].play(answer(body=b"b"))
@@ -243,6 +263,7 @@ def test_endpoint_that_fails_requests_is_ejected_for_a_while(ejecting: Rig) -> N
         ejected = time.monotonic()
         assert ejecting["a"].hits == 3
         assert healthy(ejecting, "two", "a") == 0
+        assert ejecting.daemon.metric("sidecar_ejected_endpoints", service="two") == 1
         ill.app = answer(body=b"a")
         first = ejecting["a"].hits
         steady.until_seen(b"a")
@@ -252,15 +273,24 @@ def test_endpoint_that_fails_requests_is_ejected_for_a_while(ejecting: Rig) -> N
         assert steady.more(40) == {b"a": 20, b"b": 20}
     assert steady.statuses == {500: 3, 200: steady.count - 3}
     assert events(ejecting, "two", "a") == ["ejected", "returned"]
+    gain = changes.now()
+    for name, times in [("ejections", 1), ("returns", 1), ("ejection_overflows", 0)]:
+        assert gain(f"sidecar_endpoint_{name}_total", service="two") == times
+        assert gain(f"sidecar_endpoint_{name}_total", service="one") == 0
+    assert ejecting.daemon.metric("sidecar_ejected_endpoints", service="two") == 0
 
 
 def test_last_available_endpoint_is_never_ejected(ejecting: Rig) -> None:
+    changes = ejecting.changes()
     upstream = ejecting["only"].play(answer(500))
     with ejecting.client() as client:
         answers = [client.ask("POST", "/one/", body=b"x") for _ in range(20)]
     assert {(one.status, one.reason) for one in answers} == {(500, None)}
     assert upstream.hits == 20
     assert events(ejecting, "one", "only") == []
+    gain = changes.now()
+    assert gain("sidecar_endpoint_ejections_total", service="one") == 0
+    assert gain("sidecar_endpoint_ejection_overflows_total", service="one") == 6  # every third of 20 in a row
     assert healthy(ejecting, "one", "only") == 1
 
 

@@ -141,6 +141,36 @@ def test_a_request_that_reached_no_service() -> None:
     }
 
 
+@pytest.mark.parametrize(("reason", "level"), [("ok", "info"), ("partial", "warning")])
+def test_a_request_for_an_aggregate(reason: str, level: str) -> None:
+    log = Log()
+    log.log.aggregate(
+        name="venue-page",
+        method="GET",
+        request_id=b"request-1",
+        traceparent=TRACE,
+        code=200,
+        reason=reason,
+        detail="events: not_json",
+        seconds=0.25,
+    )
+    entry = log.entry()
+    assert entry.pop("time")
+    assert entry == {
+        "level": level,
+        "event": "request",
+        "service": "",
+        "aggregate": "venue-page",
+        "method": "GET",
+        "status": 200,
+        "reason": reason,
+        "duration_ms": 250.0,
+        "detail": "events: not_json",
+        "request_id": "request-1",
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+    }
+
+
 @pytest.mark.parametrize(
     ("target", "logged"),
     [

@@ -2,120 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.policy.breaker import STATES
-from sidecar.telemetry.counters import DURATION_BUCKETS_S, EndpointCounters, ServiceCounters
+from sidecar.telemetry.counters import DURATION_BUCKETS_S, ServiceCounters
 from sidecar.telemetry.metrics import BREAKER_STATES, CONTENT_TYPE, SidecarCollector, exposition, registry
-
-Labels = frozenset[tuple[str, str]]
-
-
-@dataclass
-class FakeEndpoint:
-    label: str
-    active: int = 0
-    counters: EndpointCounters = field(default_factory=EndpointCounters)
-
-    def attempted(self, **reasons: int) -> FakeEndpoint:
-        self.counters.attempts.update(reasons)
-        return self
+from tests.support.fake_metrics import (
+    FakeBreaker,
+    FakeEndpoint,
+    FakeService,
+    FakeSource,
+    asked,
+    busy,
+    samples,
+    scraped,
+    series,
+)
 
 
-@dataclass
-class FakeBreaker:
-    state: str = "closed"
-    opens: int = 0
-    half_opens: int = 0
-    closes: int = 0
-    successes: int = 0
-    failures: int = 0
-    timeouts: int = 0
-    rejects: int = 0
-    fallbacks: int = 0
+def test_every_family_has_a_help_text_and_only_ours_have_a_name_of_ours() -> None:
+    families = scraped(busy())
+    assert all(family.documentation for family in families.values())
+    assert all(name.startswith("sidecar_") for name in families)
 
 
-@dataclass
-class FakeService:
-    name: str
-    in_flight: int = 0
-    counters: ServiceCounters = field(default_factory=ServiceCounters)
-    breakers: Sequence[FakeBreaker] = field(default_factory=lambda: [FakeBreaker()])
-    present: Sequence[tuple[FakeEndpoint, bool]] = ()
-    departed: Sequence[FakeEndpoint] = ()
-
-
-def scraped(*services: FakeService, unrouted: ServiceCounters | None = None) -> dict[str, Metric]:
-    """The families of a scrape, as Prometheus' own parser reads them."""
-    made = CollectorRegistry(auto_describe=False)
-    made.register(SidecarCollector(lambda: services, lambda: unrouted or ServiceCounters(), lambda: 3, lambda: 7))
-    return {family.name: family for family in text_string_to_metric_families(exposition(made).decode())}
-
-
-def samples(family: Metric, name: str) -> dict[Labels, float]:
-    found = [(frozenset(sample.labels.items()), sample.value) for sample in family.samples if sample.name == name]
-    assert len(found) == len(dict(found)), "a series is there twice"
-    return dict(found)
-
-
-def series(**labels: str) -> Labels:
-    return frozenset(labels.items())
-
-
-def busy() -> FakeService:
-    service = FakeService("venue", in_flight=2)
-    service.counters.request(200, "ok", 0.004)
-    service.counters.request(200, "ok", 0.3)
-    service.counters.request(503, "circuit_open", 0.0001)
-    service.counters.retry("sent")
-    service.counters.tunnels = 1
-    well = FakeEndpoint("10.0.0.7:3002", active=1).attempted(ok=2)
-    refusing = FakeEndpoint("[fd00::8]:3002").attempted(connect_failure=1)
-    service.present = [(well, True), (refusing, False)]
-    return service
-
-
-def test_every_name_and_its_labels() -> None:
-    families = scraped(busy(), unrouted=ServiceCounters())
-    labels = {sample.name: set(sample.labels) for family in families.values() for sample in family.samples}
-    assert labels == {
-        "sidecar_requests_total": {"service", "code", "reason"},
-        "sidecar_request_duration_seconds_bucket": {"service", "le"},
-        "sidecar_request_duration_seconds_count": {"service"},
-        "sidecar_request_duration_seconds_sum": {"service"},
-        "sidecar_in_flight_requests": {"service"},
-        "sidecar_tunnels": {"service"},
-        "sidecar_retries_total": {"service", "result"},
-        "sidecar_attempts_total": {"service", "endpoint", "reason"},
-        "sidecar_endpoint_healthy": {"service", "endpoint"},
-        "sidecar_endpoint_active_connections": {"service", "endpoint"},
-        "sidecar_breaker_state": {"service", "state"},
-        "sidecar_breaker_events_total": {"service", "event"},
-        "sidecar_config_generation": set(),
-        "sidecar_app_connections": set(),
-        "sidecar_log_lines_dropped_total": set(),
-    }
-    for family in families.values():
-        assert family.documentation
-        for sample in family.samples:
-            assert set(sample.labels) == labels[sample.name]
-
-
-def test_types_are_what_prometheus_expects_of_such_names() -> None:
-    kinds = {name: family.type for name, family in scraped(busy()).items()}
-    assert kinds["sidecar_request_duration_seconds"] == "histogram"
-    counters = {name for name, kind in kinds.items() if kind == "counter"}
-    events = {"sidecar_requests", "sidecar_retries", "sidecar_attempts", "sidecar_breaker_events"}
-    assert counters == {*events, "sidecar_log_lines_dropped"}
-    assert all(kind == "gauge" for name, kind in kinds.items() if name not in counters and "duration" not in name)
+def test_a_series_bears_the_labels_of_its_family_and_no_other() -> None:
+    """The names and labels themselves are held by the page that lists them (tests/test_metrics_page.py)."""
+    for family in scraped(busy(), sources=[("venue", FakeSource())], aggregates=asked()).values():
+        own = [set(sample.labels) - {"le"} for sample in family.samples]
+        assert own, family.name
+        assert all(labels == own[0] for labels in own)
 
 
 def test_requests_by_service_code_and_reason() -> None:
@@ -128,8 +50,10 @@ def test_requests_by_service_code_and_reason() -> None:
     }
 
 
-def test_retries_and_gauges() -> None:
+def test_retries_fallbacks_and_gauges() -> None:
     families = scraped(busy())
+    fallbacks = samples(families["sidecar_fallbacks"], "sidecar_fallbacks_total")
+    assert fallbacks == {series(service="venue", step="stale"): 1}
     assert samples(families["sidecar_retries"], "sidecar_retries_total") == {series(service="venue", result="sent"): 1}
     for name, value in [("sidecar_in_flight_requests", 2), ("sidecar_tunnels", 1)]:
         assert samples(families[name], name) == {series(service="venue"): value}
@@ -160,36 +84,6 @@ def test_whatever_is_observed_buckets_never_fall(durations: list[float]) -> None
     assert values[-1] == len(durations)
     for bound, value in zip(DURATION_BUCKETS_S, values, strict=False):
         assert value == sum(1 for seconds in durations if seconds <= bound)
-
-
-def test_attempts_and_health_by_endpoint() -> None:
-    families = scraped(busy())
-    assert samples(families["sidecar_attempts"], "sidecar_attempts_total") == {
-        series(service="venue", endpoint="10.0.0.7:3002", reason="ok"): 2,
-        series(service="venue", endpoint="[fd00::8]:3002", reason="connect_failure"): 1,
-    }
-    assert samples(families["sidecar_endpoint_healthy"], "sidecar_endpoint_healthy") == {
-        series(service="venue", endpoint="10.0.0.7:3002"): 1,
-        series(service="venue", endpoint="[fd00::8]:3002"): 0,
-    }
-    assert samples(families["sidecar_endpoint_active_connections"], "sidecar_endpoint_active_connections") == {
-        series(service="venue", endpoint="10.0.0.7:3002"): 1,
-        series(service="venue", endpoint="[fd00::8]:3002"): 0,
-    }
-
-
-def test_a_departed_endpoint_keeps_its_attempts_and_has_no_health() -> None:
-    service = FakeService("venue", departed=[FakeEndpoint("10.0.0.9:3002").attempted(ok=4)])
-    families = scraped(service)
-    assert list(samples(families["sidecar_attempts"], "sidecar_attempts_total").values()) == [4]
-    assert not families["sidecar_endpoint_healthy"].samples
-
-
-def test_endpoints_of_one_label_are_one_series() -> None:
-    service = FakeService("venue", present=[(FakeEndpoint("10.0.0.9:3002").attempted(ok=1, reset=1), True)])
-    service.departed = [FakeEndpoint("10.0.0.9:3002").attempted(ok=4)]
-    attempts = samples(scraped(service)["sidecar_attempts"], "sidecar_attempts_total")
-    assert {dict(labels)["reason"]: value for labels, value in attempts.items()} == {"ok": 5, "reset": 1}
 
 
 @pytest.mark.parametrize("active", STATES)

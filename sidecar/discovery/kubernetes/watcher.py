@@ -15,6 +15,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from sidecar.config.schema import Url
 from sidecar.discovery.found import Found, PushFound
@@ -49,9 +50,11 @@ class _Shared:
 
 
 class Watch:
-    """One `Kubernetes.watch`; `close` ends it. `feed` has the counters, the problem and the age."""
+    """One `Kubernetes.watch`; `close` ends it. `feed` has the counters and the problem."""
 
-    __slots__ = ("_complaint", "_host", "_known", "_port", "_push", "_shared", "_source")
+    __slots__ = ("_complaint", "_host", "_known", "_last_usable", "_port", "_push", "_shared", "_source", "_usable")
+
+    kind: Final = "kubernetes"
 
     def __init__(self, source: Kubernetes, shared: _Shared, port: int | str | None, push: PushFound) -> None:
         self._source = source
@@ -61,6 +64,30 @@ class Watch:
         self._host = f"{shared.feed.service}.{shared.feed.namespace}.svc"
         self._known: tuple[Place, ...] = ()
         self._complaint = ""
+        self._usable = True
+        self._last_usable: float | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.feed.namespace}/{self.feed.service}"
+
+    @property
+    def endpoints(self) -> int:
+        return len(self._known)
+
+    @property
+    def updates(self) -> dict[str, int]:
+        """Lists and events that were taken in, tries that failed, watches that broke off (they are resumed)."""
+        feed = self.feed
+        return {"success": feed.lists + feed.events, "failure": feed.failures, "broken": feed.breaks}
+
+    @property
+    def last_success(self) -> float | None:
+        """The loop's time at which the server last confirmed what is known here.
+
+        Slices that cannot be used (the port is gone from them) confirm nothing: the set was last true before them.
+        """
+        return self.feed.last_success if self._usable else self._last_usable
 
     @property
     def feed(self) -> Feed:
@@ -81,6 +108,9 @@ class Watch:
             self._complaint = selection.complaint
             if selection.complaint:
                 _log.warning("Service %s/%s: %s", self.feed.namespace, self.feed.service, selection.complaint)
+        if self._usable and not selection.usable:
+            self._last_usable = self.feed.last_success if self._known else None
+        self._usable = selection.usable
         # Sets, for the order in which a slice lists its endpoints means nothing.
         if not selection.usable or set(selection.places) == set(self._known):
             return

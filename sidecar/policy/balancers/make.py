@@ -13,6 +13,7 @@ from sidecar.policy.balancers.peak_ewma import LeastLatency
 from sidecar.policy.balancers.priority import Priority
 from sidecar.policy.balancers.random_choice import RandomChoice
 from sidecar.policy.balancers.ring import HashRing
+from sidecar.policy.balancers.ring_points import Ring
 from sidecar.policy.balancers.round_robin import InTurn
 from sidecar.policy.balancers.slow_start import SlowStart
 
@@ -23,21 +24,35 @@ def make_balancer(
     random: Callable[[], float],
     available: Callable[[int, float], bool],
     slow_start_s: float = 0.0,
+    rings: dict[int, Ring] | None = None,
 ) -> Balancer:
-    """`available(index, now)`: whether an endpoint is well, whatever one attempt may do; only priorities ask it."""
+    """`available(index, now)`: whether an endpoint is well, whatever one attempt may do; only priorities ask it.
+
+    `rings` holds, by priority, what hashing keeps from one set of a service's endpoints to the next; it is the caller's
+    to keep and to pass again.
+    """
+    rings = rings if rings is not None else {}
+    levels = {endpoint.priority for endpoint in endpoints}
+    for level in [level for level in rings if level not in levels]:
+        del rings[level]
 
     def make(members: Sequence[BalancedEndpoint]) -> Balancer:
-        balancer = _choice(name, members, random)
+        balancer = _choice(name, members, random, rings)
         if slow_start_s > 0.0 and len(members) > 1:
             return SlowStart(balancer, members, slow_start_s)
         return balancer
 
-    if len({endpoint.priority for endpoint in endpoints}) > 1:
+    if len(levels) > 1:
         return Priority(endpoints, make, available, random)
     return make(endpoints)
 
 
-def _choice(name: BalancerName, endpoints: Sequence[BalancedEndpoint], random: Callable[[], float]) -> Balancer:
+def _choice(
+    name: BalancerName,
+    endpoints: Sequence[BalancedEndpoint],
+    random: Callable[[], float],
+    rings: dict[int, Ring],
+) -> Balancer:
     if name == "round_robin":
         return InTurn(endpoints, random)
     if name == "least_request":
@@ -46,4 +61,4 @@ def _choice(name: BalancerName, endpoints: Sequence[BalancedEndpoint], random: C
         return LeastLatency(endpoints, random)
     if name == "random":
         return RandomChoice(endpoints, random)
-    return HashRing(endpoints, random)
+    return HashRing(endpoints, random, rings.setdefault(endpoints[0].priority, Ring()) if endpoints else None)

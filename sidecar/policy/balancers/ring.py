@@ -1,9 +1,8 @@
 """Hashing: requests of one key go to one endpoint, and move as little as possible when endpoints come and go.
 
-Owns the ring (D. Karger et al., "Consistent hashing and random trees", 1997; libketama; Envoy's `ring_hash`): each
-endpoint has POINTS points on a circle, more or fewer by its weight, and a key belongs to the first point after it. An
-endpoint's points depend on its label alone, so neither the order in which endpoints are given nor the process makes a
-difference, and several pods agree.
+Owns whose a key is; the circle itself is `ring_points`'. The ring (D. Karger et al., "Consistent hashing and random
+trees", 1997; libketama; Envoy's `ring_hash`): each endpoint has POINTS points on a circle, more or fewer by its weight,
+and a key belongs to the first point after it.
 
 Why not Maglev, whose shares are more even (here one endpoint's share strays by 1/sqrt(POINTS), 5% of itself): its table
 has to be of one size whatever the number of endpoints, for with another size every key moves. 65537 slots take 25 ms
@@ -17,48 +16,41 @@ many points are everyone's, so its keys spread over all the others. Without a ke
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
-from struct import Struct
 from typing import Final
 
 from sidecar.policy.balancers.balancer import BalancedEndpoint
 from sidecar.policy.balancers.hashing import key_hash, key_share
+from sidecar.policy.balancers.ring_points import PLACE_BITS, SLOT_BITS, Ring
 
-POINTS: Final = 400
-"""Of an endpoint of average weight; libketama has 160. Ten endpoints take under 1 ms."""
-
-MOST_POINTS: Final = 100_000
-"""Of all together. Of more than 250 endpoints each has fewer; those that remain of its points stay where they are."""
-
-INDEX_BITS: Final = 20
-PLACE_BITS: Final = 52
 TRIES: Final = 8
-
-_SIXTEEN: Final = Struct("<16I")
 
 
 class HashRing:
-    """A point is a float, place * 2^INDEX_BITS + index: exact up to 2^PLACE_BITS, and nothing is sorted faster."""
+    """`ring`, where it is given, is that of the set before and becomes that of `endpoints`: cheaper than a new one."""
 
-    __slots__ = ("_count", "_points", "_random")
+    __slots__ = ("_count", "_owners", "_points", "_random")
 
-    def __init__(self, endpoints: Sequence[BalancedEndpoint], random: Callable[[], float]) -> None:
+    def __init__(
+        self, endpoints: Sequence[BalancedEndpoint], random: Callable[[], float], ring: Ring | None = None
+    ) -> None:
+        ring = ring if ring is not None else Ring()
+        ring.update([endpoint.label for endpoint in endpoints], [endpoint.weight for endpoint in endpoints])
         self._count = len(endpoints)
         self._random = random
-        self._points = ring([endpoint.label for endpoint in endpoints], [endpoint.weight for endpoint in endpoints])
+        self._points = ring.points
+        self._owners = ring.owners
 
     def next(self, key: bytes | None, now: float) -> int:
         points = self._points
         if not points:
             return -1
         at = bisect(points, self._place(key))
-        return int(points[at if at < len(points) else 0]) & ((1 << INDEX_BITS) - 1)
+        return self._owners[int(points[at if at < len(points) else 0]) & ((1 << SLOT_BITS) - 1)]
 
     def pick(self, usable: Callable[[int], float], key: bytes | None, now: float) -> int:
-        points = self._points
+        points, owners = self._points, self._owners
         length = len(points)
         if not length:
             return -1
@@ -66,7 +58,7 @@ class HashRing:
         drawn = -1.0
         at, asked = bisect(points, place), -1
         for _ in range(TRIES):
-            index = int(points[at if at < length else 0]) & ((1 << INDEX_BITS) - 1)
+            index = owners[int(points[at if at < length else 0]) & ((1 << SLOT_BITS) - 1)]
             if index != asked:
                 part = usable(index)
                 if part >= 1.0:
@@ -87,10 +79,10 @@ class HashRing:
             return -1
         if most <= drawn:
             drawn = 0.0
-        points = self._points
+        points, owners = self._points, self._owners
         at = bisect(points, place)
         while True:
-            index = int(points[at if at < len(points) else 0]) & ((1 << INDEX_BITS) - 1)
+            index = owners[int(points[at if at < len(points) else 0]) & ((1 << SLOT_BITS) - 1)]
             if parts[index] > drawn:
                 return index
             at = at + 1 if at < len(points) else 1
@@ -104,25 +96,3 @@ class HashRing:
 
     def __repr__(self) -> str:
         return f"<HashRing of {self._count} with {len(self._points)} points>"
-
-
-def ring(labels: Sequence[str], weights: Sequence[int]) -> array[float]:
-    """All points in order. Raises ValueError for a weight below 1, or more endpoints than a point can tell apart."""
-    number = len(labels)
-    if any(weight < 1 for weight in weights):
-        raise ValueError("a weight is less than 1")
-    if number >= 1 << INDEX_BITS:
-        raise ValueError("too many endpoints")
-    if not number:
-        return array("d")
-    each = min(POINTS, MOST_POINTS / number) * number / sum(weights)
-    points: list[float] = []
-    for index, label in enumerate(labels):
-        wanted = max(1, round(each * weights[index]))
-        name = label.encode()
-        for batch in range(0, wanted, 16):
-            digest = blake2b(name, digest_size=64, salt=batch.to_bytes(8, "little")).digest()
-            places = _SIXTEEN.unpack(digest)[: wanted - batch]
-            points += [float((place << INDEX_BITS) + index) for place in places]
-    points.sort()
-    return array("d", points)

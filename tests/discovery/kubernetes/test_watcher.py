@@ -205,6 +205,46 @@ async def test_a_port_that_becomes_ambiguous_keeps_the_last_set(
     assert watch.complaint == ""
 
 
+async def test_what_a_scrape_reads(server: KubernetesApi, source: Kubernetes) -> None:
+    watch = source.watch(of(server), Pushed())
+    assert (watch.kind, watch.name, watch.endpoints) == ("kubernetes", "default/venue", 0)
+    assert (watch.last_success, watch.updates) == (None, {"success": 0, "failure": 0, "broken": 0})
+    await until(lambda: server.watching)
+    assert (watch.endpoints, watch.updates["success"]) == (1, 1)
+    server.put("a", "venue", ["10.0.0.1", "10.0.0.2"])
+    await until(lambda: watch.feed.events == 1)
+    assert (watch.endpoints, watch.updates) == (2, {"success": 2, "failure": 0, "broken": 0})
+    assert watch.last_success == watch.feed.last_success
+    await server.stop()
+    await until(lambda: watch.updates["failure"] >= 3)
+    assert watch.updates["broken"] == 1
+    assert watch.endpoints == 2
+
+
+async def test_slices_that_cannot_be_used_confirm_nothing(server: KubernetesApi, source: Kubernetes) -> None:
+    """The server is well and says a lot, but the set is as old as the last slices that had the port."""
+    named, other = Pushed(), Pushed()
+    watch, never = source.watch(of(server, port="http"), named), source.watch(of(server, port="grpc"), other)
+    await until(lambda: server.watching)
+    assert never.last_success is None
+    assert never.feed.last_success is not None
+    for number in (1, 2):
+        server.put("a", "venue", [f"10.0.0.{number}"], ports=[METRICS])
+        await until(lambda number=number: watch.feed.events == number)
+    stale = watch.last_success
+    assert stale is not None
+    assert stale <= watch.feed.last_success
+    await asyncio.sleep(0.01)
+    server.put("a", "venue", ["10.0.0.3"], ports=[METRICS])
+    await until(lambda: watch.feed.events == 3)
+    assert watch.feed.last_success > stale
+    assert (watch.last_success, watch.endpoints, never.last_success, never.endpoints) == (stale, 1, None, 0)
+    server.put("a", "venue", ["10.0.0.3"], ports=[HTTP])
+    await until(lambda: named.last == ["10.0.0.3:3002"])
+    await until(lambda: watch.last_success == watch.feed.last_success)
+    assert watch.last_success > stale
+
+
 async def test_the_last_good_set_stays_while_the_server_is_away(server: KubernetesApi, source: Kubernetes) -> None:
     pushed = Pushed()
     watch = source.watch(of(server), pushed)

@@ -6,6 +6,7 @@ import pytest
 
 from sidecar.policy.balancers.balancer import BalancerName
 from sidecar.policy.balancers.make import make_balancer
+from sidecar.policy.balancers.ring_points import Ring
 from tests.policy.balancers.support import NAMES, assert_proportion, assert_shares, endpoints, seeded, well
 
 
@@ -32,6 +33,23 @@ def test_a_name_makes_its_balancer_and_layers_go_around_it(name: BalancerName, s
 def test_a_priority_that_all_share_is_none(name: BalancerName) -> None:
     assert "Priority" not in repr(make_balancer(name, endpoints([1, 1], [3, 3]), seeded(), well))
     assert "Priority" not in repr(make_balancer(name, [], seeded(), well))
+
+
+def test_a_ring_is_kept_for_each_priority_that_there_is() -> None:
+    rings: dict[int, Ring] = {}
+
+    def made(priorities: list[int]) -> set[int]:
+        make_balancer("hash", endpoints([1] * len(priorities), priorities), seeded(), well, rings=rings)
+        return set(rings)
+
+    assert made([0, 0, 3]) == {0, 3}
+    kept = rings[0]
+    assert made([0, 0, 1]) == {0, 1}
+    assert rings[0] is kept
+    assert made([5]) == {5}
+    assert made([]) == set()
+    make_balancer("random", endpoints([1, 1]), seeded(), well, rings=rings)
+    assert not rings
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from math import sqrt
 from statistics import NormalDist
 
 import pytest
 
-from sidecar.policy.balancers.ring import INDEX_BITS, MOST_POINTS, POINTS, HashRing, ring
+from sidecar.policy.balancers.ring import HashRing
+from sidecar.policy.balancers.ring_points import MOST_POINTS, POINTS, SLOT_BITS, Ring
 from tests.policy.balancers.support import (
     SIGNIFICANCE,
     FakeEndpoint,
@@ -26,12 +28,18 @@ def owners(found: list[FakeEndpoint]) -> list[str]:
     return [found[balancer.next(key, 0.0)].label for key in KEYS]
 
 
+def points_of(found: list[FakeEndpoint]) -> array[float]:
+    ring = Ring()
+    ring.update([endpoint.label for endpoint in found], [endpoint.weight for endpoint in found])
+    return ring.points
+
+
 def arcs(found: list[FakeEndpoint]) -> list[float]:
-    """The part of the circle that is each endpoint's: that before each of its points."""
-    points = ring([endpoint.label for endpoint in found], [endpoint.weight for endpoint in found])
+    """The part of the circle that is each endpoint's: that before each of its points. New slots are indices."""
+    points = points_of(found)
     shares, before = [0.0] * len(found), points[-1] - 2.0**52
     for point in points:
-        shares[int(point) & ((1 << INDEX_BITS) - 1)] += (point - before) / 2.0**52
+        shares[int(point) & ((1 << SLOT_BITS) - 1)] += (point - before) / 2.0**52
         before = point
     return shares
 
@@ -136,11 +144,11 @@ def test_the_owner_of_a_key_never_changes() -> None:
 def test_the_circle_closes() -> None:
     """A key after the last point belongs to the first, and the search for a usable one goes on there."""
     found = endpoints([1, 1, 1])
-    points = ring([endpoint.label for endpoint in found], [1, 1, 1])
-    first, last = (int(points[at]) & ((1 << INDEX_BITS) - 1) for at in (0, -1))
+    points = points_of(found)
+    first, last = (int(points[at]) & ((1 << SLOT_BITS) - 1) for at in (0, -1))
     balancer = HashRing(found, lambda: 1 - 2**-53)
     assert balancer.next(None, 0.0) == balancer.pick(lambda index: True, None, 0.0) == first
-    balancer = HashRing(found, lambda: (points[-1] - 2**INDEX_BITS) / 2**52)
+    balancer = HashRing(found, lambda: (points[-1] - 2**SLOT_BITS) / 2**52)
     assert balancer.next(None, 0.0) == last
     for usable in range(3):
         assert balancer.pick(usable.__eq__, None, 0.0) == usable
@@ -156,7 +164,16 @@ def test_few_and_bad() -> None:
     assert none.next(b"key", 0.0) == none.pick(lambda index: True, b"key", 0.0) == -1
     assert single.next(b"key", 0.0) == single.pick(lambda index: True, b"key", 0.0) == 0
     assert single.pick(lambda index: False, b"key", 0.0) == -1
-    with pytest.raises(ValueError, match="less than 1"):
-        ring(["a"], [0])
-    with pytest.raises(ValueError, match="too many"):
-        ring([""] * (1 << INDEX_BITS), [1] * (1 << INDEX_BITS))
+
+
+def test_a_ring_that_is_passed_on_is_that_of_the_new_set_and_the_old_balancer_stays_as_it_was() -> None:
+    found, ring = endpoints([1] * 6), Ring()
+    before = HashRing(found, seeded(), ring)
+    owned = [before.next(key, 0.0) for key in KEYS]
+    after = HashRing(found[1:], seeded(), ring)
+    anew = HashRing(found[1:], seeded())
+    assert [after.next(key, 0.0) for key in KEYS] == [anew.next(key, 0.0) for key in KEYS]
+    assert [after.pick(lambda index: index != 2, key, 0.0) for key in KEYS] == [
+        anew.pick(lambda index: index != 2, key, 0.0) for key in KEYS
+    ]
+    assert [before.next(key, 0.0) for key in KEYS] == owned

@@ -1,0 +1,189 @@
+"""Upstreams that can really be killed and stopped: each is a process of its own, on a port that it keeps.
+
+Owns both sides of one: run as a program, this file is the upstream, and `EndpointProcess` is what its parent holds.
+It stands on the standard library alone, so that a revived one is there quickly.
+
+    python benchmarks/endpoints.py PORT NAME LOG
+
+It answers each request with 200 after ANSWER_S, says who it is in `x-endpoint`, and echoes the attempt's number in
+`x-attempt`. LOG gets a line with method, `x-test-id` and NAME for each request that is no health check, before it is
+answered. Lines on its standard input change how it answers; each is confirmed on standard output. It ends with its
+standard input, hence with its parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HEALTH_PATH = "/health"
+ANSWER_S = 0.005
+
+START_S = 20.0
+"""How long a process may take to listen before that is an error."""
+
+_FIELD = re.compile(rb"\r\n(x-test-id|content-length|x-envoy-attempt-count):[ \t]*([^\r]*)", re.IGNORECASE)
+
+
+class EndpointProcess:
+    """One upstream, on 127.0.0.1. Use as a context manager. Each change is in force when its method returns."""
+
+    def __init__(self, name: str, port: int, log: Path) -> None:
+        self.name = name
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> EndpointProcess:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Run it, as one that has been killed too; it answers well."""
+        command = [sys.executable, "-I", str(Path(__file__).resolve()), str(self.port), self.name, str(self._log)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._confirmed()
+
+    def kill(self) -> None:
+        """SIGKILL: its connections are reset, and new ones refused."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def pause(self) -> None:
+        """SIGSTOP: the kernel goes on accepting connections and bytes for it, and nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def answer(self, status: int = 200, delay_s: float = ANSWER_S, *, checks_too: bool = True) -> None:
+        """How requests are answered from now on. Health checks are answered well unless `checks_too`."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{status} {delay_s} {int(checks_too)}\n".encode())
+        self._process.stdin.flush()
+        self._confirmed()
+
+    def _confirmed(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        if not self._process.stdout.readline():
+            raise RuntimeError(f"{self.name} on port {self.port} has ended")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody has at this moment, all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+class _Server:
+    """The upstream itself: how it answers now, and where it writes down what it was asked."""
+
+    def __init__(self, name: str, log: int) -> None:
+        self.name = name
+        self.log = log
+        self.status, self.delay_s, self.checks_too = 200, ANSWER_S, True
+
+    def take_order(self, line: str) -> None:
+        status, delay_s, checks_too = line.split()
+        self.status, self.delay_s, self.checks_too = int(status), float(delay_s), checks_too == "1"
+
+    def answer(self, head: bytes, transport: asyncio.Transport) -> None:
+        method, target, _ = head.split(b" ", 2)
+        fields = {name.lower(): value for name, value in _FIELD.findall(head)}
+        check = target.decode() == HEALTH_PATH
+        status, delay_s = (200, ANSWER_S) if check and not self.checks_too else (self.status, self.delay_s)
+        if not check:
+            line = b"%b %b %b\n" % (method, fields.get(b"x-test-id", b"-"), self.name.encode())
+            os.write(self.log, line)  # in one piece, and in the file even if this process is killed now
+        attempt = fields.get(b"x-envoy-attempt-count", b"1")
+        answer = b"HTTP/1.1 %d Status\r\nContent-Length: 2\r\nx-endpoint: %b\r\nx-attempt: %b\r\n\r\nok" % (
+            status,
+            self.name.encode(),
+            attempt,
+        )
+        asyncio.get_running_loop().call_later(delay_s, _write, transport, answer)
+
+
+def _write(transport: asyncio.Transport, answer: bytes) -> None:
+    if not transport.is_closing():
+        transport.write(answer)
+
+
+class _Connection(asyncio.Protocol):
+    """Cuts what comes into requests; the proxy does not pipeline, so each is answered before the next comes."""
+
+    def __init__(self, server: _Server) -> None:
+        self._server = server
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head, end, rest = self._buffer.partition(b"\r\n\r\n")
+        if not end:
+            return
+        fields = {name.lower(): value for name, value in _FIELD.findall(head)}
+        length = int(fields.get(b"content-length", 0))
+        if len(rest) >= length:
+            self._buffer = rest[length:]
+            self._server.answer(head, self._transport)
+
+
+async def _serve(port: int, name: str, log: str) -> None:
+    loop = asyncio.get_running_loop()
+    server = _Server(name, os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
+    ended = loop.create_future()
+
+    def orders() -> None:
+        data = os.read(0, 4096)
+        for line in data.decode().splitlines():
+            server.take_order(line)
+            os.write(1, b"ok\n")
+        if not data:
+            loop.remove_reader(0)
+            ended.set_result(None)
+
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            listener = await loop.create_server(lambda: _Connection(server), "127.0.0.1", port, backlog=511)
+        except OSError:  # for a moment somebody else's outgoing connection may have the port
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.01)
+        else:
+            break
+    async with listener:
+        loop.add_reader(0, orders)
+        os.write(1, b"ok\n")
+        await ended
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(int(sys.argv[1]), sys.argv[2], sys.argv[3]))

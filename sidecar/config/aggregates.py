@@ -1,0 +1,100 @@
+"""The `aggregates` of a file: what `GET /_aggregate/<name>` asks of several services at once.
+
+Owns the rules of an aggregate and of its parts. How a part's path is spelt is `path_template`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from sidecar.config.annotations import fields_of, required_keys
+from sidecar.config.errors import Place, Reporter
+from sidecar.config.merge import build
+from sidecar.config.schema import Aggregate, AggregatePart
+from sidecar.config.tree import Leaf, is_valid
+from sidecar.config.unknown import unknown_service
+from sidecar.config.walk import Walker
+from sidecar.config.yaml_nodes import Mapping, Node
+
+MAX_PARTS: Final = 32
+"""A request makes so many at most; each may bring a body of 1 MiB."""
+
+OWN_MEMBERS: Final = ("errors", "partial")
+"""Members of the answer that are no part's."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_NAME_EXPECTED = "begins with a letter or digit and has up to 63 letters, digits, '.', '_' and '-'"
+_EXAMPLE = '{venue-page: {parts: {venue: {service: venue, path: "/venues/{query.id}"}}}}'
+_NEEDS = {"service": "a part needs a service: the name of one", "path": "a part needs a path: /venues/{query.id}"}
+
+
+def read_aggregates(
+    node: Node, place: Place, services: Sequence[str], walker: Walker, reporter: Reporter
+) -> dict[str, Aggregate]:
+    """The aggregates by name; one with a mistake, which is reported, is left out. `services` are those of the file."""
+    if not isinstance(node, Mapping):
+        reporter.report(place, f"expected a mapping of aggregates: {_EXAMPLE}")
+        return {}
+    reader = _Reader(services, walker, reporter)
+    aggregates = {}
+    for name, entry in node.entries.items():
+        at = place.key(name, entry.line, entry.column)
+        if not _NAME.fullmatch(name):
+            reporter.report(at, f"the name of an aggregate {_NAME_EXPECTED}")
+        aggregate = reader.aggregate(entry.node, at)
+        if aggregate is not None:
+            aggregates[name] = aggregate
+    return aggregates
+
+
+class _Reader:
+    def __init__(self, services: Sequence[str], walker: Walker, reporter: Reporter) -> None:
+        self._services = services
+        self._walker = walker
+        self._reporter = reporter
+
+    def aggregate(self, node: Node, place: Place) -> Aggregate | None:
+        keys = fields_of(Aggregate)
+        found = self._walker.entries(node, keys, place)
+        tree = self._walker.tree({key: one for key, one in found.items() if key != "parts"}, keys, "service")
+        if "parts" not in found:
+            if isinstance(node, Mapping):
+                self._reporter.report(place, f"an aggregate needs parts: {_EXAMPLE}")
+            return None
+        parts = self._parts(*found["parts"])
+        return build(Aggregate, tree, parts=parts) if parts and is_valid(tree) else None
+
+    def _parts(self, node: Node, place: Place) -> dict[str, AggregatePart]:
+        if not isinstance(node, Mapping):
+            self._reporter.report(place, "expected a mapping of parts: {venue: {service: venue, path: /venues}}")
+            return {}
+        if not node.entries:
+            self._reporter.report(place, "expected at least one part")
+        elif len(node.entries) > MAX_PARTS:
+            self._reporter.report(place, f"expected at most {MAX_PARTS} parts")
+        parts = {}
+        for name, entry in node.entries.items():
+            at = place.key(name, entry.line, entry.column)
+            if not _NAME.fullmatch(name):
+                self._reporter.report(at, f"the name of a part {_NAME_EXPECTED}")
+            elif name in OWN_MEMBERS:
+                self._reporter.report(at, "the answer has a member of this name that is no part's: choose another")
+            part = self._part(entry.node, at)
+            if part is not None:
+                parts[name] = part
+        return parts
+
+    def _part(self, node: Node, place: Place) -> AggregatePart | None:
+        tree = self._walker.group(AggregatePart, node, place, "service")
+        if not isinstance(node, Mapping):
+            return None
+        missing = [key for key in required_keys(AggregatePart) if key not in tree]
+        if len(tree) == len(node.entries):  # else what seems to be missing may be a key that is misspelt
+            for key in missing:
+                self._reporter.report(place, _NEEDS[key])
+        service = tree.get("service")
+        if isinstance(service, Leaf) and isinstance(service.value, str) and service.value not in self._services:
+            self._reporter.report(service.place, unknown_service(service.value, self._services))
+        return build(AggregatePart, tree) if not missing and is_valid(tree) else None

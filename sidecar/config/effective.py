@@ -1,0 +1,202 @@
+"""The effective configuration in the words of a file: each value as an operator would write it, and who set it.
+
+Owns the way back from structs to words, and which of them may be shown: a header's value, the body of an answer and the
+password of a URL may be secrets that came out of the environment, and are shown as `***`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, get_args, get_origin
+
+from msgspec import Struct
+
+from sidecar.config.annotations import fields_of, is_group, kind_of, shapes_of, tag_of, unwrapped, words_of
+from sidecar.config.load import Origins
+from sidecar.config.schema import CheckUrl, Config, PathTemplate, Route, Service
+from sidecar.config.units import format_duration, format_size
+
+HIDDEN: Final = "***"
+
+_SECRET_KINDS: Final = frozenset({"headers", "body"})
+_SHOWN_HEADERS: Final = frozenset({"accept", "content-type", "host", "user-agent"})
+"""Headers of the file whose values are no secret, lower case."""
+
+
+class Setting(Struct, frozen=True):
+    """An effective value. `origin` is default, defaults, service or route; `line` is the file's, where it has one."""
+
+    value: Any
+    origin: str = "default"
+    line: int | None = None
+
+
+Tree = dict[str, Any]
+"""Key -> Setting, or a Tree of those below it."""
+
+
+def policy_tree(of: Service | Route, path: str, origins: Origins) -> Tree:
+    """The policy of a service or route; `path` is its key path, as `services.venue.routes[0]`."""
+    return _tree(of.policy, path, origins)
+
+
+def config_tree(config: Config, origins: Origins) -> Tree:
+    """Everything, as a file would have it: the keys of a policy stand between its service's own."""
+    found: Tree = {}
+    for key in ("listen", "log", "drain", "defaults"):
+        found[key] = _tree(getattr(config, key), key, origins)
+    found["services"] = {name: _service(service, origins) for name, service in config.services.items()}
+    found["checks"] = {name: _tree(check, f"checks.{name}", origins) for name, check in config.checks.items()}
+    found["aggregates"] = {name: _tree(one, f"aggregates.{name}", origins) for name, one in config.aggregates.items()}
+    return found
+
+
+def flat(tree: Tree, path: str = "") -> Iterator[tuple[str, Setting]]:
+    """(key path, setting) of every value."""
+    for key, below in tree.items():
+        here = f"{path}.{key}" if path else key
+        if isinstance(below, Setting):
+            yield here, below
+        else:
+            yield from flat(below, here)
+
+
+def changed_keys(old: Config, new: Config) -> list[str]:
+    """The key paths whose values differ; a service that came or went is one key, without those below it.
+
+    What may be secret is compared too, and not shown.
+    """
+    changed: list[str] = []
+    for group in ("services", "checks", "aggregates"):
+        before, after = getattr(old, group), getattr(new, group)
+        for name in sorted({*before, *after}):
+            path = f"{group}.{name}"
+            if name not in before or name not in after:
+                changed.append(path)
+            elif before[name] != after[name]:
+                changed += _differing(before[name], after[name], path)
+    for key in ("listen", "log", "drain", "defaults"):
+        changed += _differing(getattr(old, key), getattr(new, key), key)
+    return changed
+
+
+def _differing(old: Any, new: Any, path: str) -> list[str]:
+    """The paths below this one whose values differ; this one where that cannot be said of any below it."""
+    if old == new:
+        return []
+    if isinstance(old, Service) and isinstance(new, Service):
+        found = [
+            *_differing(old.policy, new.policy, path),
+            *_differing_keys(old, new, path, without=("name", "policy", "routes")),
+        ]
+        if [route.match for route in old.routes] != [route.match for route in new.routes]:
+            found.append(f"{path}.routes")
+        else:
+            for at, (before, after) in enumerate(zip(old.routes, new.routes, strict=True)):
+                found += _differing(before.policy, after.policy, f"{path}.routes[{at}]")
+                if before.own_breaker != after.own_breaker:
+                    found.append(f"{path}.routes[{at}].breaker")
+        return found or [path]
+    kind: type[Any] = type(old)
+    if kind is type(new) and is_group(kind) and fields_of(kind):
+        return _differing_keys(old, new, path) or [path]
+    return [path]
+
+
+def _differing_keys(old: Struct, new: Struct, path: str, *, without: tuple[str, ...] = ()) -> list[str]:
+    keys = [key for key in fields_of(type(old)) if key not in without]
+    return [one for key in keys for one in _differing(getattr(old, key), getattr(new, key), f"{path}.{key}")]
+
+
+def _service(service: Service, origins: Origins) -> Tree:
+    path = f"services.{service.name}"
+    found: Tree = {}
+    if service.discovery is not None:
+        found["discovery"] = {tag_of(type(service.discovery)) or "": _tree(service.discovery, path, {}, "service")}
+    else:
+        endpoints = [_words(endpoint, type(endpoint)) for endpoint in service.endpoints]
+        found["endpoints"] = Setting(endpoints, "service")
+    found["hosts"] = Setting(list(service.hosts), "service" if service.hosts else "default")
+    found["required"] = Setting(service.required, "service" if service.required else "default")
+    found |= policy_tree(service, path, origins)
+    for at, route in enumerate(service.routes):
+        inner: Tree = {"match": Setting(_words(route.match, type(route.match)), "route")}
+        found[f"routes[{at}]"] = inner | policy_tree(route, f"{path}.routes[{at}]", origins)
+    return found
+
+
+def _tree(of: Struct, path: str, origins: Origins, origin: str = "default") -> Tree:
+    """A struct's keys; `origin` is for those that nobody is known to have set."""
+    found: Tree = {}
+    for key, hint in fields_of(type(of)).items():
+        value = getattr(of, key)
+        here = f"{path}.{key}"
+        set_by = origins.get(here)
+        setting = _setting(value, hint, set_by.level if set_by else origin, set_by.line if set_by else None)
+        if isinstance(value, Struct) and _is_group(value):
+            tag = tag_of(type(value))
+            below = _tree(value, here, origins, setting.origin)
+            found[key] = {tag: below} if tag else below
+        elif isinstance(value, dict) and value and isinstance(next(iter(value.values())), Struct):
+            found[key] = {name: _tree(one, f"{here}.{name}", origins, origin) for name, one in value.items()}
+        else:
+            found[key] = setting
+    return found
+
+
+def _setting(value: Any, hint: Any, origin: str, line: int | None) -> Setting:
+    return Setting(_words(value, hint), origin, line)
+
+
+def _is_group(value: Struct) -> bool:
+    return type(value).__str__ is object.__str__ and not isinstance(value, CheckUrl | PathTemplate)
+
+
+def _words(value: Any, hint: Any) -> Any:
+    """A value as the file would have it; scalars that are written as such stay numbers and booleans."""
+    if value is None:
+        return "off"
+    if isinstance(value, Struct):
+        if not _is_group(value):
+            return str(value)
+        inner = {key: _words(getattr(value, key), one) for key, one in fields_of(type(value)).items()}
+        return {key: one for key, one in inner.items() if one not in ("off", [], {})}
+    base, meta = unwrapped(words_of(hint) if not isinstance(hint, type) or shapes_of(hint) else hint)
+    kind = kind_of(meta)
+    if kind in _SECRET_KINDS:
+        return _hidden(value)
+    if kind == "duration":
+        return format_duration(value)
+    if kind == "size":
+        return format_size(value)
+    if kind == "percentage":
+        return f"{value:g}%"
+    if isinstance(value, frozenset):
+        return _set(value)
+    if isinstance(value, tuple | list):
+        inner_hint = (get_args(base) or (Any,))[0] if get_origin(base) in (tuple, list) else Any
+        return [_words(one, type(one) if isinstance(one, Struct) else inner_hint) for one in value]
+    if isinstance(value, dict):
+        return {key: _words(one, type(one)) for key, one in value.items()}
+    if isinstance(value, bytes):
+        return HIDDEN
+    return value
+
+
+def _hidden(value: Any) -> Any:
+    """Which headers there are, and that there is a body: what they hold may be a secret."""
+    if isinstance(value, Mapping):
+        return {name: one if name.lower() in _SHOWN_HEADERS else HIDDEN for name, one in value.items()}
+    return HIDDEN if value else ""
+
+
+def _set(values: frozenset[Any]) -> list[Any]:
+    """Words first, in order; numbers as ranges where three or more follow each other."""
+    ranges: list[Any] = []
+    numbers = sorted(value for value in values if isinstance(value, int))
+    for start in [number for number in numbers if number - 1 not in values]:
+        end = start
+        while end + 1 in values:
+            end += 1
+        ranges += [f"{start}-{end}"] if end - start > 1 else list(range(start, end + 1))
+    return [*sorted(value for value in values if isinstance(value, str)), *ranges]

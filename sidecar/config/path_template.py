@@ -1,0 +1,37 @@
+"""A path with places for parameters of a request's query: `/venues/{query.id}?lang={query.lang}`.
+
+Owns how it is written. What is put into the places, and how it is encoded, is `sidecar.proxy.path_values`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sidecar.config.errors import BadValueError
+from sidecar.config.http_words import parse_target
+from sidecar.config.schema import PathTemplate
+
+MAX_LENGTH = 2048
+
+_PLACE = re.compile(r"\{query\.([A-Za-z0-9_.~-]{1,64})\}")
+
+
+def parse_path_template(text: str) -> PathTemplate:
+    """A brace that belongs to no place is an error, and not sent: it is more often a place that is misspelt."""
+    literals: list[str] = []
+    parameters: list[str] = []
+    at = 0
+    for place in _PLACE.finditer(text):
+        literals.append(text[at : place.start()])
+        parameters.append(place[1])
+        at = place.end()
+    literals.append(text[at:])
+    plain = "".join(literals)
+    if "{" in plain or "}" in plain:
+        raise BadValueError("the only braces are those of {query.NAME}; write %7B and %7D for others")
+    parse_target(plain)
+    if not text.startswith("/"):
+        raise BadValueError("a path begins with /")
+    if len(text) > MAX_LENGTH:
+        raise BadValueError(f"expected a path of at most {MAX_LENGTH} characters")
+    return PathTemplate(tuple(literals), tuple(parameters))

@@ -1,0 +1,107 @@
+"""Active checks of endpoints, and the health chain, for the services that are configured.
+
+Owns their making, and what becomes of them when the configuration changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+
+from sidecar.config.schema import HealthCheck
+from sidecar.discovery.tasks import Tasks
+from sidecar.health.active import ActiveChecker, Checks
+from sidecar.health.chain import HealthChain
+from sidecar.health.checks.make import make_checks
+from sidecar.health.checks.names import Names
+from sidecar.health.report import Report
+from sidecar.policy.settings import HealthSettings
+from sidecar.runtime.endpoint import Endpoint
+from sidecar.runtime.live import Live
+from sidecar.runtime.service import LiveService
+
+log = logging.getLogger("sidecar.daemon")
+
+
+class HealthChecks:
+    """Active checks of the services that ask for them."""
+
+    def __init__(self, live: Live, loop: asyncio.AbstractEventLoop) -> None:
+        self._tasks = Tasks(log)
+        self._checks = Checks()
+        self._live = live
+        self._loop = loop
+        self._checkers: dict[str, tuple[LiveService, HealthSettings, ActiveChecker[Endpoint]]] = {}
+        """By service, with what each was made for."""
+        self.adopt()
+
+    def adopt(self) -> None:
+        """Check as the configuration in force says; what is known of an endpoint stays."""
+        before, self._checkers = self._checkers, {}
+        for name, service in self._live.services.items():
+            settings = service.config.policy.health
+            known = before.get(name)
+            if settings is None:
+                service.checker = None
+            elif known is not None and known[0] is service and known[1] == settings:
+                self._checkers[name] = before.pop(name)
+            else:
+                service.checker = self._checker(service, settings)
+                service.checker.update(service.endpoints)
+                self._checkers[name] = (service, settings, service.checker)
+        for _, _, checker in before.values():
+            checker.close()
+
+    def _checker(self, service: LiveService, settings: HealthSettings) -> ActiveChecker[Endpoint]:
+        return ActiveChecker(
+            service.name,
+            settings,
+            check=self._checks.check,
+            start=self._tasks.start,
+            on_result=service.checked,
+            idle=partial(_idle, service, settings.interval, self._loop),
+        )
+
+    async def close(self) -> None:
+        for _, _, checker in self._checkers.values():
+            checker.close()
+        await self._tasks.ended()
+        await self._checks.close()
+
+
+class Chain:
+    """What `GET /health` asks. Its checks of endpoints take no turns from the active ones, nor the other way round."""
+
+    def __init__(self, live: Live) -> None:
+        self._tasks = Tasks(log)
+        self._asking = Checks()
+        self._live = live
+        self._names = Names(self._tasks.start)
+        self._made_for: dict[str, HealthCheck] | None = None
+        self._chain: HealthChain
+        self.adopt()
+
+    def adopt(self) -> None:
+        """Ask what the configuration in force says; a run that is under way ends as it began."""
+        wanted = self._live.config.checks
+        if wanted != self._made_for:
+            self._made_for = wanted
+            self._chain = HealthChain(
+                make_checks(wanted, self._names, self._asking.check),
+                self._live.configured,
+                check=self._asking.check,
+                start=self._tasks.start,
+            )
+
+    async def report(self) -> Report:
+        return await self._chain.report()
+
+    async def close(self) -> None:
+        self._tasks.cancel()
+        await self._tasks.ended()
+        await self._asking.close()
+
+
+def _idle(service: LiveService, interval_s: float, loop: asyncio.AbstractEventLoop) -> bool:
+    return loop.time() - service.last_request > interval_s

@@ -1,0 +1,130 @@
+"""Where endpoints come from: the sources that services ask for, and what they find.
+
+Owns which source follows what for which service. Each kind is made, and imported, when a service asks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from sidecar.config.schema import EndpointSpec
+from sidecar.discovery.addresses import Resolver
+from sidecar.discovery.found import Found, from_specs
+from sidecar.policy.settings import DnsSettings, KubernetesSettings
+from sidecar.runtime.live import Live
+from sidecar.runtime.service import LiveService
+from sidecar.telemetry.metrics_discovery import SourceView
+
+if TYPE_CHECKING:
+    from sidecar.discovery.dns import DnsSource
+    from sidecar.discovery.kubernetes.watcher import Kubernetes
+
+
+class Watch(Protocol):
+    """Pushes what it finds until it is closed."""
+
+    def close(self) -> None: ...
+
+
+class _Followed:
+    """What is followed for a service, and for which of its configurations."""
+
+    def __init__(self, service: LiveService, watch: Watch, views: Sequence[SourceView]) -> None:
+        self._service = service
+        self._wanted = (service.config.discovery, service.config.endpoints)
+        self.watch = watch
+        self.views = views
+
+    def is_for(self, service: LiveService) -> bool:
+        return self._service is service and self._wanted == (service.config.discovery, service.config.endpoints)
+
+
+class Sources:
+    """Where endpoints come from: each kind of source is made, and imported, when a service asks for it."""
+
+    def __init__(self, live: Live, loop: asyncio.AbstractEventLoop) -> None:
+        self.resolver = Resolver()
+        self._live = live
+        self._loop = loop
+        self._dns: DnsSource | None = None
+        self._kubernetes: Kubernetes | None = None
+        self._followed: dict[str, _Followed] = {}
+        """By service."""
+        self.adopt()
+
+    def adopt(self) -> None:
+        """Follow what the services of the configuration in force ask for, and nothing else.
+
+        Where that is what it was, its watch goes on. Elsewhere the new one begins before the old one ends, so a name
+        that both look up is still known; until the new one has found something, the endpoints stay.
+        """
+        services = self._live.services
+        before, self._followed = self._followed, {}
+        for name, service in services.items():
+            known = before.get(name)
+            if known is not None and known.is_for(service):
+                self._followed[name] = before.pop(name)
+            else:
+                self._followed[name] = self._follow(service)
+        for left in before.values():
+            left.watch.close()
+
+    def _follow(self, service: LiveService) -> _Followed:
+        """What is found for a service, whenever it changes, is its set of endpoints."""
+        settings = service.config.discovery
+        watch: Watch
+        views: Sequence[SourceView]
+
+        def push(found: list[Found]) -> None:
+            specs = [
+                (EndpointSpec(url=one.url, weight=one.weight, priority=one.priority), one.address) for one in found
+            ]
+            service.set_endpoints(specs, self._loop.time())
+
+        if isinstance(settings, DnsSettings):
+            if self._dns is None:
+                from sidecar.discovery.dns import DnsSource
+
+                self._dns = DnsSource()
+            found_by_dns = self._dns.watch(settings, push)
+            watch, views = found_by_dns, (found_by_dns,)
+        elif isinstance(settings, KubernetesSettings):
+            if self._kubernetes is None:
+                from sidecar.discovery.kubernetes.watcher import Kubernetes
+
+                self._kubernetes = Kubernetes()
+            found_by_kubernetes = self._kubernetes.watch(settings, push)
+            watch, views = found_by_kubernetes, (found_by_kubernetes,)
+        else:
+            names = self.resolver.watch(service.config.endpoints, from_specs(push))
+            watch, views = names, names.sources
+        return _Followed(service, watch, views)
+
+    def views(self) -> Iterable[tuple[str, SourceView]]:
+        """Pairs of (service, source); an address in the configuration has none."""
+        return [(name, view) for name, followed in self._followed.items() for view in followed.views]
+
+    def views_of(self, service: str) -> Sequence[SourceView]:
+        """The sources of one service."""
+        followed = self._followed.get(service)
+        return followed.views if followed is not None else ()
+
+    def refresh_soon(self, host: str) -> None:
+        """A connection to an endpoint of that name failed."""
+        self.resolver.refresh_soon(host)
+        if self._dns is not None:
+            self._dns.refresh_soon(host)
+
+    async def ready(self, timeout_s: float) -> None:
+        """Until each name has been looked up once, well or not."""
+        sources = [one for one in (self.resolver, self._dns, self._kubernetes) if one is not None]
+        await asyncio.gather(*[one.ready(timeout_s) for one in sources])
+
+    async def close(self) -> None:
+        sources = [one for one in (self.resolver, self._dns, self._kubernetes) if one is not None]
+        for one in sources:
+            one.close()
+        for one in sources:
+            await one.closed()

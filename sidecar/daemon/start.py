@@ -1,0 +1,93 @@
+"""What has to be had before anything runs, and the exit code.
+
+Starts with what can fail for an operator's reason (extras, sockets), so that a taken port is one line and not half a
+daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from sidecar.config.load import Origins
+from sidecar.config.schema import Config
+from sidecar.daemon.extras import missing_extra
+from sidecar.daemon.serve import serve
+from sidecar.proxy.listener import PortTaken, bind
+from sidecar.telemetry import logs
+from sidecar.telemetry.line_writer import LineWriter
+
+log = logging.getLogger("sidecar.daemon")
+
+LAST_LINES_S: Final = 1.0
+"""How long the end waits for the last log lines to be written."""
+
+KEPT_FREE_BYTES: Final = 8 * 1024 * 1024
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+
+
+def run(config: Config, path: Path | None = None, origins: Origins | None = None) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit code: 0 after an orderly end, 2 where a listener cannot be had.
+
+    `path` is the file that the configuration was read from, to be read again when it changes; `origins` is who set what
+    in it.
+    """
+    writer = LineWriter()
+    logs.set_up(config.log.level, writer.write)
+    missing = missing_extra(config)
+    if missing:
+        sys.stderr.write(f"sidecar: {missing}\n")
+        return 2
+    _keep_freed_memory()
+    _raise_descriptor_limit()
+    sockets: dict[str, list[socket.socket]] = {}
+    try:
+        for name, addresses in (
+            ("proxy", config.listen.proxy),
+            ("admin", (config.listen.admin,)),
+            ("probe", (config.listen.probe,)),
+        ):
+            sockets[name] = bind(name, addresses)
+    except PortTaken as taken:
+        for bound in sockets.values():
+            for one in bound:
+                one.close()
+        sys.stderr.write(f"sidecar: {taken}\n")
+        return 2
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        code = runner.run(serve(config, path, origins or {}, sockets, writer))
+    writer.close(LAST_LINES_S)
+    return code
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep some freed memory instead of giving it back after each large piece of a body.
+
+    The event loop hands over bodies in pieces of up to 256 KiB. glibc would return each to the kernel as it is freed,
+    and fault it in again for the next: a third of the CPU of a large response. Elsewhere than on glibc nothing happens.
+    """
+    try:
+        from ctypes import CDLL
+
+        libc = CDLL(None)
+        libc.mallopt(_M_TRIM_THRESHOLD, KEPT_FREE_BYTES)
+        libc.mallopt(_M_MMAP_THRESHOLD, KEPT_FREE_BYTES)
+    except (ImportError, OSError, AttributeError):
+        log.debug("this C library has no mallopt")
+
+
+def _raise_descriptor_limit() -> None:
+    """Each request in flight takes two descriptors; a soft limit of 1024 would be met below the default limits."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,179 @@
+"""The health chain behind `GET /health`: every check and every service, looked at side by side.
+
+Owns when a run happens, and its bounds; what a part is worth is `report` and `service_part`.
+
+- Concurrent callers share one run, and its report is good for a second: probes, however many and however quick, make
+  one run a second at most. A run belongs to no caller: one that goes away takes nothing from the others.
+- A check has its own timeout. A run ends after `LONGEST_REPORT_S` (load balancers give their probes up after 5 s), with
+  `timeout` for what did not answer by then; the rest of the report is true all the same.
+- A part that fails in a way that nobody thought of is `internal`, and the others are reported.
+
+Each change of a part's status is logged, with its reason and nothing that a server said: an error of Redis may repeat
+what it was sent, the password too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from time import monotonic
+from typing import Final, NamedTuple
+
+from sidecar.config.schema import LONGEST_REPORT_S
+from sidecar.health import service_part
+from sidecar.health.active import OK, Start
+from sidecar.health.active import Check as CheckEndpoint
+from sidecar.health.report import (
+    HEALTHY,
+    INTERNAL,
+    TIMEOUT,
+    UNHEALTHY,
+    Part,
+    Report,
+    ServicePart,
+    aggregate,
+    milliseconds,
+    reason_word,
+)
+from sidecar.health.service_part import Answers, ServiceView
+
+CACHED_S: Final = 1.0
+
+_log = logging.getLogger("sidecar.health")
+
+
+class Check(NamedTuple):
+    """One entry of `checks`. `ask` returns `ok` or the reason why not; what it raises counts as a defect."""
+
+    ask: Callable[[], Awaitable[str]]
+    required: bool
+    timeout_s: float
+
+
+class HealthChain:
+    """Makes reports. Make and use it in a running event loop.
+
+    `services` are the live ones, asked for anew by each run; `check` makes one check of an endpoint (`Checks.check`);
+    `start` starts and holds a background task. `clock` gives monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        checks: Mapping[str, Check],
+        services: Callable[[], Iterable[ServiceView]],
+        *,
+        check: CheckEndpoint,
+        start: Start,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._checks = checks
+        self._services = services
+        self._check = check
+        self._start = start
+        self._clock = clock
+        self._running: asyncio.Task[None] | None = None
+        self._last: Report | None = None
+        self._good_until = 0.0
+        self._runs = 0
+        self._statuses: dict[tuple[str, str], str] = {}
+        """By kind and name, of the last run's parts."""
+
+    async def report(self) -> Report:
+        """The report of the run that is under way, of the last second's, or of a new one."""
+        running = self._running
+        if running is None or running.done():
+            if self._last is not None and self._clock() < self._good_until:
+                return self._last
+            running = self._running = self._start(self._run(), "health chain")
+        await asyncio.shield(running)
+        assert self._last is not None
+        return self._last
+
+    async def _run(self) -> None:
+        self._last = await self._made()
+        self._good_until = self._clock() + CACHED_S
+
+    async def _made(self) -> Report:
+        self._runs += 1
+        services = list(self._services())
+        seen = {one.name: service_part.look(one, self._runs, self._clock()) for one in services}
+        checks: dict[str, Part] = {}
+        answers: dict[str, Answers] = {}
+
+        async def answered(service: ServiceView) -> None:
+            found = await service_part.ask(service, seen[service.name].candidates, self._check)
+            if found is not None:
+                answers[service.name] = found
+
+        async def checked(name: str, check: Check) -> None:
+            checks[name] = await self._checked(name, check)
+
+        work: list[tuple[str, Coroutine[object, object, None]]] = [
+            (f"health of check {name}", checked(name, check)) for name, check in self._checks.items()
+        ]
+        asked = [one for one in services if _is_asked(one)]
+        work += [(f"health of service {one.name}", answered(one)) for one in asked]
+        await self._side_by_side(work)
+        for one in asked:
+            if seen[one.name].candidates:
+                answers.setdefault(one.name, Answers(False, TIMEOUT, LONGEST_REPORT_S))
+        late = Part(status=UNHEALTHY, latency_ms=milliseconds(LONGEST_REPORT_S), reason=TIMEOUT)
+        return self._report(
+            {name: checks.get(name, late) for name in self._checks},
+            {one.name: service_part.part(seen[one.name], answers.get(one.name)) for one in services},
+            {one.name for one in services if one.config.required},
+        )
+
+    async def _side_by_side(self, work: list[tuple[str, Coroutine[object, object, None]]]) -> None:
+        """Whatever is not done in time is left behind, cancelled: it need not even obey."""
+        tasks = [self._start(one, name) for name, one in work]
+        if not tasks:
+            return
+        try:
+            await asyncio.wait(tasks, timeout=LONGEST_REPORT_S)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _checked(self, name: str, check: Check) -> Part:
+        began = self._clock()
+        try:
+            async with asyncio.timeout(check.timeout_s):
+                reason = await check.ask()
+        except TimeoutError:
+            reason = TIMEOUT
+        except Exception:
+            _log.exception("check %s failed to be made", name)
+            reason = INTERNAL
+        latency_ms = milliseconds(self._clock() - began)
+        if reason == OK:
+            return Part(status=HEALTHY, latency_ms=latency_ms)
+        return Part(status=UNHEALTHY, latency_ms=latency_ms, reason=reason_word(reason))
+
+    def _report(self, checks: dict[str, Part], services: dict[str, ServicePart], required: set[str]) -> Report:
+        parts = [(part.status, self._checks[name].required) for name, part in checks.items()]
+        parts += [(part.status, name in required) for name, part in services.items()]
+        status = aggregate(parts)
+        self._log_changes([("check", checks), ("service", services)])
+        return Report(status=status, checks=checks, services=services)
+
+    def _log_changes(self, kinds: Sequence[tuple[str, Mapping[str, Part | ServicePart]]]) -> None:
+        before, self._statuses = self._statuses, {}
+        for kind, parts in kinds:
+            for name, part in parts.items():
+                self._statuses[kind, name] = part.status
+                if before.get((kind, name), HEALTHY) == part.status:
+                    continue
+                fields = {kind: name, "status": part.status, "reason": part.reason}
+                level = logging.WARNING if part.status == UNHEALTHY else logging.INFO
+                _log.log(level, "health of a %s changed", kind, extra={"fields": fields})
+
+    def __repr__(self) -> str:
+        state = " running" if self._running is not None and not self._running.done() else ""
+        return f"<HealthChain{state} {self._runs} runs, {len(self._checks)} checks>"
+
+
+def _is_asked(service: ServiceView) -> bool:
+    health = service.config.policy.health
+    return health is not None and health.path is not None

@@ -1,0 +1,267 @@
+"""The last good responses to GET, kept to answer while a service fails: `fallback: [{stale: 5m}]`.
+
+Owns what may be kept, whom it may answer (RFC 9111, for a cache that several users may share), and the bounds. It is
+asked only after a failure, so freshness plays no part but where the service forbids stale answers.
+
+Kept are 200 and 203: whole answers about the resource. 206 is a part; 204, redirects and errors are no last good
+response. Never kept:
+- what Cache-Control calls `no-store` or `private` (with field names too), or `no-cache` (section 5.2.2.4 wants the
+  service's word before each use); with `must-revalidate`, `proxy-revalidate` or `s-maxage` it answers while it is
+  fresh and no longer (section 4.2.4 forbids stale answers then);
+- `Vary: *`, and more than MAX_VARY names: no later request is known to be alike;
+- an answer with Set-Cookie: the cookie is most often one user's session, and another who gets it would act as that
+  user. To keep the answer without the cookie would break what comes after it;
+- answers to requests with `no-store`, with Range, with a body (it is no part of the key), or with Authorization or
+  Cookie unless `key_headers` names that one. Such requests are not answered from here either, `no-store` apart: it
+  says what may be kept, not what may answer.
+
+An entry answers only requests with the same values of the fields that the response's Vary and `key_headers` name.
+
+Bounds: bytes in all, with what an entry costs beside its content; and variants of one target, so that a client that
+sends ever new values cannot push out the other targets. The least recently kept or used goes first.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from math import inf
+from typing import Final
+
+from sidecar.policy.cache_fields import (
+    Field,
+    cache_directives,
+    comparable,
+    delta_seconds,
+    field_in,
+    vary_names,
+    without_fields,
+)
+
+MAX_BYTES: Final = 16 * 1024 * 1024
+MAX_ENTRY: Final = 1024 * 1024
+
+MAX_VARIANTS: Final = 16
+"""Entries of one target."""
+
+MAX_VARY: Final = 32
+"""Names that tell the variants of a target apart."""
+
+OVERHEAD: Final = 1024
+"""Bytes that an entry counts for beside its content: objects, and its places in the tables."""
+
+_GOOD = (200, 203)
+_CREDENTIALS = (b"authorization", b"cookie")
+_FORBIDDING = (b"no-store", b"private", b"no-cache")
+
+_NOT_KEPT = frozenset(
+    {
+        # Framing and hop-by-hop: written anew. Location says nothing in a 200, and is rewritten for each way in.
+        *(b"connection", b"content-length", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
+        *(b"proxy-authenticate", b"proxy-authentication-info", b"proxy-connection", b"age", b"location"),
+        # True of one request alone.
+        *(b"retry-after", b"x-request-id"),
+    }
+)
+_NOT_KEPT_PREFIXES = (b"x-sidecar-", b"x-envoy-")
+
+
+class Stored:
+    """A response that was kept. `fields` are its field lines, each opened (not closed) by CRLF: those that may be sent
+    again. Age and Content-Length are the sender's to add."""
+
+    def __init__(self, status: int, status_line: bytes, fields: bytes, body: bytes, stored_at: float, age: int) -> None:
+        self.status = status
+        self.status_line = status_line
+        """After the version: ` 200 OK`."""
+        self.fields = fields
+        self.body = body
+        self.stored_at = stored_at
+        self._age = age
+
+    def age(self, now: float) -> int:
+        """Whole seconds, for Age: what it had when it was kept, and the time since (RFC 9111, section 4.2.3)."""
+        return self._age + max(0, int(now - self.stored_at))
+
+
+class _Entry:
+    """A kept response, with what a request must have to get it."""
+
+    def __init__(self, key: tuple[str, bytes], stored: Stored, key_headers: frozenset[bytes]) -> None:
+        self.key = key
+        self.stored = stored
+        self.key_headers = key_headers
+        self.selecting: list[tuple[bytes, bytes | None]] = []
+        self.usable_until = inf
+        self.used_at = stored.stored_at
+        self.size = 0
+
+    def matches(self, field: Field) -> bool:
+        return all(_selecting(field, name, self.key_headers) == value for name, value in self.selecting)
+
+
+class StaleCache:
+    """Last good responses to GET, bounded in bytes; the least recently stored or used goes first.
+
+    `target` stands for all that the service's URI says, as bytes: where the app's own Host goes upstream too, the
+    caller puts it in front. `key_headers` are names in lower case. `now` is seconds of one monotonic clock.
+    """
+
+    def __init__(self, max_bytes: int = MAX_BYTES, max_entry: int = MAX_ENTRY) -> None:
+        self.max_bytes = max_bytes
+        self.max_entry = max_entry
+        """Bytes of body and fields of one response; who collects a body may stop there."""
+        self.bytes_used = 0
+        self.hits = 0
+        self.misses = 0
+        self.evictions = 0
+        """Entries that gave way to others, not those replaced by a newer response."""
+        self._by_use: OrderedDict[int, _Entry] = OrderedDict()
+        self._variants: dict[tuple[str, bytes], list[_Entry]] = {}
+
+    @property
+    def entries(self) -> int:
+        """How many responses are kept."""
+        return len(self._by_use)
+
+    def find(
+        self,
+        service: str,
+        target: bytes,
+        field: Field,
+        now: float,
+        max_age_s: float,
+        key_headers: Sequence[bytes] = (),
+    ) -> Stored | None:
+        """What may answer this GET or HEAD, if it was kept at most `max_age_s` ago."""
+        if _may_take_part(field, key_headers):
+            # From the latest back: of several that match, that one counts (RFC 9111, section 4.1).
+            for entry in reversed(self._variants.get((service, target), ())):
+                stored = entry.stored
+                if now - stored.stored_at > max_age_s or now > entry.usable_until:
+                    continue
+                # One that was kept under fewer key headers may be another caller's.
+                if entry.key_headers.issuperset(key_headers) and entry.matches(field):
+                    self._by_use.move_to_end(id(entry))
+                    entry.used_at = now
+                    self.hits += 1
+                    return stored
+        self.misses += 1
+        return None
+
+    def store(
+        self,
+        service: str,
+        target: bytes,
+        field: Field,
+        status: int,
+        status_line: bytes,
+        fields: bytes,
+        body: bytes,
+        now: float,
+        key_headers: Sequence[bytes] = (),
+    ) -> bool:
+        """Keep a whole response to a GET, in place of those that this request would have got so far.
+
+        `field` looks into the request; `fields` are the response's lines, each opened by CRLF. False if it may not be
+        kept (`storable`), or is larger than `max_entry`.
+        """
+        if len(fields) + len(body) > self.max_entry or not storable("GET", field, status, fields, key_headers):
+            return False
+        response = field_in(fields)
+        kept = without_fields(fields, _NOT_KEPT, _NOT_KEPT_PREFIXES)
+        age = max([delta_seconds(value) or 0 for value in response(b"age")], default=0)
+        entry = _Entry((service, target), Stored(status, status_line, kept, body, now, age), frozenset(key_headers))
+        names = sorted({*vary_names(response(b"vary")), *key_headers})
+        entry.selecting = [(name, _selecting(field, name, entry.key_headers)) for name in names]
+        entry.usable_until = now + _usable_s(response, age)
+        entry.size = OVERHEAD + len(service) + len(target) + len(status_line) + len(kept) + len(body)
+        entry.size += sum(len(name) + len(value or b"") + OVERHEAD // 4 for name, value in entry.selecting)
+        if entry.size > self.max_bytes:
+            return False
+        self._add(entry, field)
+        return True
+
+    def invalidate(self, service: str, target: bytes) -> None:
+        """Forget every variant of a target; `invalidates` says when."""
+        for entry in list(self._variants.get((service, target), ())):
+            self._remove(entry)
+
+    def _add(self, entry: _Entry, field: Field) -> None:
+        variants = self._variants.get(entry.key, ())
+        for other in [other for other in variants if other.matches(field)]:
+            self._remove(other)
+        while self.bytes_used + entry.size > self.max_bytes:
+            self._evict(next(iter(self._by_use.values())))
+        variants = self._variants.setdefault(entry.key, [])
+        if len(variants) >= MAX_VARIANTS:
+            self._evict(min(variants, key=lambda other: other.used_at))
+        # Evicting the last variant drops the list, so it is looked up again.
+        self._variants.setdefault(entry.key, []).append(entry)
+        self._by_use[id(entry)] = entry
+        self.bytes_used += entry.size
+
+    def _evict(self, entry: _Entry) -> None:
+        self._remove(entry)
+        self.evictions += 1
+
+    def _remove(self, entry: _Entry) -> None:
+        del self._by_use[id(entry)]
+        self.bytes_used -= entry.size
+        variants = self._variants[entry.key]
+        variants.remove(entry)
+        if not variants:
+            del self._variants[entry.key]
+
+
+def storable(method: str, field: Field, status: int, fields: bytes, key_headers: Sequence[bytes] = ()) -> bool:
+    """Whether a response may be kept, asked with the heads alone. `field` looks into the request, `fields` are the
+    response's lines, each opened by CRLF."""
+    if method != "GET" or status not in _GOOD or not _may_take_part(field, key_headers):
+        return False
+    if b"no-store" in cache_directives(field(b"cache-control")):
+        return False
+    response = field_in(fields)
+    if response(b"set-cookie"):
+        return False
+    directives = cache_directives(response(b"cache-control"))
+    if any(word in directives for word in _FORBIDDING):
+        return False
+    names = vary_names(response(b"vary"))
+    return b"*" not in names and len(names) <= MAX_VARY
+
+
+def invalidates(method: str, status: int) -> bool:
+    """Whether this answer makes what was kept of its target wrong: a change that succeeded (RFC 9111, section 4.4), or
+    the news that there is nothing any more."""
+    if method in ("GET", "HEAD", "OPTIONS", "TRACE"):
+        return status in (404, 410)
+    return 200 <= status < 400
+
+
+def _may_take_part(field: Field, key_headers: Sequence[bytes]) -> bool:
+    if field(b"range") or field(b"transfer-encoding"):
+        return False
+    if any(value != b"0" for value in field(b"content-length")):
+        return False
+    return all(name in key_headers or not field(name) for name in _CREDENTIALS)
+
+
+def _selecting(field: Field, name: bytes, key_headers: frozenset[bytes]) -> bytes | None:
+    """The value by which variants are told apart. What says who asks is compared byte for byte: a cookie with a
+    space more is another cookie."""
+    values = field(name)
+    if name not in key_headers:
+        return comparable(values)
+    return b"\r\n".join(values) if values else None
+
+
+def _usable_s(response: Field, age: int) -> float:
+    """For how long from now the response may answer at all, whatever the operator allows (RFC 9111, section 4.2.4)."""
+    directives = cache_directives(response(b"cache-control"))
+    bound = directives.get(b"s-maxage")
+    if bound is None:
+        if b"must-revalidate" not in directives and b"proxy-revalidate" not in directives:
+            return inf
+        bound = directives.get(b"max-age", b"")
+    return float((delta_seconds(bound) or 0) - age)

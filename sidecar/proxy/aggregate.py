@@ -1,0 +1,349 @@
+"""A request for an aggregate, `GET /_aggregate/<name>`: several services asked side by side, one JSON object answered.
+
+Owns which requests are for an aggregate, what its parts are sent, when a part has failed, and the answer. Each part is
+a call like an app's own (`inner_call`), so every policy of its service applies to it.
+"""
+
+from __future__ import annotations
+
+import logging
+from email.utils import formatdate
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from sidecar.config.schema import Aggregate as AggregateConfig
+from sidecar.config.schema import AggregatePart
+from sidecar.policy.deadline import effective, parse_timeout_ms
+from sidecar.proxy.handler import Disconnected, Handler
+from sidecar.proxy.head import BadRequest, RequestHead, ResponseHead, field_values
+from sidecar.proxy.inner_call import MAX_BODY, InnerCall
+from sidecar.proxy.path_values import filled, values_of
+from sidecar.proxy.problem import STATUS, TITLES, PartFailure, Problem
+from sidecar.proxy.under_way import bytes_under_way
+from sidecar.runtime.routing import NotRouted
+
+if TYPE_CHECKING:
+    from sidecar.proxy.core import ProxyCore
+    from sidecar.proxy.downstream import Downstream
+
+PREFIX: Final = b"/_aggregate/"
+
+LATER_S: Final = 0.01
+"""A part's time is watched so much longer here than by its own call, so that the call itself says how it ended."""
+
+_PASSED_ON: Final = ((b"authorization", b"Authorization"), (b"cookie", b"Cookie"), (b"tracestate", b"tracestate"))
+"""Fields of the request that the parts get; with them go the trace, the request's id, its deadline, and Via, by which a
+request that leads back here is known."""
+
+_OUT_OF_TIME: Final = frozenset({"connect_timeout", "attempt_timeout", "request_timeout"})
+
+_DETAILS: Final = {
+    "not_json": "the body is not valid JSON",
+    "too_large": f"the body is over {MAX_BODY} bytes",
+    "truncated": "the body broke off",
+}
+
+log = logging.getLogger("sidecar.proxy")
+
+
+def unrouted(core: ProxyCore, downstream: Downstream, request: RequestHead, stray: NotRouted) -> Aggregate | Problem:
+    """What becomes of a request that no service takes: an aggregate, or the answer that says why not."""
+    status, reason, detail = stray.status, stray.reason, stray.detail
+    if stray.reserved.startswith(PREFIX):
+        path, _, query = stray.reserved.partition(b"?")
+        name = path[len(PREFIX) :].decode("latin-1")
+        config = core.live.config.aggregates.get(name)
+        if config is None:
+            detail = "no aggregate of that name is configured"
+        elif request.via is not None and core.via_name in request.via:
+            status, reason = STATUS["loop"], "loop"
+            detail = f"the request bears this sidecar's own Via: a part of {name} leads back to it"
+        else:
+            try:
+                return Aggregate(core, downstream, request, name, config, _targets(request, config, query))
+            except BadRequest as refusal:
+                status, reason, detail = refusal.status, "bad_request", f"{name}: {refusal.detail}"
+    return Problem(
+        status=status,
+        reason=reason,
+        detail=detail,
+        request_id=(request.request_id or core.new_request_id()).decode("latin-1"),
+        allow="GET, HEAD",
+    )
+
+
+def _targets(request: RequestHead, config: AggregateConfig, query: bytes) -> list[bytes]:
+    """The parts' paths and queries. Raises BadRequest."""
+    if request.method not in ("GET", "HEAD"):
+        raise BadRequest(405, "an aggregate is for GET and HEAD")
+    if request.length:
+        raise BadRequest(400, "an aggregate takes no body")
+    values = values_of(query)
+    return [filled(part.path, values) for part in config.parts.values()]
+
+
+class Aggregate(Handler):
+    """An aggregate on its way; made by the connection that the request came on."""
+
+    code: int = 0
+    _sending: bool = False
+
+    def __init__(
+        self,
+        core: ProxyCore,
+        downstream: Downstream,
+        request: RequestHead,
+        name: str,
+        config: AggregateConfig,
+        targets: list[bytes],
+    ) -> None:
+        self._core = core
+        self._downstream = downstream
+        self.request = request
+        self._name = name
+        self._config = config
+        self._counters = core.live.aggregates[name]
+        self._targets = targets
+        self._started = monotonic()
+        self._request_id = request.request_id or core.new_request_id()
+        self._traceparent = request.traceparent or core.new_traceparent()
+        self._calls: dict[str, InnerCall] = {}
+        self._pending: dict[InnerCall, str] = {}
+        self._bodies: dict[str, bytes] = {}
+        self._failures: dict[str, PartFailure] = {}
+
+    # Its life, from the top.
+
+    async def _live(self) -> None:
+        """Ask all parts at once; the first of those that are needed to fail ends it; else answer with what there is."""
+        try:
+            self._ask()
+            failed = ""
+            while self._pending and not failed:
+                failed = self._settle(await self._wait())
+            if failed:
+                self._stop()
+                code, reason = self._answer_failure(failed)
+            else:
+                code, reason = 200, "partial" if self._failures else "ok"
+                self._answer()
+            await self._sent()
+            self._record(code, reason)
+        except Disconnected as gone:
+            self._record(499, "client_disconnect", str(gone))
+            if self._downstream.responding:
+                self._downstream.cut()
+        finally:
+            self._stop()
+
+    def _ask(self) -> None:
+        core, downstream = self._core, self._downstream
+        given = [parse_timeout_ms(one) for one in self.request.deadline_ms]
+        whole_s = effective(self._config.timeout, *given)
+        common = self._common_lines()
+        peer = downstream.transport.get_extra_info("peername")
+        for (name, part), target in zip(self._config.parts.items(), self._targets, strict=True):
+            seconds = whole_s if part.timeout is None else min(whole_s, part.timeout)
+            line = b"GET /%b%b HTTP/1.1\r\n" % (part.service.encode(), target)
+            deadline = b"x-envoy-upstream-rq-timeout-ms: %d\r\n\r\n" % max(int(seconds * 1000), 1)
+            call = InnerCall(core.loop, peer, core.answer_room, self._resume)
+            call.deadline = self._started + seconds + LATER_S
+            self._calls[name] = call
+            self._pending[call] = name
+            call.start(downstream.for_inner_call(), line + common + deadline)
+        self._watch()
+
+    def _common_lines(self) -> bytes:
+        """What the parts are sent, all the same: their Host says nothing, so that the path decides."""
+        lines = [
+            b"Host: localhost",
+            b"Connection: close",
+            b"Accept: application/json",
+            b"Accept-Encoding: identity",
+            b"X-Request-Id: " + self._request_id,
+            b"traceparent: " + self._traceparent,
+        ]
+        for name, written in _PASSED_ON:
+            lines += [written + b": " + value for value in field_values(self.request, name)]
+        if self.request.via is not None:
+            lines.append(b"Via: " + self.request.via)
+        return b"".join([line + b"\r\n" for line in lines])
+
+    def _settle(self, event: Any) -> str:
+        """A part has ended, or time has run out for some. Returns a part that the aggregate fails with, if any."""
+        ended: list[InnerCall]
+        if event is None:
+            now = monotonic()
+            ended = [call for call in self._pending if call.deadline <= now + 0.001]  # as Deadlines counts
+        else:
+            ended = [event]
+        failed = ""
+        for call in ended:
+            name = self._pending.pop(call)
+            part = self._config.parts[name]
+            failure = self._late(call, part) if event is None else self._judge(call, name, part)
+            if failure is not None:
+                self._failures[name] = failure
+                if part.required:
+                    failed = failed or name
+        self._watch()
+        return failed
+
+    def _late(self, call: InnerCall, part: AggregatePart) -> PartFailure:
+        call.cancel()
+        return _failure(part, STATUS["request_timeout"], "request_timeout")
+
+    def _judge(self, call: InnerCall, name: str, part: AggregatePart) -> PartFailure | None:
+        """Keep the body of a part that is well; what is wrong with one that is not."""
+        head, reason = call.head, call.reason
+        if head is not None and head.status >= 300:
+            return _failure(part, head.status, reason or "status")
+        if call.failure or head is None:
+            reason = call.failure or "bad_response"
+            return _failure(part, STATUS.get(reason, 502), reason)
+        if head.status == 204:
+            self._bodies[name] = b"null"
+        elif is_json(call.body):
+            self._bodies[name] = call.body
+        else:
+            call.release()
+            return _failure(part, 502, "not_json")
+        return None
+
+    def _watch(self) -> None:
+        soonest = min([call.deadline for call in self._pending], default=inf)
+        self._core.deadlines.arm(self._downstream, soonest)
+
+    def _stop(self) -> None:
+        """Nothing of it is wanted any more: permits, upstream connections and memory go back."""
+        for call in self._calls.values():
+            call.cancel()
+        self._calls.clear()
+        self._pending.clear()
+        self._bodies.clear()
+
+    # The answer.
+
+    def _answer(self) -> None:
+        pieces = []
+        opening = b"{"
+        for name in self._config.parts:
+            if name in self._bodies:
+                pieces += [opening + msgspec.json.encode(name) + b":", self._bodies[name]]
+                opening = b","
+        if self._failures:
+            pieces.append(opening + b'"errors":' + msgspec.json.encode(self._failures) + b',"partial":true')
+        pieces.append(b"}")
+        response = ResponseHead()
+        response.status = 200
+        response.status_line = b" 200 OK"
+        response.keep_alive = True
+        response.length = sum([len(piece) for piece in pieces])
+        response.pieces = [
+            b"\r\nDate: " + formatdate(usegmt=True).encode(),
+            b"\r\nContent-Type: application/json\r\nContent-Length: %d" % response.length,
+            b"\r\nCache-Control: no-store\r\nX-Request-Id: " + self._request_id,
+        ]
+        self._downstream.begin_response(self.request, response, [] if self.request.method == "HEAD" else pieces)
+        self._downstream.end_response()
+
+    def _answer_failure(self, failed: str) -> tuple[int, str]:
+        reason = "request_timeout" if self._failures[failed].reason in _OUT_OF_TIME else "aggregate_failed"
+        problem = Problem(
+            status=STATUS[reason],
+            reason=reason,
+            detail=f"{self._name}: the part {failed}, which is required, failed",
+            request_id=self._request_id.decode("latin-1"),
+            errors=self._failures,
+        )
+        self._downstream.answer(problem, self.request)
+        return problem.status, reason
+
+    async def _sent(self) -> None:
+        """Until the app has taken the answer, but for what a connection's own buffer may hold: it counts as long."""
+        downstream = self._downstream
+        idle_s = self._core.live.config.defaults.timeout.idle
+        self._sending = True
+        unread = 0
+        while not downstream.writable:
+            self._core.deadlines.arm(downstream, monotonic() + idle_s)
+            if await self._wait() is None:
+                before, unread = unread, bytes_under_way(downstream.transport)
+                if before and unread >= before:
+                    raise Disconnected(f"the app read nothing for timeout.idle, {idle_s:g} s")
+
+    # What the connection says.
+
+    @property
+    def half_close(self) -> bool:
+        return self._core.live.config.defaults.half_close
+
+    def deadline_passed(self, now: float) -> None:
+        self._resume(None)
+
+    def pause_download(self) -> None:
+        """The whole answer has been written: `_sent` sees whether the app takes it."""
+
+    def resume_download(self) -> None:
+        if self._sending:
+            self._resume(True)
+
+    # Ends.
+
+    def _record(self, code: int, reason: str, detail: str = "") -> None:
+        if self.code:
+            return
+        self.code = code
+        seconds = monotonic() - self._started
+        self._counters.request(code, reason, seconds)
+        access_log = self._core.access_log
+        if self._core.logs_all or (reason != "ok" and access_log.errors):
+            failed = [f"{name}: {failure.reason}" for name, failure in self._failures.items()]
+            access_log.aggregate(
+                name=self._name,
+                method=self.request.method,
+                request_id=self._request_id,
+                traceparent=self._traceparent,
+                code=code,
+                reason=reason,
+                detail=detail or ", ".join(failed),
+                seconds=seconds,
+            )
+
+    def _crashed(self, error: Exception) -> None:
+        fields = {"aggregate": self._name, "request_id": self._request_id.decode("latin-1")}
+        log.error("an aggregate failed through a defect of the sidecar", exc_info=error, extra={"fields": fields})
+        self._stop()
+        self._record(500, "internal", str(error))
+        if self._downstream.responding:
+            self._downstream.cut()
+        else:
+            problem = Problem(
+                status=500,
+                reason="internal",
+                detail="an error in the sidecar; its log has the details",
+                request_id=self._request_id.decode("latin-1"),
+            )
+            self._downstream.answer(problem, self.request)
+        self._ended()
+
+    def __repr__(self) -> str:
+        return f"<Aggregate {self._name} pending={list(self._pending.values())}>"
+
+
+def _failure(part: AggregatePart, status: int, reason: str) -> PartFailure:
+    detail = _DETAILS.get(reason) or TITLES.get(reason) or f"the service answered {status}"
+    return PartFailure(part.service, status, reason, detail)
+
+
+def is_json(body: bytes) -> bool:
+    """Whether a body may stand in the answer as it is (RFC 8259). Nested too deeply to be looked through: no."""
+    try:
+        body.decode()  # what is only looked through is not decoded, so this is
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except (ValueError, RecursionError):
+        return False
+    return True

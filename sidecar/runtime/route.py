@@ -1,0 +1,87 @@
+"""A policy in force for some requests of a service.
+
+Owns what a request needs of it, laid out for the way. It is never changed: other settings make another one, and a
+request keeps the one that it began with. The breaker alone outlives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sidecar.config.schema import Match
+from sidecar.policy.breaker import Breaker
+from sidecar.policy.settings import FALLBACK_METHODS, FallbackStale, FallbackStep, Policy
+
+
+class LiveRoute:
+    """The options that a request needs, and the breaker it asks."""
+
+    __slots__ = (
+        "attempt_s",
+        "breaker",
+        "client_idle_s",
+        "connect_s",
+        "failure_status",
+        "fallback_methods",
+        "first_lines",
+        "half_close",
+        "idle_s",
+        "keeps_stale",
+        "match",
+        "methods",
+        "name",
+        "path",
+        "path_and_below",
+        "policy",
+        "preserve_host",
+        "repeatable_methods",
+        "request_s",
+        "retry",
+        "retry_statuses",
+    )
+
+    def __init__(self, name: str, match: Match | None, policy: Policy, breaker: Breaker) -> None:
+        self.name = name
+        self.match = match
+        """None: what no other route of the service matches."""
+        self.policy = policy
+        self.breaker = breaker
+        path = match.path.encode() if match else b"/"
+        self.path = path
+        self.path_and_below = path if path.endswith(b"/") else path + b"/"
+        self.methods = match.methods if match else frozenset()
+        timeout = policy.timeout
+        self.client_idle_s = timeout.client_idle
+        self.connect_s = timeout.connect
+        self.attempt_s = timeout.attempt
+        self.request_s = timeout.request
+        self.idle_s = timeout.idle
+        self.retry = policy.retry
+        self.repeatable_methods = policy.retry.methods
+        self.retry_statuses = frozenset(one for one in policy.retry.on if isinstance(one, int))
+        self.failure_status = policy.breaker.failure_status
+        self.fallback_methods = _answered_by(policy.fallback)
+        self.keeps_stale = any(isinstance(step, FallbackStale) for step in policy.fallback)
+        """It falls back to the last good response."""
+        self.preserve_host = policy.preserve_host
+        self.half_close = policy.half_close
+        self.first_lines: dict[bool, bytes] = {}
+        """Field lines that the proxy adds to a first attempt, by whether the request was routed by path."""
+
+    def matches(self, method: str, path: bytes) -> bool:
+        """`path` has no query. A route's path is a prefix of whole segments, compared as raw bytes."""
+        if self.methods and method not in self.methods:
+            return False
+        return path == self.path or path.startswith(self.path_and_below)
+
+
+def _answered_by(fallback: Sequence[FallbackStep]) -> frozenset[str]:
+    """The methods that any step is for."""
+    methods: set[str] = set()
+    for step in fallback:
+        methods |= FALLBACK_METHODS if isinstance(step, FallbackStale) else step.methods
+    return frozenset(methods)
+
+
+def _keeps_stale(policy: Policy) -> bool:
+    return any(isinstance(step, FallbackStale) for step in policy.fallback)

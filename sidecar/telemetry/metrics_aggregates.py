@@ -1,0 +1,25 @@
+"""What became of requests for aggregates, as a Prometheus metric.
+
+Owns the name and labels of `sidecar_aggregates_total`. The calls of their parts are in the metrics of their services.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client.core import CounterMetricFamily
+
+from sidecar.telemetry.counters import ServiceCounters
+
+
+def aggregates_family(aggregates: Mapping[str, ServiceCounters]) -> CounterMetricFamily:
+    """`aggregates` by the name that the configuration gives them."""
+    family = CounterMetricFamily(
+        "sidecar_aggregates",
+        "Requests for an aggregate that ended, by what the app was told and why",
+        labels=["aggregate", "code", "reason"],
+    )
+    for name, counters in aggregates.items():
+        for (code, reason), count in counters.requests.items():
+            family.add_metric([name, str(code), reason], count)
+    return family

@@ -1,0 +1,151 @@
+"""What is known of endpoints, as Prometheus metrics: attempts, who is well, checks, ejections and panics.
+
+Owns the names and labels of `sidecar_attempts_total`, `sidecar_endpoint_*`, `sidecar_ejected_endpoints`,
+`sidecar_health_checks_total` and `sidecar_panic*`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from sidecar.telemetry.counters import EndpointCounters
+
+
+class EndpointView(Protocol):
+    @property
+    def label(self) -> str: ...
+    @property
+    def counters(self) -> EndpointCounters: ...
+    @property
+    def active(self) -> int: ...
+
+
+class OutlierView(Protocol):
+    @property
+    def ejected(self) -> int:
+        """Endpoints that are ejected now; the others count since the start."""
+
+    @property
+    def ejections(self) -> int: ...
+    @property
+    def returns(self) -> int: ...
+    @property
+    def overflows(self) -> int: ...
+
+
+class AvailabilityView(Protocol):
+    @property
+    def panic(self) -> bool: ...
+    @property
+    def panics(self) -> int: ...
+
+
+class CheckerView(Protocol):
+    @property
+    def successes(self) -> int: ...
+    @property
+    def failures(self) -> int: ...
+
+
+class EndpointsView(Protocol):
+    """What a scrape reads of the endpoints of a live service."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def present(self) -> Sequence[tuple[EndpointView, bool]]:
+        """Each endpoint and whether it is well. Asking brings the rest up to date: ejections end by the clock."""
+
+    @property
+    def departed(self) -> Sequence[EndpointView]: ...
+    @property
+    def outlier(self) -> OutlierView: ...
+    @property
+    def availability(self) -> AvailabilityView: ...
+    @property
+    def checker(self) -> CheckerView | None: ...
+
+
+def endpoint_families(services: Sequence[EndpointsView]) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
+    yield from _each_endpoint(services)
+    yield from _ejections(services)
+    yield from _panics(services)
+    yield _checks(services)
+
+
+def _each_endpoint(services: Sequence[EndpointsView]) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
+    attempts = CounterMetricFamily(
+        "sidecar_attempts", "Attempts that ended, by endpoint and reason", labels=["service", "endpoint", "reason"]
+    )
+    healthy = GaugeMetricFamily(
+        "sidecar_endpoint_healthy",
+        "1 where the endpoint is well; 0 where checks found it unhealthy, or it said so itself, or it is ejected,"
+        " or skipped after refused connections",
+        labels=["service", "endpoint"],
+    )
+    active = GaugeMetricFamily(
+        "sidecar_endpoint_active_connections", "Connections in use", labels=["service", "endpoint"]
+    )
+    for service in services:
+        merged: dict[tuple[str, str], int] = {}
+        present = service.present
+        for endpoint, well in present:
+            healthy.add_metric([service.name, endpoint.label], 1 if well else 0)
+            active.add_metric([service.name, endpoint.label], endpoint.active)
+        for endpoint in (*(one for one, _ in present), *service.departed):
+            for reason, count in endpoint.counters.attempts.items():
+                key = (endpoint.label, reason)  # two that differ in what a label does not say are one series
+                merged[key] = merged.get(key, 0) + count
+        for (label, reason), count in merged.items():
+            attempts.add_metric([service.name, label, reason], count)
+    yield from (attempts, healthy, active)
+
+
+def _ejections(services: Sequence[EndpointsView]) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
+    ejected = GaugeMetricFamily("sidecar_ejected_endpoints", "Endpoints that are ejected now", labels=["service"])
+    ejections = CounterMetricFamily(
+        "sidecar_endpoint_ejections", "Endpoints ejected for failing requests", labels=["service"]
+    )
+    returns = CounterMetricFamily(
+        "sidecar_endpoint_returns", "Ejections that ended, for whatever reason", labels=["service"]
+    )
+    overflows = CounterMetricFamily(
+        "sidecar_endpoint_ejection_overflows",
+        "Ejections not made, for max_ejection_percent or because it was the last available endpoint",
+        labels=["service"],
+    )
+    for service in services:
+        outlier = service.outlier
+        ejected.add_metric([service.name], outlier.ejected)
+        ejections.add_metric([service.name], outlier.ejections)
+        returns.add_metric([service.name], outlier.returns)
+        overflows.add_metric([service.name], outlier.overflows)
+    yield from (ejected, ejections, returns, overflows)
+
+
+def _panics(services: Sequence[EndpointsView]) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
+    panic = GaugeMetricFamily(
+        "sidecar_panic", "1 while so few endpoints are well that health and ejection are ignored", labels=["service"]
+    )
+    panics = CounterMetricFamily("sidecar_panics", "Times that a panic began", labels=["service"])
+    for service in services:
+        availability = service.availability
+        panic.add_metric([service.name], 1 if availability.panic else 0)
+        panics.add_metric([service.name], availability.panics)
+    yield from (panic, panics)
+
+
+def _checks(services: Sequence[EndpointsView]) -> CounterMetricFamily:
+    """Of the services that ask for checks."""
+    checks = CounterMetricFamily(
+        "sidecar_health_checks", "Active health checks that ended, by result", labels=["service", "result"]
+    )
+    for service in services:
+        checker = service.checker
+        if checker is not None:
+            checks.add_metric([service.name, "success"], checker.successes)
+            checks.add_metric([service.name, "failure"], checker.failures)
+    return checks

@@ -1,0 +1,143 @@
+"""`tcp://` and `http(s)://`: which addresses are tried, how they are asked, and what an answer is worth."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.config.check_urls import parse_check_url
+from sidecar.config.schema import HealthCheck
+from sidecar.health.active import Checks, Result, Start
+from sidecar.health.checks.endpoint import endpoint_check
+from sidecar.health.checks.names import Names
+from sidecar.policy.settings import HealthSettings
+from tests.support.certificate import make_certificate
+from tests.support.steps import answer
+from tests.support.upstream import RefusedPort, Step, Upstream
+
+
+class Asker:
+    """Stands for `Checks.check`: addresses answer what `says` says, the others are well."""
+
+    def __init__(self, **says: str) -> None:
+        self.says = {address.replace("_", "."): reason for address, reason in says.items()}
+        self.asked: list[tuple[Any, HealthSettings]] = []
+
+    async def __call__(self, target: Any, settings: HealthSettings) -> Result:
+        self.asked.append((target, settings))
+        reason = self.says.get(target.address, "ok")
+        return Result(reason == "ok", reason, 0.001)
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    if host == "nobody":
+        raise OSError("no such name")
+    return ["10.0.0.7", "10.0.0.8"]
+
+
+async def asked(start: Start, url: str, asker: Asker) -> str:
+    config = HealthCheck(url=parse_check_url(url), timeout=0.5)
+    return await endpoint_check(config, Names(start, resolve), asker)()
+
+
+@pytest.mark.parametrize(
+    ("url", "tls", "authority", "settings"),
+    [
+        ("tcp://queue:5672", False, b"queue:5672", HealthSettings(tcp=True, timeout=0.5)),
+        ("http://search", False, b"search", HealthSettings(path="/", timeout=0.5)),
+        ("http://search:9200/a?b", False, b"search:9200", HealthSettings(path="/a?b", timeout=0.5)),
+        ("https://search/a", True, b"search", HealthSettings(path="/a", timeout=0.5)),
+    ],
+)
+async def test_what_is_asked(start: Start, url: str, tls: bool, authority: bytes, settings: HealthSettings) -> None:
+    asker = Asker()
+    assert await asked(start, url, asker) == "ok"
+    ((target, used),) = asker.asked
+    assert (target.address, target.tls, target.authority, used) == ("10.0.0.7", tls, authority, settings)
+    assert target.server_name == authority.partition(b":")[0].decode()
+
+
+@pytest.mark.parametrize(
+    ("says", "reason", "tried"),
+    [
+        ({"10_0_0_7": "connect_failure"}, "ok", 2),
+        ({"10_0_0_7": "connect_failure", "10_0_0_8": "connect_failure"}, "connect_failure", 2),
+        ({"10_0_0_7": "connect_failure", "10_0_0_8": "status 503"}, "status 503", 2),
+        ({"10_0_0_7": "status 503"}, "status 503", 1),
+    ],
+)
+async def test_addresses_are_tried_until_one_takes_a_connection(
+    start: Start, says: dict[str, str], reason: str, tried: int
+) -> None:
+    asker = Asker(**says)
+    assert await asked(start, "http://search", asker) == reason
+    assert len(asker.asked) == tried
+
+
+async def test_a_name_that_nobody_knows(start: Start) -> None:
+    assert await asked(start, "tcp://nobody:1", Asker()) == "connect_failure"
+
+
+async def really(start: Start, url: str, timeout: float = 1.0, tls: ssl.SSLContext | None = None) -> str:
+    checks = Checks(tls=tls)
+    try:
+        return await endpoint_check(
+            HealthCheck(url=parse_check_url(url), timeout=timeout), Names(start), checks.check
+        )()
+    finally:
+        await checks.close()
+
+
+@asynccontextmanager
+async def upstream_that(step: Step) -> AsyncIterator[Upstream]:
+    upstream = Upstream(step)
+    yield upstream
+    await asyncio.to_thread(upstream.stop)  # which waits for connections that this loop has to close
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [(200, "ok"), (204, "ok"), (302, "ok"), (404, "status 404"), (503, "status 503")]
+)
+async def test_a_real_server(start: Start, status: int, reason: str) -> None:
+    headers = [("Location", "/elsewhere")] if status == 302 else []
+    async with upstream_that(answer(status, headers=headers)) as upstream:
+        assert await really(start, f"{upstream.url}/health?deep") == reason
+        (request,) = upstream.requests
+        assert (request.method, request.target, request.get("host")) == ("GET", "/health?deep", upstream.authority)
+        assert await really(start, f"tcp://{upstream.authority}") == "ok"
+        assert upstream.hits == 1
+
+
+async def test_localhost_is_found_on_whichever_address_it_listens(start: Start) -> None:
+    async with upstream_that(answer()) as upstream:
+        assert await really(start, f"http://localhost:{upstream.port}/") == "ok"
+        assert await really(start, f"tcp://localhost:{upstream.port}") == "ok"
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "http", "https"])
+async def test_a_refused_connection(start: Start, scheme: str) -> None:
+    dead = RefusedPort()
+    assert await really(start, f"{scheme}://{dead.authority}") == "connect_failure"
+    dead.stop()
+
+
+async def test_a_certificate_that_nobody_vouches_for(start: Start, tmp_path: Path) -> None:
+    context, ca = make_certificate(tmp_path)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.read(1 << 16):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    assert await really(start, url) == "connect_failure"
+    assert await really(start, url, tls=ssl.create_default_context(cafile=ca)) == "ok"
+    server.close()

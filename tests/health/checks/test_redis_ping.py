@@ -1,0 +1,204 @@
+"""`redis://` and `rediss://` against a real Redis, and against servers that answer what none should."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from sidecar.config.check_urls import parse_check_url
+from sidecar.config.schema import HealthCheck
+from sidecar.health.active import Start
+from sidecar.health.checks.names import Names
+from sidecar.health.checks.redis_ping import redis_check
+from tests.support.certificate import make_certificate
+from tests.support.eventually import eventually
+from tests.support.redis_server import RedisServer
+from tests.support.upstream import RefusedPort
+
+PASSWORD = "hunter2/@:%"
+ENCODED = "hunter2%2F%40%3A%25"
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    """A user `default` with a password, one that may do nothing, and one that may only PING."""
+    users = ("user nobody on nopass -@all", "user pinger on >pinging -@all +ping")
+    with RedisServer(*users, password=PASSWORD) as server:
+        yield server
+
+
+async def asked(start: Start, url: str, timeout: float = 2.0) -> str:
+    return await redis_check(HealthCheck(url=parse_check_url(url), timeout=timeout), Names(start))()
+
+
+@pytest.mark.parametrize(
+    ("credentials", "database", "reason"),
+    [
+        (f":{ENCODED}@", "", "ok"),
+        (f":{ENCODED}@", "/3", "ok"),
+        (f"default:{ENCODED}@", "/0", "ok"),
+        ("pinger:pinging@", "/0", "ok"),
+        ("", "", "auth"),
+        (":wrong@", "", "auth"),
+        (f"stranger:{ENCODED}@", "", "auth"),
+        ("nobody:any@", "", "auth"),
+        ("pinger:pinging@", "/1", "auth"),
+        (f":{ENCODED}@", "/999", "error"),
+    ],
+)
+async def test_a_real_redis(redis: RedisServer, start: Start, credentials: str, database: str, reason: str) -> None:
+    assert await asked(start, f"redis://{credentials}127.0.0.1:{redis.port}{database}") == reason
+    assert await asked(start, f"redis://{credentials}localhost:{redis.port}{database}") == reason
+
+
+def connections(redis: RedisServer) -> tuple[int, int]:
+    """Ever taken, and open now; the one that asks is in both."""
+    info = redis.ask("INFO")
+    found = [
+        re.search(rf"^{key}:(\d+)", info, re.MULTILINE) for key in ("total_connections_received", "connected_clients")
+    ]
+    return tuple(int(one[1]) for one in found if one is not None)  # type: ignore[return-value]
+
+
+async def test_each_check_has_a_connection_of_its_own_and_leaves_none_behind(redis: RedisServer, start: Start) -> None:
+    check = HealthCheck(url=parse_check_url(f"redis://:{ENCODED}@127.0.0.1:{redis.port}"))
+    ask = redis_check(check, Names(start))
+    before = connections(redis)[0]
+    for _ in range(3):
+        assert await ask() == "ok"
+    assert connections(redis)[0] - before == 4
+    await asyncio.to_thread(eventually, lambda: connections(redis)[1] == 1)
+
+
+async def test_a_redis_that_ends_and_comes_back(start: Start) -> None:
+    with RedisServer() as redis:
+        ask = redis_check(HealthCheck(url=parse_check_url(f"redis://127.0.0.1:{redis.port}")), Names(start))
+        assert await ask() == "ok"
+        redis.stop()
+        assert await ask() == "connect_failure"
+        redis.start()
+        assert await ask() == "ok"
+
+
+async def test_a_refused_connection_and_a_name_that_nobody_knows(start: Start) -> None:
+    dead = RefusedPort()
+    assert await asked(start, f"redis://{dead.authority}") == "connect_failure"
+    dead.stop()
+
+    async def resolve(host: str, port: int) -> list[str]:
+        raise OSError("no such name")
+
+    config = HealthCheck(url=parse_check_url("redis://localhost"))
+    assert await redis_check(config, Names(start, resolve))() == "connect_failure"
+
+
+# TLS.
+
+
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1, trusted by itself; its key is beside it."""
+    return make_certificate(tmp_path_factory.mktemp("tls"), name="cache")[1]
+
+
+@pytest.fixture(scope="module")
+def tls_redis(ca: Path) -> Iterator[RedisServer]:
+    with RedisServer(password="hunter2", certificate=(ca, ca.with_name("tls.key"))) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("url", "trusted", "reason"),
+    [
+        ("rediss://:hunter2@127.0.0.1:{}", True, "ok"),
+        ("rediss://:wrong@127.0.0.1:{}", True, "auth"),
+        ("rediss://:hunter2@127.0.0.1:{}", False, "connect_failure"),
+        ("rediss://:hunter2@localhost:{}", True, "connect_failure"),  # not the certificate's name
+        ("redis://:hunter2@127.0.0.1:{}", True, "connect_failure"),
+    ],
+)
+async def test_tls(
+    tls_redis: RedisServer,
+    ca: Path,
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    url: str,
+    trusted: bool,
+    reason: str,
+) -> None:
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+    assert await asked(start, url.format(tls_redis.port)) == reason
+
+
+# What is no Redis, or not one that serves.
+
+
+@asynccontextmanager
+async def server_that_says(*answers: bytes, ends: bool = False) -> AsyncIterator[int]:
+    """Each command, one after the other, gets the next of these; then it hangs, or ends."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for said in answers:
+            if not await reader.read(1 << 16):
+                break
+            writer.write(said)
+        if not ends:
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"-LOADING Redis is loading the dataset in memory\r\n", "error"),
+        (b"-MISCONF Redis is configured to save RDB snapshots\r\n", "error"),
+        (b"-ERR unknown command\r\n", "error"),
+        (b"-NOAUTH Authentication required.\r\n", "auth"),
+        (b"-NOPERM this user has no permissions\r\n", "auth"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "bad_response"),
+    ],
+)
+async def test_what_else_may_be_answered(start: Start, answer: bytes, reason: str) -> None:
+    async with server_that_says(*[answer] * 4) as port:
+        assert await asked(start, f"redis://127.0.0.1:{port}") == reason
+
+
+async def test_a_connection_that_ends_without_an_answer(start: Start) -> None:
+    async with server_that_says(ends=True) as port:
+        assert await asked(start, f"redis://127.0.0.1:{port}") == "connect_failure"
+
+
+async def test_a_server_that_says_nothing(start: Start) -> None:
+    async with server_that_says() as port:
+        assert await asked(start, f"redis://127.0.0.1:{port}", timeout=0.1) == "timeout"
+
+
+async def test_a_check_that_is_cancelled_can_be_made_again(start: Start) -> None:
+    async with server_that_says() as port:
+        ask = redis_check(HealthCheck(url=parse_check_url(f"redis://127.0.0.1:{port}"), timeout=5.0), Names(start))
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await ask()
+
+
+async def test_no_secret_is_logged_even_where_a_server_repeats_it(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    echo = b"-ERR unknown command `AUTH`, with args beginning with: `app` `hunter2`\r\n"
+    async with server_that_says(echo) as port:
+        assert await asked(start, f"redis://app:hunter2@127.0.0.1:{port}") == "error"
+    assert "127.0.0.1" in caplog.text
+    assert "hunter2" not in caplog.text

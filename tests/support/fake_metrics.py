@@ -1,0 +1,140 @@
+"""Services and sources as a scrape sees them, made up; and what Prometheus' own parser reads of such a scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from sidecar.telemetry.counters import EndpointCounters, ServiceCounters
+from sidecar.telemetry.metrics import SidecarCollector, exposition
+
+Labels = frozenset[tuple[str, str]]
+
+MONOTONIC_S, UNIX_S = 5000.0, 1_700_000_000.0
+"""The same moment on both clocks of a scrape."""
+
+
+@dataclass
+class FakeEndpoint:
+    label: str
+    active: int = 0
+    counters: EndpointCounters = field(default_factory=EndpointCounters)
+
+    def attempted(self, **reasons: int) -> FakeEndpoint:
+        self.counters.attempts.update(reasons)
+        return self
+
+
+@dataclass
+class FakeBreaker:
+    state: str = "closed"
+    opens: int = 0
+    half_opens: int = 0
+    closes: int = 0
+    successes: int = 0
+    failures: int = 0
+    timeouts: int = 0
+    rejects: int = 0
+    fallbacks: int = 0
+
+
+@dataclass
+class FakeOutlier:
+    ejected: int = 0
+    ejections: int = 0
+    returns: int = 0
+    overflows: int = 0
+
+
+@dataclass
+class FakeAvailability:
+    panic: bool = False
+    panics: int = 0
+
+
+@dataclass
+class FakeChecker:
+    successes: int = 0
+    failures: int = 0
+
+
+@dataclass
+class FakeService:
+    name: str
+    in_flight: int = 0
+    counters: ServiceCounters = field(default_factory=ServiceCounters)
+    breakers: Sequence[FakeBreaker] = field(default_factory=lambda: [FakeBreaker()])
+    present: Sequence[tuple[FakeEndpoint, bool]] = ()
+    departed: Sequence[FakeEndpoint] = ()
+    outlier: FakeOutlier = field(default_factory=FakeOutlier)
+    availability: FakeAvailability = field(default_factory=FakeAvailability)
+    checker: FakeChecker | None = None
+
+
+@dataclass
+class FakeSource:
+    kind: str = "dns"
+    name: str = "venue.test."
+    updates: Mapping[str, int] = field(default_factory=lambda: {"success": 1, "failure": 0})
+    last_success: float | None = None
+    endpoints: int = 0
+
+
+def asked() -> dict[str, ServiceCounters]:
+    """An aggregate that was asked for."""
+    counters = ServiceCounters()
+    counters.request(200, "ok", 0.1)
+    return {"venue-page": counters}
+
+
+def scraped(
+    *services: FakeService,
+    unrouted: ServiceCounters | None = None,
+    sources: Iterable[tuple[str, FakeSource]] = (),
+    aggregates: Mapping[str, ServiceCounters] | None = None,
+) -> dict[str, Metric]:
+    """The families of a scrape, by name without `_total`."""
+    made = CollectorRegistry(auto_describe=False)
+    collector = SidecarCollector(
+        lambda: services,
+        lambda: unrouted or ServiceCounters(),
+        lambda: 3,
+        lambda: 7,
+        sources=lambda: sources,
+        aggregates=lambda: aggregates or {},
+        reloads=lambda: {"ok": 2, "rejected": 1},
+        clock=lambda: MONOTONIC_S,
+        wall_clock=lambda: UNIX_S,
+    )
+    made.register(collector)
+    return {family.name: family for family in text_string_to_metric_families(exposition(made).decode())}
+
+
+def samples(family: Metric, name: str) -> dict[Labels, float]:
+    found = [(frozenset(sample.labels.items()), sample.value) for sample in family.samples if sample.name == name]
+    assert len(found) == len(dict(found)), "a series is there twice"
+    return dict(found)
+
+
+def series(**labels: str) -> Labels:
+    return frozenset(labels.items())
+
+
+def busy() -> FakeService:
+    """One of whose metrics each has a series."""
+    service = FakeService("venue", in_flight=2)
+    service.counters.request(200, "ok", 0.004)
+    service.counters.request(200, "ok", 0.3)
+    service.counters.request(503, "circuit_open", 0.0001)
+    service.counters.retry("sent")
+    service.counters.fallback("stale")
+    service.counters.tunnels = 1
+    well = FakeEndpoint("10.0.0.7:3002", active=1).attempted(ok=2)
+    refusing = FakeEndpoint("[fd00::8]:3002").attempted(connect_failure=1)
+    service.present = [(well, True), (refusing, False)]
+    service.checker = FakeChecker(successes=4, failures=1)
+    return service

@@ -1,0 +1,53 @@
+"""docs/aggregates.md keeps its word: its configuration loads, and its answers are what a daemon with it says."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from sidecar.config.aggregates import MAX_PARTS
+from sidecar.config.load import loads
+from sidecar.config.schema import Aggregate
+from sidecar.proxy.core import ANSWER_ROOM
+from sidecar.proxy.inner_call import MAX_BODY
+from sidecar.proxy.path_values import MAX_TARGET
+from tests.support.client import ask
+from tests.support.daemon import ROOT, Daemon
+from tests.support.steps import answer
+from tests.support.upstream import Upstream
+
+TEXT = (ROOT / "docs" / "aggregates.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+CONFIG, COMMAND, WHOLE, PARTIAL = [text for _, text in BLOCKS]
+
+
+def test_every_block_is_of_a_kind_that_is_tested() -> None:
+    assert [language for language, _ in BLOCKS] == ["yaml", "sh", "json", "json"]
+    assert len(re.findall("^```", TEXT, re.MULTILINE)) == 2 * len(BLOCKS)
+
+
+def test_the_configuration_loads() -> None:
+    page = loads(CONFIG, "aggregates.md", {}).aggregates["venue-page"]
+    assert page.timeout == Aggregate(parts={}).timeout == 2.0
+    assert [part.required for part in page.parts.values()] == [True, False]
+
+
+def test_the_bounds_are_those_of_the_code() -> None:
+    assert (MAX_PARTS, MAX_BODY, ANSWER_ROOM, MAX_TARGET) == (32, 1 << 20, 32 << 20, 8 << 10)
+    for words in ("at most 32 parts", "over 1 MiB", "over 32 MiB", "beyond 8 KiB"):
+        assert words in TEXT
+
+
+def test_the_answers_are_what_a_daemon_says() -> None:
+    found = re.fullmatch(r"curl -s 'localhost:15001(/\S+)'\n", COMMAND)
+    assert found is not None
+    whole = json.loads(WHOLE)
+    with Upstream(answer(200, json.dumps(whole["venue"]).encode())) as venue:
+        event = Upstream(answer(200, json.dumps(whole["events"]).encode()))
+        config = CONFIG.replace("venue-service:3002", venue.authority).replace("event-service:3003", event.authority)
+        with Daemon(config) as daemon:
+            assert ask(daemon.proxy_port, "GET", found[1]).json() == whole
+            assert (venue.last.target, event.last.target) == ("/venues/42", "/events?venue=42")
+            event.stop()
+            assert ask(daemon.proxy_port, "GET", found[1]).json() == json.loads(PARTIAL)
+            event.stop()
