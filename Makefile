@@ -5,11 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
-SOURCES := pyproject.toml setup.py $(shell find sidecar -name '*.py' -o -name '*.yaml')
+SOURCES := pyproject.toml setup.py $(shell find sidecar -name '*.py' -o -name '*.yaml' -o -path '*/admin/ui/*' -type f)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench lock clean
+.PHONY: help run test lint format bench schema lock clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -59,6 +59,10 @@ $(BUILT): $(INSTALLED) $(SOURCES)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --force-reinstall . \
 	  || { echo "make: compiling failed; SIDECAR_COMPILE=0 make ... does without" >&2; exit 1; }
 	@touch $@
+
+schema: $(INSTALLED) ## write config/sidecar.schema.json anew, after a change of a key, a default or a docstring
+	@$(BIN)/python -m sidecar schema > config/sidecar.schema.json
+	@git diff --stat config/sidecar.schema.json
 
 lock: $(INSTALLED) ## pin anew what pyproject.toml asks for (run it with Python 3.11)
 	@rm -rf build/lock && $(BIN)/python -m venv build/lock

@@ -66,7 +66,9 @@ COMPILED = [
     "sidecar/runtime/routing.py",
     "sidecar/runtime/route.py",
     "sidecar/runtime/service.py",
+    "sidecar/telemetry/access_log.py",
     "sidecar/telemetry/counters.py",
+    "sidecar/telemetry/trace.py",
 ]
 
 

@@ -45,6 +45,10 @@ class Pinned:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def await_port(self, port: int) -> None:
         """Returns when something listens on `port`; ends the program, with the log's end, where nothing comes."""
         deadline = time.monotonic() + 20

@@ -18,11 +18,11 @@ from tests.support.upstream import Upstream
 
 TEXT = (ROOT / "docs" / "aggregates.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
-CONFIG, COMMAND, WHOLE, PARTIAL = [text for _, text in BLOCKS]
+CONFIG, COMMAND, WHOLE, PARTIAL, STOOD_IN = [text for _, text in BLOCKS]
 
 
 def test_every_block_is_of_a_kind_that_is_tested() -> None:
-    assert [language for language, _ in BLOCKS] == ["yaml", "sh", "json", "json"]
+    assert [language for language, _ in BLOCKS] == ["yaml", "sh", "json", "json", "json"]
     assert len(re.findall("^```", TEXT, re.MULTILINE)) == 2 * len(BLOCKS)
 
 
@@ -51,3 +51,12 @@ def test_the_answers_are_what_a_daemon_says() -> None:
             event.stop()
             assert ask(daemon.proxy_port, "GET", found[1]).json() == json.loads(PARTIAL)
             event.stop()
+
+
+def test_a_part_that_a_fallback_gave_is_named() -> None:
+    whole = json.loads(WHOLE)
+    with Upstream(answer(200, json.dumps(whole["venue"]).encode())) as venue:
+        config = CONFIG.replace("venue-service:3002", venue.authority)
+        config += "defaults: {fallback: [{status: 200, body: '[]'}]}\n"
+        with Daemon(config) as daemon:
+            assert ask(daemon.proxy_port, "GET", "/_aggregate/venue-page?id=42").json() == json.loads(STOOD_IN)

@@ -9,13 +9,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 WITHOUT_TEST_FILE: dict[str, str] = {
+    "sidecar/admin/answers.py": "shapes only; tests/admin/test_openapi.py holds real answers against them",
+    "sidecar/admin/running.py": "an interface only; tests/admin/stage.py has it too",
     "sidecar/config/schema.py": "shapes only; tests/config/test_load.py holds what they accept",
-    "sidecar/daemon/health.py": "wiring alone; tests/system/ runs the real one as a process",
     "sidecar/daemon/serve.py": "wiring alone; tests/system/ runs the real one as a process",
-    "sidecar/daemon/sources.py": "wiring alone; tests/system/ runs the real one as a process",
+    "sidecar/daemon/steering.py": "wiring alone; tests/system/test_admin.py runs the real one as a process",
     "sidecar/daemon/start.py": "wiring alone; tests/system/ runs the real one as a process",
-    "sidecar/runtime/reload_report.py": "a shape only; tests/daemon/test_reload.py holds what it says",
     "sidecar/policy/settings.py": "shapes and defaults only; tests/config/test_load.py holds them against the file",
+    "sidecar/telemetry/request_line.py": "a shape only; tests/telemetry/test_access_log.py holds its lines",
+    "sidecar/runtime/reload_report.py": "a shape only; tests/daemon/test_reload.py holds what is reported",
 }
 """Modules that have no test file of their own, each with the reason."""
 

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 from aiohttp import web
 
+from sidecar.admin.connections import http_logger
 from sidecar.health.report import UNHEALTHY, Report
 from sidecar.telemetry.metrics import CONTENT_TYPE
 
@@ -32,16 +33,14 @@ class Probes:
         self._servers: list[asyncio.Server] = []
         self._server: web.Server | None = None
 
-    async def start(self, probe: Sequence[socket.socket], admin: Sequence[socket.socket]) -> None:
-        """`admin` sockets get the same answers: `/metrics` is what is asked for there."""
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
         loop = asyncio.get_running_loop()
-        self._server = web.Server(self._handle, access_log=None, keepalive_timeout=15)
-        for one in probe:
-            self._servers.append(await loop.create_server(self._server, sock=one))
-        for one in admin:
+        self._server = web.Server(self.answer, access_log=None, logger=http_logger(), keepalive_timeout=15)
+        for one in sockets:
             self._servers.append(await loop.create_server(self._server, sock=one))
 
-    async def _handle(self, request: web.BaseRequest) -> web.Response:
+    async def answer(self, request: web.BaseRequest) -> web.Response:
+        """What the admin listener says on these paths too."""
         if request.method not in ("GET", "HEAD"):
             return web.Response(status=405, text="read only\n", headers={"Allow": "GET, HEAD"})
         path = request.path

@@ -21,7 +21,7 @@ from sidecar.config.yaml_nodes import Mapping, Node
 MAX_PARTS: Final = 32
 """A request makes so many at most; each may bring a body of 1 MiB."""
 
-OWN_MEMBERS: Final = ("errors", "partial")
+OWN_MEMBERS: Final = ("errors", "fallbacks", "partial")
 """Members of the answer that are no part's."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")

@@ -32,7 +32,7 @@ written."""
 
 _WINDOW, _BUCKETS = "breaker.rolling_count_timeout", "breaker.rolling_count_buckets"
 
-_LEVELS = ("defaults", "service", "route")
+_LEVELS = ("file", "defaults", "service", "route")
 
 
 def check_policy(tree: Tree, reporter: Reporter) -> None:

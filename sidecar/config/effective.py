@@ -7,13 +7,15 @@ password of a URL may be secrets that came out of the environment, and are shown
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, Final, get_args, get_origin
 
-from msgspec import Struct
+from msgspec import NODEFAULT, Struct
+from msgspec.structs import fields
 
 from sidecar.config.annotations import fields_of, is_group, kind_of, shapes_of, tag_of, unwrapped, words_of
 from sidecar.config.load import Origins
-from sidecar.config.schema import CheckUrl, Config, PathTemplate, Route, Service
+from sidecar.config.schema import Config, Route, Service
 from sidecar.config.units import format_duration, format_size
 
 HIDDEN: Final = "***"
@@ -24,12 +26,17 @@ _SHOWN_HEADERS: Final = frozenset({"accept", "content-type", "host", "user-agent
 
 
 class Setting(Struct, frozen=True):
-    """An effective value. `origin` is default, defaults, service or route; `line` is the file's, where it has one."""
+    """An effective value. `origin` is default, file (outside of policies), defaults, service or route; `line` is the
+    file's, where it is known."""
 
     value: Any
     origin: str = "default"
     line: int | None = None
 
+
+_OFF: Final = "off"
+_DEFAULT: Final = Setting(None)
+_IN_FILE: Final = Setting(None, "file")
 
 Tree = dict[str, Any]
 """Key -> Setting, or a Tree of those below it."""
@@ -43,11 +50,16 @@ def policy_tree(of: Service | Route, path: str, origins: Origins) -> Tree:
 def config_tree(config: Config, origins: Origins) -> Tree:
     """Everything, as a file would have it: the keys of a policy stand between its service's own."""
     found: Tree = {}
-    for key in ("listen", "log", "drain", "defaults"):
-        found[key] = _tree(getattr(config, key), key, origins)
-    found["services"] = {name: _service(service, origins) for name, service in config.services.items()}
-    found["checks"] = {name: _tree(check, f"checks.{name}", origins) for name, check in config.checks.items()}
-    found["aggregates"] = {name: _tree(one, f"aggregates.{name}", origins) for name, one in config.aggregates.items()}
+    for key in fields_of(Config):
+        value = getattr(config, key)
+        if key == "services":
+            found[key] = {name: _service(service, origins) for name, service in config.services.items()}
+        elif isinstance(value, dict):
+            found[key] = {name: _tree(one, f"{key}.{name}", origins, _IN_FILE) for name, one in value.items()}
+        elif value is None:
+            found[key] = Setting(_OFF)
+        else:
+            found[key] = _tree(value, key, origins, _IN_FILE)
     return found
 
 
@@ -67,16 +79,17 @@ def changed_keys(old: Config, new: Config) -> list[str]:
     What may be secret is compared too, and not shown.
     """
     changed: list[str] = []
-    for group in ("services", "checks", "aggregates"):
-        before, after = getattr(old, group), getattr(new, group)
+    for key in fields_of(Config):
+        before, after = getattr(old, key), getattr(new, key)
+        if not isinstance(before, dict):
+            changed += _differing(before, after, key)
+            continue
         for name in sorted({*before, *after}):
-            path = f"{group}.{name}"
+            path = f"{key}.{name}"
             if name not in before or name not in after:
                 changed.append(path)
-            elif before[name] != after[name]:
+            else:
                 changed += _differing(before[name], after[name], path)
-    for key in ("listen", "log", "drain", "defaults"):
-        changed += _differing(getattr(old, key), getattr(new, key), key)
     return changed
 
 
@@ -112,7 +125,8 @@ def _service(service: Service, origins: Origins) -> Tree:
     path = f"services.{service.name}"
     found: Tree = {}
     if service.discovery is not None:
-        found["discovery"] = {tag_of(type(service.discovery)) or "": _tree(service.discovery, path, {}, "service")}
+        tag = tag_of(type(service.discovery)) or ""
+        found["discovery"] = {tag: _tree(service.discovery, path, {}, Setting(None, "service"))}
     else:
         endpoints = [_words(endpoint, type(endpoint)) for endpoint in service.endpoints]
         found["endpoints"] = Setting(endpoints, "service")
@@ -125,42 +139,49 @@ def _service(service: Service, origins: Origins) -> Tree:
     return found
 
 
-def _tree(of: Struct, path: str, origins: Origins, origin: str = "default") -> Tree:
-    """A struct's keys; `origin` is for those that nobody is known to have set."""
+def _tree(of: Struct, path: str, origins: Origins, above: Setting = _DEFAULT) -> Tree:
+    """A struct's keys. Where nobody is known to have set one, and it is not its default, it came with what `above` is
+    the setting of."""
     found: Tree = {}
     for key, hint in fields_of(type(of)).items():
         value = getattr(of, key)
         here = f"{path}.{key}"
-        set_by = origins.get(here)
-        setting = _setting(value, hint, set_by.level if set_by else origin, set_by.line if set_by else None)
-        if isinstance(value, Struct) and _is_group(value):
+        known = origins.get(here)
+        by = Setting(None, known.level, known.line) if known else above
+        if isinstance(value, Struct) and is_group(type(value)):
             tag = tag_of(type(value))
-            below = _tree(value, here, origins, setting.origin)
+            below = _tree(value, here, origins, by)
             found[key] = {tag: below} if tag else below
         elif isinstance(value, dict) and value and isinstance(next(iter(value.values())), Struct):
-            found[key] = {name: _tree(one, f"{here}.{name}", origins, origin) for name, one in value.items()}
+            found[key] = {name: _tree(one, f"{here}.{name}", origins, by) for name, one in value.items()}
         else:
-            found[key] = setting
+            if known is None and value == _defaults_of(type(of)).get(key, _DEFAULT):
+                by = _DEFAULT
+            found[key] = Setting(_words(value, hint), by.origin, by.line)
     return found
 
 
-def _setting(value: Any, hint: Any, origin: str, line: int | None) -> Setting:
-    return Setting(_words(value, hint), origin, line)
-
-
-def _is_group(value: Struct) -> bool:
-    return type(value).__str__ is object.__str__ and not isinstance(value, CheckUrl | PathTemplate)
+@cache
+def _defaults_of(struct: type[Struct]) -> Mapping[str, Any]:
+    """Key -> default, of those that have one."""
+    found: dict[str, Any] = {}
+    for field in fields(struct):
+        if field.default is not NODEFAULT:
+            found[field.name] = field.default
+        elif field.default_factory is not NODEFAULT:
+            found[field.name] = field.default_factory()
+    return found
 
 
 def _words(value: Any, hint: Any) -> Any:
     """A value as the file would have it; scalars that are written as such stay numbers and booleans."""
     if value is None:
-        return "off"
+        return _OFF
     if isinstance(value, Struct):
-        if not _is_group(value):
+        if not is_group(type(value)):
             return str(value)
         inner = {key: _words(getattr(value, key), one) for key, one in fields_of(type(value)).items()}
-        return {key: one for key, one in inner.items() if one not in ("off", [], {})}
+        return {key: one for key, one in inner.items() if one not in (_OFF, [], {})}
     base, meta = unwrapped(words_of(hint) if not isinstance(hint, type) or shapes_of(hint) else hint)
     kind = kind_of(meta)
     if kind in _SECRET_KINDS:
@@ -180,6 +201,8 @@ def _words(value: Any, hint: Any) -> Any:
         return {key: _words(one, type(one)) for key, one in value.items()}
     if isinstance(value, bytes):
         return HIDDEN
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return value
 
 

@@ -7,7 +7,7 @@ waits for a disk. Its name is relative to the directory of the configuration fil
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
@@ -18,8 +18,10 @@ from msgspec import Struct
 
 from sidecar.config.annotations import fields_of
 from sidecar.config.errors import Place, Reporter, shown_key
+from sidecar.config.http_words import header_name_problem
 from sidecar.config.merge import build
 from sidecar.config.tree import INVALID, Leaf, Tree, is_valid
+from sidecar.config.unknown import unknown_service
 from sidecar.config.walk import Walker
 from sidecar.config.yaml_nodes import Mapping as MappingNode
 from sidecar.config.yaml_nodes import Node
@@ -84,7 +86,7 @@ class FallbackReader:
         for tree in (defaults, *(tree for trees in services.values() for tree in trees)):
             for name, place in self.asked(tree):
                 if name not in services:
-                    self._reporter.report(place, _unknown_service(name, services))
+                    self._reporter.report(place, unknown_service(name, services))
         edges: dict[str, dict[str, Place]] = {}
         for service, trees in services.items():
             edges[service] = {}
@@ -155,13 +157,13 @@ class FallbackReader:
         if methods and methods.value == frozenset():
             problems.append((methods.place, "expected at least one method; without this key it is GET and HEAD"))
         headers = values.get("headers")
-        if headers and headers.value is not INVALID:
+        if headers:
             mapping = node.entries["headers"].node
             entries = mapping.entries if isinstance(mapping, MappingNode) else {}
             problems += [
                 (headers.place.key(name, entry.line, entry.column), "a static answer cannot have this header")
                 for name, entry in entries.items()
-                if name.lower().startswith(_NOT_TO_SET)
+                if name.lower().startswith(_NOT_TO_SET) and not header_name_problem(name)  # else reported already
             ]
         if "body" in values and "file" in values:
             problems.append((values["file"].place, "body is set as well: keep one of the two"))
@@ -210,10 +212,3 @@ class FallbackReader:
                 if frozenset(step.key_headers) != keyed[0]:
                     message = f"key_headers are not those of the stale step in line {keyed[1].line}: a list has one set"
                     self._reporter.report(place, message)
-
-
-def _unknown_service(name: str, services: Iterable[str]) -> str:
-    import difflib  # 3 ms that only a file with a mistake pays
-
-    near = difflib.get_close_matches(name, list(services), n=1, cutoff=0.6)
-    return f"no service has this name; did you mean {shown_key(near[0])}?" if near else "no service has this name"

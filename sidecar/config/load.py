@@ -21,6 +21,7 @@ from sidecar.config.health_checks import read_checks
 from sidecar.config.merge import build, leaves
 from sidecar.config.schema import Config
 from sidecar.config.services import ReadService, read_services
+from sidecar.config.tracing import read_tracing
 from sidecar.config.tree import Level, Tree
 from sidecar.config.walk import Walker
 from sidecar.config.yaml_nodes import Mapping as MappingNode
@@ -56,7 +57,7 @@ def loads(text: str, file: str, environ: Mapping[str, str]) -> Config:
 
 
 def load_with_origins(path: Path, environ: Mapping[str, str]) -> tuple[Config, Origins]:
-    """As `load`, with the origin of each policy value that the file sets."""
+    """As `load`, with the origin of each value that the file sets in a section or a policy."""
     file = str(path)
     try:
         with path.open("rb") as stream:
@@ -91,7 +92,10 @@ def _read(text: str, file: str, environ: Mapping[str, str]) -> tuple[Config, Ori
         key: walker.entries(top[key][0], fields_of(struct), top[key][1]) if key in top else {}
         for key, struct in _SECTIONS.items()
     }
-    trees = {key: walker.tree(found[key], fields_of(struct), "defaults") for key, struct in _SECTIONS.items()}
+    trees = {
+        key: walker.tree(found[key], fields_of(struct), "defaults" if key == "defaults" else "file")
+        for key, struct in _SECTIONS.items()
+    }
     check_listeners(trees["listen"], reporter)
     check_policy(trees["defaults"], reporter)
     check_health(trees["defaults"], found["defaults"], reporter)
@@ -103,18 +107,19 @@ def _read(text: str, file: str, environ: Mapping[str, str]) -> tuple[Config, Ori
         services = []
         reporter.report(Place(root.line, root.column), "services is missing: the one key without a default")
     checks = read_checks(*top["checks"], walker, reporter) if "checks" in top else {}
+    tracing = read_tracing(*top["tracing"], walker, reporter) if "tracing" in top else None
     names = [service.name for service in services]
     aggregates = read_aggregates(*top["aggregates"], names, walker, reporter) if "aggregates" in top else {}
     if reporter:
         raise reporter.failure()
     sections: dict[str, Any] = {key: build(struct, trees[key]) for key, struct in _SECTIONS.items()}
     built = {service.name: service.built() for service in services}
-    config = Config(**sections, services=built, checks=checks, aggregates=aggregates)
-    return config, _origins(trees["defaults"], services)
+    config = Config(**sections, tracing=tracing, services=built, checks=checks, aggregates=aggregates)
+    return config, _origins(trees, services)
 
 
-def _origins(defaults: Tree, services: list[ReadService]) -> Origins:
-    trees = [("defaults", defaults)]
+def _origins(sections: dict[str, Tree], services: list[ReadService]) -> Origins:
+    trees = list(sections.items())
     for service in services:
         name = f"services.{service.name}"
         trees.append((name, service.tree))

@@ -14,10 +14,13 @@ from sidecar.policy.settings import (
     Count,
     DnsSettings,
     Duration,
+    FilePath,
+    Headers,
     KubernetesSettings,
     Methods,
     Policy,
     PositiveCount,
+    ServerUrl,
     ServiceName,
 )
 
@@ -49,11 +52,22 @@ class Listen(Struct, frozen=True, kw_only=True):
     probe: Address = Address("::", 15021)
 
 
+class Admin(Struct, frozen=True, kw_only=True):
+    """`admin`: who may use the admin listener."""
+
+    token_file: FilePath | None = None
+    """Holds a bearer token, without which only probes, metrics and the empty dashboard are served."""
+    hosts: tuple[HostName, ...] = ()
+    """Names under which the listener is called besides loopback's and its own address: an ingress's, for example."""
+
+
 class Log(Struct, frozen=True, kw_only=True):
     """`log`."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     access: Literal["off", "errors", "all"] = "errors"
+    query: bool = False
+    """The access log has each target's query too. Secrets stand there, so it is left out by default."""
 
 
 class Drain(Struct, frozen=True, kw_only=True):
@@ -61,6 +75,19 @@ class Drain(Struct, frozen=True, kw_only=True):
 
     delay: Delay = 1.0
     timeout: Duration = 20.0
+
+
+class Tracing(Struct, frozen=True, kw_only=True):
+    """`tracing`: spans for an OpenTelemetry collector, over OTLP/HTTP."""
+
+    otlp: ServerUrl
+    """Without `/v1/traces`, which is added."""
+    sample: Annotated[float, Meta(ge=0, le=1)] = 0.01
+    """The part of requests that are traced, of those whose caller has not decided."""
+    headers: Headers = {}
+    """Sent with each batch of spans."""
+    service_name: ServiceName = "sidecar"
+    """`service.name` of the spans' resource."""
 
 
 class Url(Struct, frozen=True):
@@ -177,6 +204,10 @@ class PathTemplate(Struct, frozen=True):
     literals: tuple[str, ...]
     parameters: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        first, *others = self.literals
+        return first + "".join([f"{{query.{one}}}{rest}" for one, rest in zip(self.parameters, others, strict=True)])
+
 
 class AggregatePart(Struct, frozen=True, kw_only=True):
     """An entry of an aggregate's `parts`: one GET, whose body is put under the part's name."""
@@ -201,8 +232,10 @@ class Config(Struct, frozen=True, kw_only=True):
     """A whole file."""
 
     listen: Listen = Listen()
+    admin: Admin = Admin()
     log: Log = Log()
     drain: Drain = Drain()
+    tracing: Tracing | None = None
     defaults: Policy = Policy()
     services: dict[str, Service]
     checks: dict[str, HealthCheck] = {}

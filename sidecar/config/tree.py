@@ -11,8 +11,9 @@ from msgspec import Struct
 
 from sidecar.config.errors import Place
 
-Level = Literal["default", "defaults", "service", "route"]
-"""Who set a value; `default` is the struct itself, and never found in a tree."""
+Level = Literal["default", "file", "defaults", "service", "route"]
+"""Who set a value; `default` is the struct itself, and never found in a tree. `file`: outside of policies, where only
+the file can have."""
 
 
 class Leaf(Struct, frozen=True):

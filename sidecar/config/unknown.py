@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sidecar.config.annotations import keys_below
+from sidecar.config.errors import shown_key
 
 LATER_KEYS = frozenset(
     {
         *("rate_limit", "hedge", "split", "mirror", "fault", "coalesce"),
-        *("tls", "tracing"),
+        "tls",
     }
 )
 
@@ -32,7 +33,7 @@ def unknown_service(name: str, services: Iterable[str]) -> str:
     import difflib  # as below
 
     near = difflib.get_close_matches(name, list(services), n=1, cutoff=0.65)
-    return f"no service has this name; did you mean {near[0]}?" if near else "no service has this name"
+    return f"no service has this name; did you mean {shown_key(near[0])}?" if near else "no service has this name"
 
 
 def _meant(key: str, known: Mapping[str, Any]) -> str | None:

@@ -173,7 +173,8 @@ class Walker:
         problems += choice_problems(struct, tree, place if all_known else None)
         for at, message in problems:
             self._reporter.report(at, message)
-        return INVALID if missing or problems or not is_valid(tree) else build(struct, tree)
+        fit = all_known and not missing and not problems and is_valid(tree)
+        return build(struct, tree) if fit else INVALID
 
     def _headers(self, node: Node, place: Place) -> Any:
         """A mapping from names of headers, which are compared without regard to case."""
@@ -237,7 +238,8 @@ def _parser(hint: Any) -> Callable[[str], Any]:
         meta = _ABOVE_ZERO
     if base in (int, float):
         parse = partial(_parse_bounded, parse, meta)
-    return partial(_parse_unless_off, parse) if base is float and may_be_none(hint) else parse
+    may_be_off = may_be_none(hint) and (base is float or kind == "file_path")
+    return partial(_parse_unless_off, parse) if may_be_off else parse
 
 
 def _parse_off(expected: str, text: str) -> None:

@@ -21,4 +21,14 @@ def missing_extra(config: Config, find: Callable[[str], object | None] = find_sp
     for name, check in config.checks.items():
         if needs_redis(check) and find("redis") is None:
             return f"checks.{name} needs redis: pip install 'service-sidecar[redis]'"
+    if config.tracing is not None and not _finds(find, "opentelemetry.exporter.otlp.proto.http"):
+        return "tracing needs OpenTelemetry: pip install 'service-sidecar[otel]'"
     return None
+
+
+def _finds(find: Callable[[str], object | None], name: str) -> bool:
+    """For a module within packages, of which one may be missing."""
+    try:
+        return find(name) is not None
+    except ModuleNotFoundError:
+        return False

@@ -38,20 +38,21 @@ class HealthChecks:
 
     def adopt(self) -> None:
         """Check as the configuration in force says; what is known of an endpoint stays."""
-        before, self._checkers = self._checkers, {}
-        for name, service in self._live.services.items():
-            settings = service.config.policy.health
-            known = before.get(name)
-            if settings is None:
+        services = self._live.services
+        for name, (service, settings, checker) in list(self._checkers.items()):
+            if services.get(name) is not service or service.config.policy.health != settings:
+                checker.close()
+                del self._checkers[name]
+        for name, service in services.items():
+            settings_now = service.config.policy.health
+            if settings_now is None:
                 service.checker = None
-            elif known is not None and known[0] is service and known[1] == settings:
-                self._checkers[name] = before.pop(name)
-            else:
-                service.checker = self._checker(service, settings)
+            elif name not in self._checkers:
+                before, service.checker = service.checker, self._checker(service, settings_now)
+                if before is not None:  # what a metrics collector reads must not fall
+                    service.checker.successes, service.checker.failures = before.successes, before.failures
                 service.checker.update(service.endpoints)
-                self._checkers[name] = (service, settings, service.checker)
-        for _, _, checker in before.values():
-            checker.close()
+                self._checkers[name] = (service, settings_now, service.checker)
 
     def _checker(self, service: LiveService, settings: HealthSettings) -> ActiveChecker[Endpoint]:
         return ActiveChecker(

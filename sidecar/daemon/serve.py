@@ -8,21 +8,26 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import platform
 import random
 import signal
 import socket
 from pathlib import Path
 from time import monotonic
-from typing import Final
+from typing import Final, Literal
 
 from sidecar import __version__
 from sidecar.admin.probe import Probes
+from sidecar.admin.server import Admin
 from sidecar.config.load import Origins
 from sidecar.config.schema import Config
 from sidecar.daemon.extras import missing_extra
 from sidecar.daemon.health import Chain, HealthChecks
+from sidecar.daemon.log_control import LogControl
 from sidecar.daemon.reload import Reloader
 from sidecar.daemon.sources import Sources
+from sidecar.daemon.steering import Steering
+from sidecar.daemon.traces import Traces
 from sidecar.daemon.watch import FileWatch
 from sidecar.discovery.tasks import Tasks
 from sidecar.proxy import head
@@ -31,7 +36,11 @@ from sidecar.proxy.listener import ProxyListener
 from sidecar.runtime.live import Live
 from sidecar.telemetry import metrics
 from sidecar.telemetry.access_log import AccessLog
+from sidecar.telemetry.events import EventHandler
 from sidecar.telemetry.line_writer import LineWriter
+from sidecar.telemetry.loop_lag import LoopLag
+from sidecar.telemetry.metrics_process import Build, process_families
+from sidecar.telemetry.metrics_spans import spans_family
 
 log = logging.getLogger("sidecar.daemon")
 
@@ -40,6 +49,9 @@ FIRST_LOOKUP_S: Final = 0.3
 
 GC_THRESHOLDS: Final = (10_000, 20, 50)
 """A request makes few objects that live on and no cycles that matter; the default would look for them far too often."""
+
+
+_BUILD: Final = Build(__version__, not str(head.__file__).endswith(".py"), platform.python_version())
 
 
 class _Signals:
@@ -65,8 +77,10 @@ class Daemon:
         self._signals = _Signals(loop)
         self._tasks = Tasks(log)
         self.live = Live(config, loop.time(), random.random)
-        self.access_log = AccessLog(config.log.access, writer.write, loop)
+        self.access_log = AccessLog(config.log.access, writer.write, loop, query=config.log.query)
         self.core = ProxyCore(self.live, self.access_log)
+        self.traces = Traces(self.core, self._tasks, config.tracing)
+        self.lag = LoopLag(loop, random.random, monotonic)
         self.sources = Sources(self.live, loop)
         self.core.on_connect_failure = self.sources.refresh_soon
         self.checks = HealthChecks(self.live, loop)
@@ -78,6 +92,7 @@ class Daemon:
             adopt=self._adopt,
             generation=lambda: self.live.generation,
             unfit=missing_extra,
+            ahead=lambda config: self.sources.known_ahead(config, FIRST_LOOKUP_S),
         )
         collector = metrics.SidecarCollector(
             self.live.configured,
@@ -88,11 +103,31 @@ class Daemon:
             self.sources.views,
             lambda: self.live.aggregates,
             lambda: self.reloader.results,
+            lambda: [
+                *process_families(
+                    _BUILD, self.lag, self.core.stale, reload_successful=self.reloader.last.result != "rejected"
+                ),
+                spans_family(self.traces.exported, self.traces.dropped),
+            ],
         )
         registry = metrics.registry(collector)
         self.probes = Probes(
             lambda: not self.core.draining, lambda: metrics.exposition(registry), self.chain.report
         )  # fmt: skip
+        self.log_control = LogControl(config.log, loop, self._set_access)
+        self.steering = Steering(
+            loop=loop,
+            live=self.live,
+            sources=self.sources,
+            reloader=self.reloader,
+            log_state=self.log_control,
+            is_draining=lambda: self.core.draining,
+            drain=self.drain,
+        )
+        self._event_handler = EventHandler(self.steering.events, loop)
+        logging.getLogger("sidecar").addHandler(self._event_handler)
+        self.admin = Admin(self.steering, self.probes, config.listen.admin)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
 
     async def run(self, sockets: dict[str, list[socket.socket]]) -> int:
         """From ready to the end; returns the exit code."""
@@ -100,27 +135,28 @@ class Daemon:
         listener = ProxyListener(self.core, sockets["proxy"])
         await self.sources.ready(FIRST_LOOKUP_S)
         await listener.start()
-        await self.probes.start(sockets["probe"], sockets["admin"])
-        self._loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        await self.probes.start(sockets["probe"])
+        await self.admin.start(sockets["admin"])
         if self.reloader.path is not None:
-            watch = FileWatch(self.reloader.path, lambda: self.reloader.reload("file"))
-            self._tasks.start(watch.run(), "configuration watch")
+            self._tasks.start(self._watch(self.reloader.path), "configuration watch")
+        self.lag.start()
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         fields = {
-            "version": __version__,
-            "compiled": not str(head.__file__).endswith(".py"),
+            "version": _BUILD.version,
+            "compiled": _BUILD.compiled,
             "proxy": [str(one) for one in config.listen.proxy],
             "probe": str(config.listen.probe),
             "services": len(self.live.services),
             "took_ms": round((monotonic() - self._began) * 1000),
         }
-        log.info("ready", extra={"fields": fields})
+        log.info("ready", extra={"kind": "start", "fields": fields})
 
         await self._signals.first.wait()
         drain = self.live.config.drain
-        log.info("draining", extra={"fields": {"delay_s": drain.delay, "timeout_s": drain.timeout}})
+        fields = {"delay_s": drain.delay, "timeout_s": drain.timeout}
+        log.info("draining", extra={"kind": "drain", "fields": fields})
         cut = await listener.drain(drain.delay, drain.timeout, self._signals.second)
         await self._close()
         log.info("stopped", extra={"fields": {"cut_requests": cut}})
@@ -131,6 +167,15 @@ class Daemon:
         """Begin the orderly end, as SIGTERM does."""
         self._signals.first.set()
 
+    def _set_access(self, mode: Literal["off", "errors", "all"]) -> None:
+        self.access_log.set_mode(mode)
+        self.core.logs_all = self.access_log.all
+
+    async def _watch(self, path: Path) -> None:
+        watch = FileWatch(path, lambda: self.reloader.reload("file"))
+        await self.reloader.catch_up()
+        await watch.run()
+
     def _hang_up(self) -> None:
         self._tasks.start(self._reload_on_signal(), "reload")
 
@@ -140,19 +185,26 @@ class Daemon:
     def _adopt(self, config: Config) -> None:
         """Put a configuration in force, in one step: nothing here may wait."""
         self.live.adopt(config, self._loop.time())
-        self.access_log.set_mode(config.log.access)
-        logging.getLogger().setLevel(config.log.level.upper())
+        self.access_log.query = config.log.query
+        self.traces.adopt(config.tracing)
         self.core.adopt()
+        self.log_control.adopt(config.log)
         self.sources.adopt()
         self.checks.adopt()
         self.chain.adopt()
 
     async def _close(self) -> None:
+        self.reloader.close()
+        self.lag.stop()
         self._tasks.cancel()
         await self._tasks.ended()
         await self.checks.close()
         await self.core.close()
+        await self.traces.close()
         await self.probes.close()
+        await self.admin.close()
+        logging.getLogger("sidecar").removeHandler(self._event_handler)
+        self.log_control.close()
         await self.chain.close()
         await self.sources.close()
 

@@ -6,10 +6,13 @@ Owns which source follows what for which service. Each kind is made, and importe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from sidecar.config.schema import EndpointSpec
+from sidecar.config.schema import Config, EndpointSpec, Service
+from sidecar.daemon.continued import continued
 from sidecar.discovery.addresses import Resolver
 from sidecar.discovery.found import Found, from_specs
 from sidecar.policy.settings import DnsSettings, KubernetesSettings
@@ -20,6 +23,8 @@ from sidecar.telemetry.metrics_discovery import SourceView
 if TYPE_CHECKING:
     from sidecar.discovery.dns import DnsSource
     from sidecar.discovery.kubernetes.watcher import Kubernetes
+
+log = logging.getLogger("sidecar.daemon")
 
 
 class Watch(Protocol):
@@ -61,15 +66,56 @@ class Sources:
         that both look up is still known; until the new one has found something, the endpoints stay.
         """
         services = self._live.services
-        before, self._followed = self._followed, {}
+        before = self._followed
+        self._followed = dict(before)  # should one fail, the next configuration still knows what is followed
         for name, service in services.items():
             known = before.get(name)
-            if known is not None and known.is_for(service):
-                self._followed[name] = before.pop(name)
-            else:
-                self._followed[name] = self._follow(service)
-        for left in before.values():
-            left.watch.close()
+            if known is None or not known.is_for(service):
+                self._followed[name] = self._follow_anew(service, known.views if known is not None else ())
+                if known is not None:
+                    known.watch.close()
+        for name in before:
+            if name not in services:
+                self._followed.pop(name).watch.close()
+
+    @asynccontextmanager
+    async def known_ahead(self, config: Config, timeout_s: float) -> AsyncIterator[Sequence[str]]:
+        """Look up the names of a configuration that is not in force yet, so that its first requests find endpoints.
+
+        Gives a warning for each service that goes on with the endpoints it has, for want of others.
+        """
+        specs = [spec for service in config.services.values() for spec in service.endpoints]
+        watch = self.resolver.watch(specs, lambda _: None)
+        try:
+            await self.resolver.ready(timeout_s)
+            yield [
+                f"services.{name} keeps the endpoints that it had, until {_names(service)} can be resolved"
+                for name, service in config.services.items()
+                if self._keeps_endpoints(service)
+            ]
+        finally:
+            watch.close()
+
+    def _keeps_endpoints(self, wanted: Service) -> bool:
+        running = self._live.services.get(wanted.name)
+        if running is None or not running.endpoints or not wanted.endpoints:
+            return False
+        return not any(self.resolver.addresses(spec.url.host) for spec in wanted.endpoints)
+
+    def _follow_anew(self, service: LiveService, before: Sequence[SourceView]) -> _Followed:
+        """Instead of what was followed `before`. The endpoints are outdated until something is found, perhaps now."""
+        outdated, service.outdated = service.outdated, bool(service.endpoints)
+        try:
+            followed = self._follow(service)
+        except Exception:
+            service.outdated = outdated
+            raise
+        followed.views = [continued(view, before) for view in followed.views]
+        if service.outdated and service.config.endpoints:  # names, which have been looked up ahead
+            fields = {"service": service.name, "source": "name", "name": _names(service.config)}
+            extra = {"kind": "discovery", "fields": fields}
+            log.warning("a service keeps the endpoints that it had: its names are not known yet", extra=extra)
+        return followed
 
     def _follow(self, service: LiveService) -> _Followed:
         """What is found for a service, whenever it changes, is its set of endpoints."""
@@ -128,3 +174,7 @@ class Sources:
             one.close()
         for one in sources:
             await one.closed()
+
+
+def _names(service: Service) -> str:
+    return ", ".join(dict.fromkeys(spec.url.host for spec in service.endpoints))

@@ -73,6 +73,7 @@ class _Name:
         "host",
         "last_success",
         "port",
+        "problem",
         "started",
         "successes",
         "task",
@@ -88,6 +89,8 @@ class _Name:
         self.successes = self.failures = self.failures_in_a_row = 0
         self.last_success: float | None = None
         """The loop's time when the last success came: what is known is that old."""
+        self.problem: str | None = None
+        """Why the last lookup failed."""
         self.started = self.due = 0.0
         self.wake = asyncio.Event()
         self.watches: set[Watch] = set()
@@ -123,6 +126,11 @@ class Source:
     def last_success(self) -> float | None:
         """The loop's time when the last success came."""
         return self._name.last_success
+
+    @property
+    def problem(self) -> str | None:
+        """Why the last lookup failed; None where it did not."""
+        return self._name.problem
 
 
 class Watch:
@@ -283,15 +291,19 @@ class Resolver:
             name.failures += 1
             if name.failures_in_a_row == 0:
                 kept = len(name.addresses)
-                _log.warning("lookup of %s failed (%s); its %d known addresses stay", name.host, result, kept)
+                stays = f"its {kept} known addresses stay" if kept else "nothing is known of it"
+                _log.warning("lookup of %s failed (%s); %s", name.host, result, stays, extra=_about(name))
+            name.problem = str(result) or type(result).__name__
             longest = min(LONGEST_RETRY_S, _FIRST_RETRY_S * 2.0 ** min(name.failures_in_a_row, _LAST_DOUBLING))
             name.failures_in_a_row += 1
             return longest * (0.5 + 0.5 * self._random())
         name.successes += 1
         name.last_success = asyncio.get_running_loop().time()
         if name.failures_in_a_row:
-            _log.info("lookup of %s works again after %d failures", name.host, name.failures_in_a_row)
+            words = "lookup of %s works again after %d failures"
+            _log.info(words, name.host, name.failures_in_a_row, extra=_about(name))
             name.failures_in_a_row = 0
+            name.problem = None
         self._take(name, result)
         return self._refresh_s * (0.9 + 0.2 * self._random())
 
@@ -307,3 +319,8 @@ class Resolver:
         for watch in tuple(name.watches):
             if watch in name.watches:  # a push may close other watches
                 watch._update()
+
+
+def _about(name: _Name) -> dict[str, object]:
+    """What makes a log record an event for operators too."""
+    return {"kind": "discovery", "fields": {"source": "name", "name": name.host}}

@@ -89,6 +89,7 @@ class Watch:
         "last_success",
         "left_out",
         "partial",
+        "problem",
         "settings",
         "successes",
     )
@@ -111,6 +112,8 @@ class Watch:
         """Those among them that were not believed, which are among the failures too."""
         self.last_success: float | None = None
         """The loop's time when the last success came: the set is that old."""
+        self.problem: str | None = None
+        """What was wrong with the last lookup."""
         self.left_out = 0
         """Endpoints above the bound, of the last success."""
         self._source = source
@@ -272,18 +275,22 @@ class Watch:
 
     def _say(self, state: str, reason: str) -> None:
         """Log a change of state, once."""
+        self.problem = None if state == "well" else reason
         if state == self._state:
             return
+        extra = {"kind": "discovery", "fields": {"source": self.kind, "name": self.settings.name}}
         name, kept, before = self.settings.name, len(self.found), self._state
         self._state = state
         if state == "gone":
-            _log.warning("%s has had no records for %g s: its %d endpoints go", name, self.settings.refresh, kept)
+            words = "%s has had no records for %g s: its %d endpoints go"
+            _log.warning(words, name, self.settings.refresh, kept, extra=extra)
         elif state == "partial":
-            _log.warning("lookup of %s failed in part (%s); what it last said there stays", name, reason)
+            _log.warning("lookup of %s failed in part (%s); what it last said there stays", name, reason, extra=extra)
         elif state != "well":
-            _log.warning("lookup of %s failed (%s); its %d known endpoints stay", name, reason, kept)
+            stays = f"its {kept} known endpoints stay" if kept else "nothing is known of it"
+            _log.warning("lookup of %s failed (%s); %s", name, reason, stays, extra=extra)
         elif before:
-            _log.info("lookup of %s works again", name)
+            _log.info("lookup of %s works again", name, extra=extra)
 
 
 def _first_reason(lookup: Lookup) -> str:

@@ -9,15 +9,17 @@ Owns when a run happens, and its bounds; what a part is worth is `report` and `s
 - A part that fails in a way that nobody thought of is `internal`, and the others are reported.
 
 Each change of a part's status is logged, with its reason and nothing that a server said: an error of Redis may repeat
-what it was sent, the password too.
+what it was sent, the password too. So of an error that nobody thought of only its type and its places are.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from time import monotonic
+from traceback import walk_tb
 from typing import Final, NamedTuple
 
 from sidecar.config.schema import LONGEST_REPORT_S
@@ -39,6 +41,9 @@ from sidecar.health.report import (
 from sidecar.health.service_part import Answers, ServiceView
 
 CACHED_S: Final = 1.0
+
+MOST_PLACES: Final = 8
+"""Lines of code that are logged of an error, the innermost."""
 
 _log = logging.getLogger("sidecar.health")
 
@@ -143,8 +148,9 @@ class HealthChain:
                 reason = await check.ask()
         except TimeoutError:
             reason = TIMEOUT
-        except Exception:
-            _log.exception("check %s failed to be made", name)
+        except Exception as error:
+            fields = {"check": name, "error": type(error).__name__, "at": _places(error)}
+            _log.error("a check failed to be made", extra={"fields": fields})
             reason = INTERNAL
         latency_ms = milliseconds(self._clock() - began)
         if reason == OK:
@@ -172,6 +178,12 @@ class HealthChain:
     def __repr__(self) -> str:
         state = " running" if self._running is not None and not self._running.done() else ""
         return f"<HealthChain{state} {self._runs} runs, {len(self._checks)} checks>"
+
+
+def _places(error: Exception) -> list[str]:
+    """Where it came from, the outermost first: no source, no value."""
+    innermost = deque(walk_tb(error.__traceback__), MOST_PLACES)
+    return [f"{frame.f_code.co_filename}:{line}" for frame, line in innermost]
 
 
 def _is_asked(service: ServiceView) -> bool:

@@ -3,8 +3,9 @@
 Owns its shape, its words and how parts make a whole. Asking is `chain` and `service_part`.
 
     healthy    as it should be
-    degraded   it works, but not as it should: for a service, some of its endpoints are not well, or its breaker is
-               half-open; for the whole, something that is not required is degraded or unhealthy
+    degraded   it works, but not as it should: for a service, some of its endpoints are not well or not those that are
+               configured, or its breaker is half-open; for the whole, something that is not required is degraded or
+               unhealthy
     unhealthy  it does not work; for the whole, something required does not
 
 Whoever reaches the probe listener may read this, so a reason is one of `REASONS`, and nothing here is an address or
@@ -41,13 +42,15 @@ NO_ENDPOINT: Final = "no_endpoint"
 """None is known, or none may be used."""
 ENDPOINTS: Final = "endpoints"
 """Some or all are not well."""
+DISCOVERY: Final = "discovery"
+"""They are those of an earlier configuration: nothing has been found yet for the one in force."""
 CIRCUIT_OPEN: Final = "circuit_open"
 CIRCUIT_HALF_OPEN: Final = "circuit_half_open"
 
 REASONS: Final = frozenset(
     {
         *(CONNECT_FAILURE, TIMEOUT, RESET, BAD_RESPONSE, IMMEDIATE_FAIL, INTERNAL, STATUS, AUTH, ERROR),
-        *(NO_ENDPOINT, ENDPOINTS, CIRCUIT_OPEN, CIRCUIT_HALF_OPEN),
+        *(NO_ENDPOINT, ENDPOINTS, DISCOVERY, CIRCUIT_OPEN, CIRCUIT_HALF_OPEN),
     }
 )
 

@@ -7,7 +7,7 @@ the reader of the report, not to the balancer.
   failed; or nothing was asked and no endpoint is well.
 - Degraded: a breaker is half-open or open (one of a route, one that only observes, or one that would let the next
   request through: such a service must not stay unhealthy for want of requests); an endpoint that was asked failed and
-  another did not; or some endpoint is not well.
+  another did not; some endpoint is not well; or the endpoints are those of an earlier configuration.
 
 Asked is an endpoint that is well, in turn from run to run; where it fails another one, up to `MOST_ASKED`: a request
 would go elsewhere too, so one endpoint that died this moment makes a service degraded and not unhealthy.
@@ -24,6 +24,7 @@ from sidecar.health.report import (
     CIRCUIT_HALF_OPEN,
     CIRCUIT_OPEN,
     DEGRADED,
+    DISCOVERY,
     ENDPOINTS,
     HEALTHY,
     NO_ENDPOINT,
@@ -66,6 +67,10 @@ class ServiceView(Protocol):
         """The service's own first."""
 
     @property
+    def outdated(self) -> bool:
+        """The endpoints are those of an earlier configuration."""
+
+    @property
     def present(self) -> Sequence[tuple[EndpointView, bool]]:
         """Each endpoint, and whether it is well."""
 
@@ -84,6 +89,7 @@ class Seen(NamedTuple):
     breaker: str
     refuses: bool
     """The service's own breaker refuses the next request."""
+    outdated: bool
     endpoints: Endpoints
     candidates: list[EndpointView]
     """Those that may be asked, the well ones first."""
@@ -100,6 +106,7 @@ def look(service: ServiceView, run: int, now: float) -> Seen:
     return Seen(
         next((state for state in (OPEN, HALF_OPEN) if state in states), CLOSED),
         refuses,
+        service.outdated,
         Endpoints(len(well), len(present)),
         [*_rotated(well, run), *_rotated(others, run)],
     )
@@ -143,6 +150,8 @@ def _judge(seen: Seen, answers: Answers | None) -> tuple[str, str | None]:
         return UNHEALTHY, answers.reason
     if answers is None and not healthy:
         return UNHEALTHY, ENDPOINTS
+    if seen.outdated:
+        return DEGRADED, DISCOVERY  # first, for whatever else is said is said of endpoints that are not wanted
     if seen.breaker != CLOSED:
         return DEGRADED, CIRCUIT_OPEN if seen.breaker == OPEN else CIRCUIT_HALF_OPEN
     if answers is not None and answers.reason is not None:

@@ -68,6 +68,13 @@ class HealthState:
         self._failed_at = now
         return self._decide(False)
 
+    def forgive(self) -> bool:
+        """Forget that the endpoint called itself failed; checks go on judging. Returns whether `healthy` changed."""
+        if not self._failed_at_once:
+            return False
+        self._failed_at_once = False
+        return self._decide(True)
+
     def _decide(self, healthy: bool) -> bool:
         changed = self.healthy is not healthy
         self._decided = True

@@ -14,6 +14,8 @@ endpoint is not picked is `sidecar.policy.availability`'s business, which reads 
              `overflows`, and its failures are counted from 0 again. A set that shrinks takes back those whose time is
              up soonest.
     never    the last available endpoint: another one must be healthy, not ejected, not draining and not skipped.
+    operator ejects until a time, with settings or without, beyond `max_ejection_percent` too; neither a good check nor
+             a set that shrinks ends that (`force`, `restore`).
     return   when the time is up; or by a good active check that began after the ejection (Envoy:
              successful_active_health_check_uneject_host). But a check that stays good while requests fail sees less
              than they do: of an endpoint ejected again before its number of ejections was back at 0, it is believed
@@ -45,6 +47,8 @@ TIME_UP: Final = "time_up"
 CHECK_PASSED: Final = "check_passed"
 FEW_LEFT: Final = "few_left"
 TURNED_OFF: Final = "turned_off"
+# Both ways.
+OPERATOR: Final = "operator"
 
 
 class Tracked(Standing):
@@ -54,6 +58,7 @@ class Tracked(Standing):
         "checks_believed",
         "consecutive_failures",
         "ejected_at",
+        "ejected_by_operator",
         "ejected_until",
         "ejections",
         "interval_failures",
@@ -71,6 +76,7 @@ class Tracked(Standing):
         """What the ejection time is multiplied by."""
         self.ejected_at = 0.0
         self.ejected_until = 0.0
+        self.ejected_by_operator = False
         self.returned_at = 0.0
         self.since = 0.0
         """When it joined, became healthy or returned, whichever was last; slow start begins there too."""
@@ -128,10 +134,31 @@ class OutlierDetector:
         """An active check of this endpoint, begun at `began`, ended."""
         if not endpoint.ejected or began < endpoint.ejected_at or endpoint not in self._members:
             return
+        if endpoint.ejected_by_operator:
+            return
         if not ok:
             endpoint.checks_believed = True
         elif endpoint.checks_believed:
             self._take_back(endpoint, CHECK_PASSED, now)
+            self._find_due()
+
+    def force(self, endpoint: Tracked, until: float, now: float) -> None:
+        """An operator ejects it, or (where it is ejected already) says until when."""
+        endpoint.ejected_by_operator = True
+        endpoint.ejected_until = until
+        if not endpoint.ejected:
+            endpoint.ejected = True
+            endpoint.ejected_at = now
+            self.ejected += 1
+            self.ejections += 1
+            if self._on_event is not None:
+                self._on_event(EJECTED, endpoint, OPERATOR, now)
+        self._find_due()
+
+    def restore(self, endpoint: Tracked, now: float) -> None:
+        """An operator ends its ejection, whoever began it."""
+        if endpoint.ejected and endpoint in self._members:
+            self._take_back(endpoint, OPERATOR, now)
             self._find_due()
 
     def tick(self, now: float) -> None:
@@ -177,6 +204,8 @@ class OutlierDetector:
             order = [(one.ejected_until, at) for at, one in enumerate(self._members) if one.ejected]
             for _, at in sorted(order):
                 one = self._members[at]
+                if one.ejected_by_operator:
+                    continue
                 if not self._on:
                     self._take_back(one, TURNED_OFF, now)
                 elif surplus > 0 and not one.draining:
@@ -260,7 +289,7 @@ class OutlierDetector:
         return min(total - 1, max(1, int(total * self._settings.max_ejection_percent / 100)))
 
     def _take_back(self, endpoint: Tracked, why: str, now: float) -> None:
-        endpoint.ejected = False
+        endpoint.ejected = endpoint.ejected_by_operator = False
         endpoint.returned_at = endpoint.since = now
         endpoint.consecutive_failures = 0
         endpoint.interval_successes = endpoint.interval_failures = 0

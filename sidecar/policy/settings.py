@@ -75,6 +75,7 @@ ServerUrl = Annotated[str, Meta(extra={"kind": "server_url"})]
 """http or https, host and port, and perhaps a path; no trailing `/`."""
 
 FilePath = Annotated[str, Meta(extra={"kind": "file_path"})]
+"""Where it may be None, `off` says so: a file of that name is `./off`."""
 
 Body = Annotated[bytes, Meta(extra={"kind": "body"})]
 """Written as text, in UTF-8."""
@@ -89,57 +90,82 @@ class Timeouts(Struct, frozen=True, kw_only=True):
     """`timeout`: connect covers name, TCP and TLS; attempt and request end at the final response head."""
 
     connect: Duration = 1.0
+    """For the name, TCP and TLS of a new connection."""
     attempt: Duration = 5.0
+    """For one try, until the head of its answer; it does not run while the app is still sending."""
     request: Duration = 15.0
+    """For all tries and the waits between them, until the answer's head."""
     idle: Duration = 60.0
+    """For a body or a tunnel in which nothing moves."""
     pool_idle: Duration = 4.0
+    """For an idle connection to an endpoint. Node closes its side after 5 s, so stay below that."""
     client_idle: Duration = 60.0
+    """For an idle connection of the app."""
 
 
 class Backoff(Struct, frozen=True, kw_only=True):
     """`retry.backoff`: full jitter, rand(0, min(max, base * 2^n))."""
 
     base: Duration = 0.025
+    """The longest first wait; it doubles with each retry."""
     max: Duration = 0.25
+    """The longest wait at all."""
 
 
 class BudgetSettings(Struct, frozen=True, kw_only=True):
     """`retry.budget`: retries <= ratio of requests + min_per_second, for a whole service."""
 
     ratio: Ratio = 0.2
+    """Retries for each request of the last 10 s: 0.2 adds a fifth to the load at most."""
     min_per_second: Ratio = 10.0
+    """Retries a second that are allowed whatever the load, for services with little of it."""
 
 
 class RetrySettings(Struct, frozen=True, kw_only=True):
     """`retry`."""
 
     max_retries: Count = 2
+    """Beyond the first try."""
     on: RetryConditions = frozenset({"connect_failure", "connect_timeout", "reset", "attempt_timeout", 502, 503, 504})
     methods: Methods = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+    """Those that may be sent again. One that is not idempotent is repeated only if it is named here, or if the request
+    has an Idempotency-Key."""
     backoff: Backoff = Backoff()
     budget: BudgetSettings = BudgetSettings()
     max_body: Size = 64 * 1024
+    """A request with a larger body streams, and is not tried again once a part of it was sent."""
 
 
 class BreakerSettings(Struct, frozen=True, kw_only=True):
     """`breaker`: Opossum's options in snake case; closed flows, open refuses."""
 
     mode: Literal["enforce", "observe", "off"] = "enforce"
+    """`observe` decides and reports, and refuses nothing."""
     error_threshold_percentage: Percentage = 50.0
+    """Opens at this share of failed calls."""
     volume_threshold: PositiveCount = 10
+    """Opens only if so many calls ended within the window."""
     rolling_count_timeout: Duration = 10.0
+    """The window."""
     rolling_count_buckets: PositiveCount = 10
+    """The parts in which the window moves on."""
     reset_timeout: Duration = 30.0
+    """How long it stays open before a probe; doubled with each probe that fails."""
     max_reset_timeout: Duration = 300.0
+    """The longest that the doubling makes of it."""
     half_open_requests: PositiveCount = 1
+    """Probes at a time, and how many in a row must succeed to close it."""
     failure_status: StatusSet = frozenset(range(500, 600))
+    """Answers that count as failures."""
 
 
 class Limits(Struct, frozen=True, kw_only=True):
     """`limits`, for a whole service: requests in flight (tunnels count), and connections to all of its endpoints."""
 
     max_concurrent: PositiveCount = 1024
+    """Requests in flight, tunnels included; more are refused at once as `overloaded`."""
     max_connections: PositiveCount = 1024
+    """Connections to all endpoints together; a request waits for one at most `timeout.connect`."""
 
 
 class HashSettings(Struct, frozen=True, kw_only=True, tag="hash"):

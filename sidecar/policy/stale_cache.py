@@ -182,6 +182,17 @@ class StaleCache:
         self._add(entry, field)
         return True
 
+    def forget(self, service: str, target: bytes, field: Field) -> None:
+        """Forget what this request would have got: the service has just given it another answer, which is not kept."""
+        for entry in list(self._variants.get((service, target), ())):
+            if entry.matches(field) and _may_take_part(field, tuple(entry.key_headers)):
+                self._remove(entry)
+
+    def forget_service(self, service: str) -> None:
+        """Forget everything of a service: what is behind its name is another one now."""
+        for entry in [entry for entry in self._by_use.values() if entry.key[0] == service]:
+            self._remove(entry)
+
     def invalidate(self, service: str, target: bytes) -> None:
         """Forget every variant of a target; `invalidates` says when."""
         for entry in list(self._variants.get((service, target), ())):

@@ -18,7 +18,7 @@ from sidecar.config.schema import Aggregate as AggregateConfig
 from sidecar.config.schema import AggregatePart
 from sidecar.policy.deadline import effective, parse_timeout_ms
 from sidecar.proxy.handler import Disconnected, Handler
-from sidecar.proxy.head import BadRequest, RequestHead, ResponseHead, field_values
+from sidecar.proxy.head import MAX_FIELDS, MAX_HEAD, BadRequest, RequestHead, ResponseHead, field_values
 from sidecar.proxy.inner_call import MAX_BODY, InnerCall
 from sidecar.proxy.path_values import filled, values_of
 from sidecar.proxy.problem import STATUS, TITLES, PartFailure, Problem
@@ -44,6 +44,7 @@ _DETAILS: Final = {
     "not_json": "the body is not valid JSON",
     "too_large": f"the body is over {MAX_BODY} bytes",
     "truncated": "the body broke off",
+    "head_too_large": f"what parts are sent is over {MAX_HEAD} bytes or {MAX_FIELDS} fields, with what is passed on",
 }
 
 log = logging.getLogger("sidecar.proxy")
@@ -113,6 +114,8 @@ class Aggregate(Handler):
         self._calls: dict[str, InnerCall] = {}
         self._pending: dict[InnerCall, str] = {}
         self._bodies: dict[str, bytes] = {}
+        self._fallbacks: dict[str, str] = {}
+        """By part, what answered in place of its service, if something did."""
         self._failures: dict[str, PartFailure] = {}
 
     # Its life, from the top.
@@ -199,6 +202,10 @@ class Aggregate(Handler):
     def _judge(self, call: InnerCall, name: str, part: AggregatePart) -> PartFailure | None:
         """Keep the body of a part that is well; what is wrong with one that is not."""
         head, reason = call.head, call.reason
+        if call.fallback:
+            self._fallbacks[name] = call.fallback
+        if head is not None and head.status == 431 and reason == "bad_request":
+            reason = "head_too_large"  # the sidecar refuses what it made itself: the app's request was in order
         if head is not None and head.status >= 300:
             return _failure(part, head.status, reason or "status")
         if call.failure or head is None:
@@ -234,6 +241,9 @@ class Aggregate(Handler):
             if name in self._bodies:
                 pieces += [opening + msgspec.json.encode(name) + b":", self._bodies[name]]
                 opening = b","
+        if self._fallbacks:
+            pieces.append(opening + b'"fallbacks":' + msgspec.json.encode(self._fallbacks))
+            opening = b","
         if self._failures:
             pieces.append(opening + b'"errors":' + msgspec.json.encode(self._failures) + b',"partial":true')
         pieces.append(b"}")

@@ -14,13 +14,14 @@ from sidecar.policy.deadline import effective, parse_timeout_ms
 from sidecar.proxy.body import RequestBody
 from sidecar.proxy.body_copy import BodyCopy
 from sidecar.proxy.handler import Disconnected, Handler
-from sidecar.proxy.head import BadRequest, RequestHead, ResponseHead
+from sidecar.proxy.head import BadRequest, RequestHead, ResponseHead, drop_fields
 from sidecar.proxy.problem import STATUS, Attempt, Problem
 from sidecar.proxy.under_way import bytes_under_way
 from sidecar.proxy.upstream import Lost, Upstream
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.route import LiveRoute
 from sidecar.runtime.service import LiveService
+from sidecar.telemetry.trace import Trace, Tracer, parse_traceparent, traceparent
 
 if TYPE_CHECKING:
     from sidecar.proxy.core import ProxyCore
@@ -52,6 +53,12 @@ class Call(Handler):
     reason: str = ""
     fallback: str = ""
     """What answered in place of the service, as `x-sidecar-fallback` says it."""
+    connecting_s: float = 0.0
+    """How long it waited for new connections, or for one to be given back."""
+    backoff_s: float = 0.0
+    """How long it waited between attempts."""
+    trace: Trace | None = None
+    """Set where this request is traced."""
     _call_started: float
     """When this service's part of the request began."""
     _endpoint: Endpoint
@@ -74,6 +81,8 @@ class Call(Handler):
     _key: bytes | None = None
     """What a hash balancer goes by."""
     _retries: int = 0
+    _prefix: bytes | None = None
+    """The first segment that the app called, where it is another service's."""
     _sent: bool = False
     _switched: ResponseHead | None = None
     """The 101 after which both sides talk past us."""
@@ -108,6 +117,19 @@ class Call(Handler):
         self._by_path = by_path
         self._pool = core.pools[service.name]
         self.attempts: list[Attempt] = []
+
+    # For the access log.
+
+    @property
+    def received(self) -> int:
+        """Bytes of the request's body that have come, framing included."""
+        return self._body.received if self._body is not None else 0
+
+    @property
+    def sent(self) -> int:
+        """Bytes of a response's body that were written to the app."""
+        downstream = self._downstream
+        return downstream.sent if downstream.responding else 0
 
     # Deadlines.
 
@@ -174,6 +196,40 @@ class Call(Handler):
             self._interrupt(Disconnected(f"the app read nothing for timeout.idle, {idle_s:g} s"))
         else:
             self._arm(DOWNLOAD, now + idle_s)
+
+    # Tracing.
+
+    def _begin_trace(self, tracer: Tracer) -> None:
+        """Decide whether this request is traced. If so, each attempt's span is the upstream's parent.
+
+        A traceparent that is none begins a trace anew, without its tracestate (W3C Trace Context, section 4.2).
+        """
+        request = self.request
+        given = request.traceparent
+        parent = parse_traceparent(given) if given is not None else None
+        if parent is not None and not parent.sampled:
+            return
+        if parent is None:
+            root = tracer.root()
+            request.traceparent = traceparent(root)
+            if given is not None:
+                drop_fields(request, {b"traceparent", b"tracestate"})
+            if not root.sampled:
+                request.pieces.append(b"\r\ntraceparent: " + request.traceparent)
+                return
+            trace = tracer.trace_root(root)
+        else:
+            drop_fields(request, {b"traceparent"})
+            trace = tracer.trace_below(parent)
+        trace.describe(
+            service=self.service.name,
+            route=self.route.name,
+            method=request.method,
+            target=self._target,
+            started=self.started,
+        )
+        self.trace = trace
+        self._notes_all = True
 
     # What the two connections say.
 
@@ -270,8 +326,8 @@ class Call(Handler):
     def _answer(self, reason: str, detail: str, *, retry_after: float | None = None) -> None:
         """An answer of our own, and its record."""
         status = STATUS[reason]
-        self._record(status, reason, detail)
         self._send_problem(status, reason, detail, retry_after)
+        self._record(status, reason, detail)
 
     def _fail(self, reason: str, detail: str) -> None:
         """No attempt brought an answer: say what became of the last."""
@@ -292,11 +348,12 @@ class Call(Handler):
         return self._request_s < min(self.route.request_s, self.route.attempt_s)
 
     def _refuse(self, refusal: BadRequest) -> None:
-        self._record(refusal.status, "bad_request", refusal.detail)
-        if self._downstream.responding:
-            self._downstream.cut()
-        else:
+        responding = self._downstream.responding
+        if not responding:
             self._send_problem(refusal.status, "bad_request", refusal.detail, None, keep=False)
+        self._record(refusal.status, "bad_request", refusal.detail)
+        if responding:
+            self._downstream.cut()
 
     def _send_problem(
         self, status: int, reason: str, detail: str, retry_after: float | None, *, keep: bool = True
@@ -330,7 +387,12 @@ class Call(Handler):
             now = monotonic()
             if reason == "ok" or (reason in _ENDPOINT_FAILURES and not (reason == "request_timeout" and self._hurried)):
                 self.service.outlier.record(endpoint, reason != "ok", now, self._attempt_started)
-            took_ms = round((now - self._attempt_started) * 1000, 1)
+            if self.trace is not None:
+                address, port, number = endpoint.address, endpoint.port, self._attempt_number
+                self.trace.attempt(
+                    number, self.service.name, address, port, reason, status, self._attempt_started, now
+                )  # fmt: skip
+            took_ms = int((now - self._attempt_started) * 10_000 + 0.5) / 10  # `round` takes ten times as long
             self.attempts.append(Attempt(endpoint.label, reason, status, took_ms))
 
     def _record(self, code: int, reason: str, detail: str = "", now: float | None = None) -> None:
@@ -338,7 +400,10 @@ class Call(Handler):
             return
         self.code = code
         self.reason = reason
-        self._core.record(self, detail, (monotonic() if now is None else now) - self.started)
+        seconds = (monotonic() if now is None else now) - self.started
+        self._core.record(self, detail, seconds)
+        if self.trace is not None:
+            self.trace.finish(code, reason, self.fallback, seconds)
 
     def _close_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None

@@ -17,12 +17,13 @@ from sidecar.policy.stale_cache import StaleCache
 from sidecar.proxy.body_copy import Room
 from sidecar.proxy.deadlines import Deadlines
 from sidecar.proxy.head import RequestHead
-from sidecar.proxy.pool import Pool
+from sidecar.proxy.pool import Pool, Trust
 from sidecar.proxy.problem import Problem
 from sidecar.runtime.live import Live
 from sidecar.runtime.route import LiveRoute
 from sidecar.runtime.service import LiveService
 from sidecar.telemetry.access_log import AccessLog
+from sidecar.telemetry.trace import Tracer, traceparent
 
 if TYPE_CHECKING:
     from sidecar.proxy.call import Call
@@ -46,6 +47,15 @@ def _nobody_listens(host: str) -> None:
     """The default of `on_connect_failure`."""
 
 
+def _sources(live: Live) -> dict[str, object]:
+    """What is behind the name of each service that keeps responses: where it changes, they are another service's."""
+    return {
+        name: (service.config.endpoints, service.config.discovery)
+        for name, service in live.services.items()
+        if service.keeps_stale
+    }
+
+
 class ProxyCore:
     """Made once, on the running event loop."""
 
@@ -61,14 +71,15 @@ class ProxyCore:
         self.table = live.table
         self.access_log = access_log
         self.logs_all = access_log.all
+        self.tracer: Tracer | None = None
+        """Where requests are traced; without one, trace context only passes on."""
         self.random = random
         self.on_connect_failure: Callable[[str], None] = _nobody_listens
         """Hears the host name of an endpoint that could not be connected to: its address may have changed."""
         self.deadlines = Deadlines(self.loop)
         self.tasks = Tasks(log)
-        self.pools = {
-            name: Pool(service, self.loop, self.tasks, self._connect_failed) for name, service in live.services.items()
-        }
+        self._trust = Trust()
+        self.pools = {name: self._pool(service) for name, service in live.services.items()}
         self.client_idle_s = live.config.defaults.timeout.client_idle
         self.via_name = b"sidecar-%012x" % getrandbits(48)
         """Random for each process, so that a request that comes back is known (RFC 9110, section 7.6.3)."""
@@ -79,6 +90,7 @@ class ProxyCore:
         self.paused: set[Downstream] = set()
         self.tunnels: set[Tunnel] = set()
         self.stale = StaleCache()
+        self._sources = _sources(live)
         self.copy_room = Room(COPY_ROOM)
         self.answer_room = Room(ANSWER_ROOM)
         self.draining = False
@@ -90,11 +102,16 @@ class ProxyCore:
         for name, service in live.services.items():
             pool = self.pools.get(name)
             if pool is None or pool.service is not service:
-                self.pools[name] = Pool(service, self.loop, self.tasks, self._connect_failed)
+                self.pools[name] = self._pool(service)
             else:
                 pool.adopt()
         for name in [name for name in self.pools if name not in live.services]:
             del self.pools[name]
+        sources = _sources(live)
+        for name, source in self._sources.items():
+            if sources.get(name) != source:
+                self.stale.forget_service(name)
+        self._sources = sources
         self.client_idle_s = live.config.defaults.timeout.client_idle
         self.logs_all = self.access_log.all
         self.table = live.table
@@ -115,8 +132,8 @@ class ProxyCore:
         """Record what reached no service."""
         self.live.unrouted.request(problem.status, problem.reason, 0.0)
         if self.access_log.errors:
-            method = request.method if request is not None else ""
-            self.access_log.refused(problem.request_id, method, problem.status, problem.reason, problem.detail)
+            method, target = (request.method, request.target) if request is not None else ("", None)
+            self.access_log.refused(problem.request_id, method, problem.status, problem.reason, problem.detail, target)
 
     # For exchanges.
 
@@ -124,17 +141,19 @@ class ProxyCore:
         """The fields that a first attempt adds to each request of a route where nothing shortens its time."""
         found = route.first_lines.get(by_path)
         if found is None:
-            found = route.first_lines[by_path] = self.lines(service, 1, route.attempt_s, by_path=by_path)
+            prefix = service.prefix if by_path else None
+            found = route.first_lines[by_path] = self.lines(prefix, 1, route.attempt_s)
         return found
 
-    def lines(self, service: LiveService, attempt: int, left_s: float, *, by_path: bool) -> bytes:
-        """The fields that an attempt adds to a request; `left_s` is the time that it has."""
+    def lines(self, prefix: bytes | None, attempt: int, left_s: float) -> bytes:
+        """The fields that an attempt adds to a request; `left_s` is the time that it has, `prefix` what was cut off its
+        path, where it was routed by that."""
         found = b"%b\r\nx-envoy-attempt-count: %d\r\nx-envoy-expected-rq-timeout-ms: %d" % (
             self.via_line,
             attempt,
             max(left_s * 1000, 1),
         )
-        return found + b"\r\nX-Forwarded-Prefix: " + service.prefix if by_path else found
+        return found if prefix is None else found + b"\r\nX-Forwarded-Prefix: " + prefix
 
     def new_request_id(self) -> bytes:
         """A random UUID (RFC 9562, version 4)."""
@@ -143,7 +162,10 @@ class ProxyCore:
 
     def new_traceparent(self) -> bytes:
         """A new trace (W3C Trace Context). Marked as sampled: the default of those who follow is to do as the parent
-        does, and putting a sidecar in front must not turn their tracing off."""
+        does, and putting a sidecar in front must not turn their tracing off. Where the sidecar traces, it decides."""
+        tracer = self.tracer
+        if tracer is not None:
+            return traceparent(tracer.root())
         return b"00-%032x-%016x-01" % (getrandbits(128) or 1, getrandbits(64) or 1)
 
     def record(self, exchange: Call, detail: str, seconds: float) -> None:
@@ -164,8 +186,15 @@ class ProxyCore:
                 detail=detail,
                 attempts=exchange.attempts,
                 seconds=seconds,
+                connecting_s=exchange.connecting_s,
+                backoff_s=exchange.backoff_s,
+                received=exchange.received,
+                sent=exchange.sent,
                 fallback=exchange.fallback,
             )
+
+    def _pool(self, service: LiveService) -> Pool:
+        return Pool(service, self.loop, self.tasks, self._connect_failed, self._trust)
 
     def _connect_failed(self, host: str) -> None:
         self.on_connect_failure(host)
@@ -189,6 +218,7 @@ class ProxyCore:
         for service in self.live.services.values():
             if now >= service.due:  # correct without this; but logs and metrics should show it with no traffic too
                 service.refresh(now)
+            service.expire(now)
         self._timers[1] = self.loop.call_later(HANG_UP_CHECK_S, self._look)
 
     async def close(self) -> None:

@@ -93,6 +93,7 @@ class Downstream:
         "inner",
         "last_activity",
         "responding",
+        "sent",
         "transport",
         "writable",
     )
@@ -126,6 +127,8 @@ class Downstream:
         """When a part of a body last went to the app."""
         self.responding = False
         """Whether the final response's head has gone to the app."""
+        self.sent = 0
+        """Bytes of the last response's body that were written, framing by the upstream included."""
         self.writable = True
 
     # What the event loop says.
@@ -369,19 +372,25 @@ class Downstream:
         elif request.minor == 0:
             framing += b"\r\nConnection: keep-alive"
         head = response.bytes_for(framing)
+        self.sent = 0
         if not held:
             self.transport.write(head)
         elif self._rechunk:
             self.transport.write(head)
             self.write_body(held)
         elif len(held) == 1 and len(held[0]) < 4096:
+            self.sent = len(held[0])
             self.transport.write(head + held[0])
         else:
+            for piece in held:
+                self.sent += len(piece)
             self.transport.writelines([head, *held])
 
     def write_body(self, pieces: list[bytes]) -> None:
         """The next part of the response's body, as the upstream's framing left it."""
         self.last_activity = monotonic()
+        for piece in pieces:
+            self.sent += len(piece)
         if self._rechunk:
             for piece in pieces:
                 if piece:
@@ -418,6 +427,7 @@ class Downstream:
             head += b"\r\nConnection: keep-alive"
         if head_only or (request is not None and request.method == "HEAD"):
             body = b""
+        self.sent = len(body)
         self.transport.write(head + b"\r\n\r\n" + body)
 
     def cut(self) -> None:

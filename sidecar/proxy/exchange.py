@@ -12,6 +12,7 @@ from typing import Final
 
 from sidecar.policy.balancers.ewma import PeakEwma
 from sidecar.policy.breaker import NullBreaker
+from sidecar.policy.concurrency import ConcurrencyLimit
 from sidecar.policy.retry import parse_retry_after, retry_delay, wants_retry
 from sidecar.policy.settings import BreakerSettings, Policy
 from sidecar.proxy.call import DOWNLOAD, NONE, REQUEST, Call
@@ -41,6 +42,9 @@ class Exchange(Call):
     def start(self) -> None:
         self.started = self._call_started = monotonic()
         self.request_id = self.request.request_id or self._core.new_request_id()
+        tracer = self._core.tracer
+        if tracer is not None:
+            self._begin_trace(tracer)
         super().start()
 
     async def _live(self) -> None:
@@ -82,11 +86,15 @@ class Exchange(Call):
             self._close_upstream()
             self._refuse(refusal)
         finally:
-            limit.release()
+            self._give_back(limit)
             if permit:
                 self._drop_held()
                 if not self._told:
                     breaker.ignore(permit, monotonic())
+
+    def _give_back(self, limit: ConcurrencyLimit) -> None:
+        """The service has nothing more to do with this request."""
+        limit.release()
 
     async def _attempts_until_done(self, now: float) -> None:
         """Retry around pick and send. Whatever ends the retrying, the last real attempt's answer goes to the app."""
@@ -124,6 +132,8 @@ class Exchange(Call):
             if delay is not None and following is None:
                 if route.breaker.may_retry(self._permit):
                     following = service.pick(now, self._tried, self._key)
+                    if following is not None:
+                        service.counters.retry("sent")
                 else:
                     service.counters.retry("denied_breaker")
             if following is None:
@@ -184,25 +194,32 @@ class Exchange(Call):
         """A new connection to this endpoint. Raises Lost with connect_failure, connect_timeout or overloaded."""
         self._arm(REQUEST, self._request_deadline)
         connecting = self._pool.connect(endpoint, self, self.route.connect_s)
+        began = monotonic()
         try:
             upstream: Upstream = await self._wait()
         except BaseException:
             connecting.cancel()
             raise
+        finally:
+            self.connecting_s += monotonic() - began
         return upstream
 
     def _send(self, upstream: Upstream, endpoint: Endpoint, now: float) -> None:
         request, body, route = self.request, self._body, self.route
         left = min(route.attempt_s, self._request_deadline - now, self._request_s)
-        if left == route.attempt_s and self._attempt_number == 1:
+        if left == route.attempt_s and self._attempt_number == 1 and self._prefix is None:
             more = self._core.first_lines(route, self.service, by_path=self._by_path)
         else:
-            more = self._core.lines(self.service, self._attempt_number, left, by_path=self._by_path)
+            prefix = (self._prefix or self.service.prefix) if self._by_path else None
+            more = self._core.lines(prefix, self._attempt_number, left)
         if self._by_path and request.forwarded_prefix_at >= 0:
             request.pieces[request.forwarded_prefix_at] = b""
         if request.request_id is None:
             more += b"\r\nX-Request-Id: " + self.request_id
-        if request.traceparent is None:
+        trace = self.trace
+        if trace is not None:
+            more += trace.line(self._attempt_number)
+        elif request.traceparent is None:
             request.traceparent = self._core.new_traceparent()
             request.pieces.append(b"\r\ntraceparent: " + request.traceparent)
         if request.websocket:
@@ -237,7 +254,8 @@ class Exchange(Call):
             self._upstream, self._held = upstream, None
         if self._by_path and response.location_at >= 0:
             at, service = response.location_at, self.service
-            response.pieces[at] = below_prefix(response.pieces[at], service.prefix, service.authorities)
+            prefix = self._prefix or service.prefix
+            response.pieces[at] = below_prefix(response.pieces[at], prefix, service.authorities)
         early = self._cut_short or (body is not None and not upstream.has_all(body))
         held = upstream.relay(downstream if self._copy is None else self._copy)
         downstream.begin_response(self.request, response, held)
@@ -337,7 +355,6 @@ class Exchange(Call):
         if not service.budget.withdraw(now):
             counters.retry("denied_budget")
             return None, None
-        counters.retry("sent")
         self._retries += 1
         return delay, None
 
@@ -366,8 +383,10 @@ class Exchange(Call):
 
     async def _sleep(self, seconds: float) -> None:
         self._arm(NONE, inf)
+        began = monotonic()
         timer = self._core.loop.call_later(seconds + 0.001, self._resume, None)  # uvloop may be 1 ms early
         try:
             await self._wait()
         finally:
             timer.cancel()
+            self.backoff_s += monotonic() - began

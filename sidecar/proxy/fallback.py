@@ -13,6 +13,7 @@ from math import inf
 from time import monotonic
 from typing import Final
 
+from sidecar.policy.concurrency import ConcurrencyLimit
 from sidecar.policy.settings import FALLBACK_METHODS, FallbackService, FallbackStale, FallbackStatic
 from sidecar.proxy.exchange import Exchange
 from sidecar.proxy.handler import Disconnected
@@ -61,14 +62,18 @@ class _Failure:
 class _Home:
     """The service that the app called, for the time that another one is asked in its place."""
 
-    __slots__ = ("permit", "pool", "route", "service", "target")
+    __slots__ = ("permit", "pool", "repeatable", "route", "service", "target")
 
-    def __init__(self, service: LiveService, route: LiveRoute, pool: Pool, target: bytes, permit: int) -> None:
+    def __init__(
+        self, service: LiveService, route: LiveRoute, pool: Pool, target: bytes, permit: int, repeatable: bool
+    ) -> None:
         self.service = service
         self.route = route
         self.pool = pool
         self.target = target
         self.permit = permit
+        self.repeatable = repeatable
+        """By the rule of the route that the app called: it decides between steps, a step's own within it."""
 
 
 class FallbackExchange(StaleExchange):
@@ -76,8 +81,14 @@ class FallbackExchange(StaleExchange):
 
     _whole_s: float = inf
     """What the app's request may take with its fallbacks."""
+    _end: float = inf
+    """When that is over; unknown while the app is still sending."""
     _left_s: float = inf
     """What is left of that for the step at hand."""
+    _limit: ConcurrencyLimit | None = None
+    """Of the service that failed: its permit is held until the app has its answer."""
+    _standing_in: bool = False
+    """Another service's answer has begun to go to the app."""
     _failure: _Failure | None = None
     _home: _Home | None = None
     """Set while another service is asked."""
@@ -99,6 +110,8 @@ class FallbackExchange(StaleExchange):
         except BadRequest as refusal:
             self._refuse(refusal)
         finally:
+            if self._limit is not None:
+                self._limit.release()
             kept, failure.upstream = failure.upstream, None
             if kept is not None and failure.cut_short:
                 kept.close()
@@ -108,11 +121,10 @@ class FallbackExchange(StaleExchange):
     async def _fall_back(self, failure: _Failure) -> None:
         """The steps in their order; where none has an answer, the failure is the app's."""
         method = self.request.method
-        end = self._request_deadline + self._whole_s - self._request_s
         for step in self.route.policy.fallback:
             if isinstance(step, FallbackService):
                 if method in step.methods:
-                    await self._ask(step, min(end - monotonic(), self._whole_s))
+                    await self._ask(step, min(self._end - monotonic(), self._whole_s))
                     if self.code:
                         return
             elif isinstance(step, FallbackStale):
@@ -139,7 +151,10 @@ class FallbackExchange(StaleExchange):
         service = self._core.live.services.get(step.service)
         if service is None or left_s <= 0 or not self._may_repeat():
             return
-        self._home = home = _Home(self.service, self.route, self._pool, self._target, self._permit)
+        self._home = home = _Home(
+            self.service, self.route, self._pool, self._target, self._permit, self._repeatable
+        )  # fmt: skip
+        self._prefix = home.service.prefix  # what the app called stays what it sees in redirects
         if step.path is not None:
             self._target = step.path.encode()
         self.service = service
@@ -162,6 +177,8 @@ class FallbackExchange(StaleExchange):
         self._home = None
         self.service, self.route, self._pool, self._target = home.service, home.route, home.pool, home.target
         self._permit = home.permit
+        self._repeatable = home.repeatable
+        self._prefix = None
         self._told = True
 
     def _failed_too(self, code: int, reason: str) -> None:
@@ -216,10 +233,22 @@ class FallbackExchange(StaleExchange):
         if self._home is None:
             self._whole_s = self._request_s
             self._request_s *= FIRST_PART
+            self._end = now + self._whole_s if self._request_deadline < inf else inf
         else:
             self._request_s = min(self._request_s, self._left_s)
         if self._request_deadline < inf:
             self._request_deadline = now + self._request_s
+
+    def body_received(self, pieces: list[bytes]) -> None:
+        StaleExchange.body_received(self, pieces)
+        if self._body is not None and self._body.complete:
+            self._end = monotonic() + self._whole_s
+
+    def _give_back(self, limit: ConcurrencyLimit) -> None:
+        if self._failure is not None and self._home is None:
+            self._limit = limit
+        else:
+            limit.release()
 
     @property
     def _hurried(self) -> bool:
@@ -247,10 +276,11 @@ class FallbackExchange(StaleExchange):
             Exchange._answer(self, reason, detail, retry_after=retry_after)
 
     async def _stream(self, response: ResponseHead, reason: str) -> None:
-        if reason == "status" and response.status >= 500:
+        if reason == "status" and response.status >= 500 and not response.loop:
             self._fail_by_status(response)
         elif self._home is not None:
             response.pieces.append(b"\r\nx-sidecar-fallback: " + self.fallback.encode())
+            self._standing_in = True
             await Exchange._stream(self, response, reason)
         else:
             await StaleExchange._stream(self, response, reason)
@@ -274,8 +304,15 @@ class FallbackExchange(StaleExchange):
         if home is not None:
             self._failed_too(code, reason)
             self.service, self.route = home.service, home.route
-        if failure is not None and not self._given_up and reason in ("ok", "status", failure.reason):
-            self.service.counters.fallback(self.fallback)
-            self.route.breaker.fallbacks += 1
-            reason, detail = failure.reason, failure.detail
+        if failure is not None and not self._given_up:
+            if self._standing_in or reason == failure.reason:
+                self.service.counters.fallback(self.fallback)
+                self.route.breaker.fallbacks += 1
+            else:
+                self.fallback = ""  # it was being asked, and had not answered
+            if reason in ("ok", "status"):
+                reason = failure.reason
+            else:
+                detail = f"{detail}; it had failed with {failure.reason} before"
+            detail = failure.detail if reason == failure.reason else detail
         Exchange._record(self, code, reason, detail, now)

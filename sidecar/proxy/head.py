@@ -75,6 +75,7 @@ _RESPONSE_FIELDS = _fields(
         "location",
         "retry-after",
         "x-sidecar-reason",
+        "x-sidecar-fallback",
         "x-envoy-immediate-health-check-fail",
     ),
 )
@@ -158,6 +159,11 @@ def field_values(request: RequestHead, name: bytes) -> list[bytes]:
     return [value.rstrip(b" \t") for found, value in fields if found.lower() == name]
 
 
+def drop_fields(request: RequestHead, names: set[bytes]) -> None:
+    """Leave out the lines of these fields; `names` in lower case. Not for the hot path: it looks at every line."""
+    request.pieces[:] = [_without(piece, names) for piece in request.pieces]
+
+
 class ResponseHead:
     """A response's head: status, framing, and the fields to pass on.
 
@@ -174,6 +180,8 @@ class ResponseHead:
     location_at: int = -1
     retry_after: bytes | None = None
     websocket: bool = False
+    loop: bool = False
+    """A sidecar further on found that the request had come back to it."""
     immediate_fail: bool = False
     """The endpoint says of itself that it should get no requests (Envoy: x-envoy-immediate-health-check-fail)."""
 
@@ -375,7 +383,7 @@ def _connection_options(request: RequestHead, connection: bytes, upgrade: bytes 
         request.websocket = True
     named = options - {b"close", b"keep-alive", b"upgrade", b"te"}
     if named:
-        request.pieces[:] = [_without(piece, named) for piece in request.pieces]
+        drop_fields(request, named)
 
 
 def _without(fields: bytes, names: set[bytes]) -> bytes:
@@ -445,7 +453,8 @@ def parse_response(head: bytes, method: str) -> ResponseHead:
             response.retry_after = value.rstrip(b" \t")
             continue
         elif name == b"x-sidecar-reason" and value.strip(b" \t") == b"loop":
-            # An app must be able to trust the reason as ours; a loop is one wherever it was found.
+            # An app must be able to trust what we say as ours; a loop is one wherever it was found.
+            response.loop = True
             continue
         pieces.append(head[at : field.start()])
         at = field.end()

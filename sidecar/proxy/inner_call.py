@@ -25,6 +25,7 @@ MAX_BODY: Final = 1024 * 1024
 
 
 _REASON = re.compile(rb"\r\nx-sidecar-reason: ([a-z_]+)", re.IGNORECASE)
+_FALLBACK = re.compile(rb"\r\nx-sidecar-fallback: ([^\r\n]+)", re.IGNORECASE)
 
 
 class InnerCall(asyncio.Transport):
@@ -44,6 +45,8 @@ class InnerCall(asyncio.Transport):
         """Why there is no whole response: `too_large`, `overloaded`, `truncated`, `bad_response`; else empty."""
         self.reason = ""
         """The sidecar's own for the response (`x-sidecar-reason`); an upstream's is not let pass."""
+        self.fallback = ""
+        """What answered in place of the service (`x-sidecar-fallback`), as above; empty where nothing did."""
         self._loop = loop
         self._room = room
         self._on_end: Callable[[InnerCall], None] | None = on_end
@@ -135,7 +138,8 @@ class InnerCall(asyncio.Transport):
             response = parse_response(head + end, "GET")
             if response.status >= 200:
                 self.head = response
-                self.reason = _reason(head)
+                self.reason = _found(_REASON, head)
+                self.fallback = _found(_FALLBACK, head)
         body, self._start = self._start, b""
         if self.head.length == CHUNKED:
             self._scanner = ChunkScanner(decode=True)
@@ -184,6 +188,6 @@ class InnerCall(asyncio.Transport):
         return f"<InnerCall {self.head.status if self.head else '-'} {self._size} bytes {self.failure}>"
 
 
-def _reason(head: bytes) -> str:
-    found = _REASON.search(head)
-    return found[1].decode() if found else ""
+def _found(field: re.Pattern[bytes], head: bytes) -> str:
+    found = field.search(head)
+    return found[1].decode("latin-1") if found else ""

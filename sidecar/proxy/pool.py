@@ -55,6 +55,20 @@ class Connecting:
             self.pool.unqueue(self)
 
 
+class Trust:
+    """What TLS connections are trusted by: made when first needed, as it takes a while, and then shared."""
+
+    def __init__(self) -> None:
+        self._context: ssl.SSLContext | None = None
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        if self._context is None:
+            self._context = ssl.create_default_context()
+            self._context.set_alpn_protocols(["http/1.1"])
+        return self._context
+
+
 class Pool:
     """See the module. All calls on the event loop's thread."""
 
@@ -64,8 +78,10 @@ class Pool:
         loop: asyncio.AbstractEventLoop,
         tasks: Tasks,
         on_connect_failure: Callable[[str], None],
+        trust: Trust | None = None,
     ) -> None:
         self.service = service
+        self._trust = trust or Trust()
         self._on_connect_failure = on_connect_failure
         self._loop = loop
         self._tasks = tasks
@@ -75,8 +91,8 @@ class Pool:
     def adopt(self) -> None:
         """Be fit for the configuration that the service has now."""
         if self._tls is None and any(spec.url.scheme == "https" for spec in self.service.config.endpoints):
-            self._tls = ssl.create_default_context()
-            self._tls.set_alpn_protocols(["http/1.1"])
+            self._tls = self._trust.context
+        self._close_surplus()
         if self.service.waiting:  # there may be more room than there was
             self._loop.call_soon(self._serve_next)
 
@@ -113,13 +129,15 @@ class Pool:
     def release(self, connection: Upstream, now: float) -> None:
         """Give a connection back after a whole exchange: it rests, or closes."""
         endpoint = connection.endpoint
-        if not connection.may_be_reused() or endpoint.departed_at is not None:
+        service = self.service
+        surplus = service.connections > service.max_connections  # the limit may have come down
+        if surplus or not connection.may_be_reused() or endpoint.departed_at is not None:
             connection.close()
             return
         endpoint.active -= 1
         connection.rest(now)
         endpoint.idle.append(connection)
-        if self.service.waiting:
+        if service.waiting:
             self._loop.call_soon(self._serve_next)
 
     def closed(self, connection: Upstream) -> None:
@@ -153,12 +171,25 @@ class Pool:
         """Take one of the service's connection slots, if need be from the connection that has been idle longest."""
         service = self.service
         if service.connections >= service.max_connections:
-            resting = [endpoint for endpoint in service.endpoints if endpoint.idle]
-            if not resting:
-                return False
-            min(resting, key=lambda endpoint: endpoint.idle[0].idle_since).idle[0].close()
+            self._close_oldest()
+        if service.connections >= service.max_connections:
+            return False
         service.connections += 1
         return True
+
+    def _close_oldest(self) -> bool:
+        """Close the connection that has been idle longest; False where none is idle."""
+        resting = [endpoint for endpoint in self.service.endpoints if endpoint.idle]
+        if not resting:
+            return False
+        min(resting, key=lambda endpoint: endpoint.idle[0].idle_since).idle[0].close()
+        return True
+
+    def _close_surplus(self) -> None:
+        """The limit may have come down: those that are in use close as they are given back."""
+        while self.service.connections > self.service.max_connections:
+            if not self._close_oldest():
+                return
 
     def _slot_freed(self) -> None:
         self.service.connections -= 1

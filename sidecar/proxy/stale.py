@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from sidecar.policy.settings import FallbackStale
+from sidecar.policy.settings import FALLBACK_METHODS, FallbackStale
 from sidecar.policy.stale_cache import invalidates, storable
 from sidecar.proxy.body_copy import BodyCopy
 from sidecar.proxy.exchange import Exchange
@@ -23,9 +23,17 @@ class StaleExchange(Exchange):
         if reason == "ok" and step is not None and self._may_keep(response, step):
             await self._stream_and_keep(response, step)
             return
+        if reason == "ok":
+            self._forget(response.status)
         await Exchange._stream(self, response, reason)
-        if reason == "ok" and invalidates(self.request.method, response.status):
-            self._core.stale.invalidate(self.service.name, self._stale_key())
+
+    def _forget(self, status: int) -> None:
+        """The service has just said otherwise: at the head already, whatever becomes of the rest."""
+        stale, method = self._core.stale, self.request.method
+        if invalidates(method, status):
+            stale.invalidate(self.service.name, self._stale_key())
+        elif method in FALLBACK_METHODS and status in (200, 203, 401, 403):
+            stale.forget(self.service.name, self._stale_key(), self._field)
 
     def _stale_step(self) -> FallbackStale | None:
         for step in self.route.policy.fallback:
@@ -39,6 +47,11 @@ class StaleExchange(Exchange):
         return host + self._target
 
     def _field(self, name: bytes) -> tuple[bytes, ...]:
+        """A field as the service sees it, but for what differs from attempt to attempt."""
+        if name == b"host":
+            return (self.request.host_sent(),) if self.route.preserve_host else ()
+        if name == b"x-forwarded-prefix" and self._by_path:
+            return (self.service.prefix,)
         return tuple(field_values(self.request, name))
 
     def _may_keep(self, response: ResponseHead, step: FallbackStale) -> bool:

@@ -6,6 +6,7 @@ connection. Which endpoint is picked is the service's and its balancer's busines
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final, Protocol
 
 from sidecar.config.schema import EndpointSpec
@@ -40,6 +41,7 @@ class Endpoint(Tracked):
         "connect_refused_at",
         "counters",
         "departed_at",
+        "drained_until",
         "health",
         "idle",
         "key",
@@ -77,6 +79,8 @@ class Endpoint(Tracked):
         self.connect_refused_at = 0.0
         self.departed_at: float | None = None
         """When it left its service; it gets no new requests, and its connections close as they fall idle."""
+        self.drained_until = inf
+        """When an operator's drain of it ends by itself (monotonic seconds)."""
 
     def adopt(self, spec: EndpointSpec) -> bool:
         """Be the endpoint of this spec from now on, in the state it has.

@@ -43,7 +43,7 @@ class Live:
     @property
     def in_flight(self) -> int:
         """Requests that are under way, tunnels left out; those of services that are no longer configured included."""
-        self._retired = [service for service in self._retired if service.limit.in_flight]
+        self._forget_retired()
         services = [*self.services.values(), *self._retired]
         return sum(service.limit.in_flight - service.counters.tunnels for service in services)
 
@@ -64,6 +64,7 @@ class Live:
         table = RoutingTable(services.values(), self.config.listen.proxy)
         if self._ports is not None:
             table.listens_on(self._ports)
+        self._forget_retired()
         for name, service in self.services.items():
             if name not in services:
                 service.set_endpoints([], now)
@@ -78,3 +79,7 @@ class Live:
         self.services = services
         self.table = table
         self.generation += 1
+
+    def _forget_retired(self) -> None:
+        """Those that nothing is under way at any more."""
+        self._retired = [service for service in self._retired if service.limit.in_flight]

@@ -23,6 +23,6 @@ class ReloadReport(Struct, frozen=True, kw_only=True):
     generation: int
     errors: tuple[ConfigError, ...] = ()
     warnings: tuple[str, ...] = ()
-    """What the new file asks for and cannot have without a restart."""
+    """What the new file asks for and does not have: it needs a restart, or names that nobody knows."""
     changed: tuple[str, ...] = ()
     """Key paths, as `services.venue.timeout.attempt`."""

@@ -81,7 +81,3 @@ def _answered_by(fallback: Sequence[FallbackStep]) -> frozenset[str]:
     for step in fallback:
         methods |= FALLBACK_METHODS if isinstance(step, FallbackStale) else step.methods
     return frozenset(methods)
-
-
-def _keeps_stale(policy: Policy) -> bool:
-    return any(isinstance(step, FallbackStale) for step in policy.fallback)

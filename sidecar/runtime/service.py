@@ -31,6 +31,7 @@ from sidecar.policy.settings import (
     Policy,
 )
 from sidecar.runtime.breaker_counts import BreakerCounts
+from sidecar.runtime.drains import Drains
 from sidecar.runtime.endpoint import Endpoint, Key
 from sidecar.runtime.route import LiveRoute
 from sidecar.telemetry.counters import ServiceCounters
@@ -88,8 +89,11 @@ class LiveService:
         self.ejects = policy.outlier is not None
         self.outlier = OutlierDetector(policy.outlier, now, self._ejection)
         self.availability = Availability((policy.outlier or OutlierSettings()).panic_threshold, self._panic)
+        self.drains = Drains()
         self.due = inf
         """When something known of an endpoint ends by itself."""
+        self.outdated = False
+        """The endpoints are those of an earlier configuration: nothing has been found yet for the one in force."""
         self.checker: ActiveChecker[Endpoint] | None = None
         self.last_request = now
         self.authorities = frozenset(self._authorities(config))
@@ -122,7 +126,8 @@ class LiveService:
     def _set_routes(self, config: Service, now: float) -> None:
         """The routes of this configuration. One that says what it said before is the same one; a breaker lives as long
         as its route is there, wherever in the list."""
-        default = self._route_as_before(self.default_route, "", None, config.policy, self._kept("", None, config, now))
+        breaker = self._kept("", self.default_route, config.policy, now)
+        default = self._route_as_before(self.default_route, "", None, config.policy, breaker)
         breakers: dict[Match, Breaker] = {}
         routes: list[LiveRoute] = []
         before = {route.match: route for route in self.routes}
@@ -131,7 +136,8 @@ class LiveService:
             name = " ".join([",".join(sorted(match.methods)), match.path]).strip()
             breaker = default.breaker
             if route.own_breaker:
-                breaker = breakers[match] = self._kept(name, match, config, now, route.policy)
+                known = before.get(match) if match in self._own_breakers else None
+                breaker = breakers[match] = self._kept(name, known, route.policy, now)
             routes.append(self._route_as_before(before.get(match), name, match, route.policy, breaker))
         for match, breaker in self._own_breakers.items():
             if match not in breakers:
@@ -150,13 +156,13 @@ class LiveService:
             return before
         return LiveRoute(name, match, policy, breaker)
 
-    def _kept(
-        self, name: str, match: Match | None, config: Service, now: float, policy: Policy | None = None
-    ) -> Breaker:
-        """The breaker of a route, in the state it has, or a new one."""
-        policy = policy or config.policy
-        known = self.default_route.breaker if match is None else self._own_breakers.get(match)
-        return self._breaker(name, policy, now) if known is None else known.reconfigure(policy.breaker, now)
+    def _kept(self, name: str, before: LiveRoute | None, policy: Policy, now: float) -> Breaker:
+        """The breaker of a route, in the state it has, or a new one. Only other settings for itself concern it."""
+        if before is None:
+            return self._breaker(name, policy, now)
+        if before.policy.breaker == policy.breaker:
+            return before.breaker
+        return before.breaker.reconfigure(policy.breaker, now)
 
     def _breaker(self, route: str, policy: Policy, now: float) -> Breaker:
         def on_change(old: str, new: str, now: float) -> None:
@@ -164,7 +170,7 @@ class LiveService:
             mode = next((one.policy.breaker.mode for one in self.routes if one.name == route), None)
             mode = mode or self.config.policy.breaker.mode
             fields = {"service": self.name, "route": route or None, "from": old, "to": new, "mode": mode}
-            log.log(level, "breaker %s", new, extra={"fields": fields})
+            log.log(level, "breaker %s", new, extra={"kind": "breaker", "fields": fields})
 
         return make_breaker(policy.breaker, now, on_change)
 
@@ -224,6 +230,7 @@ class LiveService:
         One that comes back while it is still reported is the one that left: its counters go on, a skip goes on too.
         Where two specs have the same address, the first is meant.
         """
+        self.outdated = False
         reported = self._still_reported(now)
         known: dict[Key, Endpoint] = {endpoint.key: endpoint for endpoint in (*reported, *self.endpoints)}
         wanted: dict[Key, Endpoint] = {}
@@ -247,7 +254,8 @@ class LiveService:
             self._equip(endpoint)
         self.outlier.update(self.endpoints, now)
         self.availability.update(self.endpoints, now)
-        self.due = min(self.outlier.due, self.availability.due)
+        self.drains.update(self.endpoints)
+        self.due = min(self.outlier.due, self.availability.due, self.drains.due)
         if self.checker is not None:
             self.checker.update(self.endpoints)
         self._balance()
@@ -353,12 +361,62 @@ class LiveService:
     def changed(self, now: float) -> None:
         """After any change of what is known of an endpoint."""
         self.availability.recompute(now)
-        self.due = min(self.outlier.due, self.availability.due)
+        self.due = min(self.outlier.due, self.availability.due, self.drains.due)
 
     def refresh(self, now: float) -> None:
-        """Once `due`, and now and then: ejections and skips end by themselves."""
+        """Once `due`, and now and then: ejections, skips and drains end by themselves."""
+        for endpoint in self.drains.tick(now):
+            self._drain_ended(endpoint, "time_up")
         self.outlier.tick(now)
         self.changed(now)
+
+    def expire(self, now: float) -> None:
+        """Now and then: a breaker that is no longer forced should be seen to be so with no traffic too."""
+        for breaker in self.breakers:
+            if breaker.forced is not None and now >= breaker.forced_until:
+                fields = {"service": self.name, "state": breaker.forced}
+                breaker.expire(now)
+                log.info("breaker is no longer forced", extra={"kind": "breaker", "fields": fields})
+
+    # What an operator does (`sidecar.runtime.operator` has the rules).
+
+    def drain(self, endpoint: Endpoint, until: float, now: float) -> None:
+        self.drains.begin(endpoint, until)
+        self.outlier.update(self.endpoints, now)
+        self.changed(now)
+
+    def eject(self, endpoint: Endpoint, until: float, now: float) -> None:
+        self.outlier.force(endpoint, until, now)
+        self.changed(now)
+
+    def restore(self, endpoint: Endpoint, now: float) -> None:
+        self.outlier.restore(endpoint, now)
+        endpoint.connected()
+        if endpoint.draining:
+            self.drains.end(endpoint, now)
+            self.outlier.update(self.endpoints, now)
+            self._drain_ended(endpoint, "operator")
+        if endpoint.health is not None and endpoint.health.forgive():
+            self._health_changed(endpoint, True, "operator", now)
+        self.changed(now)
+
+    def _drain_ended(self, endpoint: Endpoint, why: str) -> None:
+        fields = {"service": self.name, "endpoint": endpoint.label, "reason": why}
+        log.info("endpoint is no longer drained", extra={"kind": "endpoint", "fields": fields})
+
+    def peek(self, now: float) -> Endpoint | None:
+        """Where the next request's first attempt would go, where that can be known; nothing moves on.
+
+        It can where only one endpoint is usable, and in plain round robin.
+        """
+        endpoints = self.endpoints
+        usable = [index for index, endpoint in enumerate(endpoints) if _usable(endpoint, now)]
+        usable = usable or [index for index, endpoint in enumerate(endpoints) if endpoint.available]
+        if len(usable) <= 1:
+            return endpoints[usable[0]] if usable else None
+        if self._balancer is not None:
+            return None
+        return endpoints[self._turn.fork().pick(lambda index: index in usable)]
 
     def checked(self, endpoint: Endpoint, ok: bool, reason: str, latency_s: float) -> None:
         """An active check has ended."""
@@ -387,18 +445,20 @@ class LiveService:
         self.changed(now)
         fields = {"service": self.name, "endpoint": endpoint.label, "reason": reason}
         level = logging.INFO if healthy else logging.WARNING
-        log.log(level, "endpoint is %s", "healthy" if healthy else "unhealthy", extra={"fields": fields})
+        extra = {"kind": "health", "fields": fields}
+        log.log(level, "endpoint is %s", "healthy" if healthy else "unhealthy", extra=extra)
 
     def _ejection(self, event: str, endpoint: Tracked, why: str, now: float) -> None:
         assert isinstance(endpoint, Endpoint)
         self.changed(now)
         fields = {"service": self.name, "endpoint": endpoint.label, "reason": why}
-        log.log(logging.WARNING if event == EJECTED else logging.INFO, "endpoint %s", event, extra={"fields": fields})
+        extra = {"kind": "ejection", "fields": fields}
+        log.log(logging.WARNING if event == EJECTED else logging.INFO, "endpoint %s", event, extra=extra)
 
     def _panic(self, panic: bool, well: int, total: int, now: float) -> None:
         fields = {"service": self.name, "well": well, "of": total}
         words = "so few endpoints are well that all are used" if panic else "enough endpoints are well again"
-        log.log(logging.WARNING if panic else logging.INFO, words, extra={"fields": fields})
+        log.log(logging.WARNING if panic else logging.INFO, words, extra={"kind": "panic", "fields": fields})
 
     def __repr__(self) -> str:
         counts = f"in_flight={self.limit.in_flight} connections={self.connections}"

@@ -30,10 +30,11 @@ class LineWriter:
 
     def write(self, lines: bytes) -> None:
         """Never waits."""
-        if self._put - self._done + len(lines) > self._max_queued:
+        size = len(lines)  # no call within the additions below: threads may write, and must not see halves of them
+        if self._put - self._done + size > self._max_queued:
             self.dropped += lines.count(b"\n")
             return
-        self._put += len(lines)
+        self._put += size
         self._queue.put(lines)
 
     def close(self, timeout_s: float) -> None:

@@ -20,15 +20,30 @@ _UNESCAPED: Final = re.compile(rb"\xc2[\x80-\x9f]|\x7f")
 """Control characters that JSON lets pass as they are: DEL and the C1 controls, which a terminal may obey."""
 
 
-def json_line(entry: dict[str, Any]) -> bytes:
-    """One JSON object without its line end, with every control character escaped."""
+def json_line(entry: Any) -> bytes:
+    """One JSON object (of a dict or a struct) without its line end, with every control character escaped."""
     try:
         line = _ENCODER.encode(entry)
     except UnicodeEncodeError:  # half a surrogate pair, as in a file name that is not UTF-8
         line = json.dumps(msgspec.to_builtins(entry, enc_hook=str), default=str).encode()
-    if line.isascii() and b"\x7f" not in line:
-        return line
-    return _UNESCAPED.sub(lambda found: b"\\u00%02x" % found[0][-1], line)
+    return escaped(line)
+
+
+def add_line(entry: Any, lines: bytearray) -> None:
+    """Put one JSON object and its line end behind `lines`; `escaped` has to follow before anybody reads them."""
+    before = len(lines)
+    try:
+        _ENCODER.encode_into(entry, lines, before)
+    except UnicodeEncodeError:
+        lines[before:] = json_line(entry)
+    lines += b"\n"
+
+
+def escaped(lines: bytes) -> bytes:
+    """JSON without control characters."""
+    if lines.isascii() and b"\x7f" not in lines:
+        return lines
+    return _UNESCAPED.sub(lambda found: b"\\u00%02x" % found[0][-1], lines)
 
 
 class JsonFormatter(logging.Formatter):
@@ -63,7 +78,17 @@ def set_up(level: str, write: Callable[[bytes], None]) -> None:
     """Send what is logged at `level` (debug, info, warning, error) or above to `write`, a whole line at a time."""
     handler = _Lines(write)
     handler.setFormatter(JsonFormatter())
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+    logging.getLogger().handlers[:] = [handler]
+    set_level(level)
     logging.raiseExceptions = False  # a line that cannot be formatted must not stop the data path
+
+
+def set_level(level: str) -> None:
+    """What is written from now on. Our own records at info and above are made at any level: they may be events too."""
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    root = logging.getLogger()
+    root.setLevel(threshold)
+    for handler in root.handlers:
+        if isinstance(handler, _Lines):
+            handler.setLevel(threshold)
+    logging.getLogger("sidecar").setLevel(min(threshold, logging.INFO))

@@ -1,7 +1,7 @@
 """The counters of the data path as Prometheus metrics, read when scraped.
 
-Owns the collector, and the names and labels of what belongs to requests, breakers and the process; those of endpoints
-and of their sources are in modules of their own. No label is taken from request data: services, endpoints and routes
+Owns the collector, and the names and labels of what belongs to requests, breakers and the configuration; all others are
+in the modules `metrics_*`. No label is taken from request data: services, endpoints and routes
 are configuration, codes and reasons are from closed sets. docs/metrics.md lists every metric.
 """
 
@@ -18,7 +18,8 @@ from prometheus_client.registry import Collector
 from sidecar.telemetry.counters import DURATION_BUCKETS_S, ServiceCounters
 from sidecar.telemetry.metrics_aggregates import aggregates_family
 from sidecar.telemetry.metrics_discovery import SourceView, discovery_families
-from sidecar.telemetry.metrics_endpoints import EndpointsView, endpoint_families
+from sidecar.telemetry.metrics_endpoints import EndpointsView, EndpointView, endpoint_families
+from sidecar.telemetry.metrics_limits import LimitsView, RestingView, limit_families
 from sidecar.telemetry.text_format import render
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -36,26 +37,43 @@ _BREAKER_EVENTS: Final = {
 }
 
 
+Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+
+
 class BreakerView(Protocol):
     @property
     def state(self) -> str: ...
+    @property
+    def forced(self) -> str | None: ...
 
 
-class ServiceView(EndpointsView, Protocol):
+class PresentView(EndpointView, RestingView, Protocol):
+    """An endpoint, with what each module wants to know of it."""
+
+
+class ServiceView(EndpointsView, LimitsView, Protocol):
     """What a scrape reads of a live service."""
 
+    @property
+    def present(self) -> Sequence[tuple[PresentView, bool]]: ...
+    @property
+    def departed(self) -> Sequence[PresentView]: ...
     @property
     def counters(self) -> ServiceCounters: ...
     @property
     def in_flight(self) -> int: ...
     @property
     def breakers(self) -> Sequence[BreakerView]: ...
+    @property
+    def past_breakers(self) -> object:
+        """The counts of those that are no longer in use."""
 
 
 class SidecarCollector(Collector):
     """Everything of ours; `services` is asked at each scrape, `unrouted` holds what reached no service.
 
-    `sources` gives pairs of (service, source of some of its endpoints), whose times are `clock`'s.
+    `sources` gives pairs of (service, source of some of its endpoints), whose times are `clock`'s; `process` what there
+    is beside these, of the process (`metrics_process`).
     """
 
     def __init__(
@@ -68,6 +86,7 @@ class SidecarCollector(Collector):
         sources: Callable[[], Iterable[tuple[str, SourceView]]] = tuple,
         aggregates: Callable[[], Mapping[str, ServiceCounters]] = dict,
         reloads: Callable[[], Mapping[str, int]] = dict,
+        process: Callable[[], Iterable[Family]] = tuple,
         clock: Callable[[], float] = monotonic,
         wall_clock: Callable[[], float] = time,
     ) -> None:
@@ -79,13 +98,15 @@ class SidecarCollector(Collector):
         self._sources = sources
         self._aggregates = aggregates
         self._reloads = reloads
+        self._process = process
         self._clock = clock
         self._wall_clock = wall_clock
 
-    def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
+    def collect(self) -> Iterable[Family]:
         services = list(self._services())
         yield from self._requests(services)
         yield from endpoint_families(services)
+        yield from limit_families(services, self._clock())
         yield from self._breakers(services)
         yield aggregates_family(self._aggregates())
         yield from discovery_families(self._sources(), self._clock(), self._wall_clock())
@@ -100,10 +121,9 @@ class SidecarCollector(Collector):
         yield CounterMetricFamily(
             "sidecar_log_lines_dropped", "Log lines lost because nobody read them", self._lines_dropped()
         )
+        yield from self._process()
 
-    def _requests(
-        self, services: Sequence[ServiceView]
-    ) -> Iterable[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
+    def _requests(self, services: Sequence[ServiceView]) -> Iterable[Family]:
         requests = CounterMetricFamily(
             "sidecar_requests",
             "Requests that ended, by what the app was told and why",
@@ -146,19 +166,24 @@ class SidecarCollector(Collector):
                 fallbacks.add_metric([service.name, step], count)
         yield from (requests, durations, in_flight, tunnels, retries, fallbacks)
 
-    def _breakers(self, services: Sequence[ServiceView]) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
-        """A service's own breaker gives the state; events are those of its routes' breakers too."""
+    def _breakers(self, services: Sequence[ServiceView]) -> Iterable[Family]:
+        """A service's own breaker gives the state; all else counts those of its routes too."""
         state = GaugeMetricFamily(
             "sidecar_breaker_state", "1 for the state the breaker is in", labels=["service", "state"]
+        )
+        forced = GaugeMetricFamily(
+            "sidecar_breaker_forced", "Breakers that an operator holds open or closed", labels=["service"]
         )
         events = CounterMetricFamily("sidecar_breaker_events", "What breakers saw", labels=["service", "event"])
         for service in services:
             breakers = service.breakers
+            counted = (*breakers, service.past_breakers)
             for one in BREAKER_STATES:
                 state.add_metric([service.name, one], 1 if breakers[0].state == one else 0)
+            forced.add_metric([service.name], sum(one.forced is not None for one in breakers))
             for event, attribute in _BREAKER_EVENTS.items():
-                events.add_metric([service.name, event], sum(getattr(one, attribute) for one in breakers))
-        yield from (state, events)
+                events.add_metric([service.name, event], sum(getattr(one, attribute) for one in counted))
+        yield from (state, forced, events)
 
 
 def registry(collector: Collector) -> CollectorRegistry:

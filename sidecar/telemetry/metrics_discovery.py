@@ -34,6 +34,10 @@ class SourceView(Protocol):
         """Monotonic seconds at which what is known was last confirmed; None where nothing ever was."""
 
     @property
+    def problem(self) -> str | None:
+        """What is wrong with it now, for the admin API: no metric bears such words."""
+
+    @property
     def endpoints(self) -> int:
         """How many are known of it: those of the last good set."""
 

@@ -1,7 +1,8 @@
 """What is known of endpoints, as Prometheus metrics: attempts, who is well, checks, ejections and panics.
 
-Owns the names and labels of `sidecar_attempts_total`, `sidecar_endpoint_*`, `sidecar_ejected_endpoints`,
-`sidecar_health_checks_total` and `sidecar_panic*`.
+Owns the names and labels of `sidecar_attempts_total`, `sidecar_endpoint*`, `sidecar_ejected_endpoints`,
+`sidecar_health_checks_total` and `sidecar_panic*`. Two endpoints that differ in what a label does not say (one address
+by http and by https) are one series: a scrape must not have a series twice.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ def endpoint_families(services: Sequence[EndpointsView]) -> Iterable[CounterMetr
 
 
 def _each_endpoint(services: Sequence[EndpointsView]) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
+    known = GaugeMetricFamily("sidecar_endpoints", "Endpoints that are known, well or not", labels=["service"])
     attempts = CounterMetricFamily(
         "sidecar_attempts", "Attempts that ended, by endpoint and reason", labels=["service", "endpoint", "reason"]
     )
@@ -91,17 +93,22 @@ def _each_endpoint(services: Sequence[EndpointsView]) -> Iterable[CounterMetricF
     )
     for service in services:
         merged: dict[tuple[str, str], int] = {}
+        in_use: dict[str, tuple[bool, int]] = {}
         present = service.present
+        known.add_metric([service.name], len(present))
         for endpoint, well in present:
-            healthy.add_metric([service.name, endpoint.label], 1 if well else 0)
-            active.add_metric([service.name, endpoint.label], endpoint.active)
+            all_well, connections = in_use.get(endpoint.label, (True, 0))
+            in_use[endpoint.label] = (all_well and well, connections + endpoint.active)
+        for label, (well, connections) in in_use.items():
+            healthy.add_metric([service.name, label], 1 if well else 0)
+            active.add_metric([service.name, label], connections)
         for endpoint in (*(one for one, _ in present), *service.departed):
             for reason, count in endpoint.counters.attempts.items():
-                key = (endpoint.label, reason)  # two that differ in what a label does not say are one series
+                key = (endpoint.label, reason)
                 merged[key] = merged.get(key, 0) + count
         for (label, reason), count in merged.items():
             attempts.add_metric([service.name, label, reason], count)
-    yield from (attempts, healthy, active)
+    yield from (known, attempts, healthy, active)
 
 
 def _ejections(services: Sequence[EndpointsView]) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:

@@ -54,28 +54,26 @@ def loopback() -> socket.socket:
 class Probed:
     """Probes that serve, and a client of theirs."""
 
-    def __init__(self, sidecar: Sidecar, client: aiohttp.ClientSession, probe_port: int, admin_port: int) -> None:
+    def __init__(self, sidecar: Sidecar, client: aiohttp.ClientSession, probe_port: int) -> None:
         self.sidecar = sidecar
         self.client = client
         self.probe_port = probe_port
-        self.admin_port = admin_port
 
-    async def ask(self, path: str, method: str = "GET", *, admin: bool = False) -> tuple[int, str, str]:
+    async def ask(self, path: str, method: str = "GET") -> tuple[int, str, str]:
         """Status, content type and text."""
-        port = self.admin_port if admin else self.probe_port
-        async with self.client.request(method, f"http://127.0.0.1:{port}{path}") as response:
+        async with self.client.request(method, f"http://127.0.0.1:{self.probe_port}{path}") as response:
             return response.status, response.headers.get("Content-Type", ""), await response.text()
 
 
 @pytest.fixture
 async def probed() -> AsyncIterator[Probed]:
-    probe, admin = loopback(), loopback()
-    ports = probe.getsockname()[1], admin.getsockname()[1]
+    probe = loopback()
+    port = probe.getsockname()[1]
     sidecar = Sidecar()
     probes = Probes(lambda: sidecar.ready, sidecar.metrics, sidecar.health)
-    await probes.start([probe], [admin])
+    await probes.start([probe])
     async with aiohttp.ClientSession() as client:
-        yield Probed(sidecar, client, *ports)
+        yield Probed(sidecar, client, port)
     await probes.close()
 
 
@@ -102,17 +100,16 @@ async def test_metrics_are_made_for_each_scrape_in_the_text_format(probed: Probe
 
 
 @pytest.mark.parametrize(("status", "code"), [("healthy", 200), ("degraded", 200), ("unhealthy", 503)])
-@pytest.mark.parametrize("admin", [False, True])
-async def test_the_health_chain(probed: Probed, status: str, code: int, admin: bool) -> None:
+async def test_the_health_chain(probed: Probed, status: str, code: int) -> None:
     probed.sidecar.status = status
-    found, content_type, text = await probed.ask("/health", admin=admin)
+    found, content_type, text = await probed.ask("/health")
     assert (found, content_type) == (code, "application/json")
     assert json.loads(text) == {
         "status": status,
         "checks": {"redis": {"status": "healthy", "latency_ms": 0.4}},
         "services": {"venue": {"status": "healthy", "breaker": "closed", "endpoints": {"healthy": 2, "total": 2}}},
     }
-    assert (await probed.ask("/health", "HEAD", admin=admin))[::2] == (code, "")
+    assert (await probed.ask("/health", "HEAD"))[::2] == (code, "")
 
 
 async def test_health_is_not_to_be_kept(probed: Probed) -> None:
@@ -155,10 +152,6 @@ async def test_it_is_read_only(probed: Probed, method: str, path: str) -> None:
     assert (probed.sidecar.scrapes, probed.sidecar.reports) == (0, 0)
 
 
-async def test_the_admin_port_serves_metrics_too(probed: Probed) -> None:
-    assert (await probed.ask("/metrics", admin=True))[0] == 200
-
-
 async def test_no_answer_bears_an_address_or_an_error(probed: Probed, caplog: pytest.LogCaptureFixture) -> None:
     probed.sidecar.error = OSError(SECRET)
     for path in ("/metrics", "/health"):
@@ -187,7 +180,7 @@ async def test_once_closed_it_takes_no_connection() -> None:
     port = probe.getsockname()[1]
     sidecar = Sidecar()
     probes = Probes(lambda: True, sidecar.metrics, sidecar.health)
-    await probes.start([probe], [])
+    await probes.start([probe])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")

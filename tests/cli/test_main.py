@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 import sidecar
+from sidecar.cli import config_file
 from sidecar.cli import main as cli
 from sidecar.config.schema import Config
+from tests.cli.fake_admin import FakeAdmin
 
 GOOD = """\
 services:
@@ -48,7 +53,7 @@ def bad(tmp_path: Path) -> Path:
 def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory is empty, and the second default is looked for in it as well."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "DEFAULT_CONFIGS", (Path("config/sidecar.yaml"), tmp_path / "etc/sidecar.yaml"))
+    monkeypatch.setattr(config_file, "DEFAULT_CONFIGS", (Path("config/sidecar.yaml"), tmp_path / "etc/sidecar.yaml"))
     return tmp_path
 
 
@@ -123,10 +128,6 @@ def test_the_first_default_that_is_there_is_used(command: str, in_empty_folder: 
     assert "config/sidecar.yaml:2: " in sidecar_command(command).stderr
 
 
-def test_the_defaults_are_a_checkouts_file_then_a_pods() -> None:
-    assert cli.DEFAULT_CONFIGS == (Path("config/sidecar.yaml"), Path("/etc/sidecar/sidecar.yaml"))
-
-
 @pytest.mark.parametrize("arguments", [["check", "--config", "nowhere.yaml"], ["check", "--config", "."], ["serve"]])
 def test_wrong_usage_is_exit_code_2_and_says_what_is_wrong(arguments: list[str], in_empty_folder: Path) -> None:
     result = sidecar_command(*arguments)
@@ -138,28 +139,94 @@ def test_version() -> None:
     assert sidecar_command("--version").stdout.startswith(f"sidecar {sidecar.__version__} (interpreted), Python 3.")
 
 
-def test_help_of_each_command_names_its_exit_codes_or_its_options() -> None:
-    assert {"run", "check", "demo"} <= set(cli.main.commands)
-    for name in cli.main.commands:
-        result = sidecar_command(name, "--help")
-        assert result.exit_code == 0
-        assert "Options:" in result.stdout
+COMMANDS = cli.main.list_commands(click.Context(cli.main))
 
 
-def test_check_stays_light(good: Path) -> None:
-    """It runs in init containers and hooks; what only serving needs is not even imported."""
+def test_the_commands_of_the_design_are_there() -> None:
+    assert {"run", "check", "demo", "explain", "status", "breaker", "events", "reload", "schema"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_teaches(name: str) -> None:
+    result = sidecar_command(name, "--help")
+    assert result.exit_code == 0
+    assert "Options:" in result.stdout
+    assert name in ("run", "demo") or "Examples:" in result.stdout
+    command = cli.main.get_command(click.Context(cli.main), name)
+    assert command is not None
+    assert not command.get_short_help_str(60).endswith("..."), "cut off in the list of commands at 80 columns"
+
+
+def examples() -> list[str]:
+    """The lines below `Examples:` in every help."""
+    found = []
+    for name in COMMANDS:
+        after = sidecar_command(name, "--help").stdout.partition("Examples:\n")[2].partition("\n\n")[0]
+        found += [line.strip() for line in after.splitlines()]
+    return found
+
+
+@pytest.mark.parametrize("line", examples())
+def test_the_examples_of_help_run(line: str, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a sidecar that answers; what would never end is ended by it, what is redirected is not written."""
+    words = shlex.split(line.partition(">")[0])
+    assert words.pop(0) == "sidecar"
+    follows = bool({"--follow", "--watch"} & set(words))
+    with FakeAdmin() as admin:
+        monkeypatch.setenv("SIDECAR_ADMIN", admin.url)
+        if "--watch" in words:
+            monkeypatch.setattr("sidecar.cli.status.time.sleep", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        known = {"sidecar.yaml": str(good), "config/sidecar.yaml": str(good), "http://127.0.0.1:15000": admin.url}
+        result = sidecar_command(*(known.get(word, word) for word in words))
+    if follows and "events" in words:
+        assert "ended the stream" in result.stderr
+    else:
+        assert result.exit_code == 0, result.output
+
+
+HEAVY = {"aiohttp", "asyncio", "uvloop", "httptools", "prometheus_client", "sidecar.daemon"}
+
+
+def loaded_by(*arguments: str, admin: str = "") -> set[str]:
+    """The modules that a command loads, which has to go well."""
     script = """
 import sys
 from sidecar.cli.main import main
 try:
-    main(["check", "--config", sys.argv[1]])
+    main(sys.argv[1:])
 finally:
-    heavy = {"aiohttp", "asyncio", "uvloop", "httptools", "prometheus_client", "sidecar.daemon"}
-    print(sorted(heavy & set(sys.modules)))
+    print(*sys.modules)
 """
-    run = subprocess.run([sys.executable, "-c", script, str(good)], capture_output=True, text=True, timeout=20)
+    run = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        env={**os.environ, "SIDECAR_ADMIN": admin},
+    )
     assert run.returncode == 0, run.stderr
-    assert run.stdout.splitlines()[-1] == "[]"
+    return set(run.stdout.splitlines()[-1].split())
+
+
+def test_check_stays_light(good: Path) -> None:
+    """It runs in init containers and hooks; what only serving needs is not even imported."""
+    loaded = loaded_by("check", "--config", str(good))
+    assert loaded & HEAVY == set()
+    assert loaded & {"rich", "http.client"} == set()
+
+
+def test_status_stays_light() -> None:
+    """It is typed again and again: it starts in under 150 ms because it loads neither the configuration nor a loop."""
+    with FakeAdmin() as admin:
+        loaded = loaded_by("status", admin=admin.url)
+    assert loaded & (HEAVY | {"yaml", "msgspec", "sidecar.config"}) == set()
+
+
+def test_what_only_the_other_commands_need_is_not_in_the_daemons_memory() -> None:
+    script = "import sys, sidecar.cli.main as cli; cli.main.get_command(None, 'run'); print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=True)
+    loaded = set(run.stdout.split())
+    assert loaded & {"rich", "http.client", "json", "sidecar.cli.admin_client", "sidecar.cli.status"} == set()
 
 
 def test_the_module_runs_as_the_command() -> None:

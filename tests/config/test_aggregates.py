@@ -70,6 +70,7 @@ def test_every_mistake_at_once() -> None:
     parts:
       errors: {service: venue, path: /}
       partial: {service: venue, path: /}
+      fallbacks: {service: venue, path: /}
       "a b": {service: venue, path: /}
   page:
     timout: 2s
@@ -97,31 +98,35 @@ def test_every_mistake_at_once() -> None:
             "a.yaml:9: aggregates.'a/b'.parts.partial: the answer has a member of this name that is no part's: choose "
             "another"
         ),
-        f"a.yaml:10: aggregates.'a/b'.parts.'a b': the name of a part {NAME_RULE}",
-        "a.yaml:12: aggregates.page.timout: unknown key; did you mean timeout?",
-        "a.yaml:14: aggregates.page.parts.a.service: no service has this name; did you mean venue?",
-        "a.yaml:14: aggregates.page.parts.a.path: a path begins with /",
-        "a.yaml:15: aggregates.page.parts.b.service: no service has this name",
         (
-            "a.yaml:15: aggregates.page.parts.b.path: the only braces are those of {query.NAME}; write %7B and %7D for "
+            "a.yaml:10: aggregates.'a/b'.parts.fallbacks: the answer has a member of this name that is no part's: "
+            "choose another"
+        ),
+        f"a.yaml:11: aggregates.'a/b'.parts.'a b': the name of a part {NAME_RULE}",
+        "a.yaml:13: aggregates.page.timout: unknown key; did you mean timeout?",
+        "a.yaml:15: aggregates.page.parts.a.service: no service has this name; did you mean venue?",
+        "a.yaml:15: aggregates.page.parts.a.path: a path begins with /",
+        "a.yaml:16: aggregates.page.parts.b.service: no service has this name",
+        (
+            "a.yaml:16: aggregates.page.parts.b.path: the only braces are those of {query.NAME}; write %7B and %7D for "
             "others"
         ),
-        "a.yaml:16: aggregates.page.parts.c: a part needs a path: /venues/{query.id}",
-        "a.yaml:17: aggregates.page.parts.d: a part needs a service: the name of one",
-        "a.yaml:18: aggregates.page.parts.e.servce: unknown key; did you mean service?",
-        "a.yaml:19: aggregates.page.parts.f.required: expected true or false",
-        "a.yaml:19: aggregates.page.parts.f.timeout: expected more than 0, or off",
+        "a.yaml:17: aggregates.page.parts.c: a part needs a path: /venues/{query.id}",
+        "a.yaml:18: aggregates.page.parts.d: a part needs a service: the name of one",
+        "a.yaml:19: aggregates.page.parts.e.servce: unknown key; did you mean service?",
+        "a.yaml:20: aggregates.page.parts.f.required: expected true or false",
+        "a.yaml:20: aggregates.page.parts.f.timeout: expected more than 0, or off",
         (
-            "a.yaml:20: aggregates.page.parts.g: a mapping belongs here: expected keys such as service, path, "
+            "a.yaml:21: aggregates.page.parts.g: a mapping belongs here: expected keys such as service, path, "
             "required, timeout"
         ),
-        "a.yaml:21: aggregates.none.parts: expected at least one part",
+        "a.yaml:22: aggregates.none.parts: expected at least one part",
         (
-            "a.yaml:22: aggregates.nothing: an aggregate needs parts: {venue-page: {parts: {venue: {service: venue, "
+            "a.yaml:23: aggregates.nothing: an aggregate needs parts: {venue-page: {parts: {venue: {service: venue, "
             'path: "/venues/{query.id}"}}}}'
         ),
-        "a.yaml:23: aggregates.list.parts: expected a mapping of parts: {venue: {service: venue, path: /venues}}",
-        "a.yaml:24: aggregates.word: a mapping belongs here: expected keys such as timeout, parts",
+        "a.yaml:24: aggregates.list.parts: expected a mapping of parts: {venue: {service: venue, path: /venues}}",
+        "a.yaml:25: aggregates.word: a mapping belongs here: expected keys such as timeout, parts",
     ]
 
 

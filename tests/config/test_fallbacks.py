@@ -174,6 +174,21 @@ def test_mistakes(fallback: str, error: str) -> None:
     assert errors(file(fallback)) == [f"4 services.venue.fallback{error}"]
 
 
+def test_every_header_that_cannot_be_is_said_at_once() -> None:
+    headers = "{Date: a, X-Sidecar-A: b, Connection: c, Proxy-Connection: d, X-Sidecar-B: '', 'a b': e}"
+    ours, connection = "a static answer cannot have this header", "this header belongs to the connection: the sidecar"
+    found = [line.split("headers.")[1] for line in errors(file(f"[{{status: 200, headers: {headers}}}]"))]
+    assert sorted(found) == [
+        "'a b': no name of a header: letters, digits and '-' (RFC 9110 allows !#$%&'*+.^_`|~ too)",
+        f"Connection: {connection} writes it itself",
+        f"Date: {ours}",
+        f"Proxy-Connection: {connection} writes it itself",
+        f"X-Sidecar-A: {ours}",
+        f"X-Sidecar-B: {ours}",
+        "X-Sidecar-B: expected a header's value, not empty and without control characters",
+    ]
+
+
 def test_what_may_look_like_a_mistake() -> None:
     assert len(steps("[{status: 200}, {service: event, methods: [GET, POST]}]")) == 2
     assert len(steps("[{stale: 5m, key_headers: [a, b]}, {stale: 1h, key_headers: [B, A]}]")) == 2

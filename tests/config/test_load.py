@@ -181,7 +181,7 @@ services:
   event: {url: "${URL}"}
 defaults:
   timeout: {connect: 5, attempt: 1s}
-  tracing: on
+  tls: on
   health:
     interval: 2s
     tpc: true
@@ -200,7 +200,7 @@ defaults:
         "a.yaml:6: services.venue.breaker: repeated: already in line 5",
         "a.yaml:7: services.event.url: the environment variable URL is not set, and no default is given: ${URL:-...}",
         "a.yaml:9: defaults.timeout.connect: a duration needs its unit: 250ms, 5s, 2m or 1h",
-        "a.yaml:10: defaults.tracing: this version does not support this key yet",
+        "a.yaml:10: defaults.tls: this version does not support this key yet",
         "a.yaml:13: defaults.health.tpc: unknown key; did you mean tcp?",
         "a.yaml:14: defaults.outlier.panic_threshold: expected at most 100",
         f"a.yaml:14: defaults.outlier.max_ejection_time: {too_short}",
@@ -421,3 +421,10 @@ def test_errors_have_lines_of_the_file_and_come_in_order(text: str) -> None:
     assert places == sorted(places)
     # YAML knows more line ends than the newline, so lines are counted as it does.
     assert all(1 <= line <= len(text.splitlines()) + 1 for line, _ in places)
+
+
+@pytest.mark.parametrize(("written", "read"), [("off", None), ("./off", "./off"), ("/etc/token", "/etc/token")])
+def test_no_token_file_is_written_as_off(written: str, read: str | None) -> None:
+    text = f"admin: {{token_file: {written}, hosts: [sidecar.example.com]}}\nservices: {{venue: {{url: http://a:1}}}}"
+    admin = loads(text, "a.yaml", {}).admin
+    assert (admin.token_file, admin.hosts) == (read, ("sidecar.example.com",))

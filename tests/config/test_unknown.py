@@ -62,3 +62,7 @@ def test_a_later_key_is_said_to_be_one(key: str) -> None:
 def test_a_service_that_is_not_there_is_guessed_at(name: str, meant: str) -> None:
     assert unknown_service(name, ["venue", "event"]) == f"no service has this name{meant}"
     assert unknown_service(name, []) == "no service has this name"
+
+
+def test_an_odd_name_that_is_meant_cannot_break_a_line() -> None:
+    assert unknown_service("a\nbd", ["a\nbc"]) == r"no service has this name; did you mean 'a\nbc'?"

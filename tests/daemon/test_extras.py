@@ -1,12 +1,42 @@
-"""What is missing is said in one line."""
+"""What has to be installed for a configuration, and is not."""
 
 from __future__ import annotations
 
+import pytest
+
 from sidecar.config.load import loads
+from sidecar.config.schema import Config
 from sidecar.daemon.extras import missing_extra
 
+PLAIN = "services: {venue: {url: 'http://venue:1'}}"
+DNS = "services: {venue: {discovery: {dns: {name: venue.test, port: 80}}}}"
+REDIS = PLAIN + "\nchecks: {cache: {url: 'redis://redis:6379'}}"
 
-def test_what_a_configuration_needs_is_named_with_the_key() -> None:
-    config = loads("services: {venue: {discovery: {dns: {name: venue, port: 3002}}}}", "sidecar.yaml", {})
-    assert "services.venue.discovery.dns" in (missing_extra(config, lambda name: None) or "")
-    assert missing_extra(config, lambda name: object()) is None
+
+def config(text: str) -> Config:
+    return loads(text, "a.yaml", {})
+
+
+@pytest.mark.parametrize(("text", "extra"), [(DNS, "aiodns"), (REDIS, "redis")])
+def test_an_extra_is_wanted_where_the_configuration_asks_for_it(text: str, extra: str) -> None:
+    missing = missing_extra(config(text), lambda name: None if name == extra else object())
+    assert missing is not None
+    assert "pip install 'service-sidecar[" in missing
+    assert missing_extra(config(text), lambda name: object()) is None
+
+
+def test_of_opentelemetry_a_part_may_be_missing_or_all_of_it() -> None:
+    traced = config("tracing: {otlp: 'http://collector:4318'}\n" + PLAIN)
+
+    def nothing(name: str) -> object:
+        raise ModuleNotFoundError(name)
+
+    for find in (nothing, lambda name: None):
+        assert missing_extra(traced, find) == "tracing needs OpenTelemetry: pip install 'service-sidecar[otel]'"
+    assert missing_extra(traced, lambda name: object()) is None
+
+
+def test_nothing_is_looked_for_that_nobody_asks_for() -> None:
+    asked: list[str] = []
+    assert missing_extra(config(PLAIN), asked.append) is None
+    assert asked == []

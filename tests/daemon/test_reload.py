@@ -1,26 +1,230 @@
-"""A good file is put in force, a bad one changes nothing."""
+"""Reading the file again: what is taken, what is refused, and what is said of both."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+import sidecar.daemon.reload
 from sidecar.config.load import load_with_origins
 from sidecar.config.schema import Config
 from sidecar.daemon.reload import Reloader
 
+VENUE = "services: {venue: {url: 'http://venue:1'"
 
-async def test_a_good_file_is_adopted_and_a_bad_one_is_not(tmp_path: Path) -> None:
-    path = tmp_path / "sidecar.yaml"
-    path.write_text("services: {venue: {url: 'http://venue:3002'}}")
-    adopted: list[Config] = []
-    config, origins = load_with_origins(path, {})
-    reloader = Reloader(
-        path, config, origins, adopt=adopted.append, generation=lambda: 1 + len(adopted), unfit=lambda _: None
-    )
-    assert (await reloader.reload("api")).result == "unchanged"
-    path.write_text("services: {venue: {url: 'http://venue:3003'}}")
-    report = await reloader.reload("file")
-    assert (report.result, report.changed, len(adopted)) == ("ok", ("services.venue.endpoints",), 1)
-    path.write_text("services: nonsense")
-    report = await reloader.reload("signal")
-    assert (report.result, len(report.errors), len(adopted)) == ("rejected", 1, 1)
+
+class Stage:
+    """A reloader and what it is wired to. `adopted` are the configurations put in force, in order."""
+
+    def __init__(self, folder: Path, text: str = VENUE + "}}") -> None:
+        self.path = folder / "sidecar.yaml"
+        self.path.write_text(text)
+        config, origins = load_with_origins(self.path, {})
+        self.first = config
+        self.adopted: list[Config] = []
+        self.generation = 1
+        self.refuses: list[int] = []
+        """Which adoptions, counted from 0, fail."""
+        self.unfit: str | None = None
+        self.unknown: list[str] = []
+        """What `ahead` warns of."""
+        self.steps: list[str] = []
+        self.looking = asyncio.Event()
+        self.reloader = Reloader(
+            self.path,
+            config,
+            origins,
+            adopt=self._adopt,
+            generation=lambda: self.generation,
+            unfit=lambda _: self.unfit,
+            ahead=self._ahead,
+        )
+
+    def _adopt(self, config: Config) -> None:
+        self.adopted.append(config)
+        self.generation += 1
+        self.steps.append("adopt")
+        if len(self.adopted) - 1 in self.refuses:
+            raise RuntimeError("half way")
+
+    @asynccontextmanager
+    async def _ahead(self, config: Config) -> AsyncIterator[list[str]]:
+        self.steps.append("ahead")
+        self.looking.set()
+        await asyncio.sleep(0)
+        yield self.unknown
+        self.steps.append("behind")
+
+    def write(self, text: str) -> None:
+        self.path.write_text(text)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
+
+
+async def test_at_first_what_was_started_with_is_in_force(stage: Stage) -> None:
+    last = stage.reloader.last
+    assert (last.result, last.trigger, last.generation, last.errors) == ("ok", "start", 1, ())
+    assert stage.reloader.results == {"ok": 0, "rejected": 0, "unchanged": 0}
+
+
+async def test_another_file_is_put_in_force_with_its_changes_named(stage: Stage) -> None:
+    stage.write(VENUE + ", timeout: {attempt: 2s}}}")
+    report = await stage.reloader.reload("signal")
+    assert (report.result, report.trigger, report.generation) == ("ok", "signal", 2)
+    assert report.changed == ("services.venue.timeout.attempt",)
+    assert stage.reloader.last is report
+    assert stage.reloader.loaded_at == report.at
+    assert stage.adopted == [stage.reloader.config]
+    assert stage.reloader.config.services["venue"].policy.timeout.attempt == 2
+    assert stage.reloader.origins["services.venue.timeout.attempt"].level == "service"
+    assert stage.steps == ["ahead", "adopt", "behind"]
+
+
+async def test_the_same_again_is_not_put_in_force(stage: Stage) -> None:
+    stage.write("# a comment\n" + VENUE + "}}")
+    report = await stage.reloader.reload("file")
+    assert (report.result, report.changed, stage.adopted) == ("unchanged", (), [])
+    assert stage.reloader.results == {"ok": 0, "rejected": 0, "unchanged": 1}
+
+
+async def test_a_bad_file_changes_nothing_and_a_good_one_after_it_is_taken(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.write(VENUE + ", timeut: {}}}")
+    report = await stage.reloader.reload("file")
+    assert (report.result, report.generation, stage.adopted) == ("rejected", 1, [])
+    assert "did you mean timeout?" in str(report.errors[0])
+    assert report.errors[0].line == 1
+    (record,) = [one for one in caplog.records if "rejected" in one.message]
+    assert record.__dict__["fields"]["errors"] == [str(report.errors[0])]
+    stage.write(VENUE + "}}")
+    assert (await stage.reloader.reload("file")).result == "unchanged"
+    assert stage.reloader.last.errors == ()
+
+
+async def test_a_file_that_is_gone_is_refused(stage: Stage) -> None:
+    stage.path.unlink()
+    report = await stage.reloader.reload("file")
+    assert report.result == "rejected"
+    assert "cannot be read" in report.errors[0].message
+
+
+async def test_what_needs_something_that_is_not_installed_is_refused(stage: Stage) -> None:
+    stage.write(VENUE + ", required: true}}")
+    stage.unfit = "needs aiodns"
+    report = await stage.reloader.reload("api")
+    assert (report.result, report.errors[0].message, stage.adopted) == ("rejected", "needs aiodns", [])
+
+
+async def test_without_a_file_there_is_nothing_to_read_again(stage: Stage) -> None:
+    stage.reloader.path = None
+    assert (await stage.reloader.reload("api")).result == "rejected"
+
+
+LISTEN = "listen: {{admin: '127.0.0.1:{}'}}\n"
+
+
+async def test_where_it_listens_stays_and_is_said_until_the_file_has_it_as_it_is(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, LISTEN.format(1) + VENUE + "}}")
+    listen = stage.first.listen
+    stage.write(LISTEN.format(2) + VENUE + "}}")
+    report = await stage.reloader.reload("file")
+    assert report.warnings == ("listen.admin stays 127.0.0.1:1: 127.0.0.1:2 needs a restart",)
+    assert report.changed == ("listen.admin",)
+    assert stage.reloader.config.listen == listen
+    stage.write(LISTEN.format(2) + VENUE + ", required: true}}")
+    report = await stage.reloader.reload("file")
+    assert report.warnings == ("listen.admin stays 127.0.0.1:1: 127.0.0.1:2 needs a restart",)
+    assert report.changed == ("services.venue.required",)
+    report = await stage.reloader.reload("file")
+    assert (report.result, len(report.warnings)) == ("unchanged", 1)
+    stage.write(LISTEN.format(1) + VENUE + ", required: true}}")
+    report = await stage.reloader.reload("file")
+    assert report.warnings == ()
+
+
+async def test_what_is_not_known_ahead_is_a_warning_of_the_report_and_of_no_other(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.unknown = ["services.venue keeps the endpoints that it had"]
+    stage.write(VENUE + ", required: true}}")
+    report = await stage.reloader.reload("file")
+    assert (report.result, report.warnings) == ("ok", ("services.venue keeps the endpoints that it had",))
+    assert "restart" not in caplog.text
+    assert (await stage.reloader.reload("file")).warnings == ()
+
+
+# What must not happen.
+
+
+async def test_one_that_fails_half_way_gives_way_to_the_last(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    stage.refuses = [0]
+    stage.write(VENUE + ", required: true}}")
+    report = await stage.reloader.reload("file")
+    assert report.result == "rejected"
+    assert "defect" in report.errors[0].message
+    assert stage.adopted[1] is stage.first
+    assert stage.reloader.config is stage.first
+    assert [one.levelname for one in caplog.records] == ["ERROR", "WARNING"]
+    report = await stage.reloader.reload("file")
+    assert (report.result, report.changed) == ("ok", ("services.venue.required",))
+
+
+async def test_nor_the_last_is_an_error_and_it_goes_on(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    stage.refuses = [0, 1]
+    stage.write(VENUE + ", required: true}}")
+    assert (await stage.reloader.reload("file")).result == "rejected"
+    assert "restart" in caplog.text
+    assert (await stage.reloader.reload("file")).result == "ok"
+
+
+async def test_a_reader_that_fails_is_an_error_and_a_refusal(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: Any) -> Any:
+        raise RecursionError("deep")
+
+    monkeypatch.setattr(sidecar.daemon.reload, "load_with_origins", fails)
+    assert (await stage.reloader.reload("file")).result == "rejected"
+    assert [one.levelno for one in caplog.records] == [logging.ERROR, logging.WARNING]
+
+
+async def test_two_at_once_take_turns(stage: Stage) -> None:
+    stage.write(VENUE + ", required: true}}")
+    reports = await asyncio.gather(*[stage.reloader.reload("api") for _ in range(3)])
+    assert [one.result for one in reports] == ["ok", "unchanged", "unchanged"]
+    assert stage.steps == ["ahead", "adopt", "behind"]
+
+
+async def test_nothing_is_put_in_force_once_it_ends(stage: Stage) -> None:
+    stage.write(VENUE + ", required: true}}")
+    under_way = asyncio.get_running_loop().create_task(stage.reloader.reload("api"))
+    await stage.looking.wait()
+    stage.reloader.close()
+    assert (await under_way).result == "rejected"
+    assert (await stage.reloader.reload("signal")).result == "rejected"
+    assert stage.adopted == []
+
+
+# Since it was started.
+
+
+async def test_what_changed_before_the_file_was_watched_is_caught_up_with(stage: Stage) -> None:
+    await stage.reloader.catch_up()
+    assert stage.reloader.last.trigger == "start"
+    assert sum(stage.reloader.results.values()) == 0
+    stage.write(VENUE + ", required: true}}")
+    await stage.reloader.catch_up()
+    assert (stage.reloader.last.result, stage.reloader.last.trigger) == ("ok", "file")
+    stage.write("services:")
+    await stage.reloader.catch_up()
+    assert stage.reloader.last.result == "rejected"

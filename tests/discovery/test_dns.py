@@ -150,6 +150,21 @@ def test_waits_are_within_bounds(ttl_s: float, refresh_s: float, random: float, 
     assert 1 <= retry_s(retries, refresh_s, random) <= min(refresh_s, LONGEST_RETRY_S)
 
 
+def test_a_name_of_which_nothing_is_known_is_not_said_to_keep_something(
+    drive: Drive, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        dns = source(Names({}))
+        dns.watch(VENUE, Watcher())
+        await asyncio.sleep(1)
+        assert [record.getMessage() for record in caplog.records] == [
+            "lookup of venue failed (no such records); nothing is known of it"
+        ]
+        dns.close()
+
+    drive(scenario())
+
+
 @pytest.mark.parametrize("failure", [FAIL, HANG, OSError("no inotify"), RuntimeError("broken")], ids=repr)
 def test_the_last_good_set_stays_while_lookups_fail(
     drive: Drive, caplog: pytest.LogCaptureFixture, failure: Exception | str

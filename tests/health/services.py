@@ -43,6 +43,7 @@ class StageService:
     path: str | None = None
     required: bool = False
     mode: Any = "enforce"
+    outdated: bool = False
     breakers: list[Breaker] = field(default_factory=lambda: [Breaker()])
 
     @property

@@ -67,6 +67,13 @@ def test_breakers(breakers: list[Breaker], mode: str, breaker: str, expected: tu
     assert judged(service) == expected
 
 
+def test_endpoints_of_an_earlier_configuration_make_a_service_degraded() -> None:
+    assert judged(StageService([A], outdated=True)) == ("degraded", "discovery")
+    assert judged(StageService([A, OUT], breakers=[HALF_OPEN], outdated=True), MIXED) == ("degraded", "discovery")
+    assert judged(StageService([A], outdated=True), BAD) == ("unhealthy", "status")
+    assert judged(StageService([], outdated=True)) == ("unhealthy", "no_endpoint")
+
+
 def test_the_worst_counts() -> None:
     assert judged(StageService([], breakers=[OPEN])) == ("unhealthy", "no_endpoint")
     assert judged(StageService([A], breakers=[HALF_OPEN]), BAD) == ("unhealthy", "status")

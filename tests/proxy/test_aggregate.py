@@ -400,8 +400,38 @@ def test_a_fallback_s_answer_is_a_part_s(make_page: Callable[..., Page]) -> None
     app = page.asks(GET)
     page.of("venue").says(ok(b"1"))
     page.of("event").breaks()
-    assert body(app.heard) == {"venue": 1, "events": {"events": []}}
+    found = body(app.heard)
+    assert found == {"venue": 1, "events": {"events": []}, "fallbacks": {"events": "static"}}
+    assert list(found) == ["venue", "events", "fallbacks"]
     assert page.recorded() == {(200, "ok"): 1}
+
+
+def test_a_fallback_that_is_no_success_is_told_of_beside_the_part_s_error(make_page: Callable[..., Page]) -> None:
+    instead = FallbackStatic(status=404, headers={}, body=b"{}")
+    page = make_page(event=Policy(fallback=(instead,), retry=RetrySettings(max_retries=0)))
+    app = page.asks(GET)
+    page.of("venue").says(ok(b"1"))
+    page.of("event").breaks()
+    found = body(app.heard)
+    assert list(found) == ["venue", "fallbacks", "errors", "partial"]
+    assert (found["fallbacks"], found["errors"]["events"]["status"]) == ({"events": "static"}, 404)
+
+
+def test_an_upstream_cannot_pretend_to_be_a_fallback(page: Page) -> None:
+    app = page.asks(GET)
+    page.of("venue").says(ok(b"1", "x-sidecar-fallback: stale"))
+    page.of("event").says(ok(b"2"))
+    assert body(app.heard) == {"venue": 1, "events": 2}
+
+
+@pytest.mark.parametrize("fields", [[f"Cookie: {'a' * 32_500}"], ["Cookie: a"] * 126])
+def test_a_part_whose_own_head_grows_too_large_says_so(page: Page, fields: list[str]) -> None:
+    app = page.asks("GET /_aggregate/optional", *fields)
+    error = body(app.heard)["errors"]["a"]
+    assert (error["service"], error["status"], error["reason"]) == ("venue", 431, "head_too_large")
+    assert "32768 bytes" in error["detail"]
+    assert "128 fields" in error["detail"]
+    assert not page.upstreams
 
 
 def test_refused_connections_show_no_address(page: Page) -> None:

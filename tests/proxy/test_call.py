@@ -14,6 +14,7 @@ from sidecar.policy.settings import (
 )
 from sidecar.proxy.call import BUFFER_MAX
 from sidecar.proxy.core import ProxyCore
+from sidecar.telemetry.trace import Trace, Tracer
 from tests.proxy.fakes import Dial, Wire, World, field_of, ok, problem, request, status
 from tests.proxy.scenes import (
     CHUNKED_POST,
@@ -300,3 +301,129 @@ def test_crash_while_streaming_is_never_a_clean_end(
     assert not world.upstream.open
     assert world.reasons() == {(500, "internal"): 1}
     world.check_at_rest()
+
+
+# The access log.
+
+
+def test_the_log_tells_the_wait_for_a_connection_and_between_attempts_from_the_rest() -> None:
+    with World(policy(backoff_s=0.2), access="all") as world:
+        world.loop.network = Dial.hang
+        world.asks("POST /venue/", body=b"12345")
+        world.pass_time(0.5)
+        world.loop.dials[-1].accept()
+        world.settle()
+        world.pass_time(0.25)
+        world.upstream.says(ok(b"0123456789"))
+        world.pass_time(1)
+        (line,) = world.lines
+    assert (line["waiting_ms"], line["upstream_ms"], line["duration_ms"]) == (500.0, 250.0, 750.0)
+    assert (line["bytes_received"], line["bytes_sent"]) == (5, 10)
+
+
+def test_the_log_counts_the_wait_between_attempts() -> None:
+    with World(policy(backoff_s=0.2), access="all") as world:
+        world.asks()
+        world.upstream.says(UNAVAILABLE)
+        world.pass_time(0.101)  # half of the backoff, and a millisecond
+        world.upstream.says(ok())
+        world.pass_time(1)
+        (line,) = world.lines
+    assert (line["waiting_ms"], line["upstream_ms"], line["duration_ms"]) == (101.0, 0.0, 101.0)
+
+
+def test_an_answer_of_ours_is_counted_by_its_body_and_no_answer_as_none() -> None:
+    with World(access="all") as world:
+        world.asks()
+        world.upstream.says(ok())
+        world.loop.network = Dial.refuse
+        world.upstream.breaks()
+        app = world.asks("POST /venue/")
+        world.pass_time(2)
+        body = app.take().partition(b"\r\n\r\n")[2]
+        world.loop.network = Dial.hang
+        app.says(request("POST /venue/")).leaves()
+        world.pass_time(1)
+        _, refused, gone = world.lines
+    assert (refused["reason"], refused["bytes_sent"]) == ("connect_failure", len(body))
+    assert (gone["status"], gone["bytes_sent"]) == (499, 0)
+
+
+# Tracing.
+
+PARENT = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def traced(world: World, sample: float = 1.0) -> list[Trace]:
+    """Turn tracing on; what is traced from now on."""
+    finished: list[Trace] = []
+    world.core.tracer = Tracer(sample, finished.append)
+    return finished
+
+
+def test_without_tracing_trace_context_passes_on_as_it_came(world: World) -> None:
+    world.asks("GET /venue/", PARENT, "TraceState: a=b")
+    assert field_of(world.upstream.heard, "traceparent") == [PARENT.partition(": ")[2]]
+    assert field_of(world.upstream.heard, "tracestate") == ["a=b"]
+
+
+def test_each_way_that_a_request_ends_is_one_trace(make_world: Callable[..., World]) -> None:
+    world = make_world(policy(max_retries=0))
+    traces = traced(world)
+    world.asks("GET /venue/").says()
+    world.upstream.says(ok())
+    world.asks("GET /venue/")
+    world.pass_time(1.1)
+    world.asks("GET /venue/").leaves()
+    world.loop.network = Dial.refuse
+    world.asks("GET /venue/")
+    assert [(one.status, one.reason, len(one.attempts)) for one in traces] == [
+        (200, "ok", 1),
+        (504, "attempt_timeout", 1),
+        (499, "client_disconnect", 1),
+        (503, "connect_failure", 1),
+    ]
+
+
+def test_the_attempts_span_is_the_upstreams_parent_whatever_case_the_field_was_written_in(world: World) -> None:
+    traces = traced(world, 0.0)
+    world.asks("GET /venue/", "X-A: 1", PARENT.replace("traceparent", "TraceParent"), "tracestate: a=b", "X-B: 2")
+    heard = world.upstream.heard
+    world.upstream.says(ok())
+    (trace,) = traces
+    sent = f"00-4bf92f3577b34da6a3ce929d0e0e4736-{trace.attempts[0].span_id:016x}-01"
+    assert field_of(heard, "traceparent") == [sent]
+    assert [field_of(heard, name) for name in ("x-a", "tracestate", "x-b")] == [["1"], ["a=b"], ["2"]]
+    assert trace.parent_id == 0x00F067AA0BA902B7
+
+
+def test_a_request_sent_anew_on_a_fresh_connection_is_the_same_attempt(world: World) -> None:
+    traces = traced(world)
+    world.asks("GET /venue/")
+    world.upstream.says(ok())
+    world.asks("GET /venue/")
+    stale = world.upstream
+    first = field_of(stale.take().rpartition(b"GET ")[2], "traceparent")
+    stale.breaks()
+    assert field_of(world.upstream.heard, "traceparent") == first
+    world.upstream.says(ok())
+    assert [len(one.attempts) for one in traces] == [1, 1]
+
+
+def test_what_is_not_sampled_is_not_traced(world: World) -> None:
+    traces = traced(world, 0.0)
+    world.asks("GET /venue/", PARENT.removesuffix("1") + "0")
+    assert field_of(world.upstream.heard, "traceparent")[0].endswith("-00f067aa0ba902b7-00")
+    world.upstream.says(ok())
+    world.upstream.take()
+    world.asks("GET /venue/")
+    (begun,) = field_of(world.upstream.heard, "traceparent")
+    assert begun.endswith("-00")
+    world.upstream.says(ok())
+    assert traces == []
+
+
+@pytest.mark.parametrize(("sample", "flags"), [(0.0, b"00"), (1.0, b"01")])
+def test_who_traces_decides_for_the_parts_of_an_aggregate_too(world: World, sample: float, flags: bytes) -> None:
+    traced(world, sample)
+    assert world.core.new_traceparent().endswith(b"-" + flags)

@@ -23,22 +23,22 @@ def test_own_name_is_random_and_a_token(make_world: Callable[..., World]) -> Non
 
 def test_fields_of_an_attempt(world: World) -> None:
     core, service = world.core, world.service
-    assert core.lines(service, 2, 1.2345, by_path=False) == (
+    assert core.lines(None, 2, 1.2345) == (
         b"\r\nVia: 1.1 %b\r\nx-envoy-attempt-count: 2\r\nx-envoy-expected-rq-timeout-ms: 1234" % core.via_name
     )
-    assert core.lines(service, 1, 1.0, by_path=True).endswith(b"\r\nX-Forwarded-Prefix: /venue")
+    assert core.lines(service.prefix, 1, 1.0).endswith(b"\r\nX-Forwarded-Prefix: /venue")
 
 
 @pytest.mark.parametrize("left_s", [0.0009, 0.0, -1.0])
 def test_no_attempt_is_told_that_it_has_no_time(world: World, left_s: float) -> None:
-    assert world.core.lines(world.service, 1, left_s, by_path=False).endswith(b"timeout-ms: 1")
+    assert world.core.lines(None, 1, left_s).endswith(b"timeout-ms: 1")
 
 
 def test_fields_of_a_first_attempt_are_those_of_the_whole_time(world: World) -> None:
     core, service, route = world.core, world.service, world.service.default_route
     for by_path in (True, False):
         first = core.first_lines(route, service, by_path=by_path)
-        assert first == core.lines(service, 1, route.attempt_s, by_path=by_path)
+        assert first == core.lines(service.prefix if by_path else None, 1, route.attempt_s)
         assert core.first_lines(route, service, by_path=by_path) is first
 
 

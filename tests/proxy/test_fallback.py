@@ -24,6 +24,7 @@ NO_RETRIES = RetrySettings(max_retries=0, budget=BudgetSettings(min_per_second=1
 PLAIN = Policy(timeout=Timeouts(attempt=1.0, request=4.0), retry=NO_RETRIES)
 V1 = FallbackService(service="venue-v1")
 STALE = FallbackStale(stale=300.0)
+STALE = FallbackStale(stale=300.0)
 STATIC = FallbackStatic(status=200, headers={"content-type": "application/json"}, body=b'{"venues": []}')
 UNAVAILABLE = ok(b"not now", status="503 Service Unavailable")
 
@@ -190,7 +191,7 @@ def test_another_service_answers(falls: Make) -> None:
     other = world.upstream
     assert other.heard.startswith(b"GET /events/42?x=1 HTTP/1.1\r\nHost: venue-v1:3002\r\n")
     assert field_of(other.heard, "x-mine") == ["1"]
-    assert field_of(other.heard, "x-forwarded-prefix") == ["/venue-v1"]
+    assert field_of(other.heard, "x-forwarded-prefix") == ["/venue"], "what the app called"
     assert field_of(world.upstreams[0].heard, "x-request-id") == field_of(other.heard, "x-request-id")
     other.says(ok(b"from v1"))
     assert status(app.heard) == 200
@@ -291,6 +292,81 @@ def test_a_post_that_was_not_sent_does(falls: Make) -> None:
     assert app.heard.endswith(b"taken")
 
 
+def test_whether_a_step_may_repeat_is_for_the_called_route_to_say(make_world: Make) -> None:
+    """However the services that stand in treat their own retries."""
+    posts = frozenset({"POST"})
+    steps = (FallbackService(service="v1", methods=posts), FallbackService(service="v2", methods=posts))
+    opted = Policy(retry=RetrySettings(max_retries=0, methods=posts))
+    for called, standing_in, asked in ((NO_RETRIES, opted, 1), (opted.retry, Policy(retry=NO_RETRIES), 2)):
+        policy = Policy(retry=called, fallback=steps)
+        world = make_world(policy, others={"v1": standing_in, "v2": PLAIN})
+        away = world.service.endpoints[0].address
+
+        def network(dial: Dial, away: str = away) -> None:
+            dial.refuse() if dial.host == away else dial.accept()
+
+        world.loop.network = network
+        app = world.asks("POST /venue/orders", body=b"order")
+        world.upstream.says(UNAVAILABLE)
+        if asked == 2:
+            world.upstream.says(ok(b"taken"))
+        assert len(world.upstreams) == asked
+        assert status(app.heard) == (503 if asked == 1 else 200)
+
+
+def test_a_loop_further_on_passes(falls: Make) -> None:
+    world = falls(STATIC)
+    app = world.asks()
+    world.upstream.says(ok(b"{}", "x-sidecar-reason: loop", status="508 Loop Detected"))
+    assert status(app.heard) == 508
+
+
+def test_the_limit_holds_for_a_failed_answer_that_is_still_going_to_the_app(make_world: Make) -> None:
+    world = make_world(Policy(limits=Limits(max_concurrent=1), retry=NO_RETRIES, fallback=(STALE,)))
+    first = world.asks()
+    world.upstream.says(b"HTTP/1.1 503 X\r\nContent-Length: 10\r\n\r\nhalf-")
+    assert first.heard.endswith(b"half-")
+    assert world.service.in_flight == 1
+    assert problem(world.asks().heard)["reason"] == "overloaded"
+    world.upstream.says(b"other")
+    assert world.service.in_flight == 0
+
+
+def test_a_late_body_does_not_lengthen_the_time_of_all_steps(make_world: Make) -> None:
+    puts = frozenset({"PUT"})
+    names = ("v1", "v2", "v3")
+    steps = tuple(FallbackService(service=name, methods=puts) for name in names)
+    policy = Policy(timeout=Timeouts(attempt=10.0, request=1.0), retry=NO_RETRIES, fallback=steps)
+    world = make_world(policy, others=dict.fromkeys(names, Policy(timeout=policy.timeout, retry=NO_RETRIES)))
+    app = world.asks(b"PUT /venue/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\nabc")
+    world.upstream.says(UNAVAILABLE)
+    world.pass_time(0.5)
+    app.says(b"def")
+    world.pass_time(1.3)
+    assert status(app.heard) == 503
+    assert world.reasons() == {(503, "status"): 1}
+
+
+def test_redirects_of_who_stands_in_lead_to_what_the_app_called(falls: Make) -> None:
+    world = falls(V1)
+    app = world.asks("GET /venue/a")
+    world.upstream.breaks()
+    world.upstream.says(ok(b"", "Location: /next", status="302 Found"))
+    assert field_of(app.heard, "location") == ["/venue/next"]
+
+
+def test_who_says_that_he_stood_in_is_this_sidecar_alone(falls: Make) -> None:
+    world = falls(V1)
+    forged = "x-sidecar-fallback: static"
+    app = world.asks()
+    world.upstream.says(ok(b"", forged))
+    assert field_of(app.heard, "x-sidecar-fallback") == []
+    app = world.asks()
+    world.upstream.says(UNAVAILABLE)
+    world.upstream.says(ok(b"", forged))
+    assert field_of(app.heard, "x-sidecar-fallback") == ["service:venue-v1"]
+
+
 def test_a_body_that_is_still_coming_goes_to_the_other_service(make_world: Make) -> None:
     step = FallbackService(service="venue-v1", methods=frozenset({"POST"}))
     policy = Policy(breaker=BreakerSettings(volume_threshold=1), retry=NO_RETRIES, fallback=(step,))
@@ -331,10 +407,13 @@ def test_the_apps_shorter_deadline_is_shared_too(falls: Make) -> None:
 
 
 def test_the_app_leaves_while_the_other_service_is_asked(falls: Make) -> None:
-    world = falls(V1)
+    world = falls(V1, access="errors")
     app = world.asks()
     world.upstream.says(UNAVAILABLE)
     app.leaves()
+    world.access_log.flush()
+    assert "fallback" not in world.lines[0]
+    assert "failed with status" in world.lines[0]["detail"]
     assert not world.upstream.open
     assert world.reasons() == {(499, "client_disconnect"): 1}
     assert world.live.services["venue-v1"].counters.requests == {(499, "client_disconnect"): 1}
@@ -350,6 +429,7 @@ def test_the_other_services_answer_breaks_off(falls: Make) -> None:
     assert app.heard.endswith(b"half-")
     assert not app.open
     assert world.reasons() == {(200, "truncated"): 1}
+    assert fallbacks(world) == {"service:venue-v1": 1}, "its head had gone to the app"
     assert world.live.services["venue-v1"].counters.requests == {(200, "truncated"): 1}
 
 
@@ -358,6 +438,6 @@ def test_permits_of_both_services_come_back(falls: Make) -> None:
     world.asks()
     assert world.service.in_flight == 1
     world.upstream.says(UNAVAILABLE)
-    assert (world.service.in_flight, world.live.services["venue-v1"].in_flight) == (0, 1)
+    assert (world.service.in_flight, world.live.services["venue-v1"].in_flight) == (1, 1)
     world.upstream.says(ok())
     world.check_at_rest()

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
+from sidecar.config.schema import EndpointSpec, Url
 from sidecar.policy.settings import (
+    BreakerSettings,
     FallbackService,
     FallbackStale,
     FallbackStatic,
@@ -202,6 +205,44 @@ def test_so_does_the_news_that_it_is_gone(falls: Make) -> None:
     assert status(failed(world)) == 503
 
 
+@pytest.mark.parametrize("line", ["401 Unauthorized", "403 Forbidden"])
+def test_so_is_a_refusal_and_an_answer_that_may_not_be_kept(falls: Make, line: str) -> None:
+    world = falls(FallbackStale(stale=300.0, key_headers=("authorization",)))
+    for changed in (ok(status=line), ok(b"", "Cache-Control: no-store")):
+        good(world, b"alice's", ask=("Authorization: alice",))
+        good(world, b"bob's", ask=("Authorization: bob",))
+        world.asks("GET /venue/list?page=1", "Authorization: alice")
+        world.upstream.says(changed)
+        assert status(failed(world, "GET /venue/list?page=1", "Authorization: alice")) == 503
+        assert failed(world, "GET /venue/list?page=1", "Authorization: bob").endswith(b"bob's")
+
+
+def test_a_change_counts_although_the_app_did_not_wait_for_all_of_its_answer(falls: Make) -> None:
+    world = falls(STALE)
+    good(world)
+    app = world.asks("DELETE /venue/list?page=1")
+    world.upstream.says(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf-")
+    app.leaves()
+    assert status(failed(world)) == 503
+
+
+def test_host_is_no_part_of_it_where_the_service_does_not_see_it(make_world: Make) -> None:
+    opens = BreakerSettings(volume_threshold=2, error_threshold_percentage=50)
+    world = make_world(Policy(retry=PLAIN.retry, breaker=opens, fallback=(STALE,)))
+    good(world, b"good", "Vary: Host")
+    assert failed(world).endswith(b"good")
+    assert world.asks("GET /venue/list?page=1").heard.endswith(b"good"), "no attempt was made: the breaker is open"
+
+
+def test_by_path_and_by_host_are_told_apart_where_the_service_says_so(falls: Make) -> None:
+    world = falls(STALE)
+    good(world, b"links to /venue/", "Vary: X-Forwarded-Prefix")
+    app = world.app().says(b"GET /list?page=1 HTTP/1.1\r\nHost: venue\r\n\r\n")
+    world.upstream.says(UNAVAILABLE)
+    assert status(app.heard) == 503
+    assert failed(world).endswith(b"links to /venue/")
+
+
 def test_with_preserve_host_each_host_has_its_own(make_world: Make) -> None:
     world = make_world(Policy(retry=PLAIN.retry, fallback=(STALE,), preserve_host=True))
     world.app().says(b"GET /a HTTP/1.1\r\nHost: venue\r\n\r\n")
@@ -210,3 +251,14 @@ def test_with_preserve_host_each_host_has_its_own(make_world: Make) -> None:
         app = world.app().says(f"GET /a HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
         world.upstream.says(UNAVAILABLE)
         assert status(app.heard) == expected
+
+
+def test_another_service_behind_the_name_is_not_answered_for(falls: Make) -> None:
+    world = falls(STALE)
+    good(world)
+    config = world.live.config
+    elsewhere = (EndpointSpec(url=Url("http", "elsewhere", 3002)),)
+    venue = replace(config.services["venue"], endpoints=elsewhere)
+    world.live.adopt(replace(config, services={**config.services, "venue": venue}), world.loop.now)
+    world.core.adopt()
+    assert status(failed(world)) == 503

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from sidecar.config.schema import Aggregate, Config, EndpointSpec, Listen, Service, Url
-from sidecar.policy.settings import Policy
+import gc
+from typing import Any
+
+import pytest
+
+from sidecar.config.schema import Address, Aggregate, Config, EndpointSpec, Listen, Service, Url
+from sidecar.policy.settings import Policy, Timeouts
 from sidecar.runtime.live import Live
+from sidecar.runtime.route import LiveRoute
+from sidecar.runtime.routing import NotRouted, RoutingTable
+from sidecar.runtime.service import LiveService
 
 
 def service(name: str, port: int) -> Service:
@@ -49,3 +57,124 @@ def test_the_table_knows_the_listener_s_own_address() -> None:
     made = live(service("venue", 3002))
     found, target, by_path = made.table.find("GET", b"http://localhost:15001/venue/x", b"localhost:15001")
     assert (found.name, target, by_path) == ("venue", b"/x", True)
+
+
+# Another configuration.
+
+
+def config(*services: Service, **more: Any) -> Config:
+    return Config(services={one.name: one for one in services}, **more)
+
+
+def addressed(made: Live, name: str, *addresses: str) -> None:
+    spec = made.services[name].config.endpoints[0]
+    made.services[name].set_endpoints([(spec, address) for address in addresses], 1000.0)
+
+
+def test_a_service_lives_on_under_its_name_and_one_more_can_be_found() -> None:
+    made = live(service("venue", 3002))
+    venue = made.services["venue"]
+    made.adopt(config(service("auth", 3001), service("venue", 3002)), 1001.0)
+    assert made.services["venue"] is venue
+    assert list(made.services) == ["auth", "venue"]
+    assert made.table.find("GET", b"/auth/x", None)[0] is made.services["auth"]
+    assert made.generation == 2
+    assert list(made.configured()) == list(made.services.values())
+
+
+def test_a_service_that_is_gone_is_found_no_longer_and_its_endpoints_leave() -> None:
+    made = live(service("venue", 3002), service("auth", 3001))
+    auth = made.services["auth"]
+    addressed(made, "auth", "10.0.0.1")
+    made.adopt(config(service("venue", 3002)), 1001.0)
+    with pytest.raises(NotRouted):
+        made.table.find("GET", b"/auth/x", None)
+    assert auth.endpoints == ()
+    assert auth.pick(1001.0, ()) is None
+
+
+def test_what_is_under_way_at_a_service_that_is_gone_is_still_in_flight() -> None:
+    made = live(service("venue", 3002))
+    venue = made.services["venue"]
+    assert venue.limit.acquire()
+    made.adopt(config(), 1001.0)
+    made.adopt(config(service("venue", 3002)), 1002.0)
+    again = made.services["venue"]
+    assert again is not venue
+    assert again.limit.acquire()
+    assert made.in_flight == 2
+    venue.limit.release()
+    assert made.in_flight == 1
+
+
+def alive(kind: type[object]) -> int:
+    return sum(isinstance(one, kind) for one in gc.get_objects())
+
+
+def test_services_that_are_gone_are_not_kept_however_often_that_happens() -> None:
+    gc.collect()
+    before = alive(LiveService)
+    made = live()
+    for _ in range(5):
+        made.adopt(config(service("venue", 3002)), 1001.0)
+        made.adopt(config(), 1001.0)
+    made.adopt(config(), 1001.0)
+    gc.collect()
+    assert alive(LiveService) == before
+
+
+def test_what_is_equal_is_shared() -> None:
+    made = live(service("venue", 3002), service("auth", 3001))
+    venue, auth = made.config.services.values()
+    other = Service(name="auth", endpoints=auth.endpoints, policy=Policy(timeout=Timeouts(idle=5.0)))
+    made.adopt(config(service("venue", 3002), other), 1001.0)
+    assert made.config.services["venue"] is venue
+    assert made.services["venue"].config is venue
+    assert made.config.services["auth"] is other
+
+
+def test_the_listener_s_address_is_what_it_was() -> None:
+    made = live(service("venue", 3002))
+    made.listens_on([40001])
+    made.adopt(config(service("venue", 3002), listen=Listen(proxy=(Address("127.0.0.1", 1),))), 1001.0)
+    assert made.config.listen == Listen()
+    found, target, by_path = made.table.find("GET", b"http://127.0.0.1:40001/venue/x", b"127.0.0.1:40001")
+    assert (found.name, target, by_path) == ("venue", b"/x", True)
+    with pytest.raises(NotRouted):
+        made.table.find("GET", b"http://127.0.0.1:1/venue/x", b"127.0.0.1:1")
+
+
+def test_another_url_is_another_authority() -> None:
+    made = live(service("venue", 3002))
+    made.adopt(config(service("venue", 4002)), 1001.0)
+    assert made.table.find("GET", b"http://venue-service:4002/x", None)[0] is made.services["venue"]
+    with pytest.raises(NotRouted):
+        made.table.find("GET", b"http://venue-service:3002/x", None)
+
+
+def test_aggregates_are_counted_on_while_they_are_configured() -> None:
+    made = Live(Config(services={}, aggregates={"page": Aggregate(parts={})}), 1000.0, lambda: 0.0)
+    page = made.aggregates["page"]
+    page.request(200, "ok", 0.1)
+    made.adopt(
+        Config(services={}, aggregates={"page": Aggregate(parts={}, timeout=9.0), "other": Aggregate(parts={})}), 1.0
+    )
+    assert made.aggregates["page"] is page
+    assert made.aggregates["other"].requests == {}
+    made.adopt(Config(services={}), 1.0)
+    assert made.aggregates == {}
+
+
+def test_an_old_configuration_is_kept_by_nothing() -> None:
+    gc.collect()
+    routes, tables = alive(LiveRoute), alive(RoutingTable)
+    made = live(service("venue", 3002))
+    gc.disable()
+    try:
+        for idle_s in range(1, 6):
+            policy = Policy(timeout=Timeouts(idle=idle_s))
+            changed = Service(name="venue", endpoints=service("venue", 3002).endpoints, policy=policy)
+            made.adopt(config(changed), 1001.0)
+            assert (alive(LiveRoute), alive(RoutingTable)) == (routes + 1, tables + 1)
+    finally:
+        gc.enable()

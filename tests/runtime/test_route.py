@@ -1,15 +1,76 @@
-"""A route's policy, laid out for the way."""
+"""A policy laid out for the way of a request, and what a route matches."""
 
 from __future__ import annotations
 
+import pytest
+
+from sidecar.config.schema import Match
 from sidecar.policy.breaker import make_breaker
-from sidecar.policy.settings import FallbackStale, FallbackStatic, Policy
+from sidecar.policy.settings import (
+    BreakerSettings,
+    FallbackService,
+    FallbackStale,
+    FallbackStatic,
+    FallbackStep,
+    Policy,
+    RetrySettings,
+    Timeouts,
+)
 from sidecar.runtime.route import LiveRoute
 
+BREAKER = make_breaker(BreakerSettings(), 0.0)
 
-def test_methods_of_the_fallbacks() -> None:
-    steps = (FallbackStale(stale=5.0), FallbackStatic(status=202, methods=frozenset({"POST"})))
-    policy = Policy(fallback=steps)
-    route = LiveRoute("", None, policy, make_breaker(policy.breaker, 0.0))
-    assert route.fallback_methods == {"GET", "HEAD", "POST"}
-    assert route.keeps_stale
+
+def made(match: Match | None = None, policy: Policy | None = None) -> LiveRoute:
+    return LiveRoute("", match, policy or Policy(), BREAKER)
+
+
+def test_what_a_request_needs_stands_ready() -> None:
+    timeout = Timeouts(connect=1, attempt=2, request=3, idle=4, client_idle=5)
+    policy = Policy(timeout=timeout, retry=RetrySettings(on=frozenset({"reset", 502, 503})), half_close=True)
+    route = made(policy=policy)
+    assert (route.connect_s, route.attempt_s, route.request_s, route.idle_s, route.client_idle_s) == (1, 2, 3, 4, 5)
+    assert route.retry_statuses == {502, 503}
+    assert route.failure_status == policy.breaker.failure_status
+    assert (route.half_close, route.preserve_host) == (True, False)
+    assert route.breaker is BREAKER
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "matches"),
+    [
+        ("/reports", b"/reports", True),
+        ("/reports", b"/reports/1", True),
+        ("/reports", b"/reportsx", False),
+        ("/reports", b"/", False),
+        ("/", b"/anything", True),
+        ("/", b"*", False),
+        ("/reports/", b"/reports/1", True),
+        ("/reports/", b"/reports", False),
+    ],
+)
+def test_a_path_is_a_prefix_of_whole_segments(path: str, target: bytes, matches: bool) -> None:
+    assert made(Match(path=path)).matches("GET", target) is matches
+
+
+@pytest.mark.parametrize(("method", "matches"), [("POST", True), ("GET", False), ("post", False)])
+def test_methods_are_compared_as_they_are_written(method: str, matches: bool) -> None:
+    assert made(Match(path="/a", methods=frozenset({"POST"}))).matches(method, b"/a") is matches
+
+
+POST_ONLY = FallbackStatic(status=503, methods=frozenset({"POST"}))
+
+
+@pytest.mark.parametrize(
+    ("steps", "methods", "keeps"),
+    [
+        ((), set(), False),
+        ((FallbackStale(stale=60.0),), {"GET", "HEAD"}, True),
+        ((POST_ONLY,), {"POST"}, False),
+        ((FallbackService(service="other"), POST_ONLY), {"GET", "HEAD", "POST"}, False),
+    ],
+)
+def test_what_a_fallback_is_for(steps: tuple[FallbackStep, ...], methods: set[str], keeps: bool) -> None:
+    route = made(policy=Policy(fallback=steps))
+    assert route.fallback_methods == methods
+    assert route.keeps_stale is keeps

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -91,6 +92,8 @@ class Daemon:
     wait_ready: bool = True
     within: tuple[str, ...] = ()
     """A command that runs the daemon's, which is put after it, in a world of its own."""
+    write: Callable[[Path, str], object] = Path.write_text
+    """How the file is laid out, for a daemon that finds it behind links."""
     start_seconds: float = 0.0
     """From the start of the process until `/readyz` first said 200."""
 
@@ -98,7 +101,7 @@ class Daemon:
         self._folder = tempfile.TemporaryDirectory(prefix="sidecar-test-")
         folder = Path(self._folder.name)
         self.path = folder / "sidecar.yaml"
-        self.path.write_text(self.ports.yaml + self.config)
+        self.write(self.path, self.ports.yaml + self.config)
         self._last_words = ""
         self._out, self._err = folder / "stdout", folder / "stderr"
         began = time.monotonic()

@@ -10,7 +10,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.telemetry.counters import EndpointCounters, ServiceCounters
+from sidecar.telemetry.loop_lag import LAG_BUCKETS_S
 from sidecar.telemetry.metrics import SidecarCollector, exposition
+from sidecar.telemetry.metrics_process import Build, process_families
+from sidecar.telemetry.metrics_spans import spans_family
 
 Labels = frozenset[tuple[str, str]]
 
@@ -23,6 +26,7 @@ class FakeEndpoint:
     label: str
     active: int = 0
     counters: EndpointCounters = field(default_factory=EndpointCounters)
+    idle: Sequence[object] = ()
 
     def attempted(self, **reasons: int) -> FakeEndpoint:
         self.counters.attempts.update(reasons)
@@ -32,6 +36,7 @@ class FakeEndpoint:
 @dataclass
 class FakeBreaker:
     state: str = "closed"
+    forced: str | None = None
     opens: int = 0
     half_opens: int = 0
     closes: int = 0
@@ -63,16 +68,47 @@ class FakeChecker:
 
 
 @dataclass
+class FakeBudget:
+    """`left` at MONOTONIC_S, and one more each second."""
+
+    left: float = 0.0
+
+    def balance(self, now: float) -> float:
+        return self.left + (now - MONOTONIC_S)
+
+
+@dataclass
+class FakeLag:
+    buckets: Sequence[int] = (0,) * (len(LAG_BUCKETS_S) + 1)
+    total_s: float = 0.0
+    most_s: float = 0.0
+
+    def largest(self) -> float:
+        return self.most_s
+
+
+@dataclass
+class FakeCache:
+    bytes_used: int = 0
+    entries: int = 0
+    evictions: int = 0
+
+
+@dataclass
 class FakeService:
     name: str
     in_flight: int = 0
     counters: ServiceCounters = field(default_factory=ServiceCounters)
     breakers: Sequence[FakeBreaker] = field(default_factory=lambda: [FakeBreaker()])
+    past_breakers: FakeBreaker = field(default_factory=FakeBreaker)
     present: Sequence[tuple[FakeEndpoint, bool]] = ()
     departed: Sequence[FakeEndpoint] = ()
     outlier: FakeOutlier = field(default_factory=FakeOutlier)
     availability: FakeAvailability = field(default_factory=FakeAvailability)
     checker: FakeChecker | None = None
+    budget: FakeBudget = field(default_factory=FakeBudget)
+    connections: int = 0
+    waiting: Sequence[object] = ()
 
 
 @dataclass
@@ -96,6 +132,9 @@ def scraped(
     unrouted: ServiceCounters | None = None,
     sources: Iterable[tuple[str, FakeSource]] = (),
     aggregates: Mapping[str, ServiceCounters] | None = None,
+    lag: FakeLag | None = None,
+    cache: FakeCache | None = None,
+    reload_successful: bool = True,
 ) -> dict[str, Metric]:
     """The families of a scrape, by name without `_total`."""
     made = CollectorRegistry(auto_describe=False)
@@ -107,6 +146,15 @@ def scraped(
         sources=lambda: sources,
         aggregates=lambda: aggregates or {},
         reloads=lambda: {"ok": 2, "rejected": 1},
+        process=lambda: [
+            *process_families(
+                Build("1.2.3", True, "3.11.7"),
+                lag or FakeLag(),
+                cache or FakeCache(),
+                reload_successful=reload_successful,
+            ),
+            spans_family(30, 2),
+        ],
         clock=lambda: MONOTONIC_S,
         wall_clock=lambda: UNIX_S,
     )
@@ -137,4 +185,6 @@ def busy() -> FakeService:
     refusing = FakeEndpoint("[fd00::8]:3002").attempted(connect_failure=1)
     service.present = [(well, True), (refusing, False)]
     service.checker = FakeChecker(successes=4, failures=1)
+    service.connections, service.waiting, service.budget.left = 4, ["one"], 12.0
+    well.idle = ["two", "three"]
     return service

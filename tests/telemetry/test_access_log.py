@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.telemetry.access_log import FLUSH_AFTER_S, FLUSH_LINES, AccessLog
+from sidecar.telemetry.access_log import FLUSH_AFTER_S, FLUSH_BYTES, AccessLog
 
+NOW = 1795401064.25
 TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
@@ -45,10 +46,11 @@ class FakeLoop:
 class Log:
     """An access log, its timers, and what it wrote."""
 
-    def __init__(self, mode: Literal["off", "errors", "all"] = "all") -> None:
+    def __init__(self, mode: Literal["off", "errors", "all"] = "all", *, query: bool = False) -> None:
         self.loop = FakeLoop()
+        self.now = NOW
         self.writes: list[bytes] = []
-        self.log = AccessLog(mode, self.writes.append, cast(Any, self.loop))
+        self.log = AccessLog(mode, self.writes.append, cast(Any, self.loop), query=query, clock=lambda: self.now)
 
     def request(self, **changed: Any) -> None:
         said: dict[str, Any] = {
@@ -96,21 +98,60 @@ def test_the_mode_says_what_is_wanted(
 
 def test_a_request_that_went_well() -> None:
     log = Log()
-    log.request(attempts=[Attempt("10.0.0.7:3002", "ok", 200, 12.1)])
-    entry = log.entry()
-    assert entry.pop("time").endswith("Z")
-    assert entry == {
+    log.request(attempts=[Attempt("10.0.0.7:3002", "ok", 200, 12.1)], received=10, sent=150)
+    assert log.entry() == {
+        "time": "2026-11-23T02:31:04.250Z",
         "level": "info",
         "event": "request",
+        "request_id": "request-1",
         "service": "venue",
         "method": "GET",
         "target": "/venue/events/42",
         "status": 200,
         "reason": "ok",
         "duration_ms": 12.3,
-        "request_id": "request-1",
+        "upstream_ms": 12.1,
+        "waiting_ms": 0.0,
+        "bytes_received": 10,
+        "bytes_sent": 150,
         "attempts": [{"endpoint": "10.0.0.7:3002", "reason": "ok", "status": 200, "duration_ms": 12.1}],
+        "endpoint": "10.0.0.7:3002",
     }
+
+
+def test_a_request_whose_attempts_waited() -> None:
+    """An attempt's time begins before its connection is there; the line tells the two apart."""
+    log = Log()
+    attempts = [Attempt("10.0.0.7:3002", "connect_timeout", None, 100.0), Attempt("10.0.0.8:3002", "ok", 200, 12.1)]
+    log.request(attempts=attempts, seconds=0.1627, connecting_s=0.1021, backoff_s=0.05)
+    entry = log.entry()
+    assert (entry["duration_ms"], entry["upstream_ms"], entry["waiting_ms"]) == (162.7, 10.0, 152.1)
+    assert entry["endpoint"] == "10.0.0.8:3002"
+
+
+def test_a_request_without_attempts() -> None:
+    log = Log()
+    log.request(code=503, reason="circuit_open", connecting_s=0.0001)
+    entry = log.entry()
+    assert (entry["upstream_ms"], entry["attempts"], "endpoint" in entry) == (0.0, [], False)
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (NOW, "2026-11-23T02:31:04.250Z"),
+        (NOW + 0.7499, "2026-11-23T02:31:04.999Z"),
+        (NOW + 0.75, "2026-11-23T02:31:05.000Z"),
+        (NOW - 1, "2026-11-23T02:31:03.250Z"),
+        (0.001, "1970-01-01T00:00:00.001Z"),
+    ],
+)
+def test_the_time_is_the_clocks_whichever_way_that_was_set(now: float, said: str) -> None:
+    log = Log()
+    log.request()
+    log.now = now
+    log.request()
+    assert [entry["time"] for entry in log.entries()] == ["2026-11-23T02:31:04.250Z", said]
 
 
 def test_a_request_that_failed_says_where_and_why() -> None:
@@ -126,7 +167,8 @@ def test_a_request_that_failed_says_where_and_why() -> None:
 
 def test_a_request_that_reached_no_service() -> None:
     log = Log()
-    log.log.refused("request-1", "GET", 404, "unknown_service", "no service of that name is configured")
+    target = b"/venu/x?token=secret"
+    log.log.refused("request-1", "GET", 404, "unknown_service", "no service of that name is configured", target)
     entry = log.entry()
     assert entry.pop("time")
     assert entry == {
@@ -134,6 +176,7 @@ def test_a_request_that_reached_no_service() -> None:
         "event": "request",
         "service": "",
         "method": "GET",
+        "target": "/venu/x",
         "status": 404,
         "reason": "unknown_service",
         "detail": "no service of that name is configured",
@@ -187,6 +230,20 @@ def test_the_query_is_never_logged(target: bytes, logged: str) -> None:
     log.request(target=target)
     assert log.entry()["target"] == logged
     assert b"secret" not in b"".join(log.writes)
+
+
+@pytest.mark.parametrize("target", [None, b"http://user:secret@venue/", b"*", b"venue:80"])
+def test_a_refused_target_is_logged_only_where_it_is_a_path(target: bytes | None) -> None:
+    log = Log(query=True)
+    log.log.refused("request-1", "GET", 400, "bad_request", "the authority has user information", target)
+    assert "target" not in log.entry()
+
+
+def test_the_query_is_logged_where_that_is_asked_for() -> None:
+    log = Log(query=True)
+    log.request(target=b"/venue/x?a=1")
+    log.log.refused("request-1", "GET", 404, "unknown_service", "", b"/venu/x?b=2")
+    assert [entry["target"] for entry in log.entries()] == ["/venue/x?a=1", "/venu/x?b=2"]
 
 
 @given(st.binary(max_size=20), st.binary(max_size=20))
@@ -246,16 +303,24 @@ def test_lines_wait_a_moment_and_are_written_together() -> None:
     assert log.loop.timers == []
 
 
-@pytest.mark.parametrize(
-    ("lines", "written"), [(FLUSH_LINES - 1, 0), (FLUSH_LINES, FLUSH_LINES), (FLUSH_LINES + 1, FLUSH_LINES)]
-)
-def test_many_lines_are_written_before_the_moment_is_over(lines: int, written: int) -> None:
+@pytest.mark.parametrize(("short_by", "written"), [(1, 0), (0, 1), (-1, 1)])
+def test_many_bytes_are_written_before_the_moment_is_over(short_by: int, written: int) -> None:
     log = Log()
-    for _ in range(lines):
-        log.request()
-    assert b"".join(log.writes).count(b"\n") == written
-    assert len(log.loop.timers) == (lines != written)
-    assert len(log.entries()) == lines
+    log.request(target=b"")
+    log.log.flush()
+    empty = len(log.writes.pop())
+    log.request(target=b"/" * (FLUSH_BYTES - empty - short_by))
+    assert len(log.writes) == written
+    assert len(log.loop.timers) == 1 - written
+    assert len(log.entries()) == 1
+
+
+def test_half_a_surrogate_pair_is_escaped_and_its_neighbours_stay() -> None:
+    log = Log()
+    log.request(detail="before")
+    log.request(detail="\udcff")
+    log.request(detail="after")
+    assert [entry["detail"] for entry in log.entries()] == ["before", "\udcff", "after"]
 
 
 def test_a_timer_is_started_again_after_a_flush() -> None:

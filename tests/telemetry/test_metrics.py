@@ -113,6 +113,21 @@ def test_the_state_is_the_service_s_own_and_events_are_those_of_its_routes_too()
     }
 
 
+def test_what_breakers_counted_that_are_no_longer_in_use_stays_counted() -> None:
+    service = FakeService("venue", breakers=[FakeBreaker(successes=5)], past_breakers=FakeBreaker(successes=2, opens=1))
+    events = samples(scraped(service)["sidecar_breaker_events"], "sidecar_breaker_events_total")
+    assert events[series(service="venue", event="success")] == 7
+    assert events[series(service="venue", event="open")] == 1
+
+
+def test_forced_breakers_are_counted_the_service_s_and_its_routes() -> None:
+    held = FakeService("venue", breakers=[FakeBreaker(), FakeBreaker("open", forced="open")])
+    assert samples(scraped(held, FakeService("auth"))["sidecar_breaker_forced"], "sidecar_breaker_forced") == {
+        series(service="venue"): 1,
+        series(service="auth"): 0,
+    }
+
+
 def test_a_service_without_traffic_has_its_gauges_and_an_empty_histogram() -> None:
     families = scraped(FakeService("venue"))
     assert samples(families["sidecar_in_flight_requests"], "sidecar_in_flight_requests") == {series(service="venue"): 0}

@@ -45,6 +45,24 @@ def test_endpoints_of_one_label_are_one_series() -> None:
     assert {dict(labels)["reason"]: value for labels, value in attempts.items()} == {"ok": 5, "reset": 1}
 
 
+def test_two_that_are_present_with_one_label_are_one_series_and_as_well_as_the_worse() -> None:
+    """One address by http and by https."""
+    both = [FakeEndpoint("10.0.0.9:3002", active=1), FakeEndpoint("10.0.0.9:3002", active=2)]
+    families = scraped(FakeService("venue", present=[(both[0], False), (both[1], True)]))
+    labels = series(service="venue", endpoint="10.0.0.9:3002")
+    assert samples(families["sidecar_endpoint_healthy"], "sidecar_endpoint_healthy") == {labels: 0}
+    active = samples(families["sidecar_endpoint_active_connections"], "sidecar_endpoint_active_connections")
+    assert active == {labels: 3}
+
+
+def test_how_many_are_known_is_told_where_there_is_none_too() -> None:
+    families = scraped(busy(), FakeService("auth", departed=[FakeEndpoint("10.0.0.9:3002")]))
+    assert samples(families["sidecar_endpoints"], "sidecar_endpoints") == {
+        series(service="venue"): 2,
+        series(service="auth"): 0,
+    }
+
+
 def test_ejections_of_a_service() -> None:
     venue = FakeService("venue", outlier=FakeOutlier(ejected=1, ejections=5, returns=4, overflows=2))
     families = scraped(venue, FakeService("auth"))

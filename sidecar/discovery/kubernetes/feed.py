@@ -48,6 +48,7 @@ class Feed:
     __slots__ = (
         "_api",
         "_changed",
+        "_extra",
         "_random",
         "_settled",
         "_sleep",
@@ -84,6 +85,7 @@ class Feed:
         self._settled = False
         self._sleep = sleep
         self._times = times
+        self._extra = {"kind": "discovery", "fields": {"source": "kubernetes", "name": f"{namespace}/{service}"}}
         self.namespace = namespace
         self.service = service
         self.slices: dict[str, slices.Slice] = {}
@@ -121,7 +123,8 @@ class Feed:
         self.version = version
         self._well(sure=False)
         if not found:
-            _log.warning("Service %s/%s has no EndpointSlice: is there such a Service?", self.namespace, self.service)
+            words = "Service %s/%s has no EndpointSlice: is there such a Service?"
+            _log.warning(words, self.namespace, self.service, extra=self._extra)
         self._changed()
         self.answered.set()
 
@@ -189,7 +192,7 @@ class Feed:
             return
         if self.problem is not None and self.problem.kind != GONE:
             words = "discovery of Service %s/%s works again after %d failures"
-            _log.info(words, self.namespace, self.service, self.failures_in_a_row)
+            _log.info(words, self.namespace, self.service, self.failures_in_a_row, extra=self._extra)
         self.problem = None
         self.failures_in_a_row = 0
 
@@ -204,8 +207,9 @@ class Feed:
                 _log.info("Service %s/%s is listed anew: %s", self.namespace, self.service, problem)
                 return 0.0
         elif before is None or before.kind != problem.kind:
-            words = "discovery of Service %s/%s failed (%s); its %d known slices stay"
-            _log.warning(words, self.namespace, self.service, problem, len(self.slices))
+            stays = f"its {len(self.slices)} known slices stay" if self.slices else "nothing is known of it"
+            words = "discovery of Service %s/%s failed (%s); %s"
+            _log.warning(words, self.namespace, self.service, problem, stays, extra=self._extra)
         doubled_s = FIRST_RETRY_S * 2.0 ** min(self.failures_in_a_row, _LAST_DOUBLING)
         wait_s = self._jittered(min(LONGEST_RETRY_S, doubled_s))
         self.failures += 1

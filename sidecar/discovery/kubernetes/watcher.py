@@ -94,6 +94,11 @@ class Watch:
         return self._shared.feed
 
     @property
+    def problem(self) -> str | None:
+        """Why the last try failed, or what is odd about the Service; None where all is well."""
+        return str(self.feed.problem) if self.feed.problem is not None else self._complaint or None
+
+    @property
     def complaint(self) -> str:
         """What is odd about the Service's slices, "" if nothing."""
         return self._complaint
@@ -107,7 +112,8 @@ class Watch:
         if selection.complaint != self._complaint:
             self._complaint = selection.complaint
             if selection.complaint:
-                _log.warning("Service %s/%s: %s", self.feed.namespace, self.feed.service, selection.complaint)
+                extra = {"kind": "discovery", "fields": {"source": self.kind, "name": self.name}}
+                _log.warning("Service %s: %s", self.name, selection.complaint, extra=extra)
         if self._usable and not selection.usable:
             self._last_usable = self.feed.last_success if self._known else None
         self._usable = selection.usable

@@ -6,7 +6,8 @@ Each check connects anew. A kept connection would cost less, but it says that th
 an app which starts now gets in: it outlives a changed password, a certificate that has ended, a Service that leads
 elsewhere, and a firewall's new rule. There is one a second at most.
 
-A server of another kind may repeat in an error what it was sent, so an error's text is neither shown nor logged.
+A server of another kind may repeat what it was sent, the password too, so an error's text is neither shown nor logged,
+whatever the error: redis-py may raise any where a server says what none should. How much it may say is `redis_lines`.
 """
 
 from __future__ import annotations
@@ -25,8 +26,6 @@ _log = logging.getLogger("sidecar.health")
 
 def redis_check(config: HealthCheck, names: Names) -> Callable[[], Awaitable[str]]:
     """What asks once; it is not to be called again before it has returned. Raises ImportError without redis-py."""
-    from redis import exceptions
-
     url = config.url
     connection = _connection(config)
 
@@ -37,7 +36,7 @@ def redis_check(config: HealthCheck, names: Names) -> Callable[[], Awaitable[str
             await connection.connect()
             await connection.send_command("PING", check_health=False)
             answer = await connection.read_response()
-        except (exceptions.RedisError, OSError) as error:
+        except Exception as error:
             _log.debug("check of %s failed: %s", url, type(error).__name__)
             return _reason(error)
         finally:
@@ -51,6 +50,8 @@ def _connection(config: HealthCheck) -> Any:
     """It connects when it is told to, and may again after `disconnect`; the context of its TLS is made once, here."""
     from redis.asyncio import Connection, SSLConnection
 
+    from sidecar.health.checks.redis_lines import LineParser
+
     url = config.url
     options: dict[str, Any] = {
         "host": url.host,
@@ -59,6 +60,7 @@ def _connection(config: HealthCheck) -> Any:
         "username": url.username or None,
         "password": url.password or None,
         "protocol": 2,  # AUTH instead of HELLO, which a Redis before 6 does not know
+        "parser_class": LineParser,
         "socket_timeout": config.timeout,
         "socket_connect_timeout": config.timeout,
     }
@@ -80,7 +82,8 @@ def _reason(error: Exception) -> str:
         ((exceptions.InvalidResponse,), BAD_RESPONSE),
         ((exceptions.TimeoutError, TimeoutError), TIMEOUT),
         ((exceptions.ConnectionError, OSError), CONNECT_FAILURE),
+        ((exceptions.RedisError,), ERROR),
     ):
         if isinstance(error, kinds):
             return reason
-    return ERROR
+    return BAD_RESPONSE

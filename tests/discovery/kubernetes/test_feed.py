@@ -244,6 +244,7 @@ async def test_failures_keep_what_is_known_and_double_the_wait(
     assert run.told == [["10.0.0.1"]]
     assert server.count("list") == 1
     await until(lambda: run.feed.problem is None)
+    assert "; its 1 known slices stay" in caplog.messages[0]
     assert [(record.levelname, record.getMessage()[:66]) for record in caplog.records] == [
         ("WARNING", "discovery of Service default/venue failed (the API server answers "),
         ("WARNING", "discovery of Service default/venue failed (not allowed (403): the "),
@@ -254,11 +255,12 @@ async def test_failures_keep_what_is_known_and_double_the_wait(
 
 @pytest.mark.parametrize(("asked", "waited"), [("7", 7.5), ("86400", LONGEST_WISH_S + 0.5), ("0", 0.375)])
 async def test_retry_after_is_honoured_within_reason(
-    server: KubernetesApi, start: Start, asked: str, waited: float
+    server: KubernetesApi, start: Start, caplog: pytest.LogCaptureFixture, asked: str, waited: float
 ) -> None:
     server.next_list = [refuse(429, "TooManyRequests", Retry_After=asked)]
     run = start(server)
     await until(lambda: server.watching)
+    assert caplog.messages[0].endswith("; nothing is known of it")
     assert run.waits.asked == [waited]
 
 

@@ -170,6 +170,16 @@ async def server_that_says(*answers: bytes, ends: bool = False) -> AsyncIterator
         (b"-NOAUTH Authentication required.\r\n", "auth"),
         (b"-NOPERM this user has no permissions\r\n", "auth"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "bad_response"),
+        (b"+OK\r\n", "bad_response"),
+        (b"+PONG\n", "connect_failure"),
+        (b":1\r\n", "bad_response"),
+        (b":one\r\n", "bad_response"),
+        (b"$4\r\nPONG\r\n", "bad_response"),
+        (b"$-1\r\n", "bad_response"),
+        (b"*1\r\n" * 10_000 + b"+PONG\r\n", "bad_response"),
+        (b"+" + b"x" * 200_000, "bad_response"),
+        (b"-ERR " + b"x" * 200_000 + b"\r\n", "bad_response"),
+        (b"\r\n", "bad_response"),
     ],
 )
 async def test_what_else_may_be_answered(start: Start, answer: bytes, reason: str) -> None:
@@ -196,12 +206,59 @@ async def test_a_check_that_is_cancelled_can_be_made_again(start: Start) -> None
                     await ask()
 
 
+@pytest.mark.parametrize(
+    ("echo", "reason"),
+    [
+        (b"-ERR unknown command `AUTH`, with args beginning with: `app` `hunter2`\r\n", "error"),
+        (b"+hunter2\r\n", "auth"),
+        (b":hunter2\r\n", "bad_response"),
+        (b"$hunter2\r\n", "bad_response"),
+        (b"*hunter2\r\n", "bad_response"),
+        (b"hunter2\r\n", "bad_response"),
+        (b"+" + b"hunter2" * 20_000, "bad_response"),
+    ],
+)
 async def test_no_secret_is_logged_even_where_a_server_repeats_it(
-    start: Start, caplog: pytest.LogCaptureFixture
+    start: Start, caplog: pytest.LogCaptureFixture, echo: bytes, reason: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    echo = b"-ERR unknown command `AUTH`, with args beginning with: `app` `hunter2`\r\n"
     async with server_that_says(echo) as port:
-        assert await asked(start, f"redis://app:hunter2@127.0.0.1:{port}") == "error"
+        assert await asked(start, f"redis://app:hunter2@127.0.0.1:{port}") == reason
     assert "127.0.0.1" in caplog.text
     assert "hunter2" not in caplog.text
+
+
+async def test_an_error_of_any_kind_is_an_answer_that_none_should_give(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def raises(*_: object, **__: object) -> None:
+        raise RecursionError("hunter2")
+
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr("sidecar.health.checks.redis_lines.LineParser.read_response", raises)
+    async with server_that_says(b"+OK\r\n") as port:
+        assert await asked(start, f"redis://app:hunter2@127.0.0.1:{port}") == "bad_response"
+    assert "RecursionError" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+async def test_of_a_server_that_says_more_than_it_should_a_line_is_read_and_no_more(start: Start) -> None:
+    said = 0
+
+    async def floods(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal said
+        await reader.read(1 << 16)
+        writer.write(b"$500000000\r\n")
+        try:
+            while True:
+                writer.write(b"x" * 65536)
+                await writer.drain()
+                said += 65536
+        except OSError:
+            writer.close()
+
+    server = await asyncio.start_server(floods, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    assert await asked(start, f"redis://127.0.0.1:{port}", timeout=10.0) == "bad_response"
+    server.close()
+    assert said < 50_000_000  # what fits between two sockets

@@ -1,0 +1,344 @@
+"""What the admin API answers, as structs: the one definition that answers and the OpenAPI document are made from.
+
+Owns names and shapes. Times are ISO 8601 in UTC with milliseconds, durations end in `_s` or `_ms`, shares are in
+percent.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from sidecar.telemetry.events import Event
+from sidecar.telemetry.history import Rates, Series
+
+PolicyTree = Annotated[
+    dict[str, Any],
+    Meta(
+        description="Nested as in the file; each leaf is {value, origin, line}",
+        extra_json_schema={"additionalProperties": {"$ref": "#/components/schemas/SettingOrTree"}},
+    ),
+]
+
+Time = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
+
+
+class Breaker(Struct, frozen=True, kw_only=True):
+    """A breaker as a list of services shows it."""
+
+    state: Literal["closed", "open", "half_open"]
+    mode: Literal["enforce", "observe", "off"]
+    since: Time
+    forced: Literal["open", "closed"] | None
+    forced_until: Time | None
+    retry_after_s: float
+
+
+class Window(Struct, frozen=True, kw_only=True):
+    """What a closed breaker judges by."""
+
+    successes: int
+    failures: int
+    seconds: float
+
+
+class BreakerDetail(Breaker, frozen=True, kw_only=True):
+    """A breaker with all that moves it."""
+
+    window: Window
+    opens: int
+    rejects: int
+    next_probe: Time | None
+
+
+class Share(Struct, frozen=True, kw_only=True):
+    """One endpoint's part of its service's attempts of the last 5 to 10 s."""
+
+    available: bool
+    share: float | None
+
+
+class EndpointSummary(Struct, frozen=True, kw_only=True):
+    """How many endpoints there are; those drained by an operator are in `total` alone."""
+
+    total: int
+    available: int
+    healthy: int
+    ejected: int
+    panic: bool
+    shares: tuple[Share, ...]
+    """In the order of the endpoints; empty where there are more than eight."""
+
+
+class Budget(Struct, frozen=True, kw_only=True):
+    """What may still be retried."""
+
+    balance: float
+    ratio: float
+    min_per_second: float
+    spent: int
+    denied: int
+
+
+class Service(Struct, frozen=True, kw_only=True):
+    """A service as a list shows it; counts are since the start."""
+
+    name: str
+    source: Literal["static", "name", "dns", "kubernetes"]
+    breaker: Breaker
+    endpoints: EndpointSummary
+    in_flight: int
+    requests: int
+    failures: int
+    retries: int
+    fallbacks: int
+    rates: Rates
+    budget: Budget
+
+
+class Services(Struct, frozen=True, kw_only=True):
+    """GET /services."""
+
+    generation: int
+    draining: bool
+    reload: ReloadBrief
+    services: list[Service]
+
+
+class ReloadBrief(Struct, frozen=True, kw_only=True):
+    """Whether the file on disk is what runs."""
+
+    result: Literal["ok", "unchanged", "rejected"]
+    at: Time
+    errors: int
+
+
+class Endpoint(Struct, frozen=True, kw_only=True):
+    """One address of a service. `requests` are attempts that ended; `share` is of those of the last 5 to 10 s."""
+
+    address: str
+    healthy: bool
+    known: bool
+    ejected: bool
+    ejected_until: Time | None
+    drained: bool
+    forced_until: Time | None
+    available: bool
+    skipped_until: Time | None
+    weight: int
+    priority: int
+    active: int
+    idle: int
+    requests: int
+    failures: int
+    share: float | None
+    latency_ms: float | None
+    ejections: int
+    reasons: dict[str, int]
+
+
+class RouteMatch(Struct, frozen=True, kw_only=True):
+    """No methods: all."""
+
+    path: str
+    methods: list[str]
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """`breaker` is None where the route shares the service's."""
+
+    name: str
+    match: RouteMatch
+    breaker: BreakerDetail | None
+    policy: PolicyTree
+
+
+class Discovery(Struct, frozen=True, kw_only=True):
+    """Where endpoints come from, and what is wrong with that."""
+
+    kind: Literal["static", "name", "dns", "kubernetes"]
+    last_success: Time | None
+    problem: str | None
+
+
+class ServiceDetail(Struct, frozen=True, kw_only=True):
+    """GET /services/{name}."""
+
+    name: str
+    source: Literal["static", "name", "dns", "kubernetes"]
+    breaker: BreakerDetail
+    endpoint_summary: EndpointSummary
+    endpoints: list[Endpoint]
+    routes: list[Route]
+    in_flight: int
+    requests: int
+    failures: int
+    retries: int
+    fallbacks: int
+    rates: Rates
+    budget: Budget
+    policy: PolicyTree
+    discovery: Discovery
+    history: Series
+
+
+class History(Struct, frozen=True, kw_only=True):
+    """GET /history."""
+
+    interval_s: int
+    services: dict[str, Series]
+
+
+class Events(Struct, frozen=True, kw_only=True):
+    """GET /events."""
+
+    events: list[Event]
+
+
+class FileError(Struct, frozen=True, kw_only=True):
+    """One mistake in a configuration file; lines and columns count from 1, and are 0 where it cannot be read."""
+
+    file: str
+    line: int
+    column: int
+    key: str
+    message: str
+
+
+class Reload(Struct, frozen=True, kw_only=True):
+    """What became of the last attempt to put a configuration in force."""
+
+    result: Literal["ok", "unchanged", "rejected"]
+    at: Time
+    trigger: Literal["start", "file", "signal", "api"]
+    generation: int
+    errors: list[FileError]
+    warnings: list[str]
+    changed: list[str]
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """GET /config."""
+
+    generation: int
+    file: str | None
+    loaded_at: Time
+    reload: Reload
+    warnings: list[str]
+    log: Log
+    config: PolicyTree
+
+
+class Log(Struct, frozen=True, kw_only=True):
+    """What is logged now; `until` is when it is as configured again."""
+
+    level: Literal["debug", "info", "warning", "error"]
+    access: Literal["off", "errors", "all"]
+    until: Time | None
+
+
+class ExplainedBreaker(BreakerDetail, frozen=True, kw_only=True):
+    """`would`: what it would do with this request now. `route` is whose it is, "" for the service's."""
+
+    route: str
+    would: Literal["admit", "probe", "refuse"]
+
+
+class Candidate(Struct, frozen=True, kw_only=True):
+    """An endpoint, and why it would or would not be picked."""
+
+    address: str
+    available: bool
+    why: str
+
+
+class ExplainedBalancer(Struct, frozen=True, kw_only=True):
+    """`would_pick` is None where it cannot be known: chance or the request's key decides."""
+
+    kind: str
+    would_pick: str | None
+    candidates: list[Candidate]
+
+
+class ExplainedRetry(Struct, frozen=True, kw_only=True):
+    """What may be sent again for this method; `budget_left` is for all requests of the service."""
+
+    max_retries: int
+    replayable: bool
+    on: list[str | int]
+    budget_left: float
+
+
+class NotRouted(Struct, frozen=True, kw_only=True):
+    """What the app would be told."""
+
+    status: int
+    reason: str
+    detail: str
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    """GET /explain. Where there is a problem, there is no service, and nothing of one."""
+
+    service: str | None
+    route: str
+    by: Literal["path", "host", "absolute", "aggregate"] | None
+    upstream_target: str | None
+    problem: NotRouted | None
+    policy: PolicyTree | None
+    breaker: ExplainedBreaker | None
+    balancer: ExplainedBalancer | None
+    retry: ExplainedRetry | None
+    fallback: list[str]
+    deadline_s: float | None
+    words: list[str]
+
+
+class Draining(Struct, frozen=True, kw_only=True):
+    """POST /drain: what happens next."""
+
+    draining: bool
+    delay_s: float
+    timeout_s: float
+
+
+class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """RFC 9457; `reason` is a word for programs."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    reason: str
+    errors: list[FileError] = []
+
+
+# What is asked: a key that is not known is an error.
+
+
+class Empty(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`{}`."""
+
+
+class ForceBreaker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"for_": "for"}):
+    """`for` is a duration such as 5m; `route` one that has a breaker of its own, as GET /services/{name} names it."""
+
+    state: Literal["open", "closed", "auto"]
+    for_: str = "5m"
+    route: str = ""
+
+
+class SteerEndpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"for_": "for"}):
+    """`for` is how long a drain or an ejection lasts."""
+
+    action: Literal["drain", "eject", "restore"]
+    for_: str = "10m"
+
+
+class SetLog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"for_": "for"}):
+    """At least one of `level` and `access`; the other stays as it is configured."""
+
+    level: Literal["debug", "info", "warning", "error"] | None = None
+    access: Literal["off", "errors", "all"] | None = None
+    for_: str = "10m"

@@ -1,0 +1,303 @@
+"""Which policy a request would get, and what would become of it now: without sending it, and without a trace.
+
+Owns the answer of `GET /explain` and its words. It asks the same table and routes that the data path asks, and only
+looks at breaker, balancer and budget: no turn moves on, no probe is taken, nothing is counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+from urllib.parse import quote
+
+from sidecar.admin import answers
+from sidecar.admin.clock import WallClock
+from sidecar.admin.running import Running
+from sidecar.admin.services_view import ServicesView
+from sidecar.config.effective import policy_tree
+from sidecar.config.units import format_duration
+from sidecar.policy.breaker import Breaker
+from sidecar.policy.settings import FallbackService, FallbackStale, FallbackStep, HashSettings
+from sidecar.runtime.endpoint import Endpoint
+from sidecar.runtime.route import LiveRoute
+from sidecar.runtime.routing import NotRouted
+from sidecar.runtime.service import LiveService
+
+LONGEST_TARGET: Final = 8192
+_METHOD: Final = re.compile(r"[A-Z][A-Z0-9_-]{0,31}")
+_HOST: Final = re.compile(r"[\x21-\x7e]{0,264}")
+_ASCII: Final = "".join(map(chr, range(0x21, 0x7F)))
+_AGGREGATES: Final = b"/_aggregate/"
+
+
+class BadQuestion(Exception):
+    """What cannot be a request; its text says why."""
+
+
+def explain(
+    running: Running, view: ServicesView, clock: WallClock, method: str, target: str, host: str
+) -> answers.Explanation:
+    """`target` as in a request line, `host` as in Host, "" for none. Raises BadQuestion."""
+    if not _METHOD.fullmatch(method):
+        raise BadQuestion("method is an HTTP method in upper case, such as GET")
+    if not target or len(target) > LONGEST_TARGET or "#" in target or any(each <= " " for each in target):
+        raise BadQuestion("target is what stands in a request line: /venue/events/42, or http://venue-service:3002/x")
+    if not _HOST.fullmatch(host):
+        raise BadQuestion("host is what stands in a Host header: venue-service:3002")
+    raw = quote(target, safe=_ASCII).encode()
+    try:
+        service, upstream_target, by_path = running.live.table.find(method, raw, host.encode() or None)
+    except NotRouted as problem:
+        return _not_routed(running, problem)
+    by: Literal["path", "host", "absolute"] = "path" if by_path else "host" if raw[:1] in b"/*" else "absolute"
+    route = service.route_for(method, upstream_target)
+    return _Story(running, view, clock, service, route, method).told(by, upstream_target.decode("latin-1"))
+
+
+def would(breaker: Breaker, now: float) -> Literal["admit", "probe", "refuse"]:
+    """What the breaker would say to a call now; in mode `observe` a refusal lets it through all the same."""
+    if breaker.forced is not None and now >= breaker.forced_until:
+        return "probe" if breaker.forced == "open" else "admit"
+    if breaker.state == "closed":
+        return "admit"
+    return "refuse" if breaker.retry_after(now) > 0 else "probe"
+
+
+class _Story:
+    """One request of one route of a service, at this moment."""
+
+    def __init__(
+        self,
+        running: Running,
+        view: ServicesView,
+        clock: WallClock,
+        service: LiveService,
+        route: LiveRoute,
+        method: str,
+    ) -> None:
+        self._running = running
+        self._view = view
+        self._clock = clock
+        self._now = clock.monotonic()
+        self._service = service
+        self._route = route
+        self._method = method
+        self._policy = route.policy
+        self._present = service.present  # asked for first: what ends by the clock has ended then
+
+    def told(self, by: Literal["path", "host", "absolute"], upstream_target: str) -> answers.Explanation:
+        service, route, policy = self._service, self._route, self._policy
+        breaker = self._breaker()
+        balancer = self._balancer()
+        fallback = [_step(step) for step in policy.fallback if self._is_for(step)]
+        retry = answers.ExplainedRetry(
+            max_retries=policy.retry.max_retries,
+            replayable=self._method in policy.retry.methods,
+            on=sorted(policy.retry.on, key=str),
+            budget_left=round(service.budget.balance(self._now), 1),
+        )
+        words = [
+            _FOUND_BY[by].format(service.name, upstream_target),
+            self._route_words(),
+            self._breaker_words(breaker),
+            *self._endpoint_words(balancer),
+            self._retry_words(retry),
+            self._deadline_words(),
+            self._fallback_words(fallback),
+        ]
+        return answers.Explanation(
+            service=service.name,
+            route=route.name,
+            by=by,
+            upstream_target=upstream_target,
+            problem=None,
+            policy=self._policy_tree(),
+            breaker=breaker,
+            balancer=balancer,
+            retry=retry,
+            fallback=fallback,
+            deadline_s=route.request_s,
+            words=words,
+        )
+
+    def _policy_tree(self) -> dict[str, Any]:
+        service, origins = self._service, self._running.origins
+        path = f"services.{service.name}"
+        for at, route in enumerate(service.routes):
+            if route is self._route:
+                return policy_tree(service.config.routes[at], f"{path}.routes[{at}]", origins)
+        return policy_tree(service.config, path, origins)
+
+    def _breaker(self) -> answers.ExplainedBreaker:
+        breaker = self._route.breaker
+        shared = breaker is self._service.default_route.breaker
+        return answers.ExplainedBreaker(
+            route="" if shared else self._route.name,
+            would=would(breaker, self._now),
+            **self._view.breaker_members(breaker, self._service.config.policy if shared else self._policy),
+        )
+
+    def _balancer(self) -> answers.ExplainedBalancer:
+        balancer = self._policy.balancer if self._route.match is None else self._service.config.policy.balancer
+        picked = self._service.peek(self._now)
+        return answers.ExplainedBalancer(
+            kind="hash" if isinstance(balancer, HashSettings) else balancer,
+            would_pick=picked.label if picked is not None else None,
+            candidates=[
+                answers.Candidate(address=one.label, available=one.available, why=self._standing(one))
+                for one, _ in self._present
+            ],
+        )
+
+    def _standing(self, endpoint: Endpoint) -> str:
+        """Why an endpoint gets requests or does not."""
+        clock, found = self._clock, []
+        if endpoint.draining:
+            found.append(f"drained by an operator until {clock.words_or_none(endpoint.drained_until)}")
+        if not endpoint.healthy:
+            found.append("unhealthy")
+        if endpoint.ejected:
+            who = "by an operator" if endpoint.ejected_by_operator else "for failing requests"
+            found.append(f"ejected {who} until {clock.words_or_none(endpoint.ejected_until)}")
+        if endpoint.skip_until > self._now:
+            found.append(f"skipped after a refused connection until {clock.words_or_none(endpoint.skip_until)}")
+        if endpoint.available:
+            return f"used all the same: {', '.join(found)}" if found else "available"
+        return ", ".join(found) or "unavailable"
+
+    def _is_for(self, step: FallbackStep) -> bool:
+        return self._method in (("GET", "HEAD") if isinstance(step, FallbackStale) else step.methods)
+
+    def _route_words(self) -> str:
+        if self._route.match is None:
+            routes = len(self._service.routes)
+            none = "It has no routes" if not routes else "Its route does not match"
+            none = f"None of its {routes} routes matches" if routes > 1 else none
+            return f"{none}, so it gets the service's own policy."
+        return f"The route {self._route.name!r} matches, and its policy counts."
+
+    def _breaker_words(self, breaker: answers.ExplainedBreaker) -> str:
+        settings = self._policy.breaker
+        whose = f"The breaker of the route {breaker.route!r}" if breaker.route else "The service's breaker"
+        if breaker.mode == "off":
+            return f"{whose} is off."
+        if breaker.forced is not None:
+            effect = "refuses everything" if breaker.forced == "open" else "lets everything through"
+            return f"{whose} is forced {breaker.forced} by an operator until {breaker.forced_until} and {effect}."
+        if breaker.state == "closed":
+            window = breaker.window
+            calls = window.successes + window.failures
+            return (
+                f"{whose} is closed: {window.failures} of {calls} calls failed in the last {window.seconds:g} s; it"
+                f" opens at {settings.error_threshold_percentage:g}% of at least {settings.volume_threshold}."
+            )
+        state = f"{whose} is {breaker.state} since {breaker.since}"
+        if breaker.would == "probe":
+            return f"{state}, and this request would be its probe: one try, which decides whether it closes."
+        until = f" until {breaker.next_probe}" if breaker.state == "open" else " while its probe is out"
+        if breaker.mode == "observe":
+            return f"{state}; in mode observe it would refuse{until}, and lets the request through."
+        return f"{state}: it refuses{until} (503, x-sidecar-reason: circuit_open)."
+
+    def _deadline_words(self) -> str:
+        whole, each = format_duration(self._route.request_s), format_duration(self._route.attempt_s)
+        return (
+            f"It has {whole} in all and {each} for each try, until the answer begins;"
+            " an app's own deadline can only shorten that."
+        )
+
+    def _fallback_words(self, fallback: Sequence[str]) -> str:
+        if fallback:
+            return f"If all that fails: {', then '.join(fallback)}."
+        return f"There is no fallback for {self._method}: the app gets the failure."
+
+    def _endpoint_words(self, balancer: answers.ExplainedBalancer) -> list[str]:
+        total = len(balancer.candidates)
+        if not total:
+            problems = [one.problem for one in self._running.sources_of(self._service.name) if one.problem]
+            why = f": {'; '.join(problems)}" if problems else ""
+            return [f"No endpoint is known{why}. It would fail (503, x-sidecar-reason: no_endpoint)."]
+        usable = sum(one.available for one in balancer.candidates)
+        next_one = f"; {balancer.would_pick} is next" if balancer.would_pick else ""
+        found = [f"{usable} of {total} endpoints are available, picked by {balancer.kind}{next_one}."]
+        if self._service.availability.panic:
+            found.append("So few are well that health and ejections are ignored (outlier.panic_threshold).")
+        odd = [one for one in balancer.candidates if one.why != "available"]
+        found += [f"{one.address} is {one.why}." for one in odd[:_MOST_NAMED]]
+        if len(odd) > _MOST_NAMED:
+            found.append(f"{len(odd) - _MOST_NAMED} more are listed below.")
+        return found
+
+    def _retry_words(self, retry: answers.ExplainedRetry) -> str:
+        if not retry.max_retries:
+            return "It is not retried: retry.max_retries is 0."
+        if not retry.replayable:
+            return (
+                f"{self._method} is not in retry.methods, so it is never sent twice, unless it bears Idempotency-Key;"
+                " one that could not be sent at all goes to another endpoint."
+            )
+        return (
+            f"It is tried again up to {retry.max_retries} times on {', '.join(map(str, _ranges(retry.on)))};"
+            f" the budget has {retry.budget_left:g} retries left."
+        )
+
+
+_MOST_NAMED: Final = 10
+_FOUND_BY: Final = {
+    "path": "By its first path segment it is for {0!r}, which sees {1}.",
+    "host": "By its Host it is for {0!r}, which sees {1}.",
+    "absolute": "By its absolute target it is for {0!r}, which sees {1}.",
+}
+
+
+def _ranges(on: Sequence[str | int]) -> list[str]:
+    """Names, and statuses with three or more in a row as a range."""
+    names = [one for one in on if isinstance(one, str)]
+    numbers = sorted(one for one in on if isinstance(one, int))
+    found: list[str] = []
+    for start in [one for one in numbers if one - 1 not in numbers]:
+        end = start
+        while end + 1 in numbers:
+            end += 1
+        found += [f"{start}-{end}"] if end - start > 1 else list(map(str, range(start, end + 1)))
+    return names + found
+
+
+def _step(step: FallbackStep) -> str:
+    if isinstance(step, FallbackService):
+        return f"the service {step.service!r}" + (f" is asked for {step.path}" if step.path else " is asked")
+    if isinstance(step, FallbackStale):
+        return f"the last good response, at most {format_duration(step.stale)} old"
+    return f"the file's own answer with status {step.status}"
+
+
+def _not_routed(running: Running, problem: NotRouted) -> answers.Explanation:
+    name = problem.reserved.partition(b"?")[0].removeprefix(_AGGREGATES).decode("latin-1")
+    aggregate = running.live.config.aggregates.get(name) if problem.reserved.startswith(_AGGREGATES) else None
+    if aggregate is not None:
+        parts = ", ".join(f"{key} (GET /{part.service}...)" for key, part in aggregate.parts.items())
+        words = [f"It is for the aggregate {name!r}: the sidecar asks {parts} and answers one JSON object."]
+    else:
+        words = [
+            f"No service gets it: {problem.detail}.",
+            f"The app is told {problem.status} (x-sidecar-reason: {problem.reason}).",
+        ]
+        if problem.reason == "unknown_service":
+            words.append(f"There are: {', '.join(running.live.services) or 'none'}.")
+    return answers.Explanation(
+        service=None,
+        route="",
+        by="aggregate" if aggregate is not None else None,
+        upstream_target=None,
+        problem=None
+        if aggregate is not None
+        else answers.NotRouted(status=problem.status, reason=problem.reason, detail=problem.detail),
+        policy=None,
+        breaker=None,
+        balancer=None,
+        retry=None,
+        fallback=[],
+        deadline_s=aggregate.timeout if aggregate is not None else None,
+        words=words,
+    )

@@ -1,0 +1,158 @@
+"""Who may use the admin listener: cross-site requests, rebound names and missing tokens are refused.
+
+Owns the rules. The danger is not the network (the listener is on loopback) but an operator's browser: a port-forward
+makes the listener reachable by every page that is open there.
+
+    Host      A name that an attacker owns may be made to mean 127.0.0.1 (DNS rebinding), and then his page is
+              "same-origin" with us, for reading too. So Host has to be loopback's (with any port, for the local end of
+              a port-forward may be any), the address that the listener is bound to, or one of `admin.hosts`.
+    Origin    Where a browser sends it, it has to be Host's: always with a POST, and with what a script reads.
+    Sec-Fetch-Site
+              `cross-site` and `same-site` (another port of localhost) are refused, but for a link that is followed.
+    Content-Type
+              A POST has to be application/json: no form and no `fetch` without a preflight sends that, and preflights
+              are not answered.
+    token     With `admin.token_file`, everything but probes, metrics and the dashboard's own files wants it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import re
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from sidecar.admin.problem import ApiProblem
+from sidecar.config.schema import Address, Admin
+from sidecar.runtime.routing import is_loopback
+
+log = logging.getLogger("sidecar.admin")
+
+READING: Final = frozenset({"GET", "HEAD"})
+_ANY_HOST: Final = frozenset({"/livez", "/readyz"})
+_NO_TOKEN: Final = frozenset({"/", "/livez", "/readyz", "/metrics"})
+_UI: Final = "/ui/"
+_AUTHORITY: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+?)\.?(?::([0-9]{1,5}))?")
+MOST_TOKEN_BYTES: Final = 4096
+
+
+class Token:
+    """The token in a file, read again when the file changes: secrets are rotated while we run."""
+
+    def __init__(self) -> None:
+        self._path = ""
+        self._seen: tuple[int, int, int] | None = None
+        self._token = b""
+
+    def read(self, path: str) -> bytes:
+        """Empty where there is none that could be used; said once in the log."""
+        try:
+            found = Path(path).stat()
+            seen = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if (path, seen) != (self._path, self._seen):
+                with Path(path).open("rb") as file:
+                    self._token = file.read(MOST_TOKEN_BYTES).strip()
+                self._path, self._seen = path, seen
+                if not self._token:
+                    log.warning("the admin token's file is empty: nobody gets in", extra=_about(path))
+        except OSError as error:
+            if self._path != path or self._token or self._seen is None:
+                detail = error.strerror or "cannot be read"
+                log.warning("the admin token cannot be read: nobody gets in", extra=_about(path, detail))
+            self._path, self._seen, self._token = path, (0, 0, 0), b""
+        return self._token
+
+
+class Guard:
+    """Asked before every request. `bound` is where the listener is bound."""
+
+    def __init__(self, bound: Address) -> None:
+        self._bound = bound
+        self._token = Token()
+
+    def check(self, request: web.BaseRequest, settings: Admin) -> None:
+        """Raises ApiProblem where the request is refused."""
+        path = request.path
+        if path not in _ANY_HOST:
+            self._check_host(request, settings)
+            self._check_site(request, settings)
+        if request.method not in READING and not _is_json(request):
+            raise ApiProblem(415, "content_type", "a change has to be sent with Content-Type: application/json")
+        if settings.token_file is not None and not (path in _NO_TOKEN or path.startswith(_UI)):
+            self._check_token(request, settings.token_file)
+
+    def _check_host(self, request: web.BaseRequest, settings: Admin) -> None:
+        hosts = request.headers.getall("Host", [])
+        if len(hosts) != 1 or not self._is_ours(hosts[0].lower(), settings):
+            detail = "Host is neither loopback's nor this listener's own; other names belong into admin.hosts"
+            raise ApiProblem(421, "host", detail)
+
+    def _is_ours(self, authority: str, settings: Admin) -> bool:
+        parts = _AUTHORITY.fullmatch(authority)
+        if parts is None:
+            return False
+        host = parts[1].strip("[]")
+        if host in settings.hosts:
+            return True
+        bound = self._bound
+        if host in ("0.0.0.0", "::"):
+            return False
+        if is_loopback(host):
+            return True
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return False  # a name may be made to mean any address, an address means itself
+        everywhere = ip_address(bound.host).is_unspecified if _is_address(bound.host) else False
+        return everywhere or str(address) == bound.host
+
+    def _check_site(self, request: web.BaseRequest, settings: Admin) -> None:
+        headers = request.headers
+        origins = headers.getall("Origin", [])
+        host = headers["Host"].lower()
+        ours = {f"http://{host}"}
+        if host.partition(":")[0] in settings.hosts:
+            ours.add(f"https://{host}")
+        if any(origin.lower() not in ours for origin in origins):
+            raise ApiProblem(403, "cross_site", "Origin is another one's")
+        site = headers.get("Sec-Fetch-Site", "none")
+        follows_link = request.method in READING and headers.get("Sec-Fetch-Mode") == "navigate"
+        if site not in ("same-origin", "none") and not follows_link:
+            raise ApiProblem(403, "cross_site", "the request comes from another site's page")
+
+    def _check_token(self, request: web.BaseRequest, path: str) -> None:
+        wanted = self._token.read(path)
+        if not wanted:
+            raise ApiProblem(503, "token_file", "admin.token_file cannot be read or is empty")
+        given = request.headers.getall("Authorization", [])
+        scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+        sent = token.strip().encode("utf-8", "surrogateescape")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(sent, wanted):
+            raise ApiProblem(
+                401,
+                "token",
+                "a bearer token is needed: Authorization: Bearer <what is in admin.token_file>",
+                headers={"WWW-Authenticate": 'Bearer realm="sidecar admin"'},
+            )
+
+
+def _is_json(request: web.BaseRequest) -> bool:
+    given = request.headers.getall("Content-Type", [])
+    return len(given) == 1 and given[0].partition(";")[0].strip().lower() == "application/json"
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _about(path: str, detail: str | None = None) -> dict[str, object]:
+    fields = {"file": path} | ({"detail": detail} if detail else {})
+    return {"kind": "operator", "fields": fields}

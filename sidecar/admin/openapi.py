@@ -1,0 +1,151 @@
+"""The admin API as an OpenAPI 3.1 document.
+
+Owns the table of what there is; shapes come from the structs of `sidecar.admin.answers`, so a document that says
+something else than the answers cannot be written.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from sidecar import __version__
+from sidecar.admin import answers
+from sidecar.config.effective import Setting
+
+_REF: Final = "#/components/schemas/{name}"
+_PROBLEMS: Final = {
+    "400": "The request cannot be understood",
+    "401": "A bearer token is needed, and this is none",
+    "403": "The request comes from another site's page",
+    "404": "There is nothing of that name",
+    "409": "It cannot be done now; `reason` says why",
+    "413": "The body has more than 64 KiB",
+    "415": "A change has to be sent with Content-Type: application/json",
+    "421": "Host is not this listener's",
+    "422": "The configuration file was rejected; `errors` says where",
+    "503": "Not now",
+}
+_ALWAYS: Final = ("401", "403", "421")
+
+
+class Operation(NamedTuple):
+    """One method of one path; `takes` and `answers` are structs."""
+
+    method: str
+    path: str
+    summary: str
+    answers: Any
+    takes: Any = None
+    query: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    status: str = "200"
+
+
+_CHANGE: Final = ("400", "413", "415")
+
+OPERATIONS: Final = (
+    Operation("get", "/services", "Every service at a glance", answers.Services),
+    Operation("get", "/services/{name}", "One service in full", answers.ServiceDetail, problems=("404",)),
+    Operation("get", "/history", "Rates and latencies of the last ten minutes", answers.History),
+    Operation("get", "/config", "The configuration in force, and the last reload", answers.Config),
+    Operation(
+        "get",
+        "/events",
+        "The last 1,000 events; a stream of them with Accept: text/event-stream or ?follow=true",
+        answers.Events,
+        query=("limit", "service", "since", "follow"),
+        problems=("400", "503"),
+    ),
+    Operation(
+        "get",
+        "/explain",
+        "Which policy a request would get, and what would become of it now",
+        answers.Explanation,
+        query=("method", "target", "host"),
+        problems=("400",),
+    ),
+    Operation(
+        "post",
+        "/services/{name}/breaker",
+        "Hold a breaker open or closed for a time, or let it go",
+        answers.BreakerDetail,
+        answers.ForceBreaker,
+        problems=(*_CHANGE, "404", "409"),
+    ),
+    Operation(
+        "post",
+        "/services/{name}/endpoints/{address}",
+        "Keep requests away from an endpoint for a time, or restore it",
+        answers.Endpoint,
+        answers.SteerEndpoint,
+        problems=(*_CHANGE, "404", "409"),
+    ),
+    Operation("post", "/log", "Log more, or less, for a time", answers.Log, answers.SetLog, problems=_CHANGE),
+    Operation(
+        "post", "/reload", "Read the file again", answers.Reload, answers.Empty, problems=(*_CHANGE, "422", "503")
+    ),
+    Operation(
+        "post", "/drain", "End in order, as SIGTERM does", answers.Draining, answers.Empty, (), _CHANGE, status="202"
+    ),
+)
+
+_TEXTS: Final = {
+    "/metrics": "Prometheus metrics",
+    "/livez": "Whether the process lives",
+    "/readyz": "Whether it takes requests: 503 while it drains",
+    "/health": "The health chain",
+    "/openapi.json": "This document",
+    "/": "The dashboard",
+}
+
+
+def document() -> dict[str, Any]:
+    """The whole document, made anew."""
+    kinds = [one for each in OPERATIONS for one in (each.answers, each.takes) if one is not None]
+    _, schemas = msgspec.json.schema_components([*kinds, answers.Problem, Setting], ref_template=_REF)
+    schemas["SettingOrTree"] = {
+        "description": "An effective value and who set it, or the keys below it",
+        "anyOf": [
+            {"$ref": "#/components/schemas/Setting"},
+            {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/SettingOrTree"}},
+        ],
+    }
+    paths: dict[str, Any] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
+    for path, summary in _TEXTS.items():
+        paths[path] = {"get": {"summary": summary, "responses": {"200": {"description": summary}}}}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Sidecar admin API", "version": __version__},
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{}, {"token": []}],
+    }
+
+
+def _operation(of: Operation) -> dict[str, Any]:
+    responses: dict[str, Any] = {of.status: {"description": of.summary, "content": _json(of.answers)}}
+    if of.path == "/events":
+        responses["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    for status in sorted({*_ALWAYS, *of.problems}):
+        content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        responses[status] = {"description": _PROBLEMS[status], "content": content}
+    names = [part[1:-1] for part in of.path.split("/") if part.startswith("{")]
+    parameters = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+    parameters += [
+        {"name": name, "in": "query", "required": name == "target", "schema": {"type": "string"}} for name in of.query
+    ]
+    found: dict[str, Any] = {"summary": of.summary, "parameters": parameters, "responses": responses}
+    if of.takes is not None:
+        found["requestBody"] = {"required": True, "content": _json(of.takes)}
+    return found
+
+
+def _json(of: Any) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": _REF.format(name=of.__name__)}}}

@@ -1,0 +1,70 @@
+"""What the admin API needs of the daemon, and no more.
+
+Owns the interface alone: the daemon that runs has it, and so has a test's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from sidecar.config.load import Origins
+from sidecar.runtime.live import Live
+from sidecar.runtime.reload_report import ReloadReport
+from sidecar.telemetry.events import Events
+from sidecar.telemetry.history import History
+
+
+class Source(Protocol):
+    """Where some endpoints of a service come from."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def last_success(self) -> float | None: ...
+    @property
+    def problem(self) -> str | None: ...
+
+
+class LogState(Protocol):
+    """What is logged, and until when (monotonic seconds) that differs from the configuration."""
+
+    @property
+    def level(self) -> str: ...
+    @property
+    def access(self) -> str: ...
+    @property
+    def until(self) -> float | None: ...
+
+
+class Running(Protocol):
+    """The daemon, as an operator meets it."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+    @property
+    def live(self) -> Live: ...
+    @property
+    def events(self) -> Events: ...
+    @property
+    def history(self) -> History: ...
+    @property
+    def draining(self) -> bool: ...
+    @property
+    def path(self) -> Path | None: ...
+    @property
+    def origins(self) -> Origins: ...
+    @property
+    def loaded_at(self) -> float: ...
+    @property
+    def last_reload(self) -> ReloadReport: ...
+    @property
+    def log_state(self) -> LogState: ...
+    def sources_of(self, service: str) -> Sequence[Source]: ...
+    async def reload(self) -> ReloadReport: ...
+    def drain(self) -> None:
+        """Begin the orderly end, as SIGTERM does."""
+
+    def set_log(self, level: str | None, access: str | None, for_s: float) -> LogState: ...

@@ -1,0 +1,262 @@
+"""The admin listener: what is answered where, by whom, and within which bounds.
+
+Owns the application and its life. Every answer that is no page and no metric is JSON; what goes wrong is
+problem+json, and what should not have gone wrong is in the log too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from time import time
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from sidecar.admin import answers, openapi
+from sidecar.admin.clock import WallClock
+from sidecar.admin.commands import Commands
+from sidecar.admin.config_view import config_answer, warnings
+from sidecar.admin.connections import IDLE_S, Connections, http_logger
+from sidecar.admin.explain import BadQuestion, explain
+from sidecar.admin.guard import Guard
+from sidecar.admin.page import Page
+from sidecar.admin.probe import Probes
+from sidecar.admin.problem import ApiProblem
+from sidecar.admin.running import Running
+from sidecar.admin.services_view import ServicesView
+from sidecar.admin.stream import stream
+from sidecar.config.schema import Address
+from sidecar.runtime.service import LiveService
+from sidecar.telemetry.events import KEPT
+from sidecar.telemetry.history import SAMPLE_S
+
+log = logging.getLogger("sidecar.admin")
+
+MOST_BODY_BYTES: Final = 64 * 1024
+LONGEST_ANSWER_S: Final = 30.0
+"""For a whole request, its body included; a stream of events is as long as its reader wants."""
+PROBES: Final = ("/livez", "/readyz", "/health", "/metrics")
+
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=str)
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Server": "sidecar",
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Admin:
+    """Serves on sockets that are bound already."""
+
+    def __init__(self, running: Running, probes: Probes, bound: Address) -> None:
+        self._running = running
+        self._probes = probes
+        self._clock = WallClock(running.loop.time)
+        self._view = ServicesView(running, self._clock)
+        self._commands = Commands(running, self._view, self._clock)
+        self._guard = Guard(bound)
+        self._page = Page()
+        self._document = _ENCODER.encode(openapi.document()) + b"\n"
+        self._servers: list[asyncio.Server] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._connections: Connections | None = None
+        application = web.Application(middlewares=[self._bounded], client_max_size=MOST_BODY_BYTES)
+        application.add_routes(self._routes())
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            logger=http_logger(),
+            keepalive_timeout=IDLE_S,
+            handle_signals=False,
+            shutdown_timeout=1.0,
+        )
+
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        loop = self._running.loop
+        await self._runner.setup()
+        assert self._runner.server is not None
+        self._connections = Connections(self._runner.server, loop)
+        for one in sockets:
+            self._servers.append(await loop.create_server(self._connections, sock=one))
+        for warning in warnings(self._running.live.config):
+            log.warning("the admin listener is open", extra={"kind": "operator", "fields": {"detail": warning}})
+        self._sample()
+
+    async def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for server in self._servers:
+            server.close()
+        self._running.events.close()
+        if self._connections is not None:
+            self._connections.close()
+        await self._runner.cleanup()
+
+    def _sample(self) -> None:
+        self._running.history.sample(self._running.live.services.values(), self._running.loop.time(), time())
+        self._timer = self._running.loop.call_later(SAMPLE_S, self._sample)
+
+    def _routes(self) -> list[web.RouteDef]:
+        found = [
+            web.get("/services", self._services),
+            web.get("/services/{name}", self._service),
+            web.get("/history", self._history),
+            web.get("/config", self._config),
+            web.get("/events", self._events),
+            web.get("/explain", self._explain),
+            web.get("/openapi.json", self._openapi),
+            web.get("/", self._index),
+            web.get("/ui/{name:.+}", self._file),
+            web.post("/services/{name}/breaker", self._breaker),
+            web.post("/services/{name}/endpoints/{address}", self._endpoint),
+            web.post("/log", self._log),
+            web.post("/reload", self._reload),
+            web.post("/drain", self._drain),
+        ]
+        return found + [web.get(path, self._probe) for path in PROBES]
+
+    @web.middleware
+    async def _bounded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Around every request: guarded, limited in time, and never without an answer."""
+        connections = self._connections
+        assert connections is not None
+        connections.busy(request)
+        try:
+            response = await self._answered(request, handler)
+        finally:
+            connections.idle(request)
+        if not response.prepared:
+            response.headers.update(_HEADERS)
+        return response
+
+    async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            self._guard.check(request, self._running.live.config.admin)
+            if request.path == "/events" and _wants_stream(request):
+                return await stream(request, self._running.events, request.query.get("service"))
+            async with asyncio.timeout(LONGEST_ANSWER_S):
+                return await handler(request)
+        except ApiProblem as problem:
+            return problem.response()
+        except web.HTTPException as refusal:
+            return _refused(refusal)
+        except TimeoutError:
+            return ApiProblem(503, "timeout", f"it took longer than {LONGEST_ANSWER_S:g} s").response()
+        except ConnectionError:
+            raise
+        except Exception:
+            log.exception("an admin request failed through a defect of the sidecar")
+            return ApiProblem(500, "internal", "a defect of the sidecar; its log says more").response()
+
+    def _found(self, request: web.Request) -> LiveService:
+        service = self._running.live.services.get(request.match_info["name"])
+        if service is None:
+            raise ApiProblem(404, "unknown_service", "no service of that name is configured")
+        return service
+
+    # Reading.
+
+    async def _services(self, request: web.Request) -> web.Response:
+        return _json(self._view.all())
+
+    async def _service(self, request: web.Request) -> web.Response:
+        return _json(self._view.one(self._found(request)))
+
+    async def _history(self, request: web.Request) -> web.Response:
+        return _json(self._view.history())
+
+    async def _config(self, request: web.Request) -> web.Response:
+        return _json(config_answer(self._running, self._clock))
+
+    async def _events(self, request: web.Request) -> web.Response:
+        query = request.query
+        limit, since = _number(query.get("limit"), KEPT, "limit"), _number(query.get("since"), 0, "since")
+        found = list(self._running.events.since(since, query.get("service")))
+        return _json(answers.Events(events=found[-limit:] if limit else []))
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        query = request.query
+        asked = (query.get("method", "GET"), query.get("target", ""), query.get("host", ""))
+        try:
+            return _json(explain(self._running, self._view, self._clock, *asked))
+        except BadQuestion as problem:
+            raise ApiProblem(400, "bad_request", str(problem)) from None
+
+    async def _openapi(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._document, content_type="application/json")
+
+    async def _index(self, request: web.Request) -> web.Response:
+        return self._page.answer(request, "index.html")
+
+    async def _file(self, request: web.Request) -> web.Response:
+        return self._page.answer(request, request.match_info["name"])
+
+    async def _probe(self, request: web.Request) -> web.Response:
+        return await self._probes.answer(request)
+
+    # Changing.
+
+    async def _breaker(self, request: web.Request) -> web.Response:
+        return _json(await self._commands.breaker(request, self._found(request)))
+
+    async def _endpoint(self, request: web.Request) -> web.Response:
+        service, address = self._found(request), request.match_info["address"]
+        return _json(await self._commands.endpoint(request, service, address))
+
+    async def _log(self, request: web.Request) -> web.Response:
+        return _json(await self._commands.set_log(request))
+
+    async def _reload(self, request: web.Request) -> web.Response:
+        return _json(await self._commands.reload(request))
+
+    async def _drain(self, request: web.Request) -> web.Response:
+        return _json(await self._commands.drain(request), 202)
+
+
+def _json(content: Any, status: int = 200) -> web.Response:
+    try:
+        body = _ENCODER.encode(content)
+    except UnicodeEncodeError:  # half a surrogate pair, as in a file name that is not UTF-8
+        body = json.dumps(msgspec.to_builtins(content, enc_hook=str)).encode()
+    return web.Response(
+        status=status,
+        body=body + b"\n",
+        content_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+def _refused(refusal: web.HTTPException) -> web.Response:
+    """What aiohttp refuses, in our words."""
+    details = {
+        404: "there is nothing here; /openapi.json says what there is",
+        405: "this path takes other methods: what changes something is POST only",
+        413: f"the body has more than {MOST_BODY_BYTES // 1024} KiB",
+    }
+    reasons = {404: "not_found", 405: "method", 413: "too_large"}
+    status = refusal.status
+    headers = {"Allow": refusal.headers["Allow"]} if "Allow" in refusal.headers else {}
+    detail = details.get(status, refusal.reason)
+    return ApiProblem(status, reasons.get(status, "bad_request"), detail, headers=headers).response()
+
+
+def _wants_stream(request: web.Request) -> bool:
+    return request.method == "GET" and (
+        request.query.get("follow") == "true" or "text/event-stream" in request.headers.get("Accept", "")
+    )
+
+
+def _number(given: str | None, default: int, name: str) -> int:
+    if given is None:
+        return default
+    if not (given.isascii() and given.isdigit() and len(given) <= 15):
+        raise ApiProblem(400, "bad_request", f"{name} is a whole number")
+    return int(given)

@@ -1,0 +1,145 @@
+// The event stream: what happened, newest first. Bounded, filtered by the service that is looked at, and can be held still.
+
+import { get, stream } from "./api.js";
+import { Rows, h, setText } from "./dom.js";
+import { clock, yaml } from "./format.js";
+
+const KEPT = 200;
+const HIDDEN_FIELDS = new Set(["service"]);
+
+const keyOf = (event) => `${event.id} ${event.time}`;
+
+/** The events themselves: `all` oldest first, never more than KEPT; `of(name)` those of one service, with their own bound. */
+export class Events {
+  constructor(onChange) {
+    this.all = [];
+    this.own = [];
+    this.ownName = null;
+    this.onChange = onChange;
+    this.connected = false;
+    this.stop = null;
+  }
+
+  /** Reads what there is, then follows, for ever; a broken stream is taken up again, and nothing is shown twice. */
+  async run() {
+    let pause = 1000;
+    for (;;) {
+      this.stop = new AbortController();
+      try {
+        await visible();
+        const { events } = await get(`events?limit=${KEPT}`, this.stop.signal);
+        this.all = events.slice(-KEPT);
+        this.connected = true;
+        pause = 1000;
+        this.onChange(null);
+        await stream(this.all.at(-1)?.id ?? 0, (event) => this.add(event), this.stop.signal);
+      } catch { /* the poll of /services says whether the daemon answers */ }
+      this.connected = false;
+      await new Promise((done) => { setTimeout(done, pause); });
+      pause = Math.min(pause * 2, 8000);
+    }
+  }
+
+  /** Ends the stream of a page that nobody sees: it holds one of the browser's few connections to this listener. */
+  rest() {
+    this.stop?.abort();
+  }
+
+  add(event) {
+    if (event.id === undefined) {
+      // Some were lost on the way, because this page was too slow: take it up again from what the daemon still has.
+      this.stop.abort();
+      return;
+    }
+    const put = (list) => {
+      if (list.length && list.at(-1).id >= event.id) return;
+      list.push(event);
+      if (list.length > KEPT) list.shift();
+    };
+    put(this.all);
+    if (event.service === this.ownName && this.ownName !== null) put(this.own);
+    this.onChange(event);
+  }
+
+  /** The events of one service from further back than the last 200 of all. */
+  async choose(name) {
+    this.ownName = name;
+    this.own = name === null ? [] : this.all.filter((event) => event.service === name);
+    this.onChange(null);
+    if (name === null) return;
+    try {
+      const { events } = await get(`events?limit=${KEPT}&service=${encodeURIComponent(name)}`);
+      if (this.ownName === name) this.own = events.filter((event) => event.service === name).slice(-KEPT);
+      this.onChange(null);
+    } catch { /* then those of the stream have to do */ }
+  }
+}
+
+function visible() {
+  if (document.visibilityState === "visible") return Promise.resolve();
+  return new Promise((done) => {
+    const look = () => {
+      if (document.visibilityState !== "visible") return;
+      document.removeEventListener("visibilitychange", look);
+      done();
+    };
+    document.addEventListener("visibilitychange", look);
+  });
+}
+
+/** What the text does not say already. */
+const fieldsOf = (event) =>
+  Object.entries(event.fields ?? {})
+    .map(([key, value]) => [key, value === null ? "" : yaml(value)])
+    .filter(([key, value]) => !HIDDEN_FIELDS.has(key) && value !== "" && !event.text.includes(value))
+    .map(([key, value]) => `${key} ${value}`)
+    .join(" · ");
+
+function makeEvent(_, event) {
+  const more = fieldsOf(event);
+  const node = h("li", { class: `event kind-${event.kind}` },
+    h("time", { datetime: event.time, title: event.time, class: "number" }, clock(event.time)),
+    h("div", {},
+      event.service ? h("a", { href: `#/services/${encodeURIComponent(event.service)}` }, event.service) : h("span", { class: "muted" }, event.kind),
+      " ", h("span", {}, event.text),
+      more ? h("div", { class: "fields" }, more) : null));
+  return { node, update() {} };
+}
+
+export class EventPanel {
+  constructor(node, events) {
+    this.events = events;
+    this.list = h("ol", { class: "events", role: "list" });
+    this.log = h("div", { class: "log", role: "log", "aria-live": "polite", "aria-labelledby": "events-title", tabindex: "0" }, this.list);
+    this.rows = new Rows(this.list, makeEvent);
+    this.heading = h("h2", { id: "events-title" }, "Events");
+    this.hold = h("button", { type: "button", class: "quiet", "aria-pressed": "false", onclick: () => this.toggle() }, "Hold");
+    this.everything = h("button", { type: "button", class: "quiet", "aria-pressed": "false", hidden: true, onclick: () => this.widen() }, "All");
+    this.empty = h("p", { class: "muted empty" }, "Nothing has happened yet.");
+    this.held = false;
+    this.wide = false;
+    node.append(h("div", { class: "tools" }, this.heading, this.everything, this.hold), this.empty, this.log);
+  }
+
+  toggle() {
+    this.held = !this.held;
+    this.hold.setAttribute("aria-pressed", String(this.held));
+    this.show();
+  }
+
+  widen() {
+    this.wide = !this.wide;
+    this.everything.setAttribute("aria-pressed", String(this.wide));
+    this.show();
+  }
+
+  show() {
+    const name = this.wide ? null : this.events.ownName;
+    setText(this.heading, name === null ? "Events" : `Events of ${name}`);
+    this.everything.hidden = this.events.ownName === null;
+    if (this.held) return;
+    const shown = name === null ? this.events.all : this.events.own;
+    this.rows.update(shown.toReversed(), keyOf);
+    this.empty.hidden = shown.length > 0;
+  }
+}

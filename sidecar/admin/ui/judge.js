@@ -1,0 +1,77 @@
+// What is wrong with a service, how bad, and why: the one place that decides it for table, summary and title.
+
+import { countdown, duration, age, percent, plural } from "./format.js";
+
+const FAILING_BELOW = 90;
+const DEGRADED_BELOW = 99;
+
+/** Breaker -> {shape, word, extra}: what the table and the panels show. */
+export function breakerWords(breaker) {
+  if (!breaker || breaker.mode === "off") return { shape: "idle", word: "off", extra: "" };
+  const until = breaker.forced_until ? countdown(breaker.forced_until) : "";
+  if (breaker.forced === "open") return { shape: "lock", word: "forced open", extra: until };
+  if (breaker.forced === "closed") return { shape: "lock", word: "forced closed", extra: until };
+  const since = breaker.since ? age(breaker.since) : "";
+  const observed = breaker.mode === "observe" ? " (observe)" : "";
+  if (breaker.state === "open") return { shape: "bad", word: `open${observed}`, extra: since };
+  if (breaker.state === "half_open") return { shape: "half", word: `half-open${observed}`, extra: since };
+  return { shape: "ok", word: `closed${observed}`, extra: "" };
+}
+
+function aboutBreaker(breaker, say) {
+  if (breaker.forced) {
+    const until = breaker.forced_until ? `, ${countdown(breaker.forced_until)} left` : "";
+    const means = breaker.forced === "open" ? "every request is refused" : "nothing is refused";
+    say(breaker.forced === "open" ? 3 : 2, `breaker forced ${breaker.forced} by an operator${until}: ${means}`);
+  } else if (breaker.state === "open") {
+    const probe = breaker.retry_after_s > 0 ? `, next probe in ${duration(breaker.retry_after_s)}` : ", the next request is a probe";
+    if (breaker.mode === "observe") say(2, `breaker would be open for ${age(breaker.since)} (mode observe)`);
+    else say(4, `breaker open for ${age(breaker.since)}${probe}`);
+  } else if (breaker.state === "half_open") {
+    say(2, `breaker half-open for ${age(breaker.since)}, probing`);
+  }
+}
+
+function aboutEndpoints(found, say) {
+  if (found.total === 0) say(4, "no endpoint known");
+  else if (found.available === 0) say(4, `none of ${plural(found.total, "endpoint")} available`);
+  if (found.panic) say(3, "panic: too few endpoints are well, so all are used");
+  if (found.available > 0 && found.available < found.total) {
+    const why = [];
+    if (found.ejected) why.push(`${found.ejected} ejected`);
+    if (found.healthy < found.total) why.push(`${found.total - found.healthy} unhealthy or drained`);
+    const because = why.length ? `: ${why.join(", ")}` : "";
+    say(1, `${found.total - found.available} of ${found.total} endpoints out${because}`);
+  }
+}
+
+/** ServiceSummary -> {rank (0 well .. 4 failing), level, shape, reasons: the worst first}. */
+export function judge(service) {
+  const found = [];
+  const say = (rank, text) => found.push({ rank, text });
+  if (service.breaker && service.breaker.mode !== "off") aboutBreaker(service.breaker, say);
+  aboutEndpoints(service.endpoints, say);
+  const success = service.rates.success_rate;
+  if (success !== null && success < FAILING_BELOW) say(3, `${percent(success)} of requests succeed`);
+  else if (success !== null && success < DEGRADED_BELOW) say(1, `${percent(success)} of requests succeed`);
+  const budget = service.budget;
+  if (budget && budget.min_per_second + budget.ratio > 0 && budget.balance < 1) say(1, "retry budget spent");
+  found.sort((a, b) => b.rank - a.rank);
+  const rank = found[0]?.rank ?? 0;
+  const level = rank >= 3 ? "bad" : rank > 0 ? "warn" : "ok";
+  return { rank, level, word: { bad: "failing", warn: "degraded", ok: "well" }[level], reasons: found.map((one) => one.text) };
+}
+
+/** Endpoint of a detail -> {shape, word, extra}. */
+export function endpointWords(endpoint) {
+  const until = endpoint.forced_until ? `${countdown(endpoint.forced_until)} left` : "";
+  if (endpoint.drained) return { shape: "pause", word: "drained", extra: until };
+  if (endpoint.ejected) {
+    const back = endpoint.forced_until ?? endpoint.ejected_until;
+    return { shape: "bad", word: "ejected", extra: back ? `back in ${countdown(back)}` : "" };
+  }
+  if (!endpoint.healthy) return { shape: "warn", word: "unhealthy", extra: "" };
+  if (endpoint.skipped_until) return { shape: "warn", word: "skipped", extra: countdown(endpoint.skipped_until) };
+  if (!endpoint.available) return { shape: "warn", word: "unavailable", extra: "" };
+  return { shape: "ok", word: "available", extra: "" };
+}

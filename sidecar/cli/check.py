@@ -1,0 +1,101 @@
+"""`sidecar check`: is a configuration right, and what would a running sidecar make of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sidecar.cli.config_file import config_option, load_or_exit
+from sidecar.cli.options import admin_client, json_option, token_option
+from sidecar.cli.output import origin_of, print_json, words_of
+from sidecar.cli.settings_tree import Change, Leaf, changes, with_heirs
+
+if TYPE_CHECKING:
+    from sidecar.config.load import Origins
+    from sidecar.config.schema import Config
+
+
+@click.command(short_help="Is a configuration right, and what would it change?")
+@config_option
+@click.option(
+    "--against",
+    metavar="URL",
+    help="Also say what a reload would change at the sidecar whose admin listener this is, and what needs a restart.",
+)
+@token_option
+@json_option
+def check(path: Path, against: str | None, token_file: Path | None, as_json: bool) -> None:
+    """Read the configuration; print every error in it, or what it amounts to.
+
+    Environment variables that the file names are read as `sidecar run` would read them, from this shell's. Nothing is
+    contacted, except with --against the sidecar there. Values that may be secret are not shown, and not compared.
+
+    \b
+    Examples:
+      sidecar check --config sidecar.yaml
+      sidecar check --config sidecar.yaml --against http://127.0.0.1:15000
+
+    Exits 0 where `sidecar run` would start with it, 2 where it would refuse, 1 where nobody answers at --against.
+    """
+    config, origins = load_or_exit(path, as_json=as_json)
+    found = _changes(against, token_file, config, origins) if against else None
+    if as_json:
+        print_json({"result": "ok", "file": str(path), "errors": [], **_json(found)})
+        return
+    from sidecar.config.summary import summary
+
+    if found is None:
+        click.echo(summary(config))
+        return
+    for change, heirs in with_heirs(found):
+        click.echo(_line(change, heirs))
+    click.echo(_conclusion(found, against or ""))
+
+
+def _changes(against: str, token_file: Path | None, config: Config, origins: Origins) -> list[Change]:
+    running = admin_client(against, token_file, "--against").get("config")
+    return changes(running["config"], _as_json(config, origins))
+
+
+def _as_json(config: Config, origins: Origins) -> Any:
+    """The file's tree as the API would answer with it."""
+    import msgspec
+
+    from sidecar.config.effective import config_tree
+
+    return msgspec.json.decode(msgspec.json.encode(config_tree(config, origins)))
+
+
+def _json(found: list[Change] | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    return {"changes": [{**change._asdict(), "needs_restart": change.needs_restart} for change in found]}
+
+
+def _line(change: Change, heirs: int) -> str:
+    old, new = change.old, change.new
+    if change.whole:
+        return f"{change.key}: {'is new' if old is None else 'goes'}"
+    end = "; needs a restart" if change.needs_restart else ""
+    if heirs:
+        end += f"; inherited by {heirs} more"
+    return f"{change.key}: {_side(old)} -> {_side(new)}{end}"
+
+
+def _side(leaf: Leaf | None) -> str:
+    return f"{words_of(leaf['value'])} ({origin_of(leaf)})" if leaf else "nothing"
+
+
+def _conclusion(found: list[Change], url: str) -> str:
+    if not found:
+        return f"a reload would change nothing at {url}"
+    own = [change for change, _ in with_heirs(found)]
+    restart = sum(change.needs_restart for change in own)
+    text = f"a reload would change {_count(len(own) - restart)} at {url}"
+    return f"{text}; {_count(restart)} would stay until a restart" if restart else text
+
+
+def _count(number: int) -> str:
+    return f"{number} key" if number == 1 else f"{number} keys"

@@ -1,0 +1,116 @@
+"""`sidecar explain`: where a request would go, under which policy, and what would happen to it.
+
+Owns how that is shown. A running sidecar says it; of a file alone it is `offline_explain`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sidecar.cli.config_file import CONFIG_FILE, load_or_exit
+from sidecar.cli.options import Admin, admin_options
+from sidecar.cli.output import milliseconds, origin_of, print_json, printable, seconds, show, styled, table, words_of
+from sidecar.cli.settings_tree import leaves
+
+
+def _method(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if not re.fullmatch(r"[A-Z][A-Z0-9_-]{0,31}", value):
+        raise click.BadParameter("methods are case sensitive and in upper case, as GET")
+    return value
+
+
+def _target(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if not value or "#" in value or any(sign <= " " for sign in value):
+        raise click.BadParameter("what stands in a request line: /venue/events/42, or http://venue-service:3002/x")
+    return value
+
+
+@click.command(short_help="What would happen to a request, under which policy?")
+@click.argument("method", callback=_method)
+@click.argument("target", callback=_target)
+@click.option("--host", metavar="HOST", help="The Host that the app would send, if a service is found by that.")
+@click.option(
+    "--config",
+    "path",
+    metavar="FILE",
+    type=CONFIG_FILE,
+    help="Explain by this file, without a running sidecar: the route, the policy and the upstream target.",
+)
+@admin_options
+def explain(admin: Admin, method: str, target: str, host: str | None, path: Path | None) -> None:
+    """Say what would happen to a request: service, route, each value of the policy and who set it, breaker, endpoint.
+
+    Nothing is sent to the service. TARGET is what the app asks the sidecar for: /venue/events/42.
+
+    \b
+    Examples:
+      sidecar explain GET /venue/events/42
+      sidecar explain POST /reports/7 --host venue-service
+      sidecar explain GET /venue/events/42 --config config/sidecar.yaml
+    """
+    if path is not None:
+        from sidecar.cli.offline_explain import explained
+
+        answer = explained(*load_or_exit(path, as_json=admin.as_json), method, target, host)
+    else:
+        answer = admin.client.get("explain", method=method, target=target, host=host)
+    if admin.as_json:
+        print_json(answer)
+        return
+    _show(answer)
+
+
+def _show(answer: dict[str, Any]) -> None:
+    for sentence in answer.get("words") or []:
+        click.echo(printable(sentence))
+    if answer.get("service") is None:
+        return
+    click.echo()
+    show(table(["", ""], _facts(answer), header=False))
+    policy = answer.get("policy") or {}
+    if policy:
+        click.echo()
+        show(table(["policy", "set by", "value"], _settings(policy)))
+
+
+def _facts(answer: dict[str, Any]) -> list[tuple[Any, ...]]:
+    facts = [
+        ("service", f"{answer['service']}, found by {answer['by']}"),
+        ("route", answer["route"] or "none: the service's own policy"),
+        ("upstream target", answer["upstream_target"]),
+    ]
+    if answer.get("deadline_s"):
+        facts.append(("deadline", seconds_words(answer["deadline_s"])))
+    breaker, balancer = answer.get("breaker"), answer.get("balancer")
+    if breaker:
+        wait = f" for {seconds(breaker['retry_after_s'])}" if breaker.get("retry_after_s") else ""
+        would = {"admit": "admits it", "probe": "lets it through as a probe", "refuse": f"refuses it{wait}"}
+        facts.append(("breaker", f"{breaker['state'].replace('_', '-')}, {would[breaker['would']]}"))
+    if balancer:
+        pick = balancer.get("would_pick")
+        facts.append(("balancer", balancer["kind"] + (f", picks {pick}" if pick else "")))
+        facts += [("  endpoint", f"{one['address']}: {one['why']}") for one in balancer.get("candidates") or []]
+    if answer.get("fallback"):
+        facts.append(("fallback", ", ".join(words_of(step) for step in answer["fallback"])))
+    return facts
+
+
+def seconds_words(value: float) -> str:
+    """A span of time as it is spoken of: `250.0 ms`, `15s`."""
+    return milliseconds(value * 1000) if value < 1 else seconds(value)
+
+
+def _settings(policy: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """What somebody set stands out from the defaults."""
+    return [
+        (
+            styled(key, "" if leaf["origin"] == "default" else "bold"),
+            styled(origin_of(leaf), "dim" if leaf["origin"] == "default" else ""),
+            words_of(leaf["value"]),
+        )
+        for key, leaf in leaves(policy)
+    ]

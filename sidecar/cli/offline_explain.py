@@ -1,0 +1,82 @@
+"""What a configuration alone says of a request: the service, the route, the policy, the upstream target.
+
+Owns the answer in the shape of `GET /explain`. What only a running sidecar knows (breaker, endpoints) is None. The
+running one's own answer is `sidecar.admin.explain`, with all that serving needs; this one is light.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from sidecar.config.effective import policy_tree
+from sidecar.config.load import Origins
+from sidecar.config.schema import Config, Route, Service
+from sidecar.runtime.live import Live
+from sidecar.runtime.routing import NotRouted
+
+_ASCII = "".join(map(chr, range(0x21, 0x7F)))
+_AGGREGATES = b"/_aggregate/"
+_FOUND_BY = {"path": "first path segment", "host": "Host", "absolute": "absolute target"}
+
+
+def explained(config: Config, origins: Origins, method: str, target: str, host: str | None) -> dict[str, Any]:
+    """As `GET /explain` answers, in JSON's terms; `target` as in a request line."""
+    raw = quote(target, safe=_ASCII).encode()
+    try:
+        table = Live(config, 0.0, float).table
+        live, upstream, by_path = table.find(method, raw, host.encode() if host else None)
+    except NotRouted as refused:
+        return _not_routed(config, refused)
+    service = live.config
+    route = live.route_for(method, upstream)
+    at = next((at for at, one in enumerate(live.routes) if one is route), None)
+    of: Service | Route = service if at is None else service.routes[at]
+    by = "path" if by_path else "host" if raw[:1] in b"/*" else "absolute"
+    sent = upstream.decode("latin-1")
+    whose = (
+        f"The route {route.name!r} matches" if route.name else "No route matches, so it gets the service's own policy"
+    )
+    return _nothing() | {
+        "service": service.name,
+        "route": route.name,
+        "by": by,
+        "upstream_target": sent,
+        "policy": _as_json(
+            policy_tree(of, f"services.{service.name}" + ("" if at is None else f".routes[{at}]"), origins)
+        ),
+        "deadline_s": of.policy.timeout.request,
+        "words": [
+            f"By its {_FOUND_BY[by]} it is for {service.name!r}, which sees {sent}.",
+            f"{whose}.",
+            "This is by the file alone: what breaker and balancer would do, a running sidecar says.",
+        ],
+    }
+
+
+def _not_routed(config: Config, refused: NotRouted) -> dict[str, Any]:
+    name = refused.reserved.partition(b"?")[0].removeprefix(_AGGREGATES).decode("latin-1")
+    aggregate = config.aggregates.get(name) if refused.reserved.startswith(_AGGREGATES) else None
+    if aggregate is not None:
+        asked = ", ".join(part.service for part in aggregate.parts.values())
+        words = [f"It is for the aggregate {name!r}: the sidecar asks {asked} and answers one JSON object."]
+        return _nothing() | {"by": "aggregate", "deadline_s": aggregate.timeout, "words": words}
+    words = [
+        f"No service gets it: {refused.detail}.",
+        f"The app is told {refused.status} (x-sidecar-reason: {refused.reason}).",
+    ]
+    if refused.reason == "unknown_service":
+        words.append(f"There are: {', '.join(config.services) or 'none'}.")
+    problem = {"status": refused.status, "reason": refused.reason, "detail": refused.detail}
+    return _nothing() | {"problem": problem, "words": words}
+
+
+def _nothing() -> dict[str, Any]:
+    unknown = ("service", "by", "upstream_target", "problem", "policy", "breaker", "balancer", "retry", "deadline_s")
+    return {**dict.fromkeys(unknown), "route": "", "fallback": [], "words": []}
+
+
+def _as_json(tree: Any) -> Any:
+    return msgspec.json.decode(msgspec.json.encode(tree))

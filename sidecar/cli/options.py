@@ -1,0 +1,197 @@
+"""What the commands that call a running sidecar have in common: options, kinds of arguments, completion.
+
+Owns where the admin API is looked for, and what is said of a service that is not there.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from sidecar.cli.admin_client import DEFAULT_ADMIN, AdminClient, AdminError
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+COMPLETION_S: Final = 0.2
+"""How long names are waited for. With the start of Python that is under 0.3 s, which a shell may stand still."""
+
+MAX_TOKEN: Final = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Admin:
+    """The sidecar that a command calls, and how the answer is wanted."""
+
+    client: AdminClient
+    as_json: bool
+
+
+def admin_options(command: _Command) -> _Command:
+    """`--admin`, `--token-file` and `--json`, given to the command as its first argument, an Admin.
+
+    With `--json` the API's problem is printed on stdout too when a call fails.
+    """
+
+    @functools.wraps(command)
+    def wrapped(*arguments: Any, admin_url: str, token_file: Path | None, as_json: bool, **options: Any) -> Any:
+        admin = Admin(admin_client(admin_url, token_file), as_json)
+        try:
+            return command(admin, *arguments, **options)
+        except AdminError as error:
+            if as_json and error.problem is not None:
+                from sidecar.cli.output import print_json
+
+                print_json(error.problem)
+            raise
+
+    for option in (json_option, token_option, admin_option):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value]
+
+
+def admin_client(admin_url: str, token_file: Path | None, hint: str = "--admin") -> AdminClient:
+    """A client, or a usage error that names the option `hint`."""
+    try:
+        return AdminClient(admin_url, _token(token_file))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=hint) from None
+
+
+def _token(file: Path | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        with file.open("rb") as stream:
+            token = stream.read(MAX_TOKEN).strip().decode("ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a token"
+        raise click.BadParameter(f"{file} cannot be read: {reason}", param_hint="--token-file") from None
+    if not token.isprintable() or not token or " " in token:
+        raise click.BadParameter(f"{file} holds no token", param_hint="--token-file")
+    return token
+
+
+admin_option = click.option(
+    "--admin",
+    "admin_url",
+    metavar="URL",
+    envvar="SIDECAR_ADMIN",
+    default=DEFAULT_ADMIN,
+    help=f"The sidecar's admin listener. Default: $SIDECAR_ADMIN, then {DEFAULT_ADMIN}.",
+)
+token_option = click.option(
+    "--token-file",
+    metavar="FILE",
+    envvar="SIDECAR_ADMIN_TOKEN_FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file with the token that the admin API wants, if it wants one. Default: $SIDECAR_ADMIN_TOKEN_FILE.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the admin API has it.")
+
+
+class Duration(click.ParamType[str]):
+    """A duration as the configuration writes it, passed on as it was typed."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuses what the API would refuse, before anything is called."""
+        from sidecar.config.errors import BadValueError
+        from sidecar.config.units import parse_duration
+
+        try:
+            long_enough = parse_duration(value) > 0
+        except BadValueError as error:
+            self.fail(str(error), param, ctx)
+        if not long_enough:
+            self.fail("expected more than 0", param, ctx)
+        return str(value)
+
+
+def for_option(default: str | None, purpose: str) -> Callable[[_Command], _Command]:
+    """`--for DURATION`: after that it ends by itself."""
+    return click.option(
+        "--for", "duration", metavar="DURATION", type=Duration(), default=default, show_default=True, help=purpose
+    )
+
+
+class ServiceName(click.ParamType[str]):
+    """The name of a service; shells complete it."""
+
+    name = "service"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Those of the running sidecar, else of the configuration; none where that takes too long."""
+        return [CompletionItem(name) for name in names_in_time(ctx.params) if name.startswith(incomplete)]
+
+
+def names_in_time(given: dict[str, Any]) -> list[str]:
+    """The services' names, or nothing after COMPLETION_S. `given` are the options on the line so far."""
+    from threading import Thread
+
+    found: list[list[str]] = []
+    thread = Thread(target=lambda: found.append(_names(given)), daemon=True)
+    thread.start()
+    thread.join(COMPLETION_S)
+    return found[0] if found else []
+
+
+def _names(given: dict[str, Any]) -> list[str]:
+    try:
+        client = AdminClient(given.get("admin_url") or DEFAULT_ADMIN, _token(given.get("token_file")), COMPLETION_S)
+        return service_names(client)
+    except (AdminError, ValueError, KeyError, TypeError, click.ClickException):
+        return _configured_names(given)
+
+
+def _configured_names(given: dict[str, Any]) -> list[str]:
+    from sidecar.cli.config_file import default_config
+
+    path = given.get("path") or default_config()
+    if path is None:
+        return []
+    import os
+
+    from sidecar.config.errors import ConfigErrors
+    from sidecar.config.load import load
+
+    try:
+        return list(load(path, os.environ).services)
+    except ConfigErrors:
+        return []
+
+
+def service_names(client: AdminClient) -> list[str]:
+    """Those of the running sidecar. Raises AdminError."""
+    return [str(service["name"]) for service in client.get("services")["services"]]
+
+
+@contextmanager
+def about(client: AdminClient, service: str) -> Iterator[None]:
+    """Calls about one service: that there is none of this name is said with the one that may be meant."""
+    try:
+        yield
+    except AdminError as error:
+        if error.status != 404:
+            raise
+        names = service_names(client)
+        if service in names:
+            raise
+        raise AdminError(unknown_service(service, names), error.status, error.problem) from None
+
+
+def unknown_service(name: str, names: list[str]) -> str:
+    """What to say of a service that is not there."""
+    import difflib
+
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if near:
+        return f"there is no service {name!r}; did you mean {near[0]}?"
+    return f"there is no service {name!r}; there are {', '.join(names)}" if names else f"there is no service {name!r}"

@@ -1,0 +1,95 @@
+"""`sidecar status`: each service, or one of them, as it is now.
+
+Owns the fetching and the watching. How it looks is `status_tables`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sidecar.cli.admin_client import AdminError
+from sidecar.cli.options import Admin, ServiceName, about, admin_options
+from sidecar.cli.output import console, print_json, show, styled
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Fetch = Callable[[], Any]
+Draw = Callable[[Any], "list[RenderableType]"]
+
+
+@click.command(short_help="Each service as it is now, or one with its endpoints.")
+@click.argument("service", required=False, type=ServiceName())
+@click.option("-w", "--watch", is_flag=True, help="Show it anew again and again, until Ctrl-C.")
+@click.option(
+    "--interval", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Seconds, for --watch."
+)
+@admin_options
+def status(admin: Admin, service: str | None, watch: bool, interval: float) -> None:
+    """Each service with its breaker, success rate, latency and endpoints; or one SERVICE with all of its endpoints.
+
+    Rates and latencies are of the last ten seconds. `ok` is the share of requests that did not fail.
+
+    \b
+    Examples:
+      sidecar status
+      sidecar status venue
+      sidecar status --watch
+      sidecar status venue --json
+    """
+    fetch = _fetch(admin, service)
+    if admin.as_json and watch:
+        raise click.UsageError("--json is for one answer; for what happens use `sidecar events --follow --json`")
+    if admin.as_json:
+        print_json(fetch())
+        return
+    from sidecar.cli.status_tables import all_services, one_service
+
+    draw: Draw = all_services if service is None else one_service
+    if not watch:
+        show(*draw(fetch()))
+        return
+    try:
+        _watch(admin.client.url, fetch, draw, interval)
+    except KeyboardInterrupt:
+        return
+
+
+def _fetch(admin: Admin, service: str | None) -> Fetch:
+    def fetch() -> Any:
+        if service is None:
+            return admin.client.get("services")
+        with about(admin.client, service):
+            return admin.client.get("services", service)
+
+    return fetch
+
+
+def _watch(url: str, fetch: Fetch, draw: Draw, interval: float) -> None:
+    """On a terminal in place; elsewhere one after the other. A sidecar that is gone for a while is waited for."""
+    from rich.console import Group
+    from rich.live import Live
+
+    last = draw(fetch())  # that it cannot be called at all is said at once
+    out = console()
+    if not out.is_terminal:
+        while True:
+            show(*last, "", to=out)
+            time.sleep(interval)
+            last = _again(fetch, draw, last)
+    with Live(console=out, screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(Group(styled(f"{url}, every {interval:g} s; Ctrl-C ends", "dim"), *last), refresh=True)
+            time.sleep(interval)
+            last = _again(fetch, draw, last)
+
+
+def _again(fetch: Fetch, draw: Draw, last: list[RenderableType]) -> list[RenderableType]:
+    try:
+        return draw(fetch())
+    except AdminError as error:
+        return [styled(error.message, "bold red"), *last[-1:]]

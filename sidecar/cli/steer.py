@@ -1,0 +1,150 @@
+"""The commands that change something in a running sidecar: breakers, endpoints, the log, a reload, the end.
+
+Each is one POST; what it changed is said in one line. What is forced ends by itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from sidecar.cli.options import Admin, ServiceName, about, admin_options, for_option
+from sidecar.cli.output import clock, print_json, time_left
+
+_LEVELS = ("debug", "info", "warning", "error")
+_ACCESS = ("off", "errors", "all")
+
+
+@click.command(short_help="Force a breaker open or closed for a while.")
+@click.argument("service", type=ServiceName())
+@click.argument("state", type=click.Choice(["open", "closed", "auto"]))
+@for_option("5m", "After that it decides for itself again; at most 24h.")
+@click.option("--route", metavar="NAME", help="The breaker of this route, as `status` names it: 'POST /reports'.")
+@admin_options
+def breaker(admin: Admin, service: str, state: str, duration: str, route: str | None) -> None:
+    """Force a service's breaker open (its calls are refused) or closed (they flow), or let it decide again (auto).
+
+    \b
+    Examples:
+      sidecar breaker venue open --for 10m
+      sidecar breaker venue open --for 10m --route 'POST /reports'
+      sidecar breaker venue auto
+    """
+    lifetime = None if state == "auto" else duration
+    with about(admin.client, service):
+        answer = admin.client.post(
+            "services", service, "breaker", body={"state": state, "for": lifetime, "route": route}
+        )
+    if admin.as_json:
+        print_json(answer)
+        return
+    whose = f"{service} ({route})" if route else service
+    if answer.get("forced"):
+        until = answer.get("forced_until")
+        click.echo(f"{whose}: breaker forced {answer['forced']} for {time_left(until)}, until {clock(until)}")
+    else:
+        click.echo(f"{whose}: breaker decides for itself, it is {answer['state'].replace('_', '-')}")
+
+
+@click.command(short_help="Drain or eject an endpoint for a while.")
+@click.argument("service", type=ServiceName())
+@click.argument("address")
+@click.argument("action", type=click.Choice(["drain", "eject", "restore"]))
+@for_option("10m", "After that it gets requests again.")
+@admin_options
+def endpoint(admin: Admin, service: str, address: str, action: str, duration: str) -> None:
+    """Take an endpoint out of a service's rotation for a while, or put it back (restore).
+
+    A drained one gets no new requests and finishes those that it has; an ejected one is treated as one that failed. The
+    last available endpoint is not ejected. ADDRESS is as `sidecar status SERVICE` shows it.
+
+    \b
+    Examples:
+      sidecar endpoint venue 10.0.0.7:3002 drain --for 10m
+      sidecar endpoint venue 10.0.0.7:3002 restore
+    """
+    lifetime = None if action == "restore" else duration
+    with about(admin.client, service):
+        answer = admin.client.post("services", service, "endpoints", address, body={"action": action, "for": lifetime})
+    if admin.as_json:
+        print_json(answer)
+        return
+    if action == "restore":
+        state = "available" if answer.get("available") else "not available yet"
+        click.echo(f"{service}: {address} restored, it is {state}")
+        return
+    until = answer.get("forced_until") or answer.get("ejected_until")
+    done = "drained" if action == "drain" else "ejected"
+    click.echo(f"{service}: {address} {done} for {time_left(until)}, until {clock(until)}")
+
+
+@click.command(short_help="Log more, or less, for a while.")
+@click.argument("level", required=False, type=click.Choice(_LEVELS))
+@click.option("--access", type=click.Choice(_ACCESS), help="Which requests have a line in the log.")
+@for_option("10m", "After that the configuration's values are back.")
+@admin_options
+def log(admin: Admin, level: str | None, access: str | None, duration: str) -> None:
+    """Log more, or less, for a while.
+
+    \b
+    Examples:
+      sidecar log debug --for 10m
+      sidecar log --access all --for 2m
+    """
+    if level is None and access is None:
+        raise click.UsageError("say a LEVEL, --access, or both")
+    answer = admin.client.post("log", body={"level": level, "access": access, "for": duration})
+    if admin.as_json:
+        print_json(answer)
+        return
+    left = time_left(answer.get("until"))
+    end = f" for {left}, until {clock(answer['until'])}" if left else ""
+    click.echo(f"log level {answer['level']}, access {answer['access']}{end}")
+
+
+@click.command(short_help="Read the configuration file again.")
+@admin_options
+def reload(admin: Admin) -> None:
+    """Read the configuration file again and put it in force; a bad one changes nothing.
+
+    The sidecar also does this by itself when the file changes. `sidecar check --against URL` says beforehand what would
+    change.
+
+    \b
+    Examples:
+      sidecar reload
+    """
+    answer = admin.client.post("reload", body={})
+    if admin.as_json:
+        print_json(answer)
+        return
+    for line in reload_lines(answer):
+        click.echo(line)
+
+
+def reload_lines(report: dict[str, Any]) -> list[str]:
+    """What became of a reload."""
+    changed = report.get("changed") or []
+    count = f"{len(changed)} key{'' if len(changed) == 1 else 's'}"
+    head = f"reloaded: {count} changed" if changed else "the configuration is as it was"
+    return [head, *(f"  {key}" for key in changed), *(f"warning: {text}" for text in report.get("warnings") or [])]
+
+
+@click.command(short_help="End it in good order, as SIGTERM would.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@admin_options
+def drain(admin: Admin, yes: bool) -> None:
+    """End the sidecar in good order, as SIGTERM would: /readyz fails, what is in flight finishes, it exits.
+
+    \b
+    Examples:
+      sidecar drain --yes
+    """
+    if not yes:
+        click.confirm(f"End the sidecar at {admin.client.url}?", abort=True, err=True)
+    answer = admin.client.post("drain", body={})
+    if admin.as_json:
+        print_json(answer)
+        return
+    click.echo(f"{admin.client.url} drains: it takes no more requests after a moment, and ends")

@@ -1,0 +1,197 @@
+"""The JSON Schema of the configuration: what an editor completes and checks with.
+
+Owns the way from the structs, which stay the one definition, to nested mappings. How single values look is
+`json_schema_values`. A schema knows one value at a time, so it accepts all that `sidecar check` accepts and some more:
+what values have to do with each other is said by `check` alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from msgspec import NODEFAULT, Struct, structs
+
+from sidecar.config.aggregates import MAX_PARTS
+from sidecar.config.annotations import (
+    fields_of,
+    group_of,
+    kind_of,
+    may_be_none,
+    required_keys,
+    shapes_of,
+    unwrapped,
+    words_of,
+)
+from sidecar.config.docstrings import docstring_of, docstrings
+from sidecar.config.json_schema_values import (
+    LABEL,
+    NAME,
+    VARIABLE,
+    VARIABLE_DEFINITION,
+    Schema,
+    default_words,
+    value_schema,
+)
+from sidecar.config.schema import Aggregate, AggregatePart, Config, EndpointSpec, HealthCheck, Match, Service, Url
+from sidecar.config.services import POLICY_KEYS, SERVICE_WIDE
+from sidecar.policy.settings import FallbackService, FallbackStale, FallbackStatic, FilePath, Policy
+
+DRAFT: Final = "http://json-schema.org/draft-07/schema#"
+"""The newest draft that the YAML servers of all common editors know."""
+
+_TEXTS: Final[Mapping[str, str]] = {
+    "listen": "Who listens where. A port of 0 lets the system choose one.",
+    "log": "Logs go to standard output, one JSON object a line.",
+    "defaults": "The policy that every service starts from; a service and its routes override it key by key.",
+    "services": "The services, by the name that the app calls: /venue/events/42 goes to `venue` as /events/42.",
+    "checks": "What GET /health asks beside the services, by name.",
+    "aggregates": "What GET /_aggregate/<name> asks of several services at once, by name.",
+}
+_URL_TEXT: Final = "http or https, host and port, no path. Every address behind the name is an endpoint."
+
+
+def json_schema_text() -> str:
+    """The schema as `config/sidecar.schema.json` holds it."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def json_schema() -> Schema:
+    """The schema of a whole file."""
+    return _Generator().whole()
+
+
+class _Generator:
+    """Keeps the groups that several places have, to write them once."""
+
+    def __init__(self) -> None:
+        self._definitions: dict[str, Schema] = {"variable": {**VARIABLE_DEFINITION}}
+
+    def whole(self) -> Schema:
+        named = {
+            "services": _by_name(self._service(), NAME),
+            "checks": _by_name(self._object(HealthCheck), LABEL),
+            "aggregates": _by_name(self._aggregate(), NAME),
+        }
+        properties = {key: named.get(key) or self._property(Config, key) for key in fields_of(Config)}
+        for key, text in _TEXTS.items():
+            properties[key] = {**properties[key], "description": text}
+        return {
+            "$schema": DRAFT,
+            "title": "Configuration of the service sidecar",
+            **_object(properties, required_keys(Config)),
+            "definitions": dict(sorted(self._definitions.items())),
+        }
+
+    def _service(self) -> Schema:
+        own = {key: self._property(Service, key) for key in fields_of(Service) if key not in ("name", "policy")}
+        own["endpoints"] = {
+            "description": "URLs, each alone or with a weight and a priority.",
+            "type": "array",
+            "items": {"anyOf": [*value_schema(Url)["anyOf"], self._object(EndpointSpec)]},
+            "minItems": 1,
+        }
+        own["routes"] = {
+            "description": "Policies for some of the requests; the first route that matches wins.",
+            "type": "array",
+            "items": self._route(),
+        }
+        policy = {key: self._property(Policy, key) for key in POLICY_KEYS}
+        return {
+            "description": "A service: one of url, endpoints and discovery, and what differs from `defaults`.",
+            **_object({"url": {"description": _URL_TEXT, **value_schema(Url)}, **own, **policy}),
+            "oneOf": [{"required": [key]} for key in ("url", "endpoints", "discovery")],
+        }
+
+    def _route(self) -> Schema:
+        match = {**self._object(Match), "minProperties": 1}
+        policy = {key: self._property(Policy, key, SERVICE_WIDE) for key in POLICY_KEYS if key not in SERVICE_WIDE}
+        return _object({"match": match, **policy}, ["match"])
+
+    def _aggregate(self) -> Schema:
+        schema = self._object(Aggregate)
+        schema["properties"]["parts"] = {
+            "description": "What is asked, side by side: the body of each is put under its name.",
+            **_by_name(self._object(AggregatePart), NAME),
+            "minProperties": 1,
+            "maxProperties": MAX_PARTS,
+        }
+        return schema
+
+    def _object(self, struct: type[Struct], barred: Sequence[str] = ()) -> Schema:
+        """A mapping with the keys of a struct, without those that are barred."""
+        properties = {key: self._property(struct, key, barred) for key in fields_of(struct) if key not in barred}
+        text = docstrings(struct).get("")
+        return {**({"description": text} if text else {}), **_object(properties, required_keys(struct))}
+
+    def _property(self, struct: type[Struct], key: str, barred: Sequence[str] = ()) -> Schema:
+        """A key, with its docstring or that of its type, and its default."""
+        hint = fields_of(struct)[key]
+        schema = self._value(hint, [name.removeprefix(f"{key}.") for name in barred if name.startswith(f"{key}.")])
+        default = _default(struct, key, hint)
+        group = group_of(hint)
+        texts = [docstrings(struct).get(key), docstrings(group).get("") if group else docstring_of(words_of(hint))]
+        if default not in (None, "", []):
+            texts.append(f"Default: {default if isinstance(default, str) else json.dumps(default)}")
+        described = " ".join(text.rstrip(".") + "." for text in texts if text and text.strip("`.") != key)
+        return {
+            **({"description": described} if described else {}),
+            **{word: value for word, value in schema.items() if word != "description"},
+            **({} if default is None else {"default": default}),
+        }
+
+    def _value(self, hint: Any, barred: Sequence[str]) -> Schema:
+        group = group_of(hint)
+        if group is not None:
+            # Beside a $ref nothing counts in this draft, so it is one of a list.
+            keys = self._object(group, barred) if barred else self._shared(group)
+            return {"anyOf": [{"const": "off"}, keys, {**VARIABLE}]} if may_be_none(hint) else {"allOf": [keys]}
+        words = words_of(hint)
+        if words is not None and kind_of(unwrapped(words)[1]) == "fallback":
+            return {"anyOf": [{"const": "off"}, {"type": "array", "items": self._step()}, {**VARIABLE}]}
+        tagged = [_object({tag: self._shape(struct)}, [tag]) for tag, struct in shapes_of(hint).items()]
+        if not tagged:
+            return value_schema(hint)
+        return {"anyOf": [*(value_schema(hint)["anyOf"] if words is not None else []), *tagged]}
+
+    def _shape(self, struct: type[Struct]) -> Schema:
+        schema = self._object(struct)
+        return schema if schema.get("required") else {**schema, "minProperties": 1}
+
+    def _shared(self, struct: type[Struct]) -> Schema:
+        if struct.__name__ not in self._definitions:
+            self._definitions[struct.__name__] = self._object(struct)
+        return {"$ref": f"#/definitions/{struct.__name__}"}
+
+    def _step(self) -> Schema:
+        if "FallbackStep" not in self._definitions:
+            static = self._object(FallbackStatic)
+            file = {"description": "In place of `body`: read with this file, from its directory.", "type": "string"}
+            static["properties"]["file"] = {**file, **value_schema(FilePath)}
+            static["not"] = {"required": ["body", "file"]}
+            steps = [self._object(FallbackService), self._object(FallbackStale), static]
+            self._definitions["FallbackStep"] = {"anyOf": steps}
+        return {"$ref": "#/definitions/FallbackStep"}
+
+
+def _object(properties: Mapping[str, Schema], required: Iterable[str] = ()) -> Schema:
+    needed = list(required)
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        **({"required": needed} if needed else {}),
+        "additionalProperties": False,
+    }
+
+
+def _by_name(schema: Schema, pattern: str) -> Schema:
+    return {"type": "object", "propertyNames": {"pattern": f"^({pattern})$"}, "additionalProperties": schema}
+
+
+def _default(struct: type[Struct], key: str, hint: Any) -> Any:
+    """In the words of a file; None where there is none, or where it is that of the group's own keys."""
+    field = next(field for field in structs.fields(struct) if field.name == key)
+    if field.default is NODEFAULT or (isinstance(field.default, Struct) and group_of(hint)):
+        return None
+    return default_words(field.default, hint)

@@ -1,0 +1,64 @@
+"""What a service's limits have left, as Prometheus metrics: connections to its endpoints, and retries.
+
+Owns the names and labels of `sidecar_upstream_*` and `sidecar_retry_budget_balance`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence, Sized
+from typing import Protocol
+
+from prometheus_client.core import GaugeMetricFamily
+
+
+class BudgetView(Protocol):
+    def balance(self, now: float, /) -> float:
+        """What it holds, in retries."""
+
+
+class RestingView(Protocol):
+    @property
+    def idle(self) -> Sized: ...
+
+
+class LimitsView(Protocol):
+    """What a scrape reads of the limits of a live service."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def budget(self) -> BudgetView: ...
+    @property
+    def connections(self) -> int:
+        """Open or being opened, idle ones included."""
+
+    @property
+    def waiting(self) -> Sized:
+        """Who waits for one of them."""
+
+    @property
+    def present(self) -> Sequence[tuple[RestingView, bool]]: ...
+    @property
+    def departed(self) -> Sequence[RestingView]: ...
+
+
+def limit_families(services: Sequence[LimitsView], monotonic_s: float) -> Iterable[GaugeMetricFamily]:
+    connections = GaugeMetricFamily(
+        "sidecar_upstream_connections",
+        "Connections to the endpoints of a service, open or being opened, idle ones included",
+        labels=["service"],
+    )
+    idle = GaugeMetricFamily("sidecar_upstream_idle_connections", "Those that no request uses", labels=["service"])
+    waiting = GaugeMetricFamily(
+        "sidecar_upstream_waiting_requests", "Requests that wait for a connection to be given back", labels=["service"]
+    )
+    balance = GaugeMetricFamily(
+        "sidecar_retry_budget_balance", "Retries that the budget would pay for at this moment", labels=["service"]
+    )
+    for service in services:
+        endpoints = (*(one for one, _ in service.present), *service.departed)
+        connections.add_metric([service.name], service.connections)
+        idle.add_metric([service.name], sum(len(endpoint.idle) for endpoint in endpoints))
+        waiting.add_metric([service.name], len(service.waiting))
+        balance.add_metric([service.name], round(service.budget.balance(monotonic_s), 3))
+    yield from (connections, idle, waiting, balance)

@@ -1,0 +1,71 @@
+"""The sidecar itself, as Prometheus metrics: what it is, how late its event loop is, what it keeps.
+
+Owns the names and labels of `sidecar_build_info`, `sidecar_loop_lag_*`, `sidecar_stale_cache_*` and
+`sidecar_config_last_reload_successful`. Memory, CPU and descriptors are prometheus_client's `process_*`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import NamedTuple, Protocol
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+from sidecar.telemetry.loop_lag import LAG_BUCKETS_S
+
+
+class Build(NamedTuple):
+    """What runs. `compiled`: whether the data path is machine code or Python."""
+
+    version: str
+    compiled: bool
+    python: str
+
+
+class LagView(Protocol):
+    @property
+    def buckets(self) -> Sequence[int]:
+        """Samples by lag, not cumulative, of LAG_BUCKETS_S and one more."""
+
+    @property
+    def total_s(self) -> float: ...
+    def largest(self) -> float: ...
+
+
+class CacheView(Protocol):
+    @property
+    def bytes_used(self) -> int: ...
+    @property
+    def entries(self) -> int: ...
+    @property
+    def evictions(self) -> int: ...
+
+
+def process_families(
+    build: Build, lag: LagView, cache: CacheView, *, reload_successful: bool
+) -> Iterable[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
+    info = GaugeMetricFamily("sidecar_build_info", "What runs, as labels; always 1", labels=Build._fields)
+    info.add_metric([build.version, "yes" if build.compiled else "no", build.python], 1)
+    yield info
+    yield GaugeMetricFamily(
+        "sidecar_config_last_reload_successful",
+        "0 while the file, as it was last read, was rejected and the last good configuration stays in force",
+        1 if reload_successful else 0,
+    )
+    lags = HistogramMetricFamily(
+        "sidecar_loop_lag_seconds", "How late the event loop ran a timer, sampled twice a second"
+    )
+    bounds = (*map(str, LAG_BUCKETS_S), "+Inf")
+    lags.add_metric([], list(zip(bounds, accumulate(lag.buckets), strict=True)), lag.total_s)
+    yield lags
+    yield GaugeMetricFamily(
+        "sidecar_loop_lag_max_seconds", "The largest such lag of the last one to two minutes", lag.largest()
+    )
+    yield GaugeMetricFamily(
+        "sidecar_stale_cache_bytes", "Memory of the last good responses that are kept for a fallback", cache.bytes_used
+    )
+    yield GaugeMetricFamily("sidecar_stale_cache_entries", "Last good responses that are kept", cache.entries)
+    yield CounterMetricFamily(
+        "sidecar_stale_cache_evictions", "Last good responses that gave way to others", cache.evictions
+    )

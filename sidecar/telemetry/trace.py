@@ -1,0 +1,183 @@
+"""What a sampled request tells of itself for a distributed trace.
+
+Owns the sampling decision, the ids and the traceparent that goes upstream (W3C Trace Context). What becomes of a trace
+that has ended is `tracing`'s, which alone knows OpenTelemetry.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from random import getrandbits
+from time import time_ns
+from typing import Final
+
+_TRACEPARENT: Final = re.compile(
+    rb"(?!ff)([0-9a-f]{2})-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
+)
+_SAMPLED: Final = 0x01
+_RANDOM: Final = 0x02
+"""The trace id is random (level 2 of the recommendation): passed on where the caller says so."""
+
+
+class Parent:
+    """A traceparent that is one (W3C Trace Context, section 3.2)."""
+
+    __slots__ = ("flags", "span_id", "trace_id")
+
+    def __init__(self, trace_id: int, span_id: int, flags: int) -> None:
+        self.trace_id = trace_id
+        self.span_id = span_id
+        self.flags = flags
+
+    @property
+    def sampled(self) -> bool:
+        return bool(self.flags & _SAMPLED)
+
+
+def parse_traceparent(value: bytes) -> Parent | None:
+    """None where it is malformed. A version after 00 may have more at its end, which is not for us."""
+    found = _TRACEPARENT.fullmatch(value)
+    if found is None or (found[1] == b"00" and found[5] is not None):
+        return None
+    return Parent(int(found[2], 16), int(found[3], 16), int(found[4], 16))
+
+
+class TracedAttempt:
+    """One attempt. Times are those of the data path's clock; `status` is 0 where no answer came."""
+
+    __slots__ = ("address", "ended", "number", "port", "reason", "service", "span_id", "started", "status")
+
+    def __init__(
+        self,
+        span_id: int,
+        service: str,
+        address: str,
+        port: int,
+        number: int,
+        reason: str,
+        status: int,
+        started: float,
+        ended: float,
+    ) -> None:
+        self.span_id = span_id
+        self.service = service
+        self.address = address
+        self.port = port
+        self.number = number
+        self.reason = reason
+        self.status = status
+        self.started = started
+        self.ended = ended
+
+
+class Trace:
+    """One request that is sampled, from its head to its record. `parent_id` is 0 where the trace begins here."""
+
+    fallback: str = ""
+    status: int = 0
+    reason: str = ""
+    seconds: float = 0.0
+
+    def __init__(
+        self,
+        finished: Callable[[Trace], None],
+        trace_id: int,
+        span_id: int,
+        parent_id: int,
+        flags: int,
+        started_ns: int,
+    ) -> None:
+        self._finished = finished
+        self.trace_id = trace_id
+        self.span_id = span_id
+        self.parent_id = parent_id
+        self.flags = flags
+        self.started_ns = started_ns
+        """Unix time."""
+        self.started = 0.0
+        """The same moment by the data path's clock."""
+        self.service = ""
+        self.route = ""
+        self.method = ""
+        self.path = ""
+        self.attempts: list[TracedAttempt] = []
+        self._number = 0
+        self._attempt_id = 0
+
+    def describe(self, *, service: str, route: str, method: str, target: bytes, started: float) -> None:
+        """What is known from the head on. The query is left out: secrets stand there."""
+        self.service = service
+        self.route = route
+        self.method = method
+        self.path = target.partition(b"?")[0].decode("latin-1")
+        self.started = started
+
+    def line(self, number: int) -> bytes:
+        """The field line, opened by CRLF, that makes this attempt's span the upstream's parent."""
+        return b"\r\ntraceparent: 00-%032x-%016x-%02x" % (self.trace_id, self._id_of(number), self.flags)
+
+    def attempt(
+        self,
+        number: int,
+        service: str,
+        address: str,
+        port: int,
+        reason: str,
+        status: int | None,
+        started: float,
+        ended: float,
+    ) -> None:
+        """An attempt has ended."""
+        made = TracedAttempt(
+            self._id_of(number), service, address, port, number, reason, status or 0, started, ended
+        )  # fmt: skip
+        self.attempts.append(made)
+
+    def finish(self, status: int, reason: str, fallback: str, seconds: float) -> None:
+        """The request has ended."""
+        self.status = status
+        self.reason = reason
+        self.fallback = fallback
+        # An attempt is noted a moment after the record's time was taken.
+        self.seconds = max(seconds, self.attempts[-1].ended - self.started) if self.attempts else seconds
+        self._finished(self)
+
+    def _id_of(self, number: int) -> int:
+        if number != self._number:
+            self._number = number
+            self._attempt_id = getrandbits(64) or 1
+        return self._attempt_id
+
+
+class Tracer:
+    """Decides which requests are traced: as the caller did, and `sample` (0 to 1) of those that nobody decided about.
+
+    `finished` hears of each traced request once, at its end.
+    """
+
+    def __init__(self, sample: float, finished: Callable[[Trace], None], clock_ns: Callable[[], int] = time_ns) -> None:
+        self._finished = finished
+        self._clock_ns = clock_ns
+        # By the id, so that all who sample by ratio choose the same traces (OpenTelemetry: TraceIdRatioBased).
+        self._bound = round(sample * (1 << 64))
+
+    def root(self) -> Parent:
+        """Begin a trace: its ids, and whether it is sampled."""
+        trace_id = getrandbits(128) or 1
+        sampled = (trace_id & ((1 << 64) - 1)) < self._bound
+        return Parent(trace_id, getrandbits(64) or 1, _SAMPLED if sampled else 0)
+
+    def trace_root(self, root: Parent) -> Trace:
+        """The trace of a request that begins it."""
+        return Trace(self._finished, root.trace_id, root.span_id, 0, root.flags, self._clock_ns())
+
+    def trace_below(self, parent: Parent) -> Trace:
+        """The trace of a request that its caller has begun."""
+        flags = _SAMPLED | (parent.flags & _RANDOM)
+        span_id = getrandbits(64) or 1
+        return Trace(self._finished, parent.trace_id, span_id, parent.span_id, flags, self._clock_ns())
+
+
+def traceparent(of: Parent) -> bytes:
+    return b"00-%032x-%016x-%02x" % (of.trace_id, of.span_id, of.flags)

@@ -1,0 +1,50 @@
+"""The configuration in force and the last reload, as answers."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.admin.config_view import config_answer, reload_answer, warnings
+from sidecar.config.load import loads
+from tests.admin.stage import START, LogState, Stage
+
+SERVICES = "services: {venue: {url: http://a:1}}"
+
+
+def test_what_runs_and_where_it_came_from() -> None:
+    stage = Stage()
+    stage.log_state = LogState("debug", "all", START + 60)
+    found = config_answer(stage, stage.clock)
+    assert (found.generation, found.file, found.loaded_at) == (
+        1,
+        "/etc/sidecar/sidecar.yaml",
+        "2025-11-23T01:00:00.000Z",
+    )
+    assert found.config["services"]["venue"]["timeout"]["attempt"].value == "2s"
+    assert found.config["admin"]["hosts"].value == []
+    assert (found.log.level, found.log.access, found.log.until) == ("debug", "all", "2025-11-23T01:01:00.000Z")
+
+
+def test_without_a_file() -> None:
+    stage = Stage()
+    stage.path = None
+    assert config_answer(stage, stage.clock).file is None
+
+
+async def test_a_rejected_reload_says_where() -> None:
+    stage = Stage()
+    stage.reload_as = "rejected"
+    found = reload_answer(await stage.reload())
+    assert (found.result, found.trigger, found.at) == ("rejected", "api", "2025-11-23T01:00:00.000Z")
+    (error,) = found.errors
+    assert (error.file, error.line, error.column, error.key) == ("sidecar.yaml", 3, 5, "services.venue.tiemout")
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [("127.0.0.1", False), ("[::1]", False), ("0.0.0.0", True), ("[::]", True), ("10.0.0.7", True)],
+)
+def test_a_listener_that_others_reach_and_that_asks_for_no_token(host: str, told: bool) -> None:
+    listen = f'listen: {{admin: "{host}:15000"}}\n'
+    assert bool(warnings(loads(listen + SERVICES, "f", {}))) is told
+    assert warnings(loads(f"admin: {{token_file: /t}}\n{listen}{SERVICES}", "f", {})) == []

@@ -1,0 +1,282 @@
+"""Which policy a request would get, told without sending it and without a trace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from sidecar.admin import answers
+from sidecar.admin.explain import BadQuestion, explain, would
+from sidecar.runtime import operator
+from tests.admin.stage import START, Source, Stage
+
+
+def asked(stage: Stage, target: str, method: str = "GET", host: str = "") -> answers.Explanation:
+    found = explain(stage, stage.view, stage.clock, method, target, host)
+    msgspec.json.decode(msgspec.json.encode(found), type=answers.Explanation)
+    return found
+
+
+def story(stage: Stage, target: str = "/venue/events/42", method: str = "GET") -> str:
+    return "\n".join(asked(stage, target, method).words)
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "by", "upstream_target"),
+    [
+        ("/venue/events/42", "", "path", "/events/42"),
+        ("/venue?x=1", "", "path", "/?x=1"),
+        ("/venue/events", "localhost:15001", "path", "/events"),
+        ("/events/42", "venue-service:3002", "host", "/events/42"),
+        ("http://venue-service:3002/events/42", "", "absolute", "/events/42"),
+        ("http://localhost:15001/venue/events/42", "", "path", "/events/42"),
+        ("/venue/caf\u00e9", "", "path", "/caf%C3%A9"),
+    ],
+)
+def test_how_a_service_is_found(target: str, host: str, by: str, upstream_target: str) -> None:
+    found = asked(Stage(), target, host=host)
+    assert (found.service, found.by, found.upstream_target, found.problem) == ("venue", by, upstream_target, None)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "route", "attempt", "origin"),
+    [
+        ("GET", "/venue/events", "", "2s", "service"),
+        ("POST", "/venue/reports/7", "POST /reports", "2s", "service"),
+        ("GET", "/venue/reports/7", "", "2s", "service"),
+        ("GET", "/venue/slow", "/slow", "9s", "route"),
+        ("GET", "/auth/x", "", "5s", "default"),
+    ],
+)
+def test_the_policy_is_that_of_the_route(method: str, target: str, route: str, attempt: str, origin: str) -> None:
+    found = asked(Stage(), target, method)
+    assert found.route == route
+    assert found.policy is not None
+    setting = found.policy["timeout"]["attempt"]
+    assert (setting.value, setting.origin) == (attempt, origin)
+
+
+def test_the_breaker_is_the_routes_own_or_the_services() -> None:
+    stage = Stage()
+    operator.force_breaker(stage["venue"], "POST /reports", "open", START + 60, START)
+    own, shared = asked(stage, "/venue/reports", "POST").breaker, asked(stage, "/venue/slow").breaker
+    assert own is not None
+    assert shared is not None
+    assert (own.route, own.would, own.forced) == ("POST /reports", "refuse", "open")
+    assert (shared.route, shared.would, shared.forced) == ("", "admit", None)
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "status", "reason", "word"),
+    [
+        ("/nowhere/x", "GET", 404, "unknown_service", "There are: venue, auth."),
+        ("/", "GET", 404, "unknown_service", "names no service"),
+        ("http://elsewhere.example/", "GET", 404, "unknown_service", "no open proxy"),
+        ("*", "GET", 400, "bad_request", "OPTIONS"),
+        ("venue", "GET", 400, "bad_request", "neither a path"),
+    ],
+)
+def test_what_reaches_no_service(target: str, method: str, status: int, reason: str, word: str) -> None:
+    found = asked(Stage(), target, method)
+    assert found.problem is not None
+    assert (found.service, found.policy, found.breaker, found.by) == (None, None, None, None)
+    assert (found.problem.status, found.problem.reason) == (status, reason)
+    assert word in " ".join(found.words)
+
+
+def test_an_aggregate() -> None:
+    stage = Stage("services: {venue: {url: http://a:1}}\naggregates: {page: {parts: {v: {service: venue, path: /x}}}}")
+    found = asked(stage, "/_aggregate/page?id=1")
+    assert (found.by, found.service, found.problem, found.deadline_s) == ("aggregate", None, None, 2.0)
+    assert "v (GET /venue...)" in found.words[0]
+    assert asked(stage, "/_aggregate/other").problem is not None
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "host"),
+    [
+        ("", "GET", ""),
+        ("/venue/a b", "GET", ""),
+        ("/venue\r\nX: y", "GET", ""),
+        ("/venue#x", "GET", ""),
+        ("/" + "x" * 9000, "GET", ""),
+        ("/venue", "get", ""),
+        ("/venue", "", ""),
+        ("/venue", "GET", "a b"),
+        ("/venue", "GET", "x" * 300),
+    ],
+)
+def test_what_cannot_be_a_request(target: str, method: str, host: str) -> None:
+    with pytest.raises(BadQuestion):
+        asked(Stage(), target, method, host)
+
+
+def test_the_story_of_a_service_that_is_well() -> None:
+    stage = Stage()
+    breaker = stage["venue"].default_route.breaker
+    for failed in [True] * 3 + [False] * 37:
+        permit = breaker.admit(START)
+        if failed:
+            breaker.failure(permit, START)
+            continue
+        breaker.success(permit, START)
+    assert asked(stage, "/venue/events/42").words == [
+        "By its first path segment it is for 'venue', which sees /events/42.",
+        "None of its 2 routes matches, so it gets the service's own policy.",
+        "The service's breaker is closed: 3 of 40 calls failed in the last 10 s; it opens at 50% of at least 10.",
+        "2 of 2 endpoints are available, picked by round_robin; 10.0.0.0:3002 is next.",
+        (
+            "It is tried again up to 2 times on attempt_timeout, connect_failure, connect_timeout, reset, 502-504;"
+            " the budget has 10 retries left."
+        ),
+        "It has 15s in all and 2s for each try, until the answer begins; an app's own deadline can only shorten that.",
+        "There is no fallback for GET: the app gets the failure.",
+    ]
+
+
+def opened(stage: Stage) -> None:
+    breaker = stage["venue"].default_route.breaker
+    for _ in range(10):
+        breaker.failure(breaker.admit(stage.loop.now), stage.loop.now)
+
+
+def test_the_story_of_a_breaker_that_opens_and_probes() -> None:
+    stage = Stage()
+    opened(stage)
+    words = story(stage)
+    assert "is open since 2025-11-23T01:00:00.000Z: it refuses until 2025-11-23T01:00:30.000Z (503," in words
+    stage.loop.now += 30
+    assert "this request would be its probe" in story(stage)
+    breaker = stage["venue"].default_route.breaker
+    breaker.admit(stage.loop.now)
+    assert "is half_open" in story(stage)
+    assert "while its probe is out" in story(stage)
+
+
+def test_the_story_of_a_forced_breaker() -> None:
+    stage = Stage()
+    operator.force_breaker(stage["venue"], "", "closed", START + 60, START)
+    assert "forced closed by an operator until 2025-11-23T01:01:00.000Z and lets everything through" in story(stage)
+
+
+@pytest.mark.parametrize(
+    ("mode", "word"), [("off", "The service's breaker is off."), ("observe", "and lets the request through")]
+)
+def test_the_story_of_a_breaker_that_refuses_nothing(mode: str, word: str) -> None:
+    stage = Stage(f"services: {{venue: {{url: http://a:1, breaker: {{mode: {mode}}}}}}}")
+    opened(stage)
+    assert word in story(stage)
+
+
+def test_the_story_of_endpoints_that_are_left_out() -> None:
+    stage = Stage(endpoints=5)
+    venue = stage["venue"]
+    operator.drain(venue, venue.endpoints[0], START + 10, START)
+    operator.eject(venue, venue.endpoints[1], START + 20, START)
+    venue.endpoints[2].connect_failed(START)
+    venue.endpoints[3].healthy = False
+    venue.changed(START)
+    words = story(stage)
+    assert "1 of 5 endpoints are available" in words
+    for said in (
+        "10.0.0.0:3002 is drained by an operator until 2025-11-23T01:00:10.000Z.",
+        "10.0.0.1:3002 is ejected by an operator until 2025-11-23T01:00:20.000Z.",
+        "10.0.0.2:3002 is skipped after a refused connection until 2025-11-23T01:00:01.000Z.",
+        "10.0.0.3:3002 is unhealthy.",
+    ):
+        assert said in words
+
+
+def test_the_story_of_a_panic() -> None:
+    stage = Stage("services: {venue: {url: http://a:1, outlier: {panic_threshold: 60%}}}")
+    venue = stage["venue"]
+    venue.endpoints[0].healthy = False
+    venue.changed(START)
+    words = story(stage)
+    assert "health and ejections are ignored" in words
+    assert "10.0.0.0:3002 is used all the same: unhealthy." in words
+
+
+def test_the_story_of_many_endpoints_is_not_longer_than_one_reads() -> None:
+    stage = Stage(endpoints=30)
+    for one in stage["venue"].endpoints[:20]:
+        one.healthy = False
+    stage["venue"].changed(START)
+    found = asked(stage, "/venue/x")
+    assert len(found.words) < 20
+    assert "10 more are listed below." in found.words
+    assert found.balancer is not None
+    assert len(found.balancer.candidates) == 30
+
+
+def test_the_story_of_a_service_without_endpoints() -> None:
+    stage = Stage(endpoints=0)
+    stage.sources["venue"] = [Source(problem="no such name")]
+    assert "No endpoint is known: no such name. It would fail (503, x-sidecar-reason: no_endpoint)." in story(stage)
+
+
+@pytest.mark.parametrize(
+    ("policy", "method", "word"),
+    [
+        ("retry: {max_retries: 0}", "GET", "It is not retried: retry.max_retries is 0."),
+        ("retry: {max_retries: 1}", "POST", "POST is not in retry.methods, so it is never sent twice"),
+        ("fallback: [{stale: 5m}]", "GET", "If all that fails: the last good response, at most 5m old."),
+        ("fallback: [{stale: 5m}]", "PUT", "There is no fallback for PUT"),
+        ("fallback: [{status: 200}]", "GET", "the file's own answer with status 200"),
+        ("preserve_host: true", "GET", "It has no routes, so it gets the service's own policy."),
+    ],
+)
+def test_the_story_of_what_happens_after_a_failure(policy: str, method: str, word: str) -> None:
+    assert word in story(Stage(f"services: {{venue: {{url: http://a:1, {policy}}}}}"), method=method)
+
+
+def test_the_story_of_a_fallback_to_another_service() -> None:
+    stage = Stage("services: {venue: {url: http://a:1, fallback: [{service: old, path: /v1}]}, old: {url: http://b:1}}")
+    assert asked(stage, "/venue/x").fallback == ["the service 'old' is asked for /v1"]
+
+
+def state_of(stage: Stage) -> Any:
+    venue = stage["venue"]
+    breaker = venue.default_route.breaker
+    return (
+        repr(breaker), breaker.rejects, repr(venue.budget), repr(venue._turn), repr(venue.limit),
+        venue.counters.requests, [repr(one) for one in venue.endpoints],
+    )  # fmt: skip
+
+
+def test_asking_leaves_no_trace() -> None:
+    for make in (lambda stage: None, opened):
+        stage = Stage()
+        make(stage)
+        stage.loop.now += 40  # where the breaker is open, its probe is due
+        story(stage)
+        before = state_of(stage)
+        for _ in range(5):
+            story(stage)
+        assert state_of(stage) == before
+
+
+def test_what_a_breaker_would_say_is_what_it_says() -> None:
+    stage = Stage()
+    breaker = stage["venue"].default_route.breaker
+    steps: list[tuple[float, Any]] = [
+        (0, lambda now: None),
+        (0, lambda now: opened(stage)),
+        (29.9, lambda now: None),
+        (0.2, lambda now: None),
+        (0, lambda now: breaker.force("open", now + 5, now)),
+        (5, lambda now: None),
+        (0, lambda now: breaker.force("closed", now + 5, now)),
+        (5, lambda now: None),
+    ]
+    for seconds, change in steps:
+        stage.loop.now += seconds
+        now = stage.loop.now
+        change(now)
+        said = would(breaker, now)
+        permit = breaker.admit(now)
+        meant = "refuse" if not permit else "probe" if breaker.is_probe(permit) else "admit"
+        assert said == meant, (now, breaker)
+        breaker.ignore(permit, now)

@@ -1,0 +1,261 @@
+"""Who may use the admin listener, and whose browser page may not."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import make_mocked_request
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from sidecar.admin.guard import Guard, Token
+from sidecar.admin.problem import ApiProblem
+from sidecar.config.schema import Address, Admin
+
+LOOPBACK = Address("127.0.0.1", 15000)
+
+
+def refusal(
+    method: str = "GET",
+    path: str = "/services",
+    *,
+    settings: Admin | None = None,
+    bound: Address = LOOPBACK,
+    repeated: tuple[tuple[str, str], ...] = (),
+    **headers: str | None,
+) -> tuple[int, str] | None:
+    """(status, reason) of what is refused. `content_type` is Content-Type; None leaves a header out."""
+    sent: dict[str, str | None] = {"host": "localhost:15000"}
+    if method == "POST":
+        sent["content_type"] = "application/json"
+    sent |= headers
+    given: CIMultiDict[str] = CIMultiDict()
+    for name, value in sent.items():
+        if value is not None:
+            given.add(name.replace("_", "-"), value)
+    for name, value in repeated:
+        given.add(name, value)
+    try:
+        Guard(bound).check(make_mocked_request(method, path, headers=given), settings or Admin())
+    except ApiProblem as problem:
+        return problem.status, problem.reason
+    return None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost:15000", "localhost", "LOCALHOST:8080", "localhost.:15000", "127.0.0.1:15000", "127.0.0.1:40001",
+        "127.8.8.8:1", "[::1]:15000", "[::1]", "sidecar.localhost:15000",
+    ],
+)  # fmt: skip
+def test_loopback_by_any_name_and_port_for_a_port_forward_has_any(host: str) -> None:
+    assert refusal(host=host) is None
+    assert refusal("POST", "/reload", host=host, origin=f"http://{host}") is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.com", "evil.com:15000", "localhost.evil.com", "127.0.0.1.evil.com", "evil.com@localhost",
+        "10.0.0.7:15000",
+        "0.0.0.0:15000", "[::]:15000", "", " ", "localhost:15000,evil.com", "local host", "2130706433", "localhost:",
+        "localhost:x", "[::1", "::1", "[fe80::1%25eth0]:15000", "127.0.0.1:15000/", "xn--localhost-",
+    ],
+)  # fmt: skip
+def test_a_name_that_was_made_to_mean_us_is_refused_for_reading_too(host: str) -> None:
+    assert refusal(host=host) == (421, "host")
+    assert refusal("POST", "/reload", host=host, origin=f"http://{host}") == (421, "host")
+
+
+@given(st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,40}[a-z])?\.?(:[0-9]{1,5})?", fullmatch=True))
+def test_no_other_name_passes(host: str) -> None:
+    name = host.partition(":")[0].removesuffix(".")
+    if name != "localhost" and not name.endswith(".localhost"):
+        assert refusal(host=host) == (421, "host")
+
+
+@given(st.text(st.characters(min_codepoint=0x20, max_codepoint=0x17F)))
+def test_any_host_is_judged(host: str) -> None:
+    assert refusal(host=host) in (None, (421, "host"))
+
+
+def test_without_host_and_with_two() -> None:
+    assert refusal(host=None) == (421, "host")
+    assert refusal(repeated=(("Host", "localhost:15000"),)) == (421, "host")
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+def test_a_kubelet_names_us_as_it_likes(path: str) -> None:
+    assert refusal(path=path, host="10.1.2.3:15000") is None
+
+
+def test_metrics_bear_addresses_so_their_host_counts() -> None:
+    assert refusal(path="/metrics", host="evil.com") == (421, "host")
+
+
+@pytest.mark.parametrize(
+    ("bound", "host", "refused"),
+    [
+        ("10.0.0.7", "10.0.0.7:15000", False),
+        ("10.0.0.7", "10.0.0.8:15000", True),
+        ("0.0.0.0", "10.0.0.8:15000", False),
+        ("0.0.0.0", "[fd00::1]:15000", False),
+        ("0.0.0.0", "0.0.0.0:15000", True),
+        ("0.0.0.0", "evil.com", True),
+        ("fd00::1", "[fd00::1]:15000", False),
+        ("fd00::1", "[fd00:0::1]:15000", False),
+        ("fd00::1", "[fd00::2]:15000", True),
+    ],
+)
+def test_the_address_that_the_listener_is_bound_to(bound: str, host: str, refused: bool) -> None:
+    assert (refusal(host=host, bound=Address(bound, 15000)) is not None) is refused
+
+
+def test_names_of_the_configuration() -> None:
+    settings = Admin(hosts=("sidecar.example.com",))
+    for host in ("sidecar.example.com", "SIDECAR.example.com:443"):
+        assert refusal(host=host, settings=settings) is None
+        for scheme in ("http", "https"):  # what stands before us may speak TLS
+            assert refusal("POST", "/reload", host=host, origin=f"{scheme}://{host}", settings=settings) is None
+    assert refusal(host="example.com", settings=settings) == (421, "host")
+    assert refusal("POST", "/reload", origin="https://localhost:15000", settings=settings) == (403, "cross_site")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://evil.com", "null", "http://localhost:3000", "http://127.0.0.1:15000", "https://localhost:15000",
+        "http://localhost", "http://localhost:15000.evil.com", "", "file://",
+    ],
+)  # fmt: skip
+def test_another_origin_may_neither_change_nor_read(origin: str) -> None:
+    assert refusal("POST", "/services/venue/breaker", origin=origin) == (403, "cross_site")
+    assert refusal(origin=origin) == (403, "cross_site")
+
+
+@pytest.mark.parametrize(
+    ("method", "site", "mode", "refused"),
+    [
+        ("GET", "same-origin", "cors", False),
+        ("GET", "none", "navigate", False),
+        ("GET", "cross-site", "no-cors", True),
+        ("GET", "same-site", "no-cors", True),
+        ("GET", "cross-site", "navigate", False),
+        ("POST", "same-origin", "cors", False),
+        ("POST", "cross-site", "navigate", True),
+        ("POST", "cross-site", "no-cors", True),
+        ("POST", "same-site", "cors", True),
+    ],
+)
+def test_what_a_browser_says_of_where_a_request_comes_from(method: str, site: str, mode: str, refused: bool) -> None:
+    found = refusal(method, sec_fetch_site=site, sec_fetch_mode=mode)
+    assert found == ((403, "cross_site") if refused else None)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "refused"),
+    [
+        ("application/json", False),
+        ("application/json; charset=utf-8", False),
+        ("Application/JSON", False),
+        (None, True),
+        ("", True),
+        ("text/plain", True),
+        ("application/x-www-form-urlencoded", True),
+        ("multipart/form-data; boundary=x", True),
+        ("text/plain; application/json", True),
+        ("application/jsonp", True),
+    ],
+)
+def test_a_form_changes_nothing(content_type: str | None, refused: bool) -> None:
+    assert refusal("POST", "/reload", content_type=content_type) == ((415, "content_type") if refused else None)
+
+
+def test_two_content_types_are_none() -> None:
+    assert refusal("POST", "/reload", repeated=(("Content-Type", "text/plain"),)) == (415, "content_type")
+
+
+TOKEN = "correct-horse"
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    path = tmp_path / "token"
+    path.write_text(TOKEN + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("authorization", "refused"),
+    [
+        (f"Bearer {TOKEN}", False),
+        (f"bearer {TOKEN}", False),
+        (f"Bearer  {TOKEN} ", False),
+        (None, True),
+        ("", True),
+        ("Bearer", True),
+        ("Bearer ", True),
+        ("Bearer wrong", True),
+        (f"Bearer {TOKEN}x", True),
+        (f"Basic {TOKEN}", True),
+        (TOKEN, True),
+        ("Bearer caf\u00e9", True),
+    ],
+)
+def test_a_token(token_file: Path, authorization: str | None, refused: bool) -> None:
+    settings = Admin(token_file=str(token_file))
+    for method, path in (("GET", "/services"), ("GET", "/events"), ("GET", "/health"), ("POST", "/reload")):
+        found = refusal(method, path, settings=settings, authorization=authorization)
+        assert found == ((401, "token") if refused else None)
+
+
+def test_what_needs_no_token(token_file: Path) -> None:
+    for path in ("/livez", "/readyz", "/metrics", "/", "/ui/app.js"):
+        assert refusal(path=path, settings=Admin(token_file=str(token_file))) is None
+
+
+def test_a_token_does_not_make_a_cross_site_request_welcome(token_file: Path) -> None:
+    settings = Admin(token_file=str(token_file))
+    found = refusal("POST", "/reload", settings=settings, authorization=f"Bearer {TOKEN}", origin="http://evil.com")
+    assert found == (403, "cross_site")
+
+
+def test_the_refusal_says_how_to_ask(token_file: Path) -> None:
+    request = make_mocked_request("GET", "/services", headers={"Host": "localhost"})
+    with pytest.raises(ApiProblem) as problem:
+        Guard(LOOPBACK).check(request, Admin(token_file=str(token_file)))
+    assert problem.value.headers["WWW-Authenticate"].startswith("Bearer")
+    assert TOKEN not in str(problem.value)
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.unlink(), lambda path: path.write_text(" \n")])
+def test_without_a_usable_token_nobody_gets_in(
+    token_file: Path, spoil: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    spoil(token_file)
+    found = refusal(settings=Admin(token_file=str(token_file)), authorization="Bearer ")
+    assert found == (503, "token_file")
+    assert "nobody gets in" in caplog.text
+
+
+def test_a_token_that_changes_is_read_again_and_trouble_is_told_once(
+    token_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = Token()
+    assert token.read(str(token_file)) == TOKEN.encode()
+    token_file.write_text("another")
+    os.utime(token_file, ns=(1, 1))
+    assert token.read(str(token_file)) == b"another"
+    token_file.unlink()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            assert token.read(str(token_file)) == b""
+    assert len(caplog.records) == 1
+    token_file.write_text(TOKEN)
+    assert token.read(str(token_file)) == TOKEN.encode()

@@ -1,0 +1,137 @@
+"""The checks that services ask for, from one configuration to the next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from sidecar.config.schema import CheckUrl, Config, EndpointSpec, HealthCheck, Service, Url
+from sidecar.daemon.health import Chain, HealthChecks
+from sidecar.health.active import Result
+from sidecar.policy.settings import HealthSettings, Policy, Timeouts
+from sidecar.runtime.live import Live
+
+SPEC = EndpointSpec(url=Url("http", "venue-service", 80))
+HEALTH = HealthSettings(path="/health", interval=0.01, idle_interval=0.01)
+
+
+def config(*names: str, health: HealthSettings | None = HEALTH, **more: Any) -> Config:
+    policy = Policy(health=health, **more)
+    return Config(services={name: Service(name=name, endpoints=(SPEC,), policy=policy) for name in names})
+
+
+class Stage:
+    """`asked` are the addresses that were checked, with which path; all of them are well."""
+
+    def __init__(self, wanted: Config) -> None:
+        loop = asyncio.get_running_loop()
+        self.live = Live(wanted, loop.time(), lambda: 0.0)
+        for service in self.live.services.values():
+            service.set_endpoints([(SPEC, "10.0.0.1")], loop.time())
+        self.asked: list[tuple[str, str | None]] = []
+        self._more = asyncio.Event()
+        self.checks = HealthChecks(self.live, loop)
+        self.checks._checks.check = self._check  # type: ignore[method-assign]
+
+    async def _check(self, target: Any, settings: HealthSettings) -> Result:
+        self.asked.append((target.address, settings.path))
+        self._more.set()
+        return Result(True, "ok", 0.0)
+
+    def adopt(self, wanted: Config) -> None:
+        self.live.adopt(wanted, asyncio.get_running_loop().time())
+        self.checks.adopt()
+
+    async def until_asked(self, path: str) -> None:
+        self.asked.clear()
+        async with asyncio.timeout(5):
+            while ("10.0.0.1", path) not in self.asked:
+                self._more.clear()
+                await self._more.wait()
+
+    @property
+    def running(self) -> int:
+        return len(self.checks._tasks)
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    stage = Stage(config(health=None))
+    yield stage
+    await stage.checks.close()
+    assert stage.running == 0
+
+
+def serve(stage: Stage, wanted: Config) -> None:
+    stage.adopt(wanted)
+    for service in stage.live.services.values():
+        service.set_endpoints([(SPEC, "10.0.0.1")], asyncio.get_running_loop().time())
+
+
+async def test_a_service_that_asks_for_checks_is_checked_and_no_longer_when_it_does_not(stage: Stage) -> None:
+    serve(stage, config("venue"))
+    await stage.until_asked("/health")
+    stage.adopt(config("venue", health=None))
+    assert stage.live.services["venue"].checker is None
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert stage.running == 0
+    stage.adopt(config("venue"))
+    await stage.until_asked("/health")
+
+
+async def test_a_checker_stays_while_its_settings_do(stage: Stage) -> None:
+    serve(stage, config("venue"))
+    checker = stage.live.services["venue"].checker
+    stage.adopt(config("venue", timeout=Timeouts(idle=5.0)))
+    assert stage.live.services["venue"].checker is checker
+    assert stage.running == 1
+
+
+async def test_other_settings_are_asked_with_and_the_counts_go_on(stage: Stage) -> None:
+    serve(stage, config("venue"))
+    await stage.until_asked("/health")
+    before = stage.live.services["venue"].checker
+    assert before is not None
+    before.failures = 3
+    stage.adopt(config("venue", health=HealthSettings(path="/other", interval=0.01, idle_interval=0.01)))
+    after = stage.live.services["venue"].checker
+    assert after is not None
+    assert after is not before
+    assert (after.successes, after.failures) >= (before.successes, 3)
+    await stage.until_asked("/other")
+    assert stage.running == 1
+
+
+async def test_the_checks_of_a_service_that_goes_end_and_begin_again_with_one_of_its_name(stage: Stage) -> None:
+    serve(stage, config("venue", "auth"))
+    await asyncio.sleep(0)
+    assert stage.running == 2
+    stage.adopt(config("auth"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert stage.running == 1
+    serve(stage, config("venue", "auth"))
+    assert stage.running == 2
+    await stage.until_asked("/health")
+
+
+async def test_the_chain_asks_what_is_configured_and_the_same_one_while_that_is_so() -> None:
+    live = Live(config(health=None), 0.0, lambda: 0.0)
+    chain = Chain(live)
+    first = chain._chain
+    live.adopt(config("venue", health=None), 1.0)
+    chain.adopt()
+    assert chain._chain is first
+    assert list((await chain.report()).services) == ["venue"]
+    check = HealthCheck(url=CheckUrl("tcp", "127.0.0.1", 1), timeout=0.5)
+    live.adopt(Config(services={}, checks={"db": check}), 2.0)
+    chain.adopt()
+    assert chain._chain is not first
+    report = await chain.report()
+    assert list(report.checks) == ["db"]
+    assert list(report.services) == []
+    await chain.close()

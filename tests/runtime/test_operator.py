@@ -1,0 +1,261 @@
+"""What an operator may do to a running service, and what is refused: nobody may take away the last endpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sidecar.config.load import loads
+from sidecar.config.schema import EndpointSpec, Url
+from sidecar.policy.health_state import HealthState
+from sidecar.policy.settings import HealthSettings
+from sidecar.runtime import operator
+from sidecar.runtime.endpoint import Endpoint
+from sidecar.runtime.operator import Refused
+from sidecar.runtime.service import LiveService
+
+START = 1000.0
+OUTLIER = "outlier: {panic_threshold: 0%}"
+
+
+class Stage:
+    """A service with endpoints 10.0.0.0, 10.0.0.1, ..., and a clock of its own."""
+
+    def __init__(self, endpoints: int = 2, policy: str = OUTLIER) -> None:
+        text = f"services: {{venue: {{url: http://venue-service:3002, {policy}}}}}"
+        self.now = START
+        config = loads(text, "sidecar.yaml", {}).services["venue"]
+        self.service = LiveService(config, START, lambda: 0.0, lambda: self.now)
+        self.find(endpoints)
+
+    def find(self, endpoints: int) -> None:
+        spec = EndpointSpec(url=Url("http", "venue-service", 3002))
+        self.service.set_endpoints([(spec, f"10.0.0.{number}") for number in range(endpoints)], self.now)
+
+    def __getitem__(self, number: int) -> Endpoint:
+        found = operator.endpoint_named(self.service, f"10.0.0.{number}:3002")
+        assert found is not None
+        return found
+
+    def picked(self, times: int = 12) -> set[str]:
+        found = [self.service.pick(self.now, ()) for _ in range(times)]
+        return {one.address for one in found if one is not None}
+
+    def drain(self, number: int, for_s: float = 60.0) -> None:
+        operator.drain(self.service, self[number], self.now + for_s, self.now)
+
+    def eject(self, number: int, for_s: float = 60.0) -> None:
+        operator.eject(self.service, self[number], self.now + for_s, self.now)
+
+    def restore(self, number: int) -> None:
+        operator.restore(self.service, self[number], self.now)
+
+
+@pytest.mark.parametrize("action", ["drain", "eject"])
+@pytest.mark.parametrize("balancer", ["round_robin", "least_request", "random", "peak_ewma", "{hash: {source: true}}"])
+def test_an_endpoint_gets_no_requests_until_the_time_is_over(action: str, balancer: str) -> None:
+    stage = Stage(policy=f"{OUTLIER}, balancer: {balancer}")
+    getattr(stage, action)(0)
+    assert stage.picked() == {"10.0.0.1"}
+    stage.now += 59.9
+    assert stage.picked() == {"10.0.0.1"}
+    stage.now += 0.1
+    stage.picked()
+    assert stage[0].available
+    assert not stage[0].draining
+    assert not stage[0].ejected
+
+
+@pytest.mark.parametrize("action", ["drain", "eject"])
+def test_the_last_available_one_stays(action: str) -> None:
+    stage = Stage(1)
+    with pytest.raises(Refused) as refused:
+        getattr(stage, action)(0)
+    assert refused.value.reason == "last_endpoint"
+    stage.find(2)
+    getattr(stage, action)(0)
+    for second in ("drain", "eject"):
+        with pytest.raises(Refused):
+            getattr(stage, second)(1)
+    assert stage.picked() == {"10.0.0.1"}
+
+
+def test_one_that_is_skipped_does_not_count_as_another() -> None:
+    stage = Stage()
+    stage[1].connect_failed(stage.now)
+    stage.service.changed(stage.now)
+    with pytest.raises(Refused, match="last available"):
+        stage.drain(0)
+    stage.now += 1.0
+    stage.drain(0)
+
+
+def test_what_would_be_a_panic_is_refused_for_an_ejection_and_not_for_a_drain() -> None:
+    stage = Stage(3, "outlier: {panic_threshold: 50%}")
+    stage.eject(0)
+    with pytest.raises(Refused) as refused:
+        stage.eject(1)
+    assert refused.value.reason == "would_panic"
+    stage.drain(1)
+    assert stage.picked() == {"10.0.0.2"}
+
+
+def test_an_ejection_needs_no_outlier_settings_and_outlives_changes_of_the_set() -> None:
+    stage = Stage(2, "outlier: off")
+    stage.eject(0)
+    stage.find(3)
+    stage.service.outlier.reconfigure(None, stage.now)
+    assert stage.picked() == {"10.0.0.1", "10.0.0.2"}
+
+
+def test_a_good_check_does_not_end_what_an_operator_began() -> None:
+    stage = Stage(2, f"{OUTLIER}, health: {{path: /health}}")
+    stage.eject(0)
+    stage.now += 1
+    stage.service.checked(stage[0], False, "status 500", 0.0)
+    stage.now += 1
+    stage.service.checked(stage[0], True, "ok", 0.0)
+    assert stage[0].ejected
+
+
+def test_a_drained_one_is_not_ejected() -> None:
+    stage = Stage(3)
+    stage.drain(0)
+    with pytest.raises(Refused) as refused:
+        stage.eject(0)
+    assert refused.value.reason == "draining"
+
+
+def test_an_ejected_one_can_be_drained() -> None:
+    stage = Stage(3)
+    stage.eject(0, 10)
+    stage.drain(0, 100)
+    stage.now += 11
+    assert stage.picked() == {"10.0.0.1", "10.0.0.2"}
+
+
+def test_restoring_ends_drain_ejection_and_skip() -> None:
+    stage = Stage(4)
+    stage.drain(0)
+    stage.eject(1)
+    stage[2].connect_failed(stage.now)
+    stage.service.changed(stage.now)
+    assert stage.picked() == {"10.0.0.3"}
+    for number in range(3):
+        stage.restore(number)
+    assert stage.picked() == {"10.0.0.0", "10.0.0.1", "10.0.0.2", "10.0.0.3"}
+    assert stage.service.outlier.ejected == 0
+
+
+def test_restoring_ends_an_ejection_that_failures_brought() -> None:
+    stage = Stage(2, "outlier: {consecutive_failures: 1, panic_threshold: 0%}")
+    stage.service.outlier.record(stage[0], True, stage.now)
+    assert stage.picked() == {"10.0.0.1"}
+    stage.restore(0)
+    assert stage.picked() == {"10.0.0.0", "10.0.0.1"}
+
+
+def test_restoring_forgives_what_an_endpoint_said_of_itself_and_not_what_checks_found() -> None:
+    stage = Stage(2, f"{OUTLIER}, health: {{path: /health}}")
+    stage.service.failed_by_its_own_word(stage[0], stage.now)
+    assert not stage[0].healthy
+    stage.restore(0)
+    assert stage[0].healthy
+    stage.service.checked(stage[0], False, "status 500", 0.0)
+    stage.service.checked(stage[0], False, "status 500", 0.0)
+    assert not stage[0].healthy
+    stage.restore(0)
+    assert not stage[0].healthy
+
+
+def test_forgiving_needs_something_to_forgive() -> None:
+    state = HealthState(HealthSettings(path="/"))
+    assert not state.forgive()
+    state.fail_at_once(1.0)
+    assert state.forgive()
+    assert state.healthy
+
+
+def test_who_restores_nothing_changes_nothing() -> None:
+    stage = Stage()
+    before = (stage[0].since, stage.service.outlier.returns)
+    stage.restore(0)
+    assert (stage[0].since, stage.service.outlier.returns) == before
+
+
+ROUTES = """routes: [{match: {path: /reports, methods: [POST]}, breaker: {volume_threshold: 5}},
+                     {match: {path: /slow}, timeout: {attempt: 9s}}]"""
+
+
+def force(stage: Stage, state: str | None, route: str = "", for_s: float = 60.0) -> Any:
+    return operator.force_breaker(stage.service, route, state, stage.now + for_s, stage.now)
+
+
+def test_a_breaker_is_held_until_its_time_is_over_with_no_traffic_too() -> None:
+    stage = Stage()
+    breaker = force(stage, "open")
+    assert (breaker.state, breaker.admit(stage.now)) == ("open", 0)
+    stage.now += 59.9
+    stage.service.expire(stage.now)
+    assert breaker.forced == "open"
+    stage.now += 0.1
+    stage.service.expire(stage.now)
+    assert breaker.forced is None
+    assert breaker.admit(stage.now) != 0
+
+
+def test_it_can_be_let_go_before() -> None:
+    stage = Stage()
+    force(stage, "closed")
+    assert force(stage, None).forced is None
+
+
+def test_a_route_with_a_breaker_of_its_own_is_held_apart() -> None:
+    stage = Stage(policy=ROUTES)
+    assert force(stage, "open", "POST /reports") is stage.service.routes[0].breaker
+    assert stage.service.default_route.breaker.state == "closed"
+
+
+@pytest.mark.parametrize(
+    ("policy", "route", "reason"),
+    [
+        (ROUTES, "/slow", "no_breaker"),
+        (ROUTES, "GET /reports", "unknown_route"),
+        ("breaker: {mode: off}", "", "breaker_off"),
+    ],
+)
+def test_what_cannot_be_held_is_refused(policy: str, route: str, reason: str) -> None:
+    with pytest.raises(Refused) as refused:
+        force(Stage(policy=policy), "open", route)
+    assert refused.value.reason == reason
+
+
+def test_the_address_of_no_endpoint() -> None:
+    assert operator.endpoint_named(Stage().service, "10.0.0.9:3002") is None
+
+
+# Looking at what would be picked.
+
+
+def test_looking_moves_no_turn_on() -> None:
+    stage = Stage(3)
+    for _ in range(7):
+        seen = stage.service.peek(stage.now)
+        assert stage.service.peek(stage.now) is seen
+        assert stage.service.pick(stage.now, ()) is seen
+
+
+def test_looking_past_one_that_is_not_usable() -> None:
+    stage = Stage(3)
+    stage.drain(1)
+    for _ in range(6):
+        seen = stage.service.peek(stage.now)
+        assert stage.service.pick(stage.now, ()) is seen
+
+
+@pytest.mark.parametrize(("endpoints", "seen"), [(0, None), (1, "10.0.0.0"), (2, None)])
+def test_where_chance_decides_only_a_single_one_can_be_known(endpoints: int, seen: str | None) -> None:
+    stage = Stage(endpoints, "balancer: random")
+    found = stage.service.peek(stage.now)
+    assert (found.address if found else None) == seen

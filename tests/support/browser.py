@@ -1,0 +1,121 @@
+"""A headless Chromium for tests of the dashboard: starts it, asks in the page's words, keeps what its console said."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from base64 import b64decode
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+
+from tests.support.eventually import eventually
+
+CHROMIUM = shutil.which("chromium")
+DRIVER = shutil.which("chromedriver")
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--lang=en-GB",
+)
+
+LOST = ("net::ERR_CONNECTION_REFUSED", "net::ERR_INCOMPLETE_CHUNKED_ENCODING", "net::ERR_EMPTY_RESPONSE",
+        "net::ERR_CONNECTION_RESET")  # fmt: skip
+"""What the browser itself, not the page, says of a listener that is gone."""
+
+
+class Browser:
+    """One page at a time. Use as a context manager; `log` is all that the console said, errors and warnings."""
+
+    def __init__(self) -> None:
+        assert CHROMIUM is not None
+        assert DRIVER is not None
+        self._profile = tempfile.TemporaryDirectory(prefix="sidecar-chromium-", ignore_cleanup_errors=True)
+        options = Options()
+        options.binary_location = CHROMIUM
+        for flag in [*FLAGS, f"--user-data-dir={self._profile.name}", "--window-size=1440,900"]:
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        self.driver = webdriver.Chrome(options=options, service=Service(executable_path=DRIVER))
+        self.driver.set_page_load_timeout(20)
+        self.driver.set_script_timeout(20)
+
+    def __enter__(self) -> Browser:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.driver.quit()
+        self._profile.cleanup()
+
+    def look(self, *, width: int = 1440, height: int = 900, dark: bool = False) -> None:
+        """The size of the viewport and what the system prefers; in force until the next call."""
+        phone = width < 500
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        motion = {"name": "prefers-reduced-motion", "value": "reduce"}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme, motion]})
+
+    def open(self, url: str) -> None:
+        """A fresh load, even where only the hash differs."""
+        self.driver.get("about:blank")
+        self.driver.get(url)
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def all(self, css: str) -> list[WebElement]:
+        return self.driver.find_elements(By.CSS_SELECTOR, css)
+
+    def one(self, css: str) -> WebElement:
+        return self.driver.find_element(By.CSS_SELECTOR, css)
+
+    def text(self, css: str) -> str:
+        """What the first such element says, as it is seen; empty where there is none."""
+        return self.run(
+            "const node = document.querySelector(arguments[0]);"
+            " return node ? node.innerText.replace(/\\s+/g, ' ') : ''",
+            css,
+        )
+
+    def wait(self, css: str, *words: str, timeout: float = 6.0) -> str:
+        """Until an element says all these words."""
+
+        def says() -> str:
+            text = self.text(css)
+            assert self.all(css), f"no {css}"
+            assert all(word in text for word in words), f"{css} says {text!r}"
+            return text
+
+        return eventually(says, timeout, 0.05)
+
+    def until(self, check: Callable[[], Any], timeout: float = 6.0) -> Any:
+        return eventually(check, timeout, 0.05)
+
+    def complaints(self, *but: str) -> list[str]:
+        """Errors and warnings of the console since the last call, without those that bear one of these words."""
+        said = [f"{one['level']}: {one['message']}" for one in self.driver.get_log("browser")]
+        return [
+            line for line in said if line.startswith(("SEVERE", "WARNING")) and not any(word in line for word in but)
+        ]
+
+    def screenshot(self, path: Path, *, whole: bool = False) -> None:
+        """`whole`: the page to its end, not only what fits on the screen."""
+        more = {"captureBeyondViewport": True} if whole else {}
+        shot = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", **more})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b64decode(shot["data"]))

@@ -1,0 +1,21 @@
+"""Prometheus' own checker, of Debian's `prometheus` package. `.ci/run` installs it; elsewhere it may be missing."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed (Debian: apt-get install prometheus)"
+)
+
+
+def promtool(*arguments: str | Path, given: bytes | None = None) -> None:
+    """Runs it, and fails with what it says where it finds anything wrong."""
+    run = subprocess.run(
+        ["promtool", *map(str, arguments)], input=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60
+    )
+    assert run.returncode == 0, run.stdout.decode()

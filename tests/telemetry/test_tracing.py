@@ -1,0 +1,185 @@
+"""Traces as spans of OpenTelemetry: what stands in them, and what becomes of those that nobody takes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from sidecar.telemetry import tracing
+from sidecar.telemetry.trace import Trace
+from sidecar.telemetry.tracing import MAX_WAITING, SpanExport
+from tests.support.collector import Collector
+from tests.support.eventually import eventually
+
+
+class Sink(SpanExporter):
+    """Keeps what it is given, once it may."""
+
+    def __init__(self, result: SpanExportResult = SpanExportResult.SUCCESS) -> None:
+        self.spans: list[ReadableSpan] = []
+        self.result = result
+        self.go_on = threading.Event()
+        self.go_on.set()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.go_on.wait(10)
+        self.spans += spans
+        return self.result
+
+    def shutdown(self) -> None:
+        self.go_on.set()
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., SpanExport]]:
+    made: list[SpanExport] = []
+
+    def one(exporter: SpanExporter | None, otlp: str = "http://collector:4318", **more: Any) -> SpanExport:
+        said: dict[str, Any] = {"sample": 1.0, "headers": {}, "service_name": "shop", "version": "1"}
+        made.append(SpanExport(otlp, exporter=exporter, **(said | more)))
+        return made[-1]
+
+    yield one
+    for each in made:
+        each.close().join(10)
+
+
+def trace_of(export: SpanExport, **described: Any) -> Trace:
+    trace = export.tracer.trace_root(export.tracer.root())
+    trace.started_ns = 1_000_000_000_000
+    said: dict[str, Any] = {"service": "venue", "route": "", "method": "GET", "target": b"/events/42", "started": 5.0}
+    trace.describe(**(said | described))
+    return trace
+
+
+def spans_of(export: SpanExport, sink: Sink) -> list[ReadableSpan]:
+    export.close().join(10)
+    return sink.spans
+
+
+def test_a_request_and_its_attempts(make: Callable[..., SpanExport]) -> None:
+    sink = Sink()
+    export = make(sink)
+    trace = trace_of(export, route="GET /events")
+    trace.attempt(1, "venue", "10.0.0.1", 3002, "reset", None, 5.0, 5.25)
+    trace.attempt(2, "venue", "10.0.0.2", 3002, "ok", 200, 5.5, 5.75)
+    trace.finish(200, "ok", "", 1.0)
+    first, second, request = spans_of(export, sink)
+    assert request.context is not None
+    for attempt in (first, second):
+        assert attempt.parent == request.context
+    assert request.parent is None
+    assert (request.start_time, request.end_time) == (1_000_000_000_000, 1_001_000_000_000)
+    assert (second.start_time, second.end_time) == (1_000_500_000_000, 1_000_750_000_000)
+    assert [span.status.is_ok for span in (first, second, request)] == [False, True, True]
+    assert first.attributes == {
+        "http.request.method": "GET",
+        "url.path": "/events/42",
+        "peer.service": "venue",
+        "sidecar.reason": "reset",
+        "error.type": "reset",
+        "server.address": "10.0.0.1",
+        "server.port": 3002,
+    }
+    assert (second.attributes or {})["http.request.resend_count"] == 1
+    assert (request.attributes or {})["sidecar.route"] == "GET /events"
+    assert (export.exported, export.dropped) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "error", "status"),
+    [
+        (200, "ok", None, 200),
+        (404, "ok", "404", 404),
+        (503, "status", "503", 503),
+        (503, "circuit_open", "circuit_open", 503),
+        (200, "truncated", "truncated", 200),
+        (499, "client_disconnect", "client_disconnect", None),
+    ],
+)
+def test_what_is_an_error(
+    make: Callable[..., SpanExport], code: int, reason: str, error: str | None, status: int | None
+) -> None:
+    sink = Sink()
+    export = make(sink)
+    trace_of(export).finish(code, reason, "", 1.0)
+    (span,) = spans_of(export, sink)
+    attributes = span.attributes or {}
+    assert attributes.get("error.type") == error
+    assert attributes.get("http.response.status_code") == status
+    assert span.status.is_ok == (error is None)
+
+
+def test_a_method_that_the_conventions_do_not_know(make: Callable[..., SpanExport]) -> None:
+    sink = Sink()
+    export = make(sink)
+    trace_of(export, method="PROPFIND").finish(200, "ok", "", 1.0)
+    (span,) = spans_of(export, sink)
+    attributes = span.attributes or {}
+    assert (span.name, attributes["http.request.method"]) == ("HTTP", "_OTHER")
+    assert attributes["http.request.method_original"] == "PROPFIND"
+
+
+def test_what_does_not_fit_is_dropped_and_counted(
+    make: Callable[..., SpanExport], caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = Sink()
+    sink.go_on.clear()
+    export = make(sink)
+    with caplog.at_level(logging.WARNING, "sidecar.tracing"):
+        for _ in range(MAX_WAITING + 10):
+            trace_of(export).finish(200, "ok", "", 1.0)
+    assert export.dropped == 10
+    assert [record.getMessage() for record in caplog.records] == ["spans are dropped"]
+    sink.go_on.set()
+    assert len(spans_of(export, sink)) == export.exported == MAX_WAITING
+
+
+def test_failures_are_counted_and_told_once_a_minute(
+    make: Callable[..., SpanExport], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracing, "EVERY_S", 0.01)
+    sink = Sink(SpanExportResult.FAILURE)
+    export = make(sink)
+    now = [1000.0]
+    monkeypatch.setattr(tracing, "monotonic", lambda: now[0])
+
+    def fail(failures: int) -> None:
+        trace_of(export).finish(200, "ok", "", 1.0)
+        eventually(lambda: export.dropped == failures)
+
+    with caplog.at_level(logging.INFO, "sidecar.tracing"):
+        fail(1)
+        fail(2)
+        now[0] += 60
+        fail(3)
+        sink.result = SpanExportResult.SUCCESS
+        trace_of(export).finish(200, "ok", "", 1.0)
+        eventually(lambda: export.exported == 1)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["spans are dropped", "spans are dropped", "the collector takes spans again"]
+
+
+def test_a_collector_gets_them_and_the_words_of_the_sdk_stay_out_of_the_log(
+    make: Callable[..., SpanExport], caplog: pytest.LogCaptureFixture
+) -> None:
+    with Collector() as collector, caplog.at_level(logging.DEBUG):
+        export = make(None, collector.url, headers={"x-key": "secret"})
+        trace_of(export).finish(200, "ok", "", 1.0)
+        (span,) = collector.wait_for(1)
+        assert collector.headers[0]["x-key"] == "secret"
+        collector.status = 400
+        trace_of(export).finish(200, "ok", "", 1.0)
+        export.close().join(10)
+        assert (export.exported, export.dropped) == (1, 1)
+    assert span.resource["service.name"] == "shop"
+    assert {record.name for record in caplog.records} <= {"sidecar.tracing"}
+    (fields,) = [vars(record)["fields"] for record in caplog.records]
+    assert "400" in fields["detail"]
+    assert "secret" not in caplog.text
