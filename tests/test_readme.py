@@ -7,6 +7,7 @@ command before it, `yaml` is loaded, `text` is a map of the tree. A command of a
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -107,14 +108,19 @@ def test_yaml_is_a_configuration_that_loads(text: str) -> None:
 
 
 @pytest.mark.parametrize("command", commands(".venv/bin/sidecar "))
-def test_a_sidecar_command_names_a_configuration_that_is_fine(command: str) -> None:
+def test_a_sidecar_command_works_as_written(demo: RunningDemo, command: str) -> None:
     """`run` would serve for ever, so its configuration is checked as `check` does."""
-    _, name, *arguments = command.split()
-    assert name in {"run", "check"}
+    _, name, *arguments = command.replace("localhost:15000", f"localhost:{demo.ports.admin}").split()
     run = subprocess.run(
-        [sys.executable, "-m", "sidecar", "check", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=20
+        [sys.executable, "-m", "sidecar", "check" if name == "run" else name, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"SIDECAR_ADMIN": f"http://localhost:{demo.ports.admin}"},
+        capture_output=True,
+        text=True,
+        timeout=20,
     )
     assert run.returncode == 0, run.stderr
+    assert run.stdout
 
 
 def test_the_map_of_the_tree_names_what_is_there() -> None:
@@ -129,5 +135,5 @@ def test_the_map_of_the_tree_names_what_is_there() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", TEXT):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", TEXT):
         assert (ROOT / target).is_file(), target

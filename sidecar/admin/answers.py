@@ -81,8 +81,17 @@ class Budget(Struct, frozen=True, kw_only=True):
     denied: int
 
 
+class LastFailure(Struct, frozen=True, kw_only=True):
+    """Why the last request failed that the breaker did not refuse."""
+
+    at: Time
+    reason: str
+    detail: Annotated[str, Meta(max_length=200)]
+    request_id: str
+
+
 class Service(Struct, frozen=True, kw_only=True):
-    """A service as a list shows it; counts are since the start."""
+    """A service as a list shows it; counts are since the start, but `recent_reasons`: of the last 10 s."""
 
     name: str
     source: Literal["static", "name", "dns", "kubernetes"]
@@ -93,6 +102,9 @@ class Service(Struct, frozen=True, kw_only=True):
     failures: int
     retries: int
     fallbacks: int
+    reasons: dict[str, int]
+    recent_reasons: dict[str, int]
+    last_failure: LastFailure | None
     rates: Rates
     budget: Budget
 
@@ -112,6 +124,7 @@ class ReloadBrief(Struct, frozen=True, kw_only=True):
     result: Literal["ok", "unchanged", "rejected"]
     at: Time
     errors: int
+    warnings: int
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
@@ -176,6 +189,9 @@ class ServiceDetail(Struct, frozen=True, kw_only=True):
     failures: int
     retries: int
     fallbacks: int
+    reasons: dict[str, int]
+    recent_reasons: dict[str, int]
+    last_failure: LastFailure | None
     rates: Rates
     budget: Budget
     policy: PolicyTree

@@ -6,6 +6,7 @@ endpoints are `sidecar.runtime.operator`'s.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any, Final, TypeVar
 
@@ -91,8 +92,10 @@ class Commands:
     async def reload(self, request: web.Request) -> answers.Reload:
         """POST /reload."""
         await read(request, answers.Empty)
+        if self._running.path is None:
+            raise ApiProblem(409, "no_file", "the sidecar was started without a file: there is none to read again")
         self._tell(request, "asks for a reload")
-        report = await self._running.reload()
+        report = await asyncio.shield(self._running.reload())  # goes on when whoever asked has left
         if report.result == "rejected":
             detail = "the file was rejected; the last good configuration stays in force"
             raise ApiProblem(422, "rejected", detail, errors=file_errors(report.errors))

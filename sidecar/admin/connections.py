@@ -1,7 +1,10 @@
-"""The connections of the admin listener: how many there may be, and how long one may do nothing.
+"""The connections of the admin and of the probe listener: how many there may be, and how long one may do nothing.
 
-Owns both bounds. aiohttp closes a kept-alive connection that falls idle; it has no limit on connections, and none on
-how long a client may take over its first head.
+Owns both bounds. Where all places are held, a new connection gets that of the one that has done nothing for longest:
+who opens connections and says nothing keeps no probe out. Only where all have a request under way is it refused.
+
+aiohttp closes a kept-alive connection that falls idle; it has no limit on connections, and none on how long a client
+may take over its first head.
 """
 
 from __future__ import annotations
@@ -61,7 +64,7 @@ class Connections:
         self._timer: asyncio.TimerHandle | None = None
 
     def __call__(self) -> asyncio.Protocol:
-        if len(self._server.connections) >= self._most:
+        if len(self._server.connections) >= self._most and not self._make_room():
             return _Refusal()
         protocol = self._server()
         self._idle_since[protocol] = self._loop.time()
@@ -82,6 +85,16 @@ class Connections:
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+    def _make_room(self) -> bool:
+        """Close the connection that has been idle for longest; False if none is."""
+        idle = [one for one in self._server.connections if one in self._idle_since]
+        if not idle:
+            return False
+        longest = min(idle, key=self._idle_since.__getitem__)
+        del self._idle_since[longest]
+        longest.force_close()
+        return True
 
     def _sweep(self) -> None:
         overdue = self._loop.time() - IDLE_S

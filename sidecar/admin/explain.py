@@ -1,56 +1,49 @@
 """Which policy a request would get, and what would become of it now: without sending it, and without a trace.
 
-Owns the answer of `GET /explain` and its words. It asks the same table and routes that the data path asks, and only
-looks at breaker, balancer and budget: no turn moves on, no probe is taken, nothing is counted.
+Owns the answer of `GET /explain` and its words. It asks the same parser, table and routes that the data path asks, and
+only looks at breaker, balancer and budget: no turn moves on, no probe is taken, nothing is counted.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any, Final, Literal
-from urllib.parse import quote
 
 from sidecar.admin import answers
 from sidecar.admin.clock import WallClock
 from sidecar.admin.running import Running
 from sidecar.admin.services_view import ServicesView
-from sidecar.config.effective import policy_tree
+from sidecar.config.effective import policy_tree, shown_target
 from sidecar.config.units import format_duration
 from sidecar.policy.breaker import Breaker
 from sidecar.policy.settings import FallbackService, FallbackStale, FallbackStep, HashSettings
+from sidecar.proxy.head_asked import NOT_ASCII, head_asked
 from sidecar.runtime.endpoint import Endpoint
+from sidecar.runtime.near_name import near_name
 from sidecar.runtime.route import LiveRoute
 from sidecar.runtime.routing import NotRouted
 from sidecar.runtime.service import LiveService
+from sidecar.telemetry.history import NOW_S
 
-LONGEST_TARGET: Final = 8192
-_METHOD: Final = re.compile(r"[A-Z][A-Z0-9_-]{0,31}")
-_HOST: Final = re.compile(r"[\x21-\x7e]{0,264}")
-_ASCII: Final = "".join(map(chr, range(0x21, 0x7F)))
 _AGGREGATES: Final = b"/_aggregate/"
 
 
 class BadQuestion(Exception):
-    """What cannot be a request; its text says why."""
+    """What asks for nothing; its text says why."""
 
 
 def explain(
     running: Running, view: ServicesView, clock: WallClock, method: str, target: str, host: str
 ) -> answers.Explanation:
-    """`target` as in a request line, `host` as in Host, "" for none. Raises BadQuestion."""
-    if not _METHOD.fullmatch(method):
-        raise BadQuestion("method is an HTTP method in upper case, such as GET")
-    if not target or len(target) > LONGEST_TARGET or "#" in target or any(each <= " " for each in target):
+    """`target` as in a request line, `host` as in Host, "" for none. Raises BadQuestion where there is no target."""
+    if not target:
         raise BadQuestion("target is what stands in a request line: /venue/events/42, or http://venue-service:3002/x")
-    if not _HOST.fullmatch(host):
-        raise BadQuestion("host is what stands in a Host header: venue-service:3002")
-    raw = quote(target, safe=_ASCII).encode()
     try:
-        service, upstream_target, by_path = running.live.table.find(method, raw, host.encode() or None)
+        head = head_asked(method, target, host)
+        service, upstream_target, by_path = running.live.table.find(head.method, head.target, head.host)
     except NotRouted as problem:
-        return _not_routed(running, problem)
-    by: Literal["path", "host", "absolute"] = "path" if by_path else "host" if raw[:1] in b"/*" else "absolute"
+        return _not_routed(running, problem, target)
+    by: Literal["path", "host", "absolute"] = "path" if by_path else "host" if target[0] in "/*" else "absolute"
     route = service.route_for(method, upstream_target)
     return _Story(running, view, clock, service, route, method).told(by, upstream_target.decode("latin-1"))
 
@@ -100,7 +93,9 @@ class _Story:
         words = [
             _FOUND_BY[by].format(service.name, upstream_target),
             self._route_words(),
+            *self._limit_words(),
             self._breaker_words(breaker),
+            *self._failure_words(),
             *self._endpoint_words(balancer),
             self._retry_words(retry),
             self._deadline_words(),
@@ -177,6 +172,22 @@ class _Story:
             return f"{none}, so it gets the service's own policy."
         return f"The route {self._route.name!r} matches, and its policy counts."
 
+    def _limit_words(self) -> list[str]:
+        """What is asked before the breaker: whether anything more is taken."""
+        limit = self._service.limit
+        words: list[str] = []
+        if self._running.draining:
+            words.append(
+                "The sidecar is draining: each answer is the last on its connection, and new connections are taken"
+                " until drain.delay is over."
+            )
+        used = f"{limit.in_flight} of at most {limit.limit} requests are in flight (limits.max_concurrent)"
+        if limit.in_flight >= limit.limit:
+            words.append(f"{used}: it would be refused (503, x-sidecar-reason: overloaded).")
+        else:
+            words.append(f"{used}.")
+        return words
+
     def _breaker_words(self, breaker: answers.ExplainedBreaker) -> str:
         settings = self._policy.breaker
         whose = f"The breaker of the route {breaker.route!r}" if breaker.route else "The service's breaker"
@@ -200,6 +211,18 @@ class _Story:
             return f"{state}; in mode observe it would refuse{until}, and lets the request through."
         return f"{state}: it refuses{until} (503, x-sidecar-reason: circuit_open)."
 
+    def _failure_words(self) -> list[str]:
+        """Why requests failed lately, if any did."""
+        failed = self._running.history.failed(self._service, self._now)
+        count = sum(failed.reasons.values())
+        if not count:
+            return []
+        by_reason = sorted(failed.reasons.items(), key=lambda one: -one[1])
+        each = ", ".join(f"{number} {reason}" for reason, number in by_reason)
+        last = self._service.last_failure
+        why = f" (last: {last.detail})" if last is not None and last.detail else ""
+        return [f"In the last {NOW_S} s, {count} of {failed.judged} requests to it failed: {each}{why}."]
+
     def _deadline_words(self) -> str:
         whole, each = format_duration(self._route.request_s), format_duration(self._route.attempt_s)
         return (
@@ -217,7 +240,7 @@ class _Story:
         if not total:
             problems = [one.problem for one in self._running.sources_of(self._service.name) if one.problem]
             why = f": {'; '.join(problems)}" if problems else ""
-            return [f"No endpoint is known{why}. It would fail (503, x-sidecar-reason: no_endpoint)."]
+            return [f"No endpoint is known{why}. {_NO_ENDPOINT}"]
         usable = sum(one.available for one in balancer.candidates)
         next_one = f"; {balancer.would_pick} is next" if balancer.would_pick else ""
         found = [f"{usable} of {total} endpoints are available, picked by {balancer.kind}{next_one}."]
@@ -227,6 +250,8 @@ class _Story:
         found += [f"{one.address} is {one.why}." for one in odd[:_MOST_NAMED]]
         if len(odd) > _MOST_NAMED:
             found.append(f"{len(odd) - _MOST_NAMED} more are listed below.")
+        if not usable:
+            found.append(_NO_ENDPOINT)
         return found
 
     def _retry_words(self, retry: answers.ExplainedRetry) -> str:
@@ -244,6 +269,7 @@ class _Story:
 
 
 _MOST_NAMED: Final = 10
+_NO_ENDPOINT: Final = "It would fail (503, x-sidecar-reason: no_endpoint)."
 _FOUND_BY: Final = {
     "path": "By its first path segment it is for {0!r}, which sees {1}.",
     "host": "By its Host it is for {0!r}, which sees {1}.",
@@ -266,13 +292,15 @@ def _ranges(on: Sequence[str | int]) -> list[str]:
 
 def _step(step: FallbackStep) -> str:
     if isinstance(step, FallbackService):
-        return f"the service {step.service!r}" + (f" is asked for {step.path}" if step.path else " is asked")
+        return f"the service {step.service!r}" + (
+            f" is asked for {shown_target(step.path)}" if step.path else " is asked"
+        )
     if isinstance(step, FallbackStale):
         return f"the last good response, at most {format_duration(step.stale)} old"
     return f"the file's own answer with status {step.status}"
 
 
-def _not_routed(running: Running, problem: NotRouted) -> answers.Explanation:
+def _not_routed(running: Running, problem: NotRouted, target: str) -> answers.Explanation:
     name = problem.reserved.partition(b"?")[0].removeprefix(_AGGREGATES).decode("latin-1")
     aggregate = running.live.config.aggregates.get(name) if problem.reserved.startswith(_AGGREGATES) else None
     if aggregate is not None:
@@ -283,7 +311,10 @@ def _not_routed(running: Running, problem: NotRouted) -> answers.Explanation:
             f"No service gets it: {problem.detail}.",
             f"The app is told {problem.status} (x-sidecar-reason: {problem.reason}).",
         ]
+        words += [] if target.isascii() else [NOT_ASCII]
         if problem.reason == "unknown_service":
+            near = near_name(target, running.live.services)
+            words += [f"Did you mean {near!r}?"] if near else []
             words.append(f"There are: {', '.join(running.live.services) or 'none'}.")
     return answers.Explanation(
         service=None,

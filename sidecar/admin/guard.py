@@ -17,11 +17,16 @@ makes the listener reachable by every page that is open there.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import re
+import stat
+from contextlib import suppress
+from errno import EINVAL
 from ipaddress import ip_address
 from pathlib import Path
+from threading import Thread
 from typing import Final
 
 from aiohttp import web
@@ -38,33 +43,63 @@ _NO_TOKEN: Final = frozenset({"/", "/livez", "/readyz", "/metrics"})
 _UI: Final = "/ui/"
 _AUTHORITY: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+?)\.?(?::([0-9]{1,5}))?")
 MOST_TOKEN_BYTES: Final = 4096
+LONGEST_READ_S: Final = 5.0
+"""Of the token's file; then nobody gets in."""
 
 
 class Token:
     """The token in a file, read again when the file changes: secrets are rotated while we run."""
 
     def __init__(self) -> None:
-        self._path = ""
-        self._seen: tuple[int, int, int] | None = None
-        self._token = b""
+        self._known: tuple[str, tuple[int, int, int] | None, bytes] = ("", None, b"")
+        """Path, what its `stat` was, and the token; replaced as one, for threads do it."""
+        self._reading: tuple[str, asyncio.Future[bytes]] | None = None
+
+    async def current(self, path: str) -> bytes:
+        """As `read`, and empty where that takes too long: a mount that hangs stops one thread, and nothing else."""
+        reading = self._reading
+        if reading is None or reading[0] != path or reading[1].done():
+            reading = self._reading = (path, self._begin(path))
+        try:
+            async with asyncio.timeout(LONGEST_READ_S):
+                return await asyncio.shield(reading[1])
+        except TimeoutError:
+            return b""
+
+    def _begin(self, path: str) -> asyncio.Future[bytes]:
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[bytes] = loop.create_future()
+
+        def run() -> None:
+            token = self.read(path)
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(found.set_result, token)
+
+        # Of its own, and a daemon: one that hangs may hold up neither name lookups nor the end of the process.
+        Thread(target=run, name="admin token", daemon=True).start()
+        return found
 
     def read(self, path: str) -> bytes:
         """Empty where there is none that could be used; said once in the log."""
+        known_path, known_seen, token = self._known
         try:
             found = Path(path).stat()
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError(EINVAL, "not a regular file")
             seen = (found.st_mtime_ns, found.st_size, found.st_ino)
-            if (path, seen) != (self._path, self._seen):
+            if (path, seen) != (known_path, known_seen):
                 with Path(path).open("rb") as file:
-                    self._token = file.read(MOST_TOKEN_BYTES).strip()
-                self._path, self._seen = path, seen
-                if not self._token:
+                    token = file.read(MOST_TOKEN_BYTES).strip()
+                self._known = (path, seen, token)
+                if not token:
                     log.warning("the admin token's file is empty: nobody gets in", extra=_about(path))
-        except OSError as error:
-            if self._path != path or self._token or self._seen is None:
-                detail = error.strerror or "cannot be read"
+        except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+            if known_path != path or token or known_seen is None:
+                detail = (isinstance(error, OSError) and error.strerror) or "cannot be read"
                 log.warning("the admin token cannot be read: nobody gets in", extra=_about(path, detail))
-            self._path, self._seen, self._token = path, (0, 0, 0), b""
-        return self._token
+            token = b""
+            self._known = (path, (0, 0, 0), token)
+        return token
 
 
 class Guard:
@@ -74,7 +109,7 @@ class Guard:
         self._bound = bound
         self._token = Token()
 
-    def check(self, request: web.BaseRequest, settings: Admin) -> None:
+    async def check(self, request: web.BaseRequest, settings: Admin) -> None:
         """Raises ApiProblem where the request is refused."""
         path = request.path
         if path not in _ANY_HOST:
@@ -83,7 +118,7 @@ class Guard:
         if request.method not in READING and not _is_json(request):
             raise ApiProblem(415, "content_type", "a change has to be sent with Content-Type: application/json")
         if settings.token_file is not None and not (path in _NO_TOKEN or path.startswith(_UI)):
-            self._check_token(request, settings.token_file)
+            await self._check_token(request, settings.token_file)
 
     def _check_host(self, request: web.BaseRequest, settings: Admin) -> None:
         hosts = request.headers.getall("Host", [])
@@ -124,8 +159,8 @@ class Guard:
         if site not in ("same-origin", "none") and not follows_link:
             raise ApiProblem(403, "cross_site", "the request comes from another site's page")
 
-    def _check_token(self, request: web.BaseRequest, path: str) -> None:
-        wanted = self._token.read(path)
+    async def _check_token(self, request: web.BaseRequest, path: str) -> None:
+        wanted = await self._token.current(path)
         if not wanted:
             raise ApiProblem(503, "token_file", "admin.token_file cannot be read or is empty")
         given = request.headers.getall("Authorization", [])

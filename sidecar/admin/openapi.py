@@ -84,7 +84,12 @@ OPERATIONS: Final = (
     ),
     Operation("post", "/log", "Log more, or less, for a time", answers.Log, answers.SetLog, problems=_CHANGE),
     Operation(
-        "post", "/reload", "Read the file again", answers.Reload, answers.Empty, problems=(*_CHANGE, "422", "503")
+        "post",
+        "/reload",
+        "Read the file again",
+        answers.Reload,
+        answers.Empty,
+        problems=(*_CHANGE, "409", "422", "503"),
     ),
     Operation(
         "post", "/drain", "End in order, as SIGTERM does", answers.Draining, answers.Empty, (), _CHANGE, status="202"

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 from aiohttp import web
 
-from sidecar.admin.connections import http_logger
+from sidecar.admin.connections import IDLE_S, Connections, http_logger
 from sidecar.health.report import UNHEALTHY, Report
 from sidecar.telemetry.metrics import CONTENT_TYPE
 
@@ -32,12 +32,23 @@ class Probes:
         self._health = health
         self._servers: list[asyncio.Server] = []
         self._server: web.Server | None = None
+        self._connections: Connections | None = None
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         loop = asyncio.get_running_loop()
-        self._server = web.Server(self.answer, access_log=None, logger=http_logger(), keepalive_timeout=15)
+        self._server = web.Server(self._bounded, access_log=None, logger=http_logger(), keepalive_timeout=IDLE_S)
+        self._connections = Connections(self._server, loop)
         for one in sockets:
-            self._servers.append(await loop.create_server(self._server, sock=one))
+            self._servers.append(await loop.create_server(self._connections, sock=one))
+
+    async def _bounded(self, request: web.BaseRequest) -> web.Response:
+        connections = self._connections
+        assert connections is not None
+        connections.busy(request)
+        try:
+            return await self.answer(request)
+        finally:
+            connections.idle(request)
 
     async def answer(self, request: web.BaseRequest) -> web.Response:
         """What the admin listener says on these paths too."""
@@ -57,6 +68,8 @@ class Probes:
     async def close(self) -> None:
         for server in self._servers:
             server.close()
+        if self._connections is not None:
+            self._connections.close()
         if self._server is not None:
             await self._server.shutdown(timeout=1)
 

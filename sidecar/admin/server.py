@@ -20,7 +20,7 @@ from aiohttp import web
 from sidecar.admin import answers, openapi
 from sidecar.admin.clock import WallClock
 from sidecar.admin.commands import Commands
-from sidecar.admin.config_view import config_answer, warnings
+from sidecar.admin.config_view import config_answer
 from sidecar.admin.connections import IDLE_S, Connections, http_logger
 from sidecar.admin.explain import BadQuestion, explain
 from sidecar.admin.guard import Guard
@@ -38,6 +38,8 @@ from sidecar.telemetry.history import SAMPLE_S
 log = logging.getLogger("sidecar.admin")
 
 MOST_BODY_BYTES: Final = 64 * 1024
+LONGEST_LINE_BYTES: Final = 52 * 1024
+"""Of a request: `/explain` takes a target of 16 KiB with every byte percent-encoded."""
 LONGEST_ANSWER_S: Final = 30.0
 """For a whole request, its body included; a stream of events is as long as its reader wants."""
 PROBES: Final = ("/livez", "/readyz", "/health", "/metrics")
@@ -70,13 +72,16 @@ class Admin:
         self._connections: Connections | None = None
         application = web.Application(middlewares=[self._bounded], client_max_size=MOST_BODY_BYTES)
         application.add_routes(self._routes())
+        application.on_response_prepare.append(_dress)
         self._runner = web.AppRunner(
             application,
             access_log=None,
             logger=http_logger(),
             keepalive_timeout=IDLE_S,
             handle_signals=False,
+            handler_cancellation=True,  # a reader of events that has gone gives up its place at once
             shutdown_timeout=1.0,
+            max_line_size=LONGEST_LINE_BYTES,
         )
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
@@ -86,8 +91,6 @@ class Admin:
         self._connections = Connections(self._runner.server, loop)
         for one in sockets:
             self._servers.append(await loop.create_server(self._connections, sock=one))
-        for warning in warnings(self._running.live.config):
-            log.warning("the admin listener is open", extra={"kind": "operator", "fields": {"detail": warning}})
         self._sample()
 
     async def close(self) -> None:
@@ -130,16 +133,13 @@ class Admin:
         assert connections is not None
         connections.busy(request)
         try:
-            response = await self._answered(request, handler)
+            return await self._answered(request, handler)
         finally:
             connections.idle(request)
-        if not response.prepared:
-            response.headers.update(_HEADERS)
-        return response
 
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            self._guard.check(request, self._running.live.config.admin)
+            await self._guard.check(request, self._running.live.config.admin)
             if request.path == "/events" and _wants_stream(request):
                 return await stream(request, self._running.events, request.query.get("service"))
             async with asyncio.timeout(LONGEST_ANSWER_S):
@@ -219,6 +219,11 @@ class Admin:
 
     async def _drain(self, request: web.Request) -> web.Response:
         return _json(await self._commands.drain(request), 202)
+
+
+async def _dress(request: web.Request, response: web.StreamResponse) -> None:
+    """Before a head is sent, a stream's too."""
+    response.headers.update(_HEADERS)
 
 
 def _json(content: Any, status: int = 200) -> web.Response:

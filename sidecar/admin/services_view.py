@@ -16,7 +16,7 @@ from sidecar.policy.breaker import Breaker
 from sidecar.policy.settings import DnsSettings, KubernetesSettings, Policy
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.service import LiveService
-from sidecar.telemetry.history import INTERVAL_S, RETRIES, is_failure
+from sidecar.telemetry.history import INTERVAL_S, RETRIES, is_failure, snapshot
 
 MOST_SHARES: Final = 8
 """Of endpoints in a summary, which is asked for each second."""
@@ -36,7 +36,9 @@ class ServicesView:
         return answers.Services(
             generation=live.generation,
             draining=self._running.draining,
-            reload=answers.ReloadBrief(result=last.result, at=iso(last.at), errors=len(last.errors)),
+            reload=answers.ReloadBrief(
+                result=last.result, at=iso(last.at), errors=len(last.errors), warnings=len(last.warnings)
+            ),
             services=[
                 answers.Service(
                     breaker=self.breaker(service.default_route.breaker, service.config.policy),
@@ -165,6 +167,9 @@ class ServicesView:
             "failures": sum(count for (_, reason), count in counters.requests.items() if is_failure(reason)),
             "retries": sum(counters.retries.get(result, 0) for result in RETRIES),
             "fallbacks": sum(count for step, count in counters.fallbacks.items() if step != "none"),
+            "reasons": snapshot(counters, now).reasons,
+            "recent_reasons": self._running.history.failed(service, now).reasons,
+            "last_failure": self._last_failure(service),
             "rates": self._running.history.rates(service, now),
             "budget": answers.Budget(
                 balance=round(service.budget.balance(now), 1),
@@ -174,6 +179,14 @@ class ServicesView:
                 denied=service.budget.denied,
             ),
         }
+
+    def _last_failure(self, service: LiveService) -> answers.LastFailure | None:
+        last = service.last_failure
+        if last is None:
+            return None
+        return answers.LastFailure(
+            at=self._clock.words(last.at), reason=last.reason, detail=last.detail, request_id=last.request_id
+        )
 
     def _kind(self, service: LiveService) -> str:
         discovery = service.config.discovery

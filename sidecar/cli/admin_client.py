@@ -7,24 +7,48 @@ library alone and imports that when a call is made, because a command starts ane
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from sidecar.cli.output import printable
+
 if TYPE_CHECKING:
     from http.client import HTTPConnection, HTTPResponse
+    from socket import socket
 
 T = TypeVar("T")
 
 DEFAULT_ADMIN: Final = "http://127.0.0.1:15000"
 
 TIMEOUT_S: Final = 10.0
-"""For each step of a call: connecting, and every read."""
+"""For connecting, and then for the whole of a call; a stream of events has no end."""
 
 SILENCE_S: Final = 45.0
 """A stream of events that says nothing for so long is broken: a comment comes every 15 s."""
 
 MAX_ANSWER: Final = 64 * 1024 * 1024
+MAX_EVENT: Final = 1024 * 1024
+
+_SERVICE: Final = ("name", "breaker", "endpoints", "rates", "budget")
+_EVENT: Final = ("id", "time", "kind", "text")
+_MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "GET services": ("services",),
+    "GET services/*": _SERVICE,
+    "GET config": ("config",),
+    "GET explain": ("words",),
+    "GET events": ("events",),
+    "POST services/*/breaker": ("state",),
+    "POST services/*/endpoints/*": ("available",),
+    "POST log": ("level", "access"),
+    "POST reload": ("result", "changed"),
+    "POST drain": ("draining",),
+}
+"""What an answer has at the least, where a sidecar gave it."""
+
+_ENTRIES: Final = {"services": _SERVICE, "events": _EVENT}
+"""And each entry of these lists."""
 
 
 class AdminError(click.ClickException):
@@ -57,46 +81,96 @@ class AdminClient:
 
     def get(self, *segments: str, **query: str | int | None) -> Any:
         """The JSON at a path; queries that are None are left out."""
-        return self._call("GET", _target(segments, query), None)
+        return self._checked("GET", segments, self._call("GET", _target(segments, query), None))
 
     def post(self, *segments: str, body: Mapping[str, Any]) -> Any:
         """The JSON that the API answers a change with."""
         import json
 
         given = {key: value for key, value in body.items() if value is not None}
-        return self._call("POST", _target(segments, {}), json.dumps(given).encode())
+        answer = self._call("POST", _target(segments, {}), json.dumps(given).encode())
+        return self._checked("POST", segments, answer)
 
     def events(self, after: int | None, service: str | None) -> Iterator[dict[str, Any]]:
         """Events as they happen, from the one after `after` on, until the other side ends."""
-        import json
-
         headers = {"Accept": "text/event-stream"} | ({} if after is None else {"Last-Event-ID": str(after)})
         connection = self._connection(SILENCE_S)
         try:
+            self._read(connection.connect)
+            sock = connection.sock
             answer = self._send(connection, "GET", _target(["events"], {"service": service}), None, headers)
             if answer.status != 200:
-                raise self._failure(answer.status, answer.read(MAX_ANSWER))
-            while line := self._read(answer.readline, "the stream of events broke off"):
+                with self._in_time(sock), closing(answer):
+                    content = self._read(lambda: answer.read(MAX_ANSWER))
+                raise self._failure(answer.status, content)
+            while line := self._read(lambda: answer.readline(MAX_EVENT), "the stream of events broke off"):
                 if line.startswith(b"data:"):
-                    yield json.loads(line[5:])
+                    event = self._parsed(line[5:])
+                    if not (_has(event, _EVENT) or _has(event, ("lost",))):
+                        raise self._not_ours()
+                    yield event
         finally:
             connection.close()
 
     def _call(self, method: str, target: str, body: bytes | None) -> Any:
-        import json
-
         connection = self._connection(self._timeout_s)
         try:
-            answer = self._send(connection, method, target, body, {"Accept": "application/json"})
-            content = self._read(lambda: answer.read(MAX_ANSWER))
+            self._read(connection.connect)
+            with self._in_time(connection.sock):
+                answer = self._send(connection, method, target, body, {"Accept": "application/json"})
+                with closing(answer):
+                    content = self._read(lambda: answer.read(MAX_ANSWER))
         finally:
             connection.close()
         if answer.status >= 300:
             raise self._failure(answer.status, content)
+        return self._parsed(content)
+
+    @contextmanager
+    def _in_time(self, sock: socket) -> Iterator[None]:
+        """Breaks the connection when the time of a call is over: a socket's own limit begins anew with each byte."""
+        from socket import SHUT_RDWR, socket
+        from threading import Timer
+
+        late: list[bool] = []
+
+        def end() -> None:
+            late.append(True)
+            with suppress(OSError):
+                socket.shutdown(sock, SHUT_RDWR)  # not TLS's own, which another thread may be in
+
+        timer = Timer(self._timeout_s, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except AdminError:
+            if not late:
+                raise
+        finally:
+            timer.cancel()
+        if late:
+            raise AdminError(f"no answer from {self.url} in time")
+
+    def _parsed(self, content: bytes) -> Any:
+        import json
+
         try:
             return json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self._not_ours() from None
+
+    def _checked(self, method: str, segments: Sequence[str], answer: Any) -> Any:
+        """The answer, if it is one that a sidecar gives on this path."""
+        pattern = "/".join("*" if at % 2 else segment for at, segment in enumerate(segments))
+        if not _has(answer, _MEMBERS.get(f"{method} {pattern}", ())):
+            raise self._not_ours()
+        entries = answer.get(pattern, [])
+        if pattern in _ENTRIES and not (
+            isinstance(entries, list) and all(_has(entry, _ENTRIES[pattern]) for entry in entries)
+        ):
+            raise self._not_ours()
+        return answer
 
     def _connection(self, timeout_s: float) -> HTTPConnection:
         import http.client
@@ -141,11 +215,9 @@ class AdminClient:
         return AdminError(f"what answers at {self.url} is not a sidecar's admin listener")
 
     def _failure(self, status: int, content: bytes) -> AdminError:
-        import json
-
         try:
-            problem = json.loads(content)
-        except ValueError:
+            problem = self._parsed(content)
+        except AdminError:
             problem = None
         if status == 401:
             said = "does not take this token" if self._token is not None else "wants a token"
@@ -154,8 +226,13 @@ class AdminClient:
         if not isinstance(problem, dict):
             return self._not_ours()
         lines = [str(problem.get("detail") or problem.get("title") or f"status {status}")]
-        lines += [_error_line(error) for error in problem.get("errors") or [] if isinstance(error, dict)]
-        return AdminError("\n".join(lines), status, problem)
+        errors = problem.get("errors")
+        lines += [_error_line(error) for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
+        return AdminError("\n".join(map(printable, lines)), status, problem)
+
+
+def _has(answer: Any, members: Sequence[str]) -> bool:
+    return isinstance(answer, dict) and all(member in answer for member in members)
 
 
 def _error_line(error: Mapping[str, Any]) -> str:

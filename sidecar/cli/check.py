@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from sidecar.cli.config_file import config_option, load_or_exit
 from sidecar.cli.options import admin_client, json_option, token_option
 from sidecar.cli.output import origin_of, print_json, words_of
-from sidecar.cli.settings_tree import Change, Leaf, changes, with_heirs
+from sidecar.cli.settings_tree import Change, Leaf, changes, hides, with_heirs
 
 if TYPE_CHECKING:
     from sidecar.config.load import Origins
     from sidecar.config.schema import Config
+
+
+_NOT_COMPARED: Final = " (values shown as *** are not compared)"
 
 
 @click.command(short_help="Is a configuration right, and what would it change?")
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 @token_option
 @json_option
 def check(path: Path, against: str | None, token_file: Path | None, as_json: bool) -> None:
-    """Read the configuration; print every error in it, or what it amounts to.
+    """Read the configuration; print every error in it, or what it amounts to. Warnings stand on stderr.
 
     Environment variables that the file names are read as `sidecar run` would read them, from this shell's. Nothing is
     contacted, except with --against the sidecar there. Values that may be secret are not shown, and not compared.
@@ -39,10 +42,16 @@ def check(path: Path, against: str | None, token_file: Path | None, as_json: boo
 
     Exits 0 where `sidecar run` would start with it, 2 where it would refuse, 1 where nobody answers at --against.
     """
+    from sidecar.config.warnings import warnings_of
+
     config, origins = load_or_exit(path, as_json=as_json)
-    found = _changes(against, token_file, config, origins) if against else None
+    warnings = warnings_of(config, origins)
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+    tree = _as_json(config, origins) if against else {}
+    found = _changes(against, token_file, tree) if against else None
     if as_json:
-        print_json({"result": "ok", "file": str(path), "errors": [], **_json(found)})
+        print_json({"result": "ok", "file": str(path), "errors": [], "warnings": warnings, **_json(found)})
         return
     from sidecar.config.summary import summary
 
@@ -51,12 +60,12 @@ def check(path: Path, against: str | None, token_file: Path | None, as_json: boo
         return
     for change, heirs in with_heirs(found):
         click.echo(_line(change, heirs))
-    click.echo(_conclusion(found, against or ""))
+    click.echo(_conclusion(found, against or "") + (_NOT_COMPARED if hides(tree) else ""))
 
 
-def _changes(against: str, token_file: Path | None, config: Config, origins: Origins) -> list[Change]:
+def _changes(against: str, token_file: Path | None, tree: Any) -> list[Change]:
     running = admin_client(against, token_file, "--against").get("config")
-    return changes(running["config"], _as_json(config, origins))
+    return changes(running["config"], tree)
 
 
 def _as_json(config: Config, origins: Origins) -> Any:

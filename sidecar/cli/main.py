@@ -43,6 +43,13 @@ SECTIONS: Final[Sections] = {
         "reload": "sidecar.cli.steer:reload",
         "drain": "sidecar.cli.steer:drain",
     },
+    "Kubernetes": {
+        "inject": "sidecar.cli.kubernetes:inject",
+        "injector": "sidecar.cli.kubernetes:injector",
+        "wait": "sidecar.cli.kubernetes:wait",
+        "prestop": "sidecar.cli.kubernetes:prestop",
+        "quit": "sidecar.cli.kubernetes:quit_",
+    },
     "This command itself": {
         "completion": "sidecar.cli.completion:completion",
     },

@@ -7,34 +7,34 @@ running one's own answer is `sidecar.admin.explain`, with all that serving needs
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
 from sidecar.config.effective import policy_tree
 from sidecar.config.load import Origins
 from sidecar.config.schema import Config, Route, Service
+from sidecar.proxy.head_asked import NOT_ASCII, head_asked
 from sidecar.runtime.live import Live
+from sidecar.runtime.near_name import near_name
 from sidecar.runtime.routing import NotRouted
 
-_ASCII = "".join(map(chr, range(0x21, 0x7F)))
 _AGGREGATES = b"/_aggregate/"
 _FOUND_BY = {"path": "first path segment", "host": "Host", "absolute": "absolute target"}
 
 
 def explained(config: Config, origins: Origins, method: str, target: str, host: str | None) -> dict[str, Any]:
     """As `GET /explain` answers, in JSON's terms; `target` as in a request line."""
-    raw = quote(target, safe=_ASCII).encode()
     try:
+        head = head_asked(method, target, host or "")
         table = Live(config, 0.0, float).table
-        live, upstream, by_path = table.find(method, raw, host.encode() if host else None)
+        live, upstream, by_path = table.find(head.method, head.target, head.host)
     except NotRouted as refused:
-        return _not_routed(config, refused)
+        return _not_routed(config, refused, target)
     service = live.config
     route = live.route_for(method, upstream)
     at = next((at for at, one in enumerate(live.routes) if one is route), None)
     of: Service | Route = service if at is None else service.routes[at]
-    by = "path" if by_path else "host" if raw[:1] in b"/*" else "absolute"
+    by = "path" if by_path else "host" if target[0] in "/*" else "absolute"
     sent = upstream.decode("latin-1")
     whose = (
         f"The route {route.name!r} matches" if route.name else "No route matches, so it gets the service's own policy"
@@ -56,7 +56,7 @@ def explained(config: Config, origins: Origins, method: str, target: str, host: 
     }
 
 
-def _not_routed(config: Config, refused: NotRouted) -> dict[str, Any]:
+def _not_routed(config: Config, refused: NotRouted, target: str) -> dict[str, Any]:
     name = refused.reserved.partition(b"?")[0].removeprefix(_AGGREGATES).decode("latin-1")
     aggregate = config.aggregates.get(name) if refused.reserved.startswith(_AGGREGATES) else None
     if aggregate is not None:
@@ -67,7 +67,10 @@ def _not_routed(config: Config, refused: NotRouted) -> dict[str, Any]:
         f"No service gets it: {refused.detail}.",
         f"The app is told {refused.status} (x-sidecar-reason: {refused.reason}).",
     ]
+    words += [] if target.isascii() else [NOT_ASCII]
     if refused.reason == "unknown_service":
+        near = near_name(target, config.services)
+        words += [f"Did you mean {near!r}?"] if near else []
         words.append(f"There are: {', '.join(config.services) or 'none'}.")
     problem = {"status": refused.status, "reason": refused.reason, "detail": refused.detail}
     return _nothing() | {"problem": problem, "words": words}

@@ -96,6 +96,11 @@ token_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the admin API has it.")
 
 
+SHORTEST_FOR_S: Final = 1.0
+LONGEST_FOR_S: Final = 86400.0
+"""What the admin API takes (`sidecar.admin.commands`)."""
+
+
 class Duration(click.ParamType[str]):
     """A duration as the configuration writes it, passed on as it was typed."""
 
@@ -107,11 +112,11 @@ class Duration(click.ParamType[str]):
         from sidecar.config.units import parse_duration
 
         try:
-            long_enough = parse_duration(value) > 0
+            seconds = parse_duration(value)
         except BadValueError as error:
             self.fail(str(error), param, ctx)
-        if not long_enough:
-            self.fail("expected more than 0", param, ctx)
+        if not SHORTEST_FOR_S <= seconds <= LONGEST_FOR_S:
+            self.fail("expected 1s to 24h", param, ctx)
         return str(value)
 
 

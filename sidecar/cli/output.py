@@ -68,10 +68,11 @@ def show(*parts: RenderableType, to: Console | None = None) -> None:
         click.echo(line.rstrip())
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, header: bool = True) -> Table:
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, header: bool = True, whole: bool = False) -> Table:
     """Columns whose title begins with `>` are numbers, put to the right. A row's values are texts, plain or styled.
 
     Where they do not fit, the first column is cut and the last broken into lines: names are long, numbers are needed.
+    With `whole` the first is never cut.
     """
     from rich.table import Table
     from rich.text import Text
@@ -87,11 +88,22 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, header: bool
             justify="right" if title.startswith(">") else "left",
             no_wrap=not last,
             overflow="fold" if last else "ellipsis",
-            max_width=max(_FIRST_COLUMN, columns_there() - others) if at == 0 else None,
+            min_width=widths[0] if whole and at == 0 else None,
+            max_width=max(_FIRST_COLUMN, columns_there() - others) if at == 0 and not whole else None,
         )
     for row in cells:
         made.add_row(*row)
     return made
+
+
+def natural_width(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
+    """Columns of a terminal that a table takes where nothing is cut; a value is a text, plain or styled."""
+    lines = [[title.removeprefix(">") for title in columns], *rows]
+    widths = [
+        max(len(cell if isinstance(cell, str) else cell.plain) for cell in column)
+        for column in zip(*lines, strict=True)
+    ]
+    return sum(widths) + _GAP * (len(widths) - 1)
 
 
 def styled(text: str, style: str) -> Text:
@@ -133,6 +145,13 @@ def number(value: float | None) -> str:
 def clock(time: str | None) -> str:
     """An ISO 8601 time as `2026-11-23 01:02:03Z`."""
     return "-" if not time else time.replace("T", " ").partition(".")[0].removesuffix("Z") + "Z"
+
+
+def time_since(at: str) -> str:
+    """How long ago an ISO 8601 time was."""
+    from datetime import UTC, datetime
+
+    return seconds((datetime.now(UTC) - datetime.fromisoformat(at)).total_seconds())
 
 
 def time_left(until: str | None) -> str | None:

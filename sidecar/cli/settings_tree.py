@@ -72,6 +72,15 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     return sorted(found, key=lambda change: change.key)
 
 
+def hides(value: Any) -> bool:
+    """Whether any value of a tree is hidden, as a whole or in part (`sidecar.config.effective`)."""
+    if isinstance(value, Mapping):
+        return any(map(hides, value.values()))
+    if isinstance(value, list):
+        return any(map(hides, value))
+    return isinstance(value, str) and "***" in value
+
+
 def with_heirs(found: Sequence[Change]) -> list[tuple[Change, int]]:
     """The changes that are set where they stand, each with how many others only inherit it.
 

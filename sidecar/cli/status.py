@@ -50,6 +50,8 @@ def status(admin: Admin, service: str | None, watch: bool, interval: float) -> N
     from sidecar.cli.status_tables import all_services, one_service
 
     draw: Draw = all_services if service is None else one_service
+    if service is None:
+        fetch = _with_the_reload(admin, fetch)
     if not watch:
         show(*draw(fetch()))
         return
@@ -67,6 +69,19 @@ def _fetch(admin: Admin, service: str | None) -> Fetch:
             return admin.client.get("services", service)
 
     return fetch
+
+
+def _with_the_reload(admin: Admin, fetch: Fetch) -> Fetch:
+    """Also what was wrong with the file, if anything was: the list of services has only how much."""
+
+    def fetch_both() -> Any:
+        answer = fetch()
+        brief = answer.get("reload") or {}
+        if brief.get("errors") or brief.get("warnings"):
+            return answer | {"reload": admin.client.get("config")["reload"]}
+        return answer
+
+    return fetch_both
 
 
 def _watch(url: str, fetch: Fetch, draw: Draw, interval: float) -> None:

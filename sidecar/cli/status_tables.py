@@ -5,9 +5,23 @@ Owns the tables alone: what the admin API says goes in, what can be printed come
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from sidecar.cli.output import clock, milliseconds, number, percent, seconds, styled, table, time_left
+from sidecar.cli.output import (
+    UNBOUNDED,
+    clock,
+    columns_there,
+    milliseconds,
+    natural_width,
+    number,
+    percent,
+    printable,
+    seconds,
+    styled,
+    table,
+    time_left,
+    time_since,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -18,35 +32,75 @@ _SOURCES = {
     "dns": "by DNS records",
     "kubernetes": "by EndpointSlices of Kubernetes",
 }
+_MOST_ERRORS: Final = 3
+_LONGEST_NAME: Final = 16
+"""Characters of a service's name that are shown before any number is left out."""
+
+NO_FAILURES: Final = ("ok", "client_disconnect", "bad_request", "loop", "unknown_service")
+"""As `sidecar.telemetry.history.is_failure` has it; a test compares them. To import it would double the start."""
+
 _STYLES = {"closed": "green", "open": "bold red", "half-open": "yellow"}
 
 
 def all_services(answer: dict[str, Any]) -> list[RenderableType]:
-    """A line for each service."""
+    """A line for each service. `reload` may be as GET /config has it: with the mistakes themselves."""
     services = answer["services"]
-    rows = [
-        (
-            service["name"],
-            _breaker(service["breaker"]),
-            _percent(service["rates"]["success_rate"]),
-            number(service["rates"]["requests_per_s"]),
-            milliseconds(service["rates"]["p50_ms"]),
-            milliseconds(service["rates"]["p99_ms"]),
-            number(service["in_flight"]),
-            _endpoints(service["endpoints"]),
-        )
-        for service in services
-    ]
+    failing = [_mostly(service.get("recent_reasons") or {}) for service in services]
+    last = "endpoints; failures" if any(failing) else "endpoints"
+    columns: dict[str, list[Any]] = {
+        "service": [service["name"] for service in services],
+        "breaker": [_breaker(service["breaker"]) for service in services],
+        ">ok": [_percent(service["rates"]["success_rate"]) for service in services],
+        ">req/s": [number(service["rates"]["requests_per_s"]) for service in services],
+        ">p50": [milliseconds(service["rates"]["p50_ms"]) for service in services],
+        ">p99": [milliseconds(service["rates"]["p99_ms"]) for service in services],
+        ">active": [number(service["in_flight"]) for service in services],
+        last: [_endpoints(one["endpoints"], mostly) for one, mostly in zip(services, failing, strict=True)],
+    }
+    _make_room(columns, (">p50", ">active", ">p99"), longest_first=_LONGEST_NAME)
     count = f"{len(services)} service{'' if len(services) == 1 else 's'}"
-    head = f"{count}, configuration {answer['generation']}"
+    head = f"{count}, generation {answer['generation']}"
     parts: list[RenderableType] = [styled(head, "dim")]
     if answer.get("draining"):
         parts.append(styled("it drains: it is about to end", "bold yellow"))
     reload = answer.get("reload") or {}
     if reload.get("result") == "rejected":
-        text = f"the file was rejected at {clock(reload['at'])}, the last good one stays: `sidecar reload` says why"
-        parts.append(styled(text, "bold red"))
-    return [*parts, table(["service", "breaker", ">ok", ">req/s", ">p50", ">p99", ">active", "endpoints"], rows)]
+        parts += _rejected(reload)
+    parts += [styled(f"warning: {text}", "yellow") for text in _listed(reload.get("warnings"))]
+    return [*parts, table(list(columns), zip(*columns.values(), strict=True))]
+
+
+def _make_room(columns: dict[str, list[Any]], droppable: tuple[str, ...], *, longest_first: int = UNBOUNDED) -> None:
+    """Leave out one column after the other where they do not fit; the first may be cut to so many characters."""
+    first = next(iter(columns))
+    for name in droppable:
+        cut = {**columns, first: [text[:longest_first] for text in columns[first]]}
+        if natural_width(list(cut), zip(*cut.values(), strict=True)) <= columns_there():
+            return
+        del columns[name]
+
+
+def _listed(found: Any) -> list[Any]:
+    """A summary has only how many there are."""
+    return found if isinstance(found, list) else []
+
+
+def _rejected(reload: dict[str, Any]) -> list[RenderableType]:
+    """That the file on disk is not what runs, and its first mistakes."""
+    text = f"the file was rejected at {clock(reload['at'])}, the last good one stays:"
+    errors = _listed(reload.get("errors"))
+    if not errors:
+        return [styled(f"{text} `sidecar check` says why", "bold red")]
+    shown = [f"  {_mistake(error)}" for error in errors[:_MOST_ERRORS]]
+    if len(errors) > _MOST_ERRORS:
+        shown.append(f"  and {len(errors) - _MOST_ERRORS} more: sidecar check")
+    return [styled(text, "bold red"), *(styled(line, "red") for line in shown)]
+
+
+def _mistake(error: dict[str, Any]) -> str:
+    place = f"{error['file']}:{error['line']}" if error["line"] else error["file"]
+    key = f"{error['key']}: " if error["key"] else ""
+    return printable(f"{place}: {key}{error['message']}")
 
 
 def one_service(answer: dict[str, Any]) -> list[RenderableType]:
@@ -68,6 +122,7 @@ def one_service(answer: dict[str, Any]) -> list[RenderableType]:
         ("requests", f"{flow}, {latency}" if rates["requests_per_s"] else "none in the last ten seconds"),
         ("in flight", str(answer["in_flight"])),
         ("since start", f"{answer['requests']} requests, {answer['failures']} failures, {answer['retries']} retries"),
+        *_failures(answer),
         ("retry budget", f"{number(budget['balance'])} left, {number(budget['denied'])} denied"),
     ]
     problem = (answer.get("discovery") or {}).get("problem")
@@ -76,23 +131,51 @@ def one_service(answer: dict[str, Any]) -> list[RenderableType]:
     if (answer.get("endpoint_summary") or {}).get("panic"):
         facts.append(("panic", styled("too few are available: all endpoints get requests", "bold red")))
     named = [(styled(name, "dim"), fact) for name, fact in facts]
-    return [table(["", ""], named, header=False), "", _endpoint_table(answer["endpoints"])]
+    endpoints = answer["endpoints"]
+    failing = [(one["address"], by_reason(one["reasons"])) for one in endpoints if by_reason(one["reasons"])]
+    parts: list[RenderableType] = [table(["", ""], named, header=False), "", _endpoint_table(endpoints)]
+    if failing:
+        parts += ["", table(["endpoint", "failures"], failing, whole=True)]
+    return parts
+
+
+def _failures(answer: dict[str, Any]) -> list[tuple[str, Any]]:
+    """By reason, and the last one."""
+    found: list[tuple[str, Any]] = []
+    if answer.get("reasons"):
+        found.append(("failures", by_reason(answer["reasons"])))
+    last = answer.get("last_failure")
+    if last:
+        words = f"{last['reason']}, {last['detail']}" if last["detail"] else last["reason"]
+        found.append(("last failure", printable(f"{time_since(last['at'])} ago: {words}")))
+    return found
+
+
+def by_reason(reasons: dict[str, int]) -> str:
+    """`circuit_open 112, status 25`: failures, the most frequent first."""
+    failures = [(reason, count) for reason, count in reasons.items() if reason not in NO_FAILURES]
+    return ", ".join(f"{reason} {count}" for reason, count in sorted(failures, key=lambda one: -one[1]))
+
+
+def _mostly(reasons: dict[str, int]) -> str:
+    """The most frequent reason. That the breaker refuses says least: it is shown beside it."""
+    why = {reason: count for reason, count in reasons.items() if reason != "circuit_open"} or reasons
+    return max(why, key=lambda reason: why[reason], default="")
 
 
 def _endpoint_table(endpoints: list[dict[str, Any]]) -> RenderableType:
-    rows = [
-        (
-            one["address"],
-            _state(one),
-            number(one["active"]),
-            number(one["requests"]),
-            number(one["failures"]),
-            percent(one["share"]),
-            milliseconds(one["latency_ms"]),
-        )
-        for one in endpoints
-    ]
-    return table(["endpoint", "state", ">active", ">requests", ">failed", ">share", ">latency"], rows)
+    """Where there is little room, one column after the other is left out: the address is needed as it is."""
+    columns: dict[str, list[Any]] = {
+        "endpoint": [one["address"] for one in endpoints],
+        "state": [_state(one) for one in endpoints],
+        ">active": [number(one["active"]) for one in endpoints],
+        ">attempts": [number(one["requests"]) for one in endpoints],
+        ">failed": [number(one["failures"]) for one in endpoints],
+        ">share": [percent(one["share"]) for one in endpoints],
+        ">latency": [milliseconds(one["latency_ms"]) for one in endpoints],
+    }
+    _make_room(columns, (">share", ">failed", ">latency", ">attempts"))
+    return table(list(columns), zip(*columns.values(), strict=True), whole=True)
 
 
 def _breaker(breaker: dict[str, Any]) -> RenderableType:
@@ -117,19 +200,21 @@ def _percent(value: float | None) -> RenderableType:
     return styled(percent(value), style)
 
 
-def _endpoints(found: dict[str, Any]) -> RenderableType:
-    """`3`, `2 of 3`, `2 of 3, 1 ejected`."""
+def _endpoints(found: dict[str, Any], mostly: str = "") -> RenderableType:
+    """`3`, `2 of 3`, `2 of 3, 1 ejected`, `1; connect_failure`."""
     total, available = found["total"], found["available"]
     text = f"{total}" if available == total else f"{available} of {total}"
     if found.get("ejected"):
         text += f", {found['ejected']} ejected"
     if found.get("panic"):
         text += ", panic"
+    if mostly:
+        text += f"; {mostly}"
     return styled(text, "" if available == total and total else "yellow" if available else "bold red")
 
 
 def _state(endpoint: dict[str, Any]) -> RenderableType:
-    """The one thing that keeps requests away from it, or `healthy`."""
+    """The one thing that keeps requests away from it, or `healthy` where checks say so."""
     if endpoint.get("drained"):
         return styled(_for("drained", endpoint.get("forced_until")), "yellow")
     if endpoint.get("ejected"):
@@ -138,7 +223,7 @@ def _state(endpoint: dict[str, Any]) -> RenderableType:
         return styled("unhealthy", "bold red")
     if endpoint.get("skipped_until"):
         return styled(_for("skipped", endpoint["skipped_until"]), "yellow")
-    return styled("healthy" if endpoint.get("known") else "not checked", "green" if endpoint.get("known") else "")
+    return styled("healthy", "green") if endpoint.get("known") else styled("available", "")
 
 
 def _for(word: str, until: str | None) -> str:

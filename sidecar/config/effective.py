@@ -1,7 +1,8 @@
 """The effective configuration in the words of a file: each value as an operator would write it, and who set it.
 
-Owns the way back from structs to words, and which of them may be shown: a header's value, the body of an answer and the
-password of a URL may be secrets that came out of the environment, and are shown as `***`.
+Owns the way back from structs to words, and which of them may be shown: a header's value, the body of an answer, the
+query of a target, and a URL's password and path may be secrets that came out of the environment, and are shown as
+`***`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from msgspec.structs import fields
 
 from sidecar.config.annotations import fields_of, is_group, kind_of, shapes_of, tag_of, unwrapped, words_of
 from sidecar.config.load import Origins
-from sidecar.config.schema import Config, Route, Service
+from sidecar.config.schema import CheckUrl, Config, Route, Service
 from sidecar.config.units import format_duration, format_size
 
 HIDDEN: Final = "***"
@@ -179,13 +180,17 @@ def _words(value: Any, hint: Any) -> Any:
         return _OFF
     if isinstance(value, Struct):
         if not is_group(type(value)):
-            return str(value)
+            return _url(value) if isinstance(value, CheckUrl) else shown_target(str(value))
         inner = {key: _words(getattr(value, key), one) for key, one in fields_of(type(value)).items()}
         return {key: one for key, one in inner.items() if one not in (_OFF, [], {})}
     base, meta = unwrapped(words_of(hint) if not isinstance(hint, type) or shapes_of(hint) else hint)
     kind = kind_of(meta)
     if kind in _SECRET_KINDS:
         return _hidden(value)
+    if kind == "target":
+        return shown_target(value)
+    if kind == "server_url":
+        return _server(value)
     if kind == "duration":
         return format_duration(value)
     if kind == "size":
@@ -204,6 +209,24 @@ def _words(value: Any, hint: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
+
+
+def shown_target(target: str) -> str:
+    """The path, and that there is a query: keys for an API stand there."""
+    path, mark, query = target.partition("?")
+    return f"{path}?{HIDDEN}" if query else path + mark
+
+
+def _server(url: str) -> str:
+    """Scheme and authority, and that there is a path: services that take spans or messages put their keys there."""
+    scheme, _, rest = url.partition("://")
+    authority, _, path = rest.partition("/")
+    return f"{scheme}://{authority}" + (f"/{HIDDEN}" if path else "")
+
+
+def _url(url: CheckUrl) -> str:
+    """Without password and target, and that there is one."""
+    return f"{url}/{HIDDEN}" if url.password or url.username or url.target != "/" else str(url)
 
 
 def _hidden(value: Any) -> Any:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from time import time
-from typing import Final
+from typing import Final, Literal
 
 from msgspec.structs import replace
 
@@ -23,6 +23,7 @@ from sidecar.config.effective import changed_keys
 from sidecar.config.errors import ConfigError, ConfigErrors
 from sidecar.config.load import Origins, load_with_origins
 from sidecar.config.schema import Config, Listen
+from sidecar.config.warnings import warnings_of
 from sidecar.runtime.reload_report import ReloadReport, Trigger
 
 _ENDING: Final = "the sidecar is ending"
@@ -35,7 +36,7 @@ class Reloader:
 
     `ahead` is entered before a configuration is put in force and left after it, for what it needs to be known by then;
     it gives warnings for the report.
-    The first `last` is of the start.
+    The first `last` is of the start, with the warnings on the configuration that was started with.
     """
 
     def __init__(
@@ -54,7 +55,8 @@ class Reloader:
         """The one in force: what cannot change without a restart is as it was at the start."""
         self.origins = origins
         self.results: Counter[str] = Counter(ok=0, rejected=0, unchanged=0)
-        self.last = ReloadReport(result="ok", trigger="start", at=time(), generation=generation())
+        warnings = tuple(warnings_of(config, origins))
+        self.last = ReloadReport(result="ok", trigger="start", at=time(), generation=generation(), warnings=warnings)
         self.loaded_at = self.last.at
         """When the configuration in force was read."""
         self._read = config
@@ -67,9 +69,14 @@ class Reloader:
         self._closed = False
 
     async def reload(self, trigger: Trigger) -> ReloadReport:
-        """Read the file and put it in force, or say what is wrong with it. Never raises for a bad file."""
+        """Read the file and put it in force, or say what is wrong with it. Never raises for a bad file.
+
+        Where there is no file nothing was wrong with one: then the report is neither counted nor the `last`.
+        """
+        if self.path is None:
+            return self._without_file(trigger)
         async with self._one_at_a_time:
-            found = await self._found()
+            found = await self._found(self.path)
             if not isinstance(found, tuple):
                 return self._rejected(trigger, found)
             config, origins = found
@@ -87,7 +94,9 @@ class Reloader:
 
     async def catch_up(self) -> None:
         """Reload if the file is another one by now than at the start: it may have changed before it was watched."""
-        found = await self._found()
+        if self.path is None:
+            return
+        found = await self._found(self.path)
         if not isinstance(found, tuple) or changed_keys(self._read, found[0]):
             await self.reload("file")
 
@@ -98,14 +107,12 @@ class Reloader:
     def _is_closed(self) -> bool:
         return self._closed
 
-    async def _found(self) -> tuple[Config, Origins] | Sequence[ConfigError]:
+    async def _found(self, path: Path) -> tuple[Config, Origins] | Sequence[ConfigError]:
         """What the file says, or what is wrong with it."""
         if self._is_closed():
             return self._refusal(_ENDING)
-        if self.path is None:
-            return self._refusal("there is no file to read again")
         try:
-            found = await asyncio.to_thread(load_with_origins, self.path, os.environ)
+            found = await asyncio.to_thread(load_with_origins, path, os.environ)
         except ConfigErrors as bad:
             return bad.errors
         except Exception as error:
@@ -141,12 +148,14 @@ class Reloader:
         log.info("configuration %s", "reloaded" if changed else "is as it was", extra=extra)
         for warning in restart:
             log.warning("a change needs a restart", extra={"kind": "reload", "fields": {"detail": warning}})
+        warnings = warnings_of(self.config, origins)
+        log_warnings("reload", warnings)
         report = ReloadReport(
             result="ok" if changed else "unchanged",
             trigger=trigger,
             at=self.loaded_at,
             generation=self._generation(),
-            warnings=(*restart, *unknown),
+            warnings=(*restart, *unknown, *warnings),
             changed=changed,
         )
         return self._report(report)
@@ -168,10 +177,22 @@ class Reloader:
         )
         return self._report(report)
 
+    def _without_file(self, trigger: Trigger) -> ReloadReport:
+        extra = {"kind": "reload", "fields": {"trigger": trigger, "generation": self._generation()}}
+        log.warning("no configuration file to read again: the sidecar was started without one", extra=extra)
+        errors = tuple(self._refusal("there is no file to read again"))
+        return ReloadReport(result="rejected", trigger=trigger, at=time(), generation=self._generation(), errors=errors)
+
     def _report(self, report: ReloadReport) -> ReloadReport:
         self.results[report.result] += 1
         self.last = report
         return report
+
+
+def log_warnings(kind: Literal["start", "reload"], warnings: Sequence[str]) -> None:
+    """A line for each warning on the configuration that is in force."""
+    for warning in warnings:
+        log.warning("a warning on the configuration", extra={"kind": kind, "fields": {"detail": warning}})
 
 
 def _needs_restart(running: Listen, wanted: Listen) -> list[str]:

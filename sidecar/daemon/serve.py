@@ -24,7 +24,7 @@ from sidecar.config.schema import Config
 from sidecar.daemon.extras import missing_extra
 from sidecar.daemon.health import Chain, HealthChecks
 from sidecar.daemon.log_control import LogControl
-from sidecar.daemon.reload import Reloader
+from sidecar.daemon.reload import Reloader, log_warnings
 from sidecar.daemon.sources import Sources
 from sidecar.daemon.steering import Steering
 from sidecar.daemon.traces import Traces
@@ -55,16 +55,22 @@ _BUILD: Final = Build(__version__, not str(head.__file__).endswith(".py"), platf
 
 
 class _Signals:
-    """The first SIGTERM or SIGINT asks for an orderly end, the second for an immediate one."""
+    """The first SIGTERM or SIGINT asks for an orderly end, the second for an immediate one.
+
+    An operator's drain asks for the orderly end too, and is no signal: the SIGTERM of a pod's end that comes after it
+    is the first one still, and cuts nobody.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.first = asyncio.Event()
-        self.second = asyncio.Event()
+        self.begin = asyncio.Event()
+        self.at_once = asyncio.Event()
+        self._came_before = False
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._came)
 
     def _came(self) -> None:
-        (self.second if self.first.is_set() else self.first).set()
+        (self.at_once if self._came_before else self.begin).set()
+        self._came_before = True
 
 
 class Daemon:
@@ -132,6 +138,7 @@ class Daemon:
     async def run(self, sockets: dict[str, list[socket.socket]]) -> int:
         """From ready to the end; returns the exit code."""
         config = self.live.config
+        warnings = self.reloader.last.warnings
         listener = ProxyListener(self.core, sockets["proxy"])
         await self.sources.ready(FIRST_LOOKUP_S)
         await listener.start()
@@ -147,25 +154,28 @@ class Daemon:
             "version": _BUILD.version,
             "compiled": _BUILD.compiled,
             "proxy": [str(one) for one in config.listen.proxy],
+            "admin": str(config.listen.admin),
             "probe": str(config.listen.probe),
+            "file": str(self.reloader.path) if self.reloader.path is not None else None,
             "services": len(self.live.services),
             "took_ms": round((monotonic() - self._began) * 1000),
         }
         log.info("ready", extra={"kind": "start", "fields": fields})
+        log_warnings("start", warnings)
 
-        await self._signals.first.wait()
+        await self._signals.begin.wait()
         drain = self.live.config.drain
         fields = {"delay_s": drain.delay, "timeout_s": drain.timeout}
         log.info("draining", extra={"kind": "drain", "fields": fields})
-        cut = await listener.drain(drain.delay, drain.timeout, self._signals.second)
+        cut = await listener.drain(drain.delay, drain.timeout, self._signals.at_once)
         await self._close()
         log.info("stopped", extra={"fields": {"cut_requests": cut}})
         self.access_log.flush()
         return 0
 
     def drain(self) -> None:
-        """Begin the orderly end, as SIGTERM does."""
-        self._signals.first.set()
+        """Begin the orderly end, as the first SIGTERM does."""
+        self._signals.begin.set()
 
     def _set_access(self, mode: Literal["off", "errors", "all"]) -> None:
         self.access_log.set_mode(mode)

@@ -1,7 +1,8 @@
 """What `sidecar demo` does: binds the ports, starts the services as children, says what to try, runs the daemon.
 
-Owns the children's lives and the guide's text. It does not own their answers (`sidecar.demo.upstream`) nor the policies
-on show (`sidecar.yaml` beside this file).
+Owns the children's lives, the guide's text, and the copy of `sidecar.yaml` that the daemon runs with, to be changed and
+with the ports filled in. It does not own the children's answers (`sidecar.demo.upstream`) nor the policies on show
+(`sidecar.yaml` beside this file).
 
 The ports are bound here, before anything is started, and the children inherit the listening sockets: a port that is
 taken is noticed in one place, and a call that comes before a child is up waits in the socket's backlog.
@@ -11,11 +12,15 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +28,20 @@ from pathlib import Path
 import click
 
 from sidecar import daemon
-from sidecar.config.load import load
+from sidecar.config.load import load_with_origins
 
 SERVICES = ("auth", "venue", "payment")
 ENDPOINTS_EACH = 2
 HOST = "127.0.0.1"
-CONFIG = Path(__file__).with_name("sidecar.yaml")
+TEMPLATE = Path(__file__).with_name("sidecar.yaml")
 GRACE_S = 5.0
 """How long a child may take to end before it is killed."""
 
 GUIDE = """\
 The sidecar stands in front of three small services with two endpoints each: auth (ports {auth_1} and {auth_2}),
-venue ({venue_1} and {venue_2}) and payment ({payment_1} and {payment_2}). Its configuration is
-{config}. In another terminal:
+venue ({venue_1} and {venue_2}) and payment ({payment_1} and {payment_2}).
+Its configuration is {config}.
+The dashboard is at http://localhost:{admin}/ and shows all of this as it happens. In another terminal:
 
 1. Call a service by its name. Ask again, and its other endpoint answers.
      curl -s http://localhost:{proxy}/venue/events/42
@@ -55,7 +61,9 @@ venue ({venue_1} and {venue_2}) and payment ({payment_1} and {payment_2}). Its c
        curl -s -o /dev/null -w '%{{http_code}} %{{content_type}}\\n' -X POST http://localhost:{proxy}/payment/charges
      done
      curl -s -X POST http://localhost:{proxy}/payment/charges
-     curl -s http://localhost:{probe}/metrics | grep sidecar_breaker
+   What the sidecar sees, and what it would do with the next call, by which setting:
+     {status}
+     {explain}
 
 4. Heal both. After 5 s one call is let through to see, and the breaker closes.
      curl -s -X POST 'http://localhost:{payment_1}/flaky?rate=0' 'http://localhost:{payment_2}/flaky?rate=0'
@@ -64,6 +72,12 @@ venue ({venue_1} and {venue_2}) and payment ({payment_1} and {payment_2}). Its c
 5. Slow down one of auth's endpoints. After a second without an answer (timeout.attempt) the other one is asked.
      curl -s -X POST 'http://localhost:{auth_1}/slow?ms=3000'
      for i in 1 2; do curl -s -w '%{{time_total}} s\\n' http://localhost:{proxy}/auth/me; done
+
+6. Make that 0.3 s, in the file: it is read again when it changes, with no restart. The events say so.
+     sed -i.bak 's/attempt: 1s/attempt: 300ms/' {quoted_config}
+     sleep 1
+     for i in 1 2; do curl -s -w '%{{time_total}} s\\n' http://localhost:{proxy}/auth/me; done
+     {events}
 
 Metrics are at http://localhost:{probe}/metrics. What follows is the sidecar's log; Ctrl-C ends everything.
 """
@@ -106,11 +120,36 @@ def run(ports: DemoPorts, seed: int | None) -> int:
             numbers |= {f"{service}_{place}": _port(listener) for place, listener in enumerate(listeners, 1)}
         for listener in own.values():
             listener.close()  # the daemon binds these itself; here they only showed that it can
-        config = load(CONFIG, {f"DEMO_{name.upper()}_PORT": str(port) for name, port in numbers.items()})
+        path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sidecar-demo-"))) / TEMPLATE.name
+        path.write_text(_filled_in(TEMPLATE.read_text(), numbers))
+        config, origins = load_with_origins(path, {})
         for service, listeners in upstreams.items():
             stack.enter_context(_child(service, listeners, seed))
-        click.echo(GUIDE.format(config=CONFIG, **numbers))
-        return daemon.run(config)
+        commands = {
+            "status": _command("status", numbers["admin"]),
+            "explain": _command("explain POST /payment/charges", numbers["admin"]),
+            "events": _command("events", numbers["admin"]),
+        }
+        click.echo(GUIDE.format(config=path, quoted_config=shlex.quote(str(path)), **commands, **numbers))
+        return daemon.run(config, path, origins)
+
+
+def _filled_in(template: str, numbers: Mapping[str, int]) -> str:
+    """The configuration with a number for each `${DEMO_AUTH_1_PORT:-19101}`."""
+    return re.sub(r"\$\{DEMO_(\w+)_PORT:-\d+\}", lambda found: str(numbers[found[1].lower()]), template)
+
+
+def _command(arguments: str, admin_port: int) -> str:
+    """A line for the shell that runs `sidecar` with these, as the demo itself was started, from any directory."""
+    started_as = Path(sys.argv[0])
+    if started_as.name != "sidecar":  # python -m sidecar
+        program = f"{shlex.quote(sys.executable)} -m sidecar"
+    elif shutil.which("sidecar") == sys.argv[0]:
+        program = "sidecar"
+    else:
+        program = shlex.quote(str(started_as.absolute()))
+    admin = "" if admin_port == DemoPorts.admin else f" --admin http://{HOST}:{admin_port}"
+    return f"{program} {arguments}{admin}"
 
 
 def _port(listener: socket.socket) -> int:

@@ -202,7 +202,8 @@ class Call(Handler):
     def _begin_trace(self, tracer: Tracer) -> None:
         """Decide whether this request is traced. If so, each attempt's span is the upstream's parent.
 
-        A traceparent that is none begins a trace anew, without its tracestate (W3C Trace Context, section 4.2).
+        Without a traceparent, or with one that is none, a trace begins anew, and no tracestate goes on (W3C Trace
+        Context, sections 3.2 and 3.3).
         """
         request = self.request
         given = request.traceparent
@@ -212,8 +213,7 @@ class Call(Handler):
         if parent is None:
             root = tracer.root()
             request.traceparent = traceparent(root)
-            if given is not None:
-                drop_fields(request, {b"traceparent", b"tracestate"})
+            drop_fields(request, {b"traceparent", b"tracestate"})
             if not root.sampled:
                 request.pieces.append(b"\r\ntraceparent: " + request.traceparent)
                 return

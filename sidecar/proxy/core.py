@@ -19,10 +19,12 @@ from sidecar.proxy.deadlines import Deadlines
 from sidecar.proxy.head import RequestHead
 from sidecar.proxy.pool import Pool, Trust
 from sidecar.proxy.problem import Problem
+from sidecar.runtime.last_failure import last_failure
 from sidecar.runtime.live import Live
 from sidecar.runtime.route import LiveRoute
 from sidecar.runtime.service import LiveService
 from sidecar.telemetry.access_log import AccessLog
+from sidecar.telemetry.history import is_failure
 from sidecar.telemetry.trace import Tracer, traceparent
 
 if TYPE_CHECKING:
@@ -171,6 +173,8 @@ class ProxyCore:
     def record(self, exchange: Call, detail: str, seconds: float) -> None:
         code, reason = exchange.code, exchange.reason
         exchange.service.counters.request(code, reason, seconds)
+        if reason != "ok":
+            self._failed(exchange, detail)
         access_log = self.access_log
         if self.logs_all or (reason != "ok" and access_log.errors):
             request = exchange.request
@@ -192,6 +196,15 @@ class ProxyCore:
                 sent=exchange.sent,
                 fallback=exchange.fallback,
             )
+
+    def _failed(self, exchange: Call, detail: str) -> None:
+        """Keep why, for who asks for the service's state."""
+        reason = exchange.reason
+        if reason == "circuit_open" or not is_failure(reason):
+            return
+        if reason == "status" and not detail and exchange.attempts:
+            detail = f"{exchange.attempts[-1].endpoint} answered {exchange.code}"
+        exchange.service.last_failure = last_failure(self.loop.time(), reason, detail, exchange.request_id)
 
     def _pool(self, service: LiveService) -> Pool:
         return Pool(service, self.loop, self.tasks, self._connect_failed, self._trust)

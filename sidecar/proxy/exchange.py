@@ -68,7 +68,10 @@ class Exchange(Call):
             permit = self._permit = breaker.admit(now)
             if not permit:
                 wait_s = breaker.retry_after(now)
-                detail = f"too many calls to {service.name} failed; the next probe is let through in {wait_s:.1f} s"
+                if breaker.forced is None:
+                    detail = f"too many calls to {service.name} failed; the next probe is let through in {wait_s:.1f} s"
+                else:
+                    detail = f"an operator holds the breaker of {service.name} open, for {wait_s:.0f} s more"
                 self._answer("circuit_open", detail, retry_after=wait_s)
                 return
             self._set_deadline(now)

@@ -297,7 +297,8 @@ def parse_request(head: bytes) -> RequestHead:
         elif name == b"traceparent":
             value = value.rstrip(b" \t")
             if value:
-                request.traceparent = value
+                before = request.traceparent  # two are one value that is malformed (W3C Trace Context, section 3.2)
+                request.traceparent = value if before is None else before + b", " + value
                 continue
         elif name == b"content-length":
             length = int(value)

@@ -77,5 +77,9 @@ def restore(service: LiveService, endpoint: Endpoint, now: float) -> None:
 def _leaves_another(service: LiveService, endpoint: Endpoint, now: float) -> None:
     if now >= service.due:
         service.refresh(now)
-    if not any(one is not endpoint and one.available and one.skip_until <= now for one in service.endpoints):
+    others = [one for one in service.endpoints if one is not endpoint and one.skip_until <= now]
+    if not any(one.available for one in others):
         raise Refused("last_endpoint", "it is the last available endpoint: without it every request would fail")
+    # In a panic those that are not well are available too, and mostly fail: they are no reason to do without this one.
+    if endpoint.well and not any(one.well for one in others):
+        raise Refused("last_endpoint", "it is the last healthy endpoint: without it most requests would fail")

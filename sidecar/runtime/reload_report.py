@@ -23,6 +23,7 @@ class ReloadReport(Struct, frozen=True, kw_only=True):
     generation: int
     errors: tuple[ConfigError, ...] = ()
     warnings: tuple[str, ...] = ()
-    """What the new file asks for and does not have: it needs a restart, or names that nobody knows."""
+    """What the new file asks for and does not have (it needs a restart, or names that nobody knows), and what
+    `sidecar.config.warnings` says of what is in force."""
     changed: tuple[str, ...] = ()
     """Key paths, as `services.venue.timeout.attempt`."""

@@ -33,6 +33,7 @@ from sidecar.policy.settings import (
 from sidecar.runtime.breaker_counts import BreakerCounts
 from sidecar.runtime.drains import Drains
 from sidecar.runtime.endpoint import Endpoint, Key
+from sidecar.runtime.last_failure import LastFailure
 from sidecar.runtime.route import LiveRoute
 from sidecar.telemetry.counters import ServiceCounters
 
@@ -96,6 +97,8 @@ class LiveService:
         """The endpoints are those of an earlier configuration: nothing has been found yet for the one in force."""
         self.checker: ActiveChecker[Endpoint] | None = None
         self.last_request = now
+        self.last_failure: LastFailure | None = None
+        """Of those that the breaker did not refuse: its refusals would hide why it opened."""
         self.authorities = frozenset(self._authorities(config))
 
     def adopt(self, config: Service, now: float) -> None:
@@ -252,9 +255,11 @@ class LiveService:
             if known.get(endpoint.key) is not endpoint:
                 endpoint.since = now
             self._equip(endpoint)
+        self.drains.update(self.endpoints)
+        if self.drains.due != inf:
+            self._keep_one(now)
         self.outlier.update(self.endpoints, now)
         self.availability.update(self.endpoints, now)
-        self.drains.update(self.endpoints)
         self.due = min(self.outlier.due, self.availability.due, self.drains.due)
         if self.checker is not None:
             self.checker.update(self.endpoints)
@@ -400,9 +405,16 @@ class LiveService:
             self._health_changed(endpoint, True, "operator", now)
         self.changed(now)
 
-    def _drain_ended(self, endpoint: Endpoint, why: str) -> None:
+    def _keep_one(self, now: float) -> None:
+        """Where the set has changed and every endpoint drains, none does: nobody meant to leave the service without."""
+        if all(one.draining for one in self.endpoints):
+            for endpoint in self.endpoints:
+                self.drains.end(endpoint, now)
+                self._drain_ended(endpoint, "last_endpoint", logging.WARNING)
+
+    def _drain_ended(self, endpoint: Endpoint, why: str, level: int = logging.INFO) -> None:
         fields = {"service": self.name, "endpoint": endpoint.label, "reason": why}
-        log.info("endpoint is no longer drained", extra={"kind": "endpoint", "fields": fields})
+        log.log(level, "endpoint is no longer drained", extra={"kind": "endpoint", "fields": fields})
 
     def peek(self, now: float) -> Endpoint | None:
         """Where the next request's first attempt would go, where that can be known; nothing moves on.

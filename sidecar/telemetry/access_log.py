@@ -8,22 +8,17 @@ its query unless that is asked for: headers and queries are where secrets stand.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Sequence
 from time import gmtime, strftime, time
 from typing import Any, Final, Literal
 
 from sidecar.telemetry.logs import add_line, escaped
 from sidecar.telemetry.request_line import RequestLine
+from sidecar.telemetry.trace import trace_id_of
 
 FLUSH_AFTER_S: Final = 0.1
 FLUSH_BYTES: Final = 48 * 1024
 """Some hundred lines."""
-
-_TRACE: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?![0-9a-f])")
-"""The fields that every version of traceparent begins with (W3C Trace Context, section 3.2.2). What is not one is some
-header's value, and those are not logged."""
-
 
 _MILLISECONDS: Final = [f".{number:03d}Z" for number in range(1000)]
 """Formatting one takes three times as long as finding it."""
@@ -83,7 +78,6 @@ class AccessLog:
         `received` and `sent` are bytes of the bodies on the app's connection. What an attempt took includes the wait
         for its connection, all of which together is `connecting_s`.
         """
-        trace = _TRACE.match(traceparent) if traceparent is not None else None
         took_ms = -connecting_s * 1000
         endpoint = ""
         for attempt in attempts:
@@ -107,7 +101,7 @@ class AccessLog:
             attempts,
             endpoint,
             route,
-            trace[1].decode() if trace is not None else "",
+            trace_id_of(traceparent) if traceparent is not None else "",
             fallback,
             detail,
         )
@@ -138,8 +132,8 @@ class AccessLog:
             "reason": reason,
             "duration_ms": _tenths(seconds * 1000),
         }
-        if trace := _TRACE.match(traceparent):
-            entry["trace_id"] = trace[1].decode()
+        if trace_id := trace_id_of(traceparent):
+            entry["trace_id"] = trace_id
         if detail:
             entry["detail"] = detail
         self._add(entry)

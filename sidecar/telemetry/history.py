@@ -82,6 +82,15 @@ class Snapshot(NamedTuple):
     failed: int
     retries: int
     buckets: list[int]
+    reasons: dict[str, int]
+    """Failures by reason."""
+
+
+class Failed(NamedTuple):
+    """How many of `judged` requests failed, by reason."""
+
+    judged: int
+    reasons: dict[str, int]
 
 
 def is_failure(reason: str) -> bool:
@@ -91,14 +100,16 @@ def is_failure(reason: str) -> bool:
 
 def snapshot(counters: ServiceCounters, at: float) -> Snapshot:
     ended = unjudged = failed = 0
+    reasons: dict[str, int] = {}
     for (_, reason), count in counters.requests.items():
         ended += count
         if reason in NO_ANSWER_WANTED:
             unjudged += count
         elif reason != "ok":
             failed += count
+            reasons[reason] = reasons.get(reason, 0) + count
     retries = sum(counters.retries.get(result, 0) for result in RETRIES)
-    return Snapshot(at, ended, ended - unjudged, failed, retries, list(counters.durations.buckets))
+    return Snapshot(at, ended, ended - unjudged, failed, retries, list(counters.durations.buckets), reasons)
 
 
 def quantile_ms(buckets: Sequence[int], share: float) -> float | None:
@@ -113,6 +124,12 @@ def quantile_ms(buckets: Sequence[int], share: float) -> float | None:
         below += count
         lower_s = bound_s
     return DURATION_BUCKETS_S[-1] * 1000
+
+
+def failed_since(before: Snapshot, after: Snapshot) -> Failed:
+    """Between two snapshots of one service."""
+    gained = {reason: count - before.reasons.get(reason, 0) for reason, count in after.reasons.items()}
+    return Failed(after.judged - before.judged, {reason: count for reason, count in gained.items() if count > 0})
 
 
 def rates(before: Snapshot, after: Snapshot) -> Rates:
@@ -196,6 +213,12 @@ class History:
         taken = snapshot(service.counters, now)
         known = self._watched.get(service.name)
         return rates(known.recent[0] if known is not None else taken, taken)
+
+    def failed(self, service: CountedService, now: float) -> Failed:
+        """Of the last 10 s, until this moment."""
+        taken = snapshot(service.counters, now)
+        known = self._watched.get(service.name)
+        return failed_since(known.recent[0] if known is not None else taken, taken)
 
     def shares(self, service: CountedService) -> Mapping[str, float]:
         """Percent of the attempts of the last 5 to 10 s, by endpoint; empty where there were none."""

@@ -13,8 +13,10 @@ from time import time_ns
 from typing import Final
 
 _TRACEPARENT: Final = re.compile(
-    rb"(?!ff)([0-9a-f]{2})-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
+    rb"(?!ff)([0-9a-f]{2})-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(-[^,]*)?"
 )
+"""A comma would be where several fields were put together (RFC 9110, section 5.3): that is malformed."""
+
 _SAMPLED: Final = 0x01
 _RANDOM: Final = 0x02
 """The trace id is random (level 2 of the recommendation): passed on where the caller says so."""
@@ -37,10 +39,19 @@ class Parent:
 
 def parse_traceparent(value: bytes) -> Parent | None:
     """None where it is malformed. A version after 00 may have more at its end, which is not for us."""
+    found = _fields(value)
+    return Parent(int(found[2], 16), int(found[3], 16), int(found[4], 16)) if found is not None else None
+
+
+def trace_id_of(value: bytes) -> str:
+    """The trace id of a traceparent, as it is written; "" where the whole is malformed, as for `parse_traceparent`."""
+    found = _fields(value)
+    return found[2].decode() if found is not None else ""
+
+
+def _fields(value: bytes) -> re.Match[bytes] | None:
     found = _TRACEPARENT.fullmatch(value)
-    if found is None or (found[1] == b"00" and found[5] is not None):
-        return None
-    return Parent(int(found[2], 16), int(found[3], 16), int(found[4], 16))
+    return None if found is None or (found[1] == b"00" and found[5] is not None) else found
 
 
 class TracedAttempt:

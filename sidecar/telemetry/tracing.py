@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from threading import Thread
 from time import monotonic
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
@@ -20,7 +22,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
-from requests import Session
+from requests import PreparedRequest, Response, Session
+from requests.adapters import HTTPAdapter
 
 from sidecar.telemetry.trace import Trace, TracedAttempt, Tracer
 
@@ -33,6 +36,9 @@ BATCH: Final = 128
 EVERY_S: Final = 1.0
 EXPORT_TIMEOUT_S: Final = 5.0
 """For a batch, repetitions included."""
+
+MAX_ANSWER: Final = 64 * 1024
+"""Bytes of a collector's answer that are read; it is to be a few."""
 
 COMPLAIN_EVERY_S: Final = 60.0
 
@@ -200,7 +206,10 @@ class _Counted(SpanExporter):
         self.exported = 0
         self.failed = 0
         self._exporter = exporter
-        self._otlp = otlp
+        parts = urlsplit(otlp)
+        self._otlp = f"{parts.scheme}://{parts.netloc}"
+        self._path = parts.path
+        """May be a secret."""
         self._words = words
         self._complained_at: float | None = None
         self._failing = False
@@ -227,11 +236,31 @@ class _Counted(SpanExporter):
         now = monotonic()
         if self._complained_at is None or now - self._complained_at >= COMPLAIN_EVERY_S:
             self._complained_at = now
+            if self._path:
+                detail = detail.replace(self._path, "/***")
             fields = {"otlp": self._otlp, "failed": self.failed, "detail": detail}
             log.warning("spans are dropped", extra={"fields": fields})
 
     def shutdown(self) -> None:
         self._exporter.shutdown()
+
+
+class _Bounded(HTTPAdapter):
+    """Reads MAX_ANSWER bytes of an answer, for EXPORT_TIMEOUT_S, and closes the connection where there is more."""
+
+    def send(self, request: PreparedRequest, *arguments: Any, **options: Any) -> Response:
+        answer = super().send(request, *arguments, **options)
+        read, until = bytearray(), monotonic() + EXPORT_TIMEOUT_S
+        try:
+            while len(read) < MAX_ANSWER and monotonic() < until:
+                chunk = answer.raw.read1(MAX_ANSWER - len(read), decode_content=False)
+                if not chunk:
+                    break
+                read += chunk
+        finally:
+            answer.close()
+        answer.raw = BytesIO(read)
+        return answer
 
 
 def _exporter(url: str, headers: Mapping[str, str], words: _Words) -> SpanExporter:
@@ -241,6 +270,9 @@ def _exporter(url: str, headers: Mapping[str, str], words: _Words) -> SpanExport
         logger.propagate = False
         logger.setLevel(level)
     session = Session()
+    session.mount("http://", _Bounded())
+    session.mount("https://", _Bounded())
+    session.headers["Accept-Encoding"] = "identity"
     session.trust_env = False  # HTTP_PROXY may well be this very sidecar
     session.max_redirects = 0
     return OTLPSpanExporter(endpoint=url, headers=dict(headers) or None, timeout=EXPORT_TIMEOUT_S, session=session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from sidecar.admin.commands import for_seconds
 from sidecar.admin.problem import ApiProblem
+from sidecar.runtime.reload_report import ReloadReport
 from tests.admin.stage import RealTime, serving
 
 VENUE = "/services/venue"
@@ -117,6 +119,40 @@ async def test_a_reload_that_is_taken_and_one_that_is_not() -> None:
     assert problem["errors"] == [
         {"file": "sidecar.yaml", "line": 3, "column": 5, "key": "services.venue.tiemout", "message": "unknown key"}
     ]
+
+
+async def test_a_reload_goes_on_when_whoever_asked_has_left() -> None:
+    gate, done = asyncio.Event(), asyncio.Event()
+
+    class Slow(RealTime):
+        async def reload(self) -> ReloadReport:
+            began.set()
+            await gate.wait()
+            done.set()
+            return await super().reload()
+
+    began = asyncio.Event()
+    async with serving(Slow()) as client, asyncio.timeout(5):
+        _, asking = await asyncio.open_connection("127.0.0.1", client.port)
+        head = (
+            b"POST /reload HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+        )
+        asking.write(head + b"{}")
+        await began.wait()
+        asking.close()
+        await client.get("/services")  # by now the server knows that the other one has gone
+        gate.set()
+        await done.wait()
+
+
+async def test_a_reload_where_there_is_no_file(caplog: pytest.LogCaptureFixture) -> None:
+    stage = RealTime()
+    stage.path = None
+    with caplog.at_level(logging.INFO, logger="sidecar.admin"):
+        status, problem = await posted(stage, "/reload", "{}")
+    assert (status, problem["reason"]) == (409, "no_file")
+    assert stage.last_reload.trigger == "start"
+    assert not [record for record in caplog.records if getattr(record, "kind", "") == "operator"]
 
 
 async def test_the_end_begins() -> None:

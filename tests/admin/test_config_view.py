@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
-from sidecar.admin.config_view import config_answer, reload_answer, warnings
-from sidecar.config.load import loads
+from sidecar.admin.config_view import config_answer, reload_answer
 from tests.admin.stage import START, LogState, Stage
-
-SERVICES = "services: {venue: {url: http://a:1}}"
 
 
 def test_what_runs_and_where_it_came_from() -> None:
@@ -40,11 +35,8 @@ async def test_a_rejected_reload_says_where() -> None:
     assert (error.file, error.line, error.column, error.key) == ("sidecar.yaml", 3, 5, "services.venue.tiemout")
 
 
-@pytest.mark.parametrize(
-    ("host", "told"),
-    [("127.0.0.1", False), ("[::1]", False), ("0.0.0.0", True), ("[::]", True), ("10.0.0.7", True)],
-)
-def test_a_listener_that_others_reach_and_that_asks_for_no_token(host: str, told: bool) -> None:
-    listen = f'listen: {{admin: "{host}:15000"}}\n'
-    assert bool(warnings(loads(listen + SERVICES, "f", {}))) is told
-    assert warnings(loads(f"admin: {{token_file: /t}}\n{listen}{SERVICES}", "f", {})) == []
+def test_warnings_are_of_what_is_in_force() -> None:
+    stage = Stage("services: {venue: {url: http://a:1, timeout: {attempt: 2s, request: 1s}}}")
+    (warning,) = config_answer(stage, stage.clock).warnings
+    assert warning.startswith("services.venue: timeout.attempt (2s, line 1) is longer")
+    assert config_answer(Stage(), stage.clock).warnings == []

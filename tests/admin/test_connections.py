@@ -1,4 +1,4 @@
-"""How many connections the admin listener takes, and how long one may do nothing."""
+"""How many connections a listener takes, who makes room for whom, and how long one may do nothing."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ class Listener:
         self.connections = Connections(self.server, asyncio.get_running_loop(), most)
         self.port = 0
         self.opened: list[Stream] = []
+        self.asked = 0
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self.connections.busy(request)
+        self.asked += 1
         await self.gate.wait()
         self.connections.idle(request)
         return web.Response(text="here")
@@ -64,15 +66,50 @@ async def ask(stream: Stream) -> bytes:
 @pytest.mark.parametrize("most", [1, 3])
 async def test_one_too_many_is_told_so_and_closed(most: int) -> None:
     async with listening(most) as listener:
+        listener.gate.clear()
         for _ in range(most):
-            await ask(await listener.open())
+            (await listener.open())[1].write(ASK)
+        await until(lambda: listener.asked == most)
         reader, _ = await listener.open()
         async with asyncio.timeout(5):
             assert (await reader.read()).startswith(b"HTTP/1.1 503")
+        listener.gate.set()
         listener.opened[0][1].close()
         await until(lambda: len(listener.server.connections) < most)
         async with asyncio.timeout(5):
             await ask(await listener.open())
+
+
+@pytest.mark.parametrize("before", [b"", ASK[:-2]])
+async def test_the_one_that_was_idle_for_longest_makes_room(before: bytes) -> None:
+    async with listening(3) as listener:
+        first = await listener.open()
+        second = await listener.open()
+        await ask(second)
+        await ask(first)
+        busy = await listener.open()
+        listener.gate.clear()
+        busy[1].write(ASK)
+        await until(lambda: listener.asked == 3)
+        newcomer = await listener.open()
+        newcomer[1].write(before)
+        async with asyncio.timeout(5):
+            assert await second[0].read() == b""
+            listener.gate.set()
+            for one in (first, newcomer):
+                one[1].write(ASK if one is first or not before else ASK[-2:])
+            for one in (first, busy, newcomer):
+                await one[0].readuntil(b"here")
+
+
+async def test_idle_ones_keep_nobody_out() -> None:
+    async with listening(4) as listener:
+        for _ in range(20):
+            await listener.open()
+            assert len(listener.server.connections) <= 5
+        async with asyncio.timeout(5):
+            await ask(await listener.open())
+        await until(lambda: len(listener.server.connections) == 4)
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTT", ASK[:-2]])

@@ -10,6 +10,7 @@ import pytest
 from sidecar.admin import answers
 from sidecar.admin.explain import BadQuestion, explain, would
 from sidecar.runtime import operator
+from sidecar.runtime.last_failure import last_failure
 from tests.admin.stage import START, Source, Stage
 
 
@@ -32,7 +33,9 @@ def story(stage: Stage, target: str = "/venue/events/42", method: str = "GET") -
         ("/events/42", "venue-service:3002", "host", "/events/42"),
         ("http://venue-service:3002/events/42", "", "absolute", "/events/42"),
         ("http://localhost:15001/venue/events/42", "", "path", "/events/42"),
-        ("/venue/caf\u00e9", "", "path", "/caf%C3%A9"),
+        ("/venue/caf%C3%A9", "", "path", "/caf%C3%A9"),
+        ("/venue/x", "x" * 300, "path", "/x"),
+        ("/venue/" + "x" * 16000, "", "path", "/" + "x" * 16000),
     ],
 )
 def test_how_a_service_is_found(target: str, host: str, by: str, upstream_target: str) -> None:
@@ -75,7 +78,7 @@ def test_the_breaker_is_the_routes_own_or_the_services() -> None:
         ("/", "GET", 404, "unknown_service", "names no service"),
         ("http://elsewhere.example/", "GET", 404, "unknown_service", "no open proxy"),
         ("*", "GET", 400, "bad_request", "OPTIONS"),
-        ("venue", "GET", 400, "bad_request", "neither a path"),
+        ("venue", "GET", 400, "bad_request", "Invalid characters in url"),
     ],
 )
 def test_what_reaches_no_service(target: str, method: str, status: int, reason: str, word: str) -> None:
@@ -94,23 +97,53 @@ def test_an_aggregate() -> None:
     assert asked(stage, "/_aggregate/other").problem is not None
 
 
+def test_without_a_target_nothing_is_asked() -> None:
+    with pytest.raises(BadQuestion):
+        asked(Stage(), "")
+
+
 @pytest.mark.parametrize(
-    ("target", "method", "host"),
+    ("method", "target", "host", "status", "word"),
     [
-        ("", "GET", ""),
-        ("/venue/a b", "GET", ""),
-        ("/venue\r\nX: y", "GET", ""),
-        ("/venue#x", "GET", ""),
-        ("/" + "x" * 9000, "GET", ""),
-        ("/venue", "get", ""),
-        ("/venue", "", ""),
-        ("/venue", "GET", "a b"),
-        ("/venue", "GET", "x" * 300),
+        ("GET", "/venue", "a@b", 400, "the Host is not host[:port]"),
+        ("CONNECT", "venue:80", "venue:80", 405, "CONNECT is not offered"),
+        ("get", "/venue", "", 501, "the method is not known"),
+        ("GET", "/venue#x", "", 400, "fragment"),
+        ("GET", "/venue/caf\u00e9", "", 400, "has to be percent-encoded"),
     ],
 )
-def test_what_cannot_be_a_request(target: str, method: str, host: str) -> None:
-    with pytest.raises(BadQuestion):
-        asked(Stage(), target, method, host)
+def test_what_the_parser_refuses_is_a_problem(method: str, target: str, host: str, status: int, word: str) -> None:
+    found = asked(Stage(), target, method, host)
+    assert found.problem is not None
+    assert (found.service, found.problem.status, found.problem.reason) == (None, status, "bad_request")
+    assert word in " ".join(found.words)
+
+
+def test_the_story_of_a_service_that_has_no_room() -> None:
+    stage = Stage("services: {venue: {url: http://a:1, limits: {max_concurrent: 2}}}")
+    limit = stage["venue"].limit
+    assert limit.acquire()
+    assert "1 of at most 2 requests are in flight (limits.max_concurrent).\n" in story(stage)
+    assert limit.acquire()
+    assert "2 of at most 2 requests are in flight (limits.max_concurrent): it would be refused (503," in story(stage)
+    assert limit.refused == 0
+
+
+def test_the_story_of_a_sidecar_that_drains() -> None:
+    stage = Stage()
+    assert "is draining" not in story(stage)
+    stage.draining = True
+    assert "The sidecar is draining: each answer is the last on its connection" in story(stage)
+
+
+def test_the_story_where_no_endpoint_is_usable() -> None:
+    stage = Stage()
+    venue = stage["venue"]  # its panic_threshold is 0: a panic uses nobody
+    for one in venue.endpoints:
+        one.healthy = False
+    venue.changed(START)
+    words = asked(stage, "/venue/x").words
+    assert "It would fail (503, x-sidecar-reason: no_endpoint)." in words
 
 
 def test_the_story_of_a_service_that_is_well() -> None:
@@ -125,6 +158,7 @@ def test_the_story_of_a_service_that_is_well() -> None:
     assert asked(stage, "/venue/events/42").words == [
         "By its first path segment it is for 'venue', which sees /events/42.",
         "None of its 2 routes matches, so it gets the service's own policy.",
+        "0 of at most 1024 requests are in flight (limits.max_concurrent).",
         "The service's breaker is closed: 3 of 40 calls failed in the last 10 s; it opens at 50% of at least 10.",
         "2 of 2 endpoints are available, picked by round_robin; 10.0.0.0:3002 is next.",
         (
@@ -134,6 +168,23 @@ def test_the_story_of_a_service_that_is_well() -> None:
         "It has 15s in all and 2s for each try, until the answer begins; an app's own deadline can only shorten that.",
         "There is no fallback for GET: the app gets the failure.",
     ]
+
+
+def test_the_story_says_why_requests_failed_lately() -> None:
+    stage = Stage()
+    venue = stage["venue"]
+    stage.history.sample([venue], START, 0.0)
+    for reason in ("connect_failure", "status", "connect_failure", "ok"):
+        venue.counters.request(503, reason, 0.001)
+    failed = "In the last 10 s, 3 of 4 requests to it failed: 2 connect_failure, 1 status"
+    assert f"{failed}." in asked(stage, "/venue/x").words
+    venue.last_failure = last_failure(START, "connect_failure", "10.0.0.0:3002: connection refused", b"id")
+    assert f"{failed} (last: 10.0.0.0:3002: connection refused)." in asked(stage, "/venue/x").words
+
+
+@pytest.mark.parametrize(("target", "meant"), [("/vanue/events?x", True), ("/zzz", False), ("/" + "v" * 8000, False)])
+def test_a_name_that_is_nearly_one(target: str, meant: bool) -> None:
+    assert ("Did you mean 'venue'?" in asked(Stage(), target).words) is meant
 
 
 def opened(stage: Stage) -> None:
@@ -235,6 +286,14 @@ def test_the_story_of_what_happens_after_a_failure(policy: str, method: str, wor
 def test_the_story_of_a_fallback_to_another_service() -> None:
     stage = Stage("services: {venue: {url: http://a:1, fallback: [{service: old, path: /v1}]}, old: {url: http://b:1}}")
     assert asked(stage, "/venue/x").fallback == ["the service 'old' is asked for /v1"]
+
+
+def test_the_query_of_a_fallback_is_not_told() -> None:
+    step = "{service: old, path: '/v1?key=s3cret'}"
+    stage = Stage(f"services: {{venue: {{url: http://a:1, fallback: [{step}]}}, old: {{url: http://b:1}}}}")
+    answer = asked(stage, "/venue/x")
+    assert answer.fallback == ["the service 'old' is asked for /v1?***"]
+    assert "s3cret" not in repr(answer)
 
 
 def state_of(stage: Stage) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
+from sidecar.admin import guard
 from sidecar.admin.guard import Guard, Token
 from sidecar.admin.problem import ApiProblem
 from sidecar.config.schema import Address, Admin
@@ -41,7 +44,7 @@ def refusal(
     for name, value in repeated:
         given.add(name, value)
     try:
-        Guard(bound).check(make_mocked_request(method, path, headers=given), settings or Admin())
+        asyncio.run(Guard(bound).check(make_mocked_request(method, path, headers=given), settings or Admin()))
     except ApiProblem as problem:
         return problem.status, problem.reason
     return None
@@ -229,7 +232,7 @@ def test_a_token_does_not_make_a_cross_site_request_welcome(token_file: Path) ->
 def test_the_refusal_says_how_to_ask(token_file: Path) -> None:
     request = make_mocked_request("GET", "/services", headers={"Host": "localhost"})
     with pytest.raises(ApiProblem) as problem:
-        Guard(LOOPBACK).check(request, Admin(token_file=str(token_file)))
+        asyncio.run(Guard(LOOPBACK).check(request, Admin(token_file=str(token_file))))
     assert problem.value.headers["WWW-Authenticate"].startswith("Bearer")
     assert TOKEN not in str(problem.value)
 
@@ -259,3 +262,43 @@ def test_a_token_that_changes_is_read_again_and_trouble_is_told_once(
     assert len(caplog.records) == 1
     token_file.write_text(TOKEN)
     assert token.read(str(token_file)) == TOKEN.encode()
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Opening a FIFO waits for whoever writes to it."""
+    fifo = tmp_path / "token"
+    os.mkfifo(fifo)
+    found: list[bytes] = []
+    reading = Thread(target=lambda: found.append(Token().read(str(fifo))), daemon=True)
+    reading.start()
+    reading.join(5)
+    assert found == [b""]
+    assert "nobody gets in" in caplog.text
+
+
+async def test_a_file_that_hangs_stops_nothing_else(
+    token_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(guard, "LONGEST_READ_S", 0.05)
+    released, began = Event(), []
+    token = Token()
+    read = token.read
+
+    def slow(path: str) -> bytes:
+        began.append(path)
+        if path == str(token_file):
+            released.wait(10)
+        return read(path)
+
+    monkeypatch.setattr(token, "read", slow)
+    try:
+        assert await asyncio.gather(*(token.current(str(token_file)) for _ in range(5))) == [b""] * 5
+        assert await token.current(str(token_file)) == b""
+        assert began == [str(token_file)], "one thread waits, however many ask"
+        other = tmp_path / "other"
+        other.write_text("another")
+        monkeypatch.setattr(guard, "LONGEST_READ_S", 5.0)
+        assert await token.current(str(other)) == b"another"
+    finally:
+        released.set()
+    assert await token.current(str(token_file)) == TOKEN.encode()

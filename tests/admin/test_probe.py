@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from sidecar.admin.connections import MOST
 from sidecar.admin.probe import Probes
 from sidecar.health.report import Endpoints, Part, Report, ServicePart
 from sidecar.telemetry.counters import ServiceCounters
@@ -173,6 +174,27 @@ async def test_what_is_not_http_is_refused_and_the_next_probe_served(probed: Pro
     writer.close()
     await writer.wait_closed()
     assert (await probed.ask("/livez"))[0] == 200
+
+
+async def test_idle_connections_keep_no_probe_out(probed: Probed) -> None:
+    held = [await asyncio.open_connection("127.0.0.1", probed.probe_port) for _ in range(MOST + 20)]
+    async with asyncio.timeout(5):
+        assert (await probed.ask("/readyz"))[0] == 200
+        for reader, _ in held[:20]:
+            assert await reader.read() == b""
+    for _, writer in held:
+        writer.close()
+
+
+async def test_an_answered_probe_is_idle_again(probed: Probed) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", probed.probe_port)
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    await reader.readuntil(b"ok\n")
+    held = [await asyncio.open_connection("127.0.0.1", probed.probe_port) for _ in range(MOST)]
+    async with asyncio.timeout(5):
+        assert await reader.read() == b""
+    for _, other in [*held, (reader, writer)]:
+        other.close()
 
 
 async def test_once_closed_it_takes_no_connection() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from sidecar.admin import answers
 from sidecar.runtime import operator
+from sidecar.runtime.last_failure import last_failure
 from tests.admin.stage import START, Source, Stage
 
 
@@ -42,6 +43,29 @@ def test_a_service_at_a_glance() -> None:
         total=2, available=2, healthy=2, ejected=0, panic=False, shares=(idle, idle)
     )
     assert (auth.name, auth.endpoints.total, auth.rates.success_rate) == ("auth", 0, None)
+
+
+def test_why_requests_failed() -> None:
+    stage = Stage()
+    venue = stage["venue"]
+    venue.counters.request(503, "circuit_open", 0.001)
+    stage.history.sample([venue], START, 0.0)
+    for code, reason in (
+        (200, "ok"),
+        (500, "status"),
+        (503, "status"),
+        (503, "circuit_open"),
+        (499, "client_disconnect"),
+    ):
+        venue.counters.request(code, reason, 0.002)
+    assert stage.view.one(venue).last_failure is None
+    venue.last_failure = last_failure(START, "status", "10.0.0.0:3002 answered 503", b"the-id")
+    for found in (stage.view.all().services[0], stage.view.one(venue)):
+        assert found.reasons == {"circuit_open": 2, "status": 2}
+        assert found.recent_reasons == {"circuit_open": 1, "status": 2}
+        assert found.last_failure == answers.LastFailure(
+            at="2025-11-23T01:00:00.000Z", reason="status", detail="10.0.0.0:3002 answered 503", request_id="the-id"
+        )
 
 
 def test_a_breaker_with_its_window_and_when_it_lets_the_next_one_through() -> None:

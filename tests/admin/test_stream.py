@@ -97,10 +97,14 @@ async def test_readers_are_bounded_and_their_places_come_free() -> None:
                 assert (await one_more.json(content_type=None))["reason"] == "too_many_followers"
             for reader in readers:
                 reader.close()
-        async with asyncio.timeout(5):
-            while stage.events._followers:
-                add(stage)  # a write is what shows that a reader has gone
-                await asyncio.sleep(0.01)
+        await until(lambda: not stage.events._followers)  # with no event that would show it
+
+
+async def test_a_streams_head_is_as_every_other() -> None:
+    async with serving(RealTime()) as client, follow(client) as response:
+        assert response.headers["Server"] == "sidecar"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["Cross-Origin-Resource-Policy"] == "same-origin"
 
 
 async def test_a_reader_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

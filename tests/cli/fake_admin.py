@@ -28,7 +28,11 @@ BREAKER_DETAIL = BREAKER | {
 }  # fmt: skip
 RATES = {"requests_per_s": 12.3, "success_rate": 99.5, "p50_ms": 3.1, "p99_ms": 12.0, "retries_per_s": 0.1}
 BUDGET = {"balance": 12.0, "ratio": 0.2, "min_per_second": 10.0, "spent": 7, "denied": 0}
-COUNTS = {"in_flight": 4, "requests": 1234, "failures": 5, "retries": 7, "fallbacks": 0}
+COUNTS = {
+    "in_flight": 4, "requests": 1234, "failures": 5, "retries": 7, "fallbacks": 0,
+    "reasons": {"reset": 3, "status": 2}, "recent_reasons": {},
+    "last_failure": {"at": T0, "reason": "reset", "detail": "10.0.0.7:3002: the connection broke", "request_id": "id"},
+}  # fmt: skip
 ENDPOINT = {
     "address": "10.0.0.7:3002", "healthy": True, "known": True, "ejected": False, "ejected_until": None,
     "drained": False, "forced_until": None, "available": True, "skipped_until": None, "weight": 1, "priority": 0,
@@ -62,7 +66,7 @@ def detail(name: str = "venue", **changed: Any) -> dict[str, Any]:
 
 def services(*entries: dict[str, Any], **changed: Any) -> dict[str, Any]:
     found = list(entries) or [service(), service("payment")]
-    brief = {"result": "ok", "at": T0, "errors": 0}
+    brief = {"result": "ok", "at": T0, "errors": 0, "warnings": 0}
     return {"generation": 3, "draining": False, "reload": brief, "services": found} | changed
 
 
@@ -126,7 +130,7 @@ class FakeAdmin:
             "GET /services": services(),
             "GET /services/venue": detail(),
             "GET /services/payment": detail("payment"),
-            "GET /config": {"config": {}},
+            "GET /config": {"config": {}, "reload": reload_report()},
             "GET /events": {"events": [event(1), event(2, "breaker closed")]},
             "GET /explain": explanation(),
             "POST /services/venue/breaker": BREAKER_DETAIL | {"forced": "open", "forced_until": LATER},

@@ -71,6 +71,24 @@ def test_nothing_would_change(tmp_path: Path, wanted: str) -> None:
         assert said == f"a reload would change nothing at {admin.url}\n"
 
 
+SECRET = """\
+services:
+  venue: {url: "http://venue-service:3002", health: {path: "/health?key=OLD"}}
+"""
+
+
+@pytest.mark.parametrize("more", ["", "log: {level: debug}\n"])
+def test_that_secrets_are_not_compared_is_said(tmp_path: Path, more: str) -> None:
+    path = tmp_path / "secret.yaml"
+    path.write_text(SECRET.replace("OLD", "NEW") + more)
+    with running(tmp_path, SECRET) as admin:
+        said = fine(sidecar("check", "--config", str(path), "--against", admin.url)).splitlines()
+    count = "1 key" if more else "nothing"
+    assert said[-1] == f"a reload would change {count} at {admin.url} (values shown as *** are not compared)"
+    assert "OLD" not in str(said)
+    assert "NEW" not in str(said)
+
+
 def test_nobody_listens_there(wanted: str) -> None:
     result = sidecar("check", "--config", wanted, "--against", "http://127.0.0.1:1")
     assert result.exit_code == 1
@@ -85,10 +103,29 @@ def test_a_url_that_is_none(wanted: str) -> None:
 
 def test_alone_as_json(wanted: str, tmp_path: Path) -> None:
     assert json.loads(fine(sidecar("check", "--config", wanted, "--json"))) == {
-        "result": "ok", "file": wanted, "errors": []
+        "result": "ok", "file": wanted, "errors": [], "warnings": []
     }  # fmt: skip
     bad = tmp_path / "bad.yaml"
     bad.write_text("services: {venue: {url: 5}}")
     result = sidecar("check", "--config", str(bad), "--json")
     assert result.exit_code == 2
     assert json.loads(result.stdout)["errors"][0]["key"] == "services.venue.url"
+
+
+CUT_SHORT = "services: {venue: {url: http://a:1, timeout: {attempt: 2s, request: 1s}}}"
+WARNING = (
+    "services.venue: timeout.attempt (2s, line 1) is longer than timeout.request (1s, line 1), which ends it first"
+)
+
+
+@pytest.mark.parametrize("more", [[], ["--against"], ["--json"], ["--against", "--json"]])
+def test_a_warning_is_said_beside_the_answer(tmp_path: Path, more: list[str]) -> None:
+    path = tmp_path / "cut-short.yaml"
+    path.write_text(CUT_SHORT)
+    with running(tmp_path, CUT_SHORT) as admin:
+        options = ["--against", admin.url] if "--against" in more else []
+        result = sidecar("check", "--config", str(path), *options, *(one for one in more if one == "--json"))
+    assert (result.exit_code, result.stderr) == (0, f"warning: {WARNING}\n")
+    assert "warning" not in result.stdout or "--json" in more
+    if "--json" in more:
+        assert json.loads(result.stdout)["warnings"] == [WARNING]

@@ -151,7 +151,7 @@ def test_help_teaches(name: str) -> None:
     result = sidecar_command(name, "--help")
     assert result.exit_code == 0
     assert "Options:" in result.stdout
-    assert name in ("run", "demo") or "Examples:" in result.stdout
+    assert name in ("run", "demo", "injector", "wait") or "Examples:" in result.stdout
     command = cli.main.get_command(click.Context(cli.main), name)
     assert command is not None
     assert not command.get_short_help_str(60).endswith("..."), "cut off in the list of commands at 80 columns"

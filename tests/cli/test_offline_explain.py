@@ -9,8 +9,10 @@ import msgspec
 import pytest
 
 from sidecar.admin import answers
+from sidecar.admin.explain import explain as explain_running
 from sidecar.cli.offline_explain import explained
 from sidecar.config.load import load_with_origins
+from tests.admin.stage import Stage
 
 TEXT = """\
 services:
@@ -56,8 +58,31 @@ def test_the_three_ways_in(explain: Any, target: str, host: str | None, by: str,
     assert answer["policy"]["timeout"]["request"] == {"value": "10s", "origin": "service", "line": 5}
 
 
-def test_a_target_that_is_not_ascii_is_percent_encoded(explain: Any) -> None:
-    assert explain("GET", "/venue/caf\xe9")["upstream_target"] == "/caf%C3%A9"
+def test_a_target_that_is_not_ascii_is_refused_as_the_proxy_would(explain: Any) -> None:
+    answer = explain("GET", "/venue/caf\xe9")
+    assert answer["problem"]["status"] == 400
+    assert "What is not ASCII has to be percent-encoded in a target." in answer["words"]
+
+
+TARGETS = [
+    *("/venue/events/42?x=1", "/venue/reports/7", "/_aggregate/page?id=1", "/_aggregate/no", "/nobody", "/", "*"),
+    *("http://venue-service:3002/x", "http://u@venue-service/x", "venue:80", "/venue#x", "/venue/a b", "/venue/\xe9"),
+    *("/venue/\udcff", "/venue/\x00", "/venue\r\nX: y", "/venue/" + "x" * 16000, "/venue/" + "x" * 40000),
+]
+
+
+@pytest.mark.parametrize(
+    "host", ["", "venue.example", "venue.example:80", "x" * 300, "a@b", "a:x", "a/", "a b", "a\r\nb"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "CONNECT", "PURGE", "NONSENSE", "get", ""])
+def test_the_running_one_says_the_same(method: str, host: str) -> None:
+    stage = Stage(TEXT)
+    for target in TARGETS:
+        here = explained(stage.live.config, stage.origins, method, target, host)
+        there = explain_running(stage, stage.view, stage.clock, method, target, host)
+        told = msgspec.json.decode(msgspec.json.encode(there))
+        for key in ("service", "route", "by", "upstream_target", "problem", "deadline_s", "policy"):
+            assert here[key] == told[key], (key, target)
 
 
 def test_an_aggregate(explain: Any) -> None:
@@ -65,6 +90,10 @@ def test_an_aggregate(explain: Any) -> None:
     assert (answer["by"], answer["service"], answer["problem"], answer["deadline_s"]) == ("aggregate", None, None, 2.0)
     assert "'page'" in answer["words"][0]
     assert explain("GET", "/_aggregate/other")["problem"]["status"] == 404
+
+
+def test_a_name_that_is_nearly_one(explain: Any) -> None:
+    assert "Did you mean 'venue'?" in explain("GET", "/vanue/x")["words"]
 
 
 def test_a_route_with_its_own_policy(explain: Any) -> None:

@@ -58,7 +58,14 @@ def test_with_json_a_problem_is_printed_too() -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("5", "needs its unit"), ("soon", "expected a duration"), ("0s", "expected more than 0"), ("-1s", "expected")],
+    [
+        ("5", "needs its unit"),
+        ("soon", "expected a duration"),
+        ("0s", "expected 1s to 24h"),
+        ("999ms", "expected 1s to 24h"),
+        ("25h", "expected 1s to 24h"),
+        ("-1s", "expected"),
+    ],
 )
 def test_a_bad_duration_is_wrong_usage(text: str, message: str) -> None:
     with FakeAdmin() as admin:

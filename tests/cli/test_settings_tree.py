@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sidecar.cli.settings_tree import Change, changes, leaves, with_heirs
+from sidecar.cli.settings_tree import Change, changes, hides, leaves, with_heirs
 from tests.cli.fake_admin import leaf
 
 
@@ -56,3 +56,9 @@ def test_what_is_only_inherited_is_counted_where_it_is_set() -> None:
         ("defaults.timeout.attempt", 2),
         ("services.auth.timeout.attempt", 1),
     ]
+
+
+def test_whether_something_is_hidden() -> None:
+    assert hides({"a": {"b": leaf("x")}, "c": leaf([{"path": "/x?***"}])})
+    assert hides({"a": leaf({"X-Key": "***"})})
+    assert not hides({"a": leaf(5), "b": leaf([{"path": "/*"}, None])})

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cli.command import fine, sidecar
-from tests.cli.fake_admin import FakeAdmin, Refuse, detail, service, services
+from tests.cli.fake_admin import FakeAdmin, Refuse, detail, reload_report, service, services
 from tests.cli.terminal import Terminal
 from tests.support.daemon import ROOT
 from tests.support.eventually import eventually
@@ -37,6 +37,16 @@ def test_one_that_is_not_there() -> None:
     with FakeAdmin() as admin:
         result = sidecar("status", "vanue", admin=admin)
     assert (result.exit_code, result.stderr) == (1, "Error: there is no service 'vanue'; did you mean venue?\n")
+
+
+def test_the_mistakes_of_a_rejected_file_are_fetched() -> None:
+    error = {"file": "a.yaml", "line": 3, "column": 1, "key": "services.x", "message": "unknown key"}
+    report = reload_report(result="rejected", errors=[error])
+    brief = {"result": "rejected", "at": report["at"], "errors": 1, "warnings": 0}
+    answers = {"GET /services": services(reload=brief), "GET /config": {"config": {}, "reload": report}}
+    with FakeAdmin(answers) as admin:
+        assert "a.yaml:3: services.x: unknown key" in fine(sidecar("status", admin=admin))
+        assert json.loads(fine(sidecar("status", "--json", admin=admin)))["reload"] == brief
 
 
 def test_json_is_not_watched() -> None:

@@ -8,8 +8,19 @@ from typing import Any
 import pytest
 
 from sidecar.cli.output import show
-from sidecar.cli.status_tables import all_services, one_service
-from tests.cli.fake_admin import BREAKER, BREAKER_DETAIL, ENDPOINT, RATES, SUMMARY, detail, service, services
+from sidecar.cli.status_tables import NO_FAILURES, all_services, one_service
+from sidecar.telemetry.history import NO_ANSWER_WANTED
+from tests.cli.fake_admin import (
+    BREAKER,
+    BREAKER_DETAIL,
+    ENDPOINT,
+    RATES,
+    SUMMARY,
+    detail,
+    reload_report,
+    service,
+    services,
+)
 
 
 @pytest.fixture
@@ -32,7 +43,7 @@ def in_seconds(seconds: float) -> str:
 
 def test_all_services(lines: Any) -> None:
     assert lines(all_services(services())) == [
-        "2 services, configuration 3",
+        "2 services, generation 3",
         "service  breaker     ok  req/s     p50      p99  active  endpoints",
         "venue    closed   99.5%   12.3  3.1 ms  12.0 ms       4  2 of 3, 1 ejected",
         "payment  closed   99.5%   12.3  3.1 ms  12.0 ms       4  2 of 3, 1 ejected",
@@ -85,7 +96,7 @@ def test_a_breaker_in_words(lines: Any, breaker: dict[str, Any], words: str) -> 
     ("endpoint", "words"),
     [
         ({}, "healthy"),
-        ({"known": False}, "not checked"),
+        ({"known": False}, "available"),
         ({"healthy": False}, "unhealthy"),
         ({"ejected": True, "ejected_until": "LATER"}, "ejected for 1m 40s"),
         ({"drained": True, "forced_until": "LATER"}, "drained for 1m 40s"),
@@ -94,7 +105,8 @@ def test_a_breaker_in_words(lines: Any, breaker: dict[str, Any], words: str) -> 
 )
 def test_an_endpoint_in_words(lines: Any, endpoint: dict[str, Any], words: str) -> None:
     given = {key: in_seconds(100) if value == "LATER" else value for key, value in endpoint.items()}
-    assert f"10.0.0.7:3002  {words}  " in lines(one_service(detail(endpoints=[ENDPOINT | given])))[-1]
+    well = given | {"reasons": {"ok": 400}}
+    assert f"10.0.0.7:3002  {words}  " in lines(one_service(detail(endpoints=[ENDPOINT | well])))[-1]
 
 
 def test_one_that_is_idle(lines: Any) -> None:
@@ -113,9 +125,82 @@ def test_one_service(lines: Any) -> None:
         "in flight     4",
         "since start   1234 requests, 5 failures, 7 retries",
     ]
-    assert found[-2:] == [
-        "endpoint       state    active  requests  failed  share  latency",
+    assert found[-5:] == [
+        "endpoint       state    active  attempts  failed  share  latency",
         "10.0.0.7:3002  healthy       2       400       3  33.3%   3.2 ms",
+        "",
+        "endpoint       failures",
+        "10.0.0.7:3002  reset 3",
+    ]
+
+
+def test_why_calls_fail(lines: Any) -> None:
+    last = {"at": in_seconds(-3.5), "reason": "connect_failure", "detail": "10.0.0.7:1: connection refused\x1b"}
+    reasons = {"status": 25, "circuit_open": 112}
+    found = lines(one_service(detail(reasons=reasons, last_failure=last | {"request_id": "id"})))
+    assert "failures      circuit_open 112, status 25" in found
+    assert "last failure  4s ago: connect_failure, 10.0.0.7:1: connection refused?" in found
+    found = lines(one_service(detail(reasons={}, last_failure=None, endpoints=[])))
+    assert not [line for line in found if line.startswith(("failures", "last failure"))]
+
+
+def test_what_is_no_failure_is_so_everywhere() -> None:
+    assert set(NO_FAILURES) == {"ok", *NO_ANSWER_WANTED}
+
+
+def test_a_failing_service_is_shown_with_what_it_mostly_fails_by(lines: Any) -> None:
+    reasons = {"circuit_open": 90, "reset": 2, "connect_failure": 7}
+    refused = service("payment", recent_reasons={"circuit_open": 90})
+    found = lines(all_services(services(service(recent_reasons=reasons), refused, service("auth"))))
+    text = "\n".join(found)
+    assert "endpoints; failures" in text
+    assert "connect_failure" in text
+    assert "circuit_open" in text
+    assert "reset" not in text
+
+
+def test_where_there_is_little_room_numbers_go_sooner_than_words_are_broken(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    few = {"total": 1, "available": 1, "healthy": 1, "ejected": 0, "panic": False}
+    failing = service("payment", recent_reasons={"connect_failure": 7}, endpoints=few)
+    show(*all_services(services(failing)))
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "service  breaker     ok  req/s      p99  endpoints; failures",
+        "payment  closed   99.5%   12.3  12.0 ms  1; connect_failure",
+    ]
+
+
+def test_an_address_is_never_cut(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    address = "[2001:db8:85a3::8a2e:370:7334]:3002"
+    columns = {}
+    for width in (100, 80, 70, 60, 40):
+        monkeypatch.setenv("COLUMNS", str(width))
+        show(*one_service(detail(endpoints=[ENDPOINT | {"address": address, "reasons": {}}])))
+        header, row = capsys.readouterr().out.splitlines()[-2:]
+        assert address in row
+        columns[width] = header.split()[1:]
+    everything = ["state", "active", "attempts", "failed", "share", "latency"]
+    assert columns[100] == everything
+    assert columns[80] == [name for name in everything if name != "share"]
+    assert columns[70] == [name for name in everything if name not in ("share", "failed", "latency")]
+
+
+def test_the_mistakes_of_a_rejected_file_and_what_needs_a_restart(lines: Any) -> None:
+    errors = [
+        {"file": "a.yaml", "line": number, "column": 1, "key": "services.x", "message": "unknown key"}
+        for number in range(5)
+    ]
+    report = reload_report(result="rejected", errors=errors, warnings=["listen.admin needs a restart"])
+    assert lines(all_services(services(reload=report)))[:7] == [
+        "2 services, generation 3",
+        "the file was rejected at 2026-11-23 01:02:03Z, the last good one stays:",
+        "  a.yaml: services.x: unknown key",
+        "  a.yaml:1: services.x: unknown key",
+        "  a.yaml:2: services.x: unknown key",
+        "  and 2 more: sidecar check",
+        "warning: listen.admin needs a restart",
     ]
 
 

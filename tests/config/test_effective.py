@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar.config.annotations import fields_of, is_group
-from sidecar.config.effective import HIDDEN, Setting, changed_keys, config_tree, flat, policy_tree
+from sidecar.config.effective import HIDDEN, Setting, changed_keys, config_tree, flat, policy_tree, shown_target
 from sidecar.config.load import Origins, load_with_origins, loads
 from sidecar.config.schema import (
     Address,
@@ -47,7 +47,7 @@ REFERENCE = Path(__file__).resolve().parents[2] / "config" / "sidecar.yaml"
 TEXT = """\
 listen: {proxy: ["127.0.0.1:15001"]}
 log: {level: debug}
-tracing: {otlp: "http://collector:4318", headers: {X-Key: s3cret}}
+tracing: {otlp: "http://collector:4318/s3cret", headers: {X-Key: s3cret}}
 defaults:
   timeout: {connect: 500ms}
   breaker: {error_threshold_percentage: 40%, failure_status: [500-599, 429]}
@@ -60,7 +60,7 @@ services:
     outlier: {error_rate: 50}
     balancer: {hash: {header: X-User}}
     fallback:
-      - {service: auth, path: /x}
+      - {service: auth, path: /x?s3cret}
       - {stale: 60s, key_headers: [authorization]}
       - {status: 200, headers: {Content-Type: text/plain, X-Token: s3cret}, body: s3cret}
     routes:
@@ -69,12 +69,14 @@ services:
         retry: {on: [reset, 502-504]}
   auth: {url: "http://auth:1", health: off, slow_start: 5s}
   named: {discovery: {dns: {name: x.y., port: 80}}}
+  probed: {url: "http://probed:1", health: {path: /h?key=s3cret}}
   kube: {discovery: {kubernetes: {service: a, token_file: /var/run/token}}}
 checks:
   redis: {url: "redis://user:s3cret@redis:6379/2", required: true}
   web: {url: "http://web:80/health?token=s3cret", timeout: 2s}
+  tcp: {url: "tcp://db:5432"}
 aggregates:
-  page: {parts: {one: {service: venue, path: "/v/{query.id}?l={query.l}"}, two: {service: auth, path: /a}}}
+  page: {parts: {one: {service: venue, path: "/v/{query.id}?l={query.l}"}, two: {service: auth, path: /a?s3cret}}}
 """
 
 
@@ -161,9 +163,9 @@ def test_each_value_of_the_reference_is_as_the_file_has_it_and_names_its_line() 
         ("services.kube.discovery.kubernetes.token_file", "/var/run/token", "service", None),
         ("checks.web.timeout", "2s", "file", None),
         ("checks.redis.timeout", "1s", "default", None),
-        ("aggregates.page.parts.one.path", "/v/{query.id}?l={query.l}", "file", None),
+        ("aggregates.page.parts.one.path", "/v/{query.id}?***", "file", None),
         ("aggregates.page.timeout", "2s", "default", None),
-        ("tracing.otlp", "http://collector:4318", "file", None),
+        ("tracing.otlp", "http://collector:4318/***", "file", None),
     ],
 )
 def test_a_value_is_in_the_file_s_words_with_its_origin(
@@ -220,7 +222,18 @@ def test_no_secret_is_shown_and_that_there_is_one_is(shown: dict[str, Setting]) 
     static = shown["services.venue.fallback"].value[2]
     assert static["body"] == HIDDEN
     assert static["headers"] == {"Content-Type": "text/plain", "X-Token": HIDDEN}
-    assert shown["checks.redis.url"].value == "redis://redis:6379"
+    assert shown["checks.redis.url"].value == "redis://redis:6379/***"
+    assert shown["checks.web.url"].value == "http://web:80/***"
+    assert shown["checks.tcp.url"].value == "tcp://db:5432"
+    assert shown["services.probed.health.path"].value == "/h?***"
+    assert shown["services.venue.fallback"].value[0]["path"] == "/x?***"
+    assert shown["aggregates.page.parts.two.path"].value == "/a?***"
+    assert shown["tracing.otlp"].value == "http://collector:4318/***"
+
+
+@pytest.mark.parametrize(("target", "said"), [("/", "/"), ("/a?", "/a?"), ("/a?b", "/a?***"), ("/a?b?c", "/a?***")])
+def test_a_target_is_shown_without_its_query(target: str, said: str) -> None:
+    assert shown_target(target) == said
 
 
 # What differs.

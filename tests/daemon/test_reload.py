@@ -127,7 +127,13 @@ async def test_what_needs_something_that_is_not_installed_is_refused(stage: Stag
 
 async def test_without_a_file_there_is_nothing_to_read_again(stage: Stage) -> None:
     stage.reloader.path = None
-    assert (await stage.reloader.reload("api")).result == "rejected"
+    before = stage.reloader.last
+    report = await stage.reloader.reload("signal")
+    assert (report.result, report.errors[0].message) == ("rejected", "there is no file to read again")
+    await stage.reloader.catch_up()
+    assert stage.reloader.last is before
+    assert stage.reloader.results == {"ok": 0, "rejected": 0, "unchanged": 0}
+    assert stage.adopted == []
 
 
 LISTEN = "listen: {{admin: '127.0.0.1:{}'}}\n"
@@ -161,6 +167,33 @@ async def test_what_is_not_known_ahead_is_a_warning_of_the_report_and_of_no_othe
     assert (report.result, report.warnings) == ("ok", ("services.venue keeps the endpoints that it had",))
     assert "restart" not in caplog.text
     assert (await stage.reloader.reload("file")).warnings == ()
+
+
+CUT_SHORT = VENUE + ", timeout: {attempt: 2s, request: 1s}}}"
+
+
+async def test_warnings_on_the_configuration_in_force_are_in_each_report_and_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Stage(tmp_path, CUT_SHORT)
+    (at_start,) = stage.reloader.last.warnings
+    assert at_start.startswith("services.venue: timeout.attempt (2s, line 1) is longer")
+    assert caplog.records == []  # the start says them when there is something to say them to
+    stage.write(CUT_SHORT + "\n# a comment")
+    report = await stage.reloader.reload("file")
+    assert (report.result, report.warnings) == ("unchanged", (at_start,))
+    (record,) = caplog.records
+    assert (record.levelname, record.__dict__["kind"]) == ("WARNING", "reload")
+    assert record.__dict__["fields"] == {"detail": at_start}
+    stage.write(VENUE + "}}")
+    assert (await stage.reloader.reload("file")).warnings == ()
+
+
+async def test_a_listener_that_is_not_bound_yet_is_not_open(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, LISTEN.format(1) + VENUE + "}}")
+    stage.write(LISTEN.format(1).replace("127.0.0.1", "0.0.0.0") + VENUE + "}}")
+    report = await stage.reloader.reload("file")
+    assert report.warnings == ("listen.admin stays 127.0.0.1:1: 0.0.0.0:1 needs a restart",)
 
 
 # What must not happen.

@@ -16,7 +16,7 @@ from tests.support.eventually import eventually
 
 
 class RunningDemo:
-    """Use as a context manager: entered when `/readyz` says so, killed on the way out.
+    """Use as a context manager: entered when `/readyz` says so and each endpoint answers, killed on the way out.
 
     It leads a process group of its own, so that a test can press Ctrl-C as a terminal does, on the whole group.
     """
@@ -36,6 +36,7 @@ class RunningDemo:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                env={**os.environ, "TMPDIR": self._folder.name},
             )
         try:
             eventually(self._ready, timeout=20)
@@ -43,6 +44,9 @@ class RunningDemo:
                 service: (int(first), int(second))
                 for service, first, second in re.findall(r"(\w+)\s\((?:ports )?(\d+) and (\d+)\)", self.log)
             }
+            # A first call waits in the socket's backlog for a child that still starts: through the sidecar, which gives
+            # an attempt one second, it might go to the other endpoint.
+            shell("curl -s " + " ".join(f"http://127.0.0.1:{p}/" for pair in self.endpoints.values() for p in pair))
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -53,6 +57,11 @@ class RunningDemo:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(10)
         self._folder.cleanup()
+
+    @property
+    def left_behind(self) -> list[Path]:
+        """What there is in the directory for temporary files, the demo's own."""
+        return [path for path in Path(self._folder.name).iterdir() if path != self._log]
 
     @property
     def log(self) -> str:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -32,7 +33,21 @@ def step(demo: RunningDemo, number: int) -> list[str]:
     return re.findall(r"^(?:for .*?^done|.+?)$", "\n".join(lines), re.DOTALL | re.MULTILINE)
 
 
-# These five follow each other as a reader of the guide would type them, on one demo.
+def breaker_of(service: str, status: str) -> str:
+    """What `sidecar status` has in the second column."""
+    (state,) = re.findall(rf"^{service} +(\w+)", status, re.MULTILINE)
+    return str(state)
+
+
+def auth_calls(demo: RunningDemo, calls: str) -> float:
+    """Seconds that the longest of the two calls to auth took; both were answered by the endpoint that is not slow."""
+    printed = shell(calls)
+    _, fast = demo.endpoints["auth"]
+    assert re.findall(r'"endpoint": "127\.0\.0\.1:(\d+)"', printed) == [str(fast)] * 2
+    return max(float(seconds) for seconds in re.findall(r"^([\d.]+) s$", printed, re.MULTILINE))
+
+
+# These six follow each other as a reader of the guide would type them, on one demo.
 
 
 def test_step_1_calls_by_name_reach_both_endpoints_and_so_do_calls_by_http_proxy(demo: RunningDemo) -> None:
@@ -51,7 +66,7 @@ def test_step_2_a_get_that_failed_is_sent_to_the_other_endpoint(demo: RunningDem
 
 
 def test_step_3_the_breaker_opens_and_the_sidecar_answers_itself(demo: RunningDemo) -> None:
-    break_second, calls, why, metrics = step(demo, 3)
+    break_second, calls, why, status, explain = step(demo, 3)
     shell(break_second)
     seen = shell(calls).splitlines()
     upstream, ours = "503 application/json", "503 application/problem+json"
@@ -59,31 +74,65 @@ def test_step_3_the_breaker_opens_and_the_sidecar_answers_itself(demo: RunningDe
     assert 4 <= opened_after < 8
     assert seen == [upstream] * opened_after + [ours] * (8 - opened_after)
     assert json.loads(shell(why))["reason"] == "circuit_open"
-    assert re.search(
-        r'^sidecar_breaker_state\{(?=.*service="payment")(?=.*state="open").*\} 1(\.0)?$', shell(metrics), re.MULTILINE
-    )
+    assert breaker_of("payment", shell(status)) == "open"
+    explanation = shell(explain)
+    assert re.search(r"^breaker +open", explanation, re.MULTILINE)
+    assert re.search(r"^breaker\.volume_threshold +defaults, line \d+ +4$", explanation, re.MULTILINE)
 
 
 def test_step_4_healed_endpoints_close_the_breaker(demo: RunningDemo) -> None:
     heal, call = step(demo, 4)
     shell(heal)
     assert json.loads(shell(call))["service"] == "payment"
-    metrics = step(demo, 3)[3]
-    assert re.search(
-        r'^sidecar_breaker_state\{(?=.*service="payment")(?=.*state="closed").*\} 1(\.0)?$',
-        shell(metrics),
-        re.MULTILINE,
-    )
+    assert breaker_of("payment", shell(step(demo, 3)[3])) == "closed"
 
 
 def test_step_5_an_attempt_that_takes_too_long_goes_to_the_other_endpoint(demo: RunningDemo) -> None:
     slow_down, calls = step(demo, 5)
     shell(slow_down)
-    printed = shell(calls)
-    _, fast = demo.endpoints["auth"]
-    assert re.findall(r'"endpoint": "127\.0\.0\.1:(\d+)"', printed) == [str(fast)] * 2
-    took = [float(seconds) for seconds in re.findall(r"^([\d.]+) s$", printed, re.MULTILINE)]
-    assert 1 <= max(took) < 3, "at least one of two calls goes to the slow endpoint first, and none waits for it"
+    took = auth_calls(demo, calls)
+    assert 1 <= took < 3, "at least one of two calls goes to the slow endpoint first, and none waits for it"
+
+
+def test_step_6_a_timeout_that_is_changed_in_the_file_is_in_force_without_a_restart(demo: RunningDemo) -> None:
+    change, _, calls, events = step(demo, 6)
+    shell(change)
+
+    def reloaded() -> None:
+        seen = shell(events)
+        assert re.search(r"configuration reloaded +trigger=file .*defaults\.timeout\.attempt", seen), seen
+
+    eventually(reloaded, timeout=10)
+    assert 0.3 <= auth_calls(demo, calls) < 1
+
+
+def test_the_dashboard_is_where_the_guide_says(demo: RunningDemo) -> None:
+    (url,) = re.findall(r"^The dashboard is at (\S+)", demo.log, re.MULTILINE)
+    assert url == f"http://localhost:{demo.ports.admin}/"
+    assert shell(f"curl -s -o /dev/null -w '%{{http_code}} %{{content_type}}' {url}").startswith("200 text/html")
+
+
+def test_the_guide_fits_on_a_screen() -> None:
+    assert len(show.GUIDE.splitlines()) <= 50
+
+
+@pytest.mark.parametrize(
+    ("started_as", "on_the_path", "admin_port", "line"),
+    [
+        ("/opt/bin/sidecar", "/opt/bin/sidecar", 15000, "sidecar status"),
+        ("/opt/bin/sidecar", None, 15000, "/opt/bin/sidecar status"),
+        ("/opt/my bin/sidecar", "/usr/bin/sidecar", 1, "'/opt/my bin/sidecar' status --admin http://127.0.0.1:1"),
+        (".venv/bin/sidecar", None, 15000, f"{Path.cwd()}/.venv/bin/sidecar status"),
+        ("/src/sidecar/__main__.py", "/usr/bin/sidecar", 15000, "/opt/bin/python -m sidecar status"),
+    ],
+)
+def test_a_command_of_the_guide_is_the_sidecar_that_shows_it(
+    monkeypatch: pytest.MonkeyPatch, started_as: str, on_the_path: str | None, admin_port: int, line: str
+) -> None:
+    monkeypatch.setattr("sys.argv", [started_as, "demo"])
+    monkeypatch.setattr("sys.executable", "/opt/bin/python")
+    monkeypatch.setattr("shutil.which", lambda name: on_the_path)
+    assert show._command("status", admin_port) == line
 
 
 def refuses(port: int) -> bool:
@@ -97,6 +146,7 @@ def test_a_signal_to_the_group_ends_everything_in_order(number: signal.Signals) 
         os.killpg(demo.process.pid, number)
         assert demo.process.wait(15) == 0, demo.log
         assert "Traceback" not in demo.log
+        assert demo.left_behind == []
         for port in (demo.ports.proxy, *(port for pair in demo.endpoints.values() for port in pair)):
             assert refuses(port)
 

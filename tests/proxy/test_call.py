@@ -410,6 +410,20 @@ def test_a_request_sent_anew_on_a_fresh_connection_is_the_same_attempt(world: Wo
     assert [len(one.attempts) for one in traces] == [1, 1]
 
 
+@pytest.mark.parametrize("fields", [[], [PARENT, PARENT], ["traceparent: 00-1-2-01"]])
+@pytest.mark.parametrize("sample", [0.0, 1.0])
+def test_a_trace_that_begins_anew_takes_no_tracestate_along(world: World, fields: list[str], sample: float) -> None:
+    traces = traced(world, sample)
+    world.asks("GET /venue/", "X-A: 1", *fields, "TraceState: a=b", "X-B: 2")
+    heard = world.upstream.heard
+    world.upstream.says(ok())
+    (sent,) = field_of(heard, "traceparent")
+    assert (len(sent), sent[-2:]) == (55, f"0{sample:.0f}")
+    assert "4bf92f3577b34da6a3ce929d0e0e4736" not in sent
+    assert [field_of(heard, name) for name in ("x-a", "tracestate", "x-b")] == [["1"], [], ["2"]]
+    assert [trace.parent_id for trace in traces] == [0] * int(sample)
+
+
 def test_what_is_not_sampled_is_not_traced(world: World) -> None:
     traces = traced(world, 0.0)
     world.asks("GET /venue/", PARENT.removesuffix("1") + "0")

@@ -69,6 +69,22 @@ def test_request_is_recorded_with_its_time(world: World) -> None:
     assert world.service.counters.durations.total_s == pytest.approx(0.3)
 
 
+def test_the_last_failure_is_kept_and_neither_a_good_answer_nor_the_app_s_leaving_changes_it(world: World) -> None:
+    world.asks()
+    world.upstream.says(ok())
+    world.asks().leaves()
+    assert world.service.last_failure is None
+    world.asks()
+    world.upstream.says(ok(status="500 Internal Server Error"))
+    kept = world.service.last_failure
+    assert kept is not None
+    assert (kept.at, kept.reason) == (world.core.loop.time(), "status")
+    assert kept.detail.endswith(":3002 answered 500")
+    world.asks()
+    world.upstream.says(ok())
+    assert world.service.last_failure is kept
+
+
 @pytest.mark.parametrize(("access", "lines"), [("off", 0), ("errors", 1), ("all", 2)])
 def test_access_log_says_what_is_wanted(make_world: Callable[..., World], access: str, lines: int) -> None:
     world = make_world(access=access)

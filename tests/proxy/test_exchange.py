@@ -127,6 +127,15 @@ def test_breaker_opens_at_its_threshold(world: World, failures: int, state: str)
         assert field_of(app.heard, "retry-after") == ["30"]
 
 
+def test_a_breaker_that_an_operator_holds_open_does_not_blame_the_service(world: World) -> None:
+    now = world.loop.time()
+    world.service.default_route.breaker.force("open", now + 60.0, now)
+    found = problem(world.asks().heard)
+    assert (found["status"], found["reason"]) == (503, "circuit_open")
+    assert found["detail"] == "an operator holds the breaker of venue open, for 60 s more"
+    assert not world.upstreams
+
+
 def test_one_probe_at_a_time_and_a_good_one_closes(world: World) -> None:
     fail_calls(world, 10)
     world.pass_time(30.1)

@@ -574,6 +574,10 @@ def test_empty_ids_are_none() -> None:
     assert sent_on("X-Request-Id:", "traceparent: ", "X-A: 1") == ["X-A: 1"]
 
 
+def test_two_traceparents_are_one_that_is_malformed() -> None:
+    assert read("traceparent: 00-1-2-01", "Traceparent: 00-3-4-01").traceparent == b"00-1-2-01, 00-3-4-01"
+
+
 def test_empty_id_beside_a_good_one_is_as_if_it_were_not_there() -> None:
     """Else the upstream gets the app's id and one of ours."""
     request = read("X-Request-Id: id", "traceparent: 00-1-2-01", "x-request-id:", "Traceparent: ")

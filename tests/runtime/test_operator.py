@@ -91,6 +91,72 @@ def test_one_that_is_skipped_does_not_count_as_another() -> None:
     stage.drain(0)
 
 
+@pytest.mark.parametrize("action", ["drain", "eject"])
+def test_in_a_panic_those_that_are_unhealthy_do_not_count_as_another(action: str) -> None:
+    stage = Stage(3, "health: {path: /health}, outlier: {panic_threshold: 50%}")
+    for number in (0, 1):
+        stage[number].healthy = False
+    stage.service.changed(stage.now)
+    assert stage.service.availability.panic
+    with pytest.raises(Refused, match="last healthy") as refused:
+        getattr(stage, action)(2)
+    assert refused.value.reason == "last_endpoint"
+    stage.drain(0)
+    assert stage[2].available
+
+
+def test_one_that_is_well_and_skipped_does_not_count_as_another_in_a_panic() -> None:
+    stage = Stage(4, "health: {path: /health}, outlier: {panic_threshold: 60%}")
+    stage[0].healthy = stage[1].healthy = False
+    stage[2].connect_failed(stage.now)
+    stage.service.changed(stage.now)
+    with pytest.raises(Refused, match="last healthy"):
+        stage.drain(3)
+    stage.now += 1.0
+    stage.drain(3)
+
+
+def test_where_none_is_well_one_of_the_available_may_go() -> None:
+    stage = Stage(2, "health: {path: /health}, outlier: {panic_threshold: 50%}")
+    stage[0].healthy = stage[1].healthy = False
+    stage.service.changed(stage.now)
+    stage.drain(0)
+    assert stage.picked() == {"10.0.0.1"}
+
+
+def test_those_that_drain_and_are_the_only_ones_left_are_used_again(caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage(3)
+    stage.drain(0, 3600)
+    stage.drain(1, 3600)
+    stage.now += 1
+    caplog.clear()
+    stage.find(2)
+    assert stage.picked() == {"10.0.0.0", "10.0.0.1"}
+    assert (stage.service.availability.total, stage.service.availability.available) == (2, 2)
+    assert stage[0].since == stage.now
+    told = [record for record in caplog.records if getattr(record, "kind", "") == "endpoint"]
+    assert [record.levelname for record in told] == ["WARNING", "WARNING"]
+    assert [record.__dict__["fields"] for record in told] == [
+        {"service": "venue", "endpoint": f"10.0.0.{number}:3002", "reason": "last_endpoint"} for number in (0, 1)
+    ]
+
+
+def test_a_drain_goes_on_while_another_endpoint_is_there() -> None:
+    stage = Stage(3)
+    stage.drain(0)
+    stage.find(2)
+    assert stage.picked() == {"10.0.0.1"}
+
+
+def test_one_that_comes_back_alone_is_no_longer_drained() -> None:
+    stage = Stage()
+    stage.drain(1)
+    stage.find(1)
+    spec = EndpointSpec(url=Url("http", "venue-service", 3002))
+    stage.service.set_endpoints([(spec, "10.0.0.1")], stage.now)
+    assert stage.picked() == {"10.0.0.1"}
+
+
 def test_what_would_be_a_panic_is_refused_for_an_ejection_and_not_for_a_drain() -> None:
     stage = Stage(3, "outlier: {panic_threshold: 50%}")
     stage.eject(0)

@@ -20,12 +20,14 @@ from aiohttp import web
 
 from sidecar.admin.page import FOLDER, POLICY
 
-STATES = ("calm", "open", "forced", "ejected", "rejected", "hundred", "token")
+STATES = ("calm", "open", "forced", "ejected", "rejected", "hundred", "token", "quiet")
 TOKEN = "correct horse"
 NAMES = (
     "auth", "venue", "event", "ticket", "payment", "marketplace", "analytics", "notification", "integration",
     "compliance", "queue", "search", "file", "monitoring", "blockchain", "order", "minting", "transfer", "scanning",
 )  # fmt: skip
+MISTAKES = [f"/etc/sidecar/sidecar.yaml:{12 + n}:5: services.{name}.breakr: unknown key; did you mean breaker?"
+            for n, name in enumerate(NAMES[:5])]  # fmt: skip
 Json = dict[str, Any]
 
 
@@ -63,7 +65,9 @@ class Fake:
         if self.state == "ejected":
             self.event("ejection", "venue", "10.0.0.8:3002 ejected", {"reason": "5 failures in a row"}, ago=20)
         if self.state == "rejected":
-            self.event("reload", None, "reload rejected", {"errors": 2, "trigger": "file"}, ago=65)
+            self.event(
+                "reload", None, "reload rejected", {"errors": MISTAKES, "trigger": "file", "changed": []}, ago=65
+            )
 
     def event(self, kind: str, service: str | None, text: str, fields: Json, ago: float = 0.0) -> None:
         at = iso(time.time() - ago)
@@ -72,7 +76,7 @@ class Fake:
 
     def rates(self, name: str, at: float) -> Json:
         n = self.names.index(name)
-        if n % 7 == 6:
+        if n % 7 == 6 or self.state == "quiet":
             return {"requests_per_s": 0.0, "success_rate": None, "p50_ms": None, "p99_ms": None, "retries_per_s": 0.0}
         wave = 1 + 0.3 * math.sin(at / 60 + n) + 0.12 * math.sin(at / 7 + 3 * n)
         sick = self.state in ("open", "hundred") and n == 4 and at > self.start - 260
@@ -122,8 +126,16 @@ class Fake:
             })  # fmt: skip
         return rows
 
+    def last_failure(self, name: str) -> Json | None:
+        at = {"open": time.time() - 1, "hundred": time.time() - 1, "quiet": self.start - 40}.get(self.state)
+        if at is None or name != self.names[4]:
+            return None
+        detail = "10.0.4.7:3005 refused the connection"
+        return {"at": iso(at), "reason": "connect_failure", "detail": detail, "request_id": "f3a1"}
+
     def summary(self, name: str) -> Json:
         rows = self.endpoints(name)
+        last = self.last_failure(name)
         return {
             "name": name, "source": "static", "breaker": self.breaker(name),
             "endpoints": {
@@ -133,6 +145,8 @@ class Fake:
                 "shares": [{"available": row["available"], "share": row["share"]} for row in rows][:8],
             },
             "in_flight": len(name) % 4, "requests": 123456, "failures": 97, "retries": 40, "fallbacks": 0,
+            "reasons": {"status": 60, "reset": 37}, "last_failure": last,
+            "recent_reasons": {"circuit_open": 40, "connect_failure": 7} if last and self.state != "quiet" else {},
             "rates": self.rates(name, time.time()),
             "budget": {"balance": 10.0, "ratio": 0.2, "min_per_second": 10, "spent": 40, "denied": 0},
         }  # fmt: skip

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 SHOTS = ROOT / "build" / "dashboard"
+NONE = "\u2013"
 AXE = ROOT / "tests" / "support" / "axe" / "axe.min.js"
 
 CONFIG = """
@@ -149,7 +150,12 @@ def test_endpoint_is_drained_and_restored(rig: Rig, browser: Browser) -> None:
 
 def test_policy_says_who_set_each_value_and_can_be_searched(rig: Rig, browser: Browser) -> None:
     browser.open(url(rig.daemon, "#/services/drained"))
-    browser.wait("#policy", "timeout.attempt 3s this service sidecar.yaml:", "breaker.volume_threshold 4 defaults:")
+    browser.wait(
+        "#policy",
+        "timeout.attempt 3s this service sidecar.yaml:",
+        "breaker.volume_threshold 4 defaults sidecar.yaml:",
+        "built in",
+    )
     browser.one("#policy input[type=search]").send_keys("attempt")
     browser.until(lambda: "volume_threshold" not in browser.text("#policy"))
     assert "timeout.attempt" in browser.text("#policy")
@@ -233,8 +239,9 @@ LOOKS = {
     "phone": {"width": 360, "height": 740},
 }
 VIEWS = {
+    "quiet": ("quiet", "#/", ".verdict", "No requests in the last 10 s: nothing is known to fail"),
     "calm": ("calm", "#/", ".verdict", "All 19 services are well"),
-    "open": ("open", "#/", ".verdict", "1 failing"),
+    "open": ("open", "#/", ".reasons", "38.5 % of requests succeed: connect_failure"),
     "detail": ("open", "#/services/payment", "#breaker", "Next probe"),
     "forced": ("forced", "#/services/payment", "#breaker", "forced open"),
     "ejected": ("ejected", "#/services/venue", "#endpoints", "ejected"),
@@ -280,6 +287,100 @@ def test_each_state_in_each_look(name: str, look: str, browser: Browser) -> None
         wide = browser.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wide <= 0, "the page scrolls sideways"
         assert not violations(browser)
+
+
+@pytest.mark.parametrize("width", [701, 901, 1240, 1300])
+def test_tables_of_a_service_stay_in_their_cards(width: int, browser: Browser) -> None:
+    browser.look(width=width, height=900)
+    with fake("ejected", browser) as admin:
+        browser.open(f"{admin.url}/#/services/venue")
+        browser.wait("#endpoints", "ejected")
+        browser.screenshot(SHOTS / f"ejected-{width}.png", whole=True)
+        sticks_out = browser.run(
+            "const right = (node) => node.getBoundingClientRect().right;"
+            " return right(document.querySelector('.endpoints')) - right(document.querySelector('#endpoints'))"
+        )
+        assert sticks_out < 0
+        lines = browser.run(
+            "return [...document.querySelectorAll('.policy tbody th')].map((key) => {"
+            " const range = document.createRange(); range.selectNodeContents(key);"
+            " return new Set([...range.getClientRects()].map((one) => one.top)).size })"
+        )
+        tall = browser.run(
+            "return Math.max(...[...document.querySelectorAll('.endpoints .buttons')].map((one) => one.clientHeight))"
+        )
+        assert width < 900 or tall < 70, "the buttons are in more than two rows"
+        assert max(lines) == 1, "a key is broken over two lines"
+
+
+def test_no_requests_are_neither_well_nor_failing(browser: Browser) -> None:
+    with fake("quiet", browser) as admin:
+        browser.open(admin.url)
+        browser.wait(".verdict.is-idle", "No requests in the last 10 s: nothing is known to fail")
+        browser.wait(".reasons li", "payment", "last failure 4", "s ago: connect_failure")
+        assert len(browser.all(".reasons li")) == 1
+        assert not browser.all(".services .is-bad, .services .is-warn")
+        browser.one(f"{row('payment')} a").click()
+        browser.wait(".why.is-idle", "no requests", "last failure 4", "s ago: connect_failure")
+
+
+def test_failing_service_says_what_its_requests_fail_with(browser: Browser) -> None:
+    with fake("open", browser) as admin:
+        browser.open(admin.url)
+        browser.wait(".verdict", "1 failing: connect_failure")
+        browser.wait(".reasons", "payment", "38.5 % of requests succeed: connect_failure")
+        browser.one(f"{row('payment')} a").click()
+        browser.wait(".why", "failing", "38.5 % of requests succeed: connect_failure")
+
+
+def test_last_available_endpoint_is_neither_drained_nor_ejected(browser: Browser) -> None:
+    with fake("calm", browser) as admin:
+        browser.open(f"{admin.url}/#/services/auth")
+        browser.wait("#endpoints", "1 endpoint, 1 available")
+        for action in ("drain", "eject"):
+            button = browser.one(f"#endpoints .{action}")
+            assert button.get_attribute("aria-disabled") == "true"
+            assert "last available endpoint" in (button.get_attribute("title") or "")
+            button.click()
+            assert not browser.all("dialog[open]")
+        browser.wait("#toast", "last available endpoint")
+
+
+def test_share_of_an_endpoint_that_is_out_is_not_shown(browser: Browser) -> None:
+    with fake("calm", browser) as admin:
+        admin.fake.drained["venue", "10.0.1.7:3002"] = time.time() + 300
+        browser.open(f"{admin.url}/#/services/venue")
+        browser.wait("#endpoints tbody tr:first-child", "drained")
+        assert browser.text("#endpoints tbody tr:first-child td[data-label^=Share]") == NONE
+
+
+def test_errors_of_a_rejected_reload_are_a_line_each_in_the_events(browser: Browser) -> None:
+    with fake("rejected", browser) as admin:
+        browser.open(admin.url)
+        browser.wait("#events", "reload rejected", "and 2 more")
+        lines = [one.text for one in browser.all("#events .event:first-child .fields")]
+        assert sum("unknown key" in line for line in lines) == 3
+        assert not any("changed" in line for line in lines)
+        browser.wait("#events", "Pause")
+
+
+def test_single_sample_is_drawn(browser: Browser) -> None:
+    """Of a service that had one request there is one latency: no line, but a dot."""
+    with fake("quiet", browser) as admin:
+        browser.open(admin.url)
+        browser.until(lambda: len(browser.all("canvas")) > 1)
+        drawn = browser.run("""
+            const { Spark } = window.charts = await import("/ui/charts.js");
+            const now = Date.now() / 1000;
+            const spark = new Spark("latency", "one");
+            document.querySelector(".totals").append(spark.node);
+            spark.update([[now - 300, now - 200, now - 100], [null, 7, null], [null, null, null]]);
+            await new Promise((done) => setTimeout(done, 300));
+            const canvas = spark.node.querySelector("canvas");
+            const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+            return pixels.filter((value, at) => at % 4 === 3 && value > 128).length;
+        """)
+        assert drawn > 4
 
 
 def test_token_is_asked_for_and_kept_for_the_tab(browser: Browser) -> None:

@@ -122,6 +122,14 @@ class OwnListen(Ports):
         return ""
 
 
+def test_that_it_is_ready_is_said_with_where_and_by_which_file(upstream: Upstream, start: Daemons) -> None:
+    daemon = start(venue(upstream))
+    (line,) = [one for one in daemon.log_lines() if one["event"] == "ready"]
+    assert line["admin"] == f"127.0.0.1:{daemon.ports.admin}"
+    assert line["probe"] == f"127.0.0.1:{daemon.ports.probe}"
+    assert line["file"].endswith(".yaml")
+
+
 # While it runs.
 
 
@@ -157,6 +165,15 @@ def test_log_lines_are_json(upstream: Upstream, start: Daemons) -> None:
     assert daemon.terminate() == 0
     assert daemon.log_lines()
     assert daemon.stderr == ""
+
+
+def test_warnings_on_the_configuration_are_logged_at_the_start(upstream: Upstream, start: Daemons) -> None:
+    cut_short = f"services:\n  venue: {{url: {upstream.url}, timeout: {{attempt: 2s, request: 1s}}}}\n"
+    daemon = start(cut_short)
+    daemon.terminate()
+    (warning,) = [line for line in daemon.log_lines() if line["level"] == "warning"]
+    assert warning["event"] == "a warning on the configuration"
+    assert warning["detail"].startswith("services.venue: timeout.attempt (2s, line ")
 
 
 def test_log_of_errors_only(upstream: Upstream, start: Daemons) -> None:
@@ -295,6 +312,30 @@ def test_second_signal_ends_it_now(upstream: Upstream, start: Daemons) -> None:
         daemon.wait(5)
         assert time.monotonic() - began < 2
     assert "Traceback" not in daemon.log
+
+
+def test_a_signal_after_an_operators_drain_cuts_nobody(upstream: Upstream, start: Daemons) -> None:
+    """The kubelet's SIGTERM comes while the drain is under way; the one after it ends the daemon at once."""
+    daemon = start(venue(upstream, "{delay: 0s, timeout: 20s}"))
+    upstream.play(held(answer(body=b"late")), steps.silence)
+    with in_flight(daemon, upstream) as slow, in_flight(daemon, upstream):
+        drain(daemon)
+        eventually(lambda: refuses(daemon))
+        daemon.signal()
+        eventually(lambda: daemon.probe("/readyz").status == 503)  # asked after the signal has come
+        upstream.gate.set()
+        assert slow.read_response().body == b"late"
+        assert daemon.process.poll() is None
+        began = time.monotonic()
+        daemon.signal()
+        daemon.wait(5)
+        assert time.monotonic() - began < 2
+
+
+def drain(daemon: Daemon) -> None:
+    with Client(daemon.ports.admin) as client:
+        headers = [("Content-Type", "application/json")]
+        assert client.ask("POST", "/drain", headers, b"{}").status == 202
 
 
 def test_nothing_is_dropped_under_load(upstream: Upstream, start: Daemons) -> None:

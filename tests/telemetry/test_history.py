@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.telemetry.counters import DURATION_BUCKETS_S, EndpointCounters, Histogram, ServiceCounters
-from sidecar.telemetry.history import INTERVAL_S, POINTS, History, is_failure, quantile_ms
+from sidecar.telemetry.history import INTERVAL_S, POINTS, Failed, History, is_failure, quantile_ms
 
 UNIX = 1763859600.0
 
@@ -63,6 +63,20 @@ def test_rates_are_of_the_last_ten_seconds() -> None:
         run.second()
     rates = run.history.rates(venue, run.now)
     assert (rates.requests_per_s, rates.retries_per_s, rates.success_rate) == (20.0, 1.0, 100.0)
+
+
+def test_failures_by_reason_are_of_the_last_ten_seconds() -> None:
+    venue = FakeService()
+    run = Run(venue)
+    venue.counters.request(503, "circuit_open", 0.001)
+    venue.counters.request(500, "status", 0.001)
+    run.second()
+    run.second(10)
+    assert run.history.failed(venue, run.now) == Failed(0, {})
+    for code, reason in ((500, "status"), (502, "reset"), (503, "status"), (200, "ok"), (499, "client_disconnect")):
+        venue.counters.request(code, reason, 0.001)
+    assert run.history.failed(venue, run.now) == Failed(4, {"status": 2, "reset": 1})
+    assert run.history.failed(FakeService("other"), run.now) == Failed(0, {})
 
 
 def test_at_once_after_the_first_sample_there_is_a_rate() -> None:

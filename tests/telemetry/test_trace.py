@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.telemetry.trace import Trace, Tracer, parse_traceparent, traceparent
+from sidecar.telemetry.trace import Trace, Tracer, parse_traceparent, trace_id_of, traceparent
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = "00f067aa0ba902b7"
@@ -33,6 +33,7 @@ def test_what_is_a_traceparent(value: str, flags: int) -> None:
     assert parent is not None
     assert (parent.trace_id, parent.span_id, parent.flags) == (int(TRACE, 16), int(SPAN, 16), flags)
     assert parent.sampled == bool(flags & 1)
+    assert trace_id_of(value.encode()) == TRACE
 
 
 @pytest.mark.parametrize(
@@ -48,16 +49,19 @@ def test_what_is_a_traceparent(value: str, flags: int) -> None:
         f"00-{TRACE}-{'0' * 16}-01",
         f"00-{TRACE.upper()}-{SPAN}-01",
         f"00-{TRACE}-{SPAN}-01, 00-{TRACE}-{SPAN}-01",
+        f"cc-{TRACE}-{SPAN}-01-x, cc-{TRACE}-{SPAN}-01-x",
     ],
 )
 def test_what_is_none(value: str) -> None:
     assert parse_traceparent(value.encode()) is None
+    assert trace_id_of(value.encode()) == ""
 
 
 @given(st.binary(max_size=80))
 def test_whatever_comes_is_read_or_not(value: bytes) -> None:
     parent = parse_traceparent(value)
     assert parent is None or traceparent(parent)[3:55] == value[3:55]
+    assert trace_id_of(value) == ("" if parent is None else f"{parent.trace_id:032x}")
 
 
 @pytest.mark.parametrize(("sample", "low", "high"), [(0.0, 0, 0), (0.1, 50, 200), (1.0, 1000, 1000)])

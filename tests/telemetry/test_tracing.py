@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from sidecar.telemetry.trace import Trace
 from sidecar.telemetry.tracing import MAX_WAITING, SpanExport
 from tests.support.collector import Collector
 from tests.support.eventually import eventually
+from tests.support.upstream import RefusedPort
 
 
 class Sink(SpanExporter):
@@ -183,3 +186,39 @@ def test_a_collector_gets_them_and_the_words_of_the_sdk_stay_out_of_the_log(
     (fields,) = [vars(record)["fields"] for record in caplog.records]
     assert "400" in fields["detail"]
     assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("head", ["200 OK", "307 Moved\r\nLocation: http://elsewhere/", "503 Busy"])
+def test_little_of_a_collectors_answer_is_read(make: Callable[..., SpanExport], head: str) -> None:
+    """The collector finds its connection closed, long before it has said all."""
+    asked, sent = b"", 0
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        export = make(None, f"http://127.0.0.1:{server.getsockname()[1]}")
+        trace_of(export).finish(200, "ok", "", 1.0)
+        closing = export.close()
+        server.settimeout(10)
+        with server.accept()[0] as connection:
+            connection.settimeout(10)
+            asked = connection.recv(65536).lower()
+            connection.sendall(f"HTTP/1.1 {head}\r\nConnection: close\r\n\r\n".encode())
+            with suppress(ConnectionError):
+                while sent < 256 * 1024 * 1024:
+                    sent += connection.send(bytes(1024 * 1024))
+    closing.join(10)
+    assert b"accept-encoding: identity\r\n" in asked
+    assert sent < 64 * 1024 * 1024
+
+
+def test_the_path_of_a_collector_is_not_logged(
+    make: Callable[..., SpanExport], caplog: pytest.LogCaptureFixture
+) -> None:
+    port = RefusedPort()
+    with caplog.at_level(logging.INFO, "sidecar.tracing"):
+        export = make(None, f"http://{port.authority}/s3cret")
+        trace_of(export).finish(200, "ok", "", 1.0)
+        export.close().join(10)
+    (fields,) = [vars(record)["fields"] for record in caplog.records]
+    assert fields["otlp"] == f"http://{port.authority}"
+    assert fields["detail"]
+    assert "s3cret" not in repr(fields)
+    port.stop()

@@ -68,7 +68,7 @@ async function refresh() {
   const [answer, detail] = await Promise.all([get("services"), name === null ? null : get(servicePath(name)).catch(unlessMissing)]);
   state.services = answer.services;
   state.draining = answer.draining;
-  state.verdicts = new Map(answer.services.map((service) => [service.name, judge(service)]));
+  state.verdicts = new Map(answer.services.map((service) => [service.name, judge(service, state.history)]));
   state.detail = detail;
   const seen = JSON.stringify([answer.generation, answer.reload ?? null]);
   if (seen !== reloadSeen || state.config === null) {

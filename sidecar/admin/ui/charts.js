@@ -65,6 +65,14 @@ const LOOKS = {
   },
 };
 
+/** The samples between two gaps: no line reaches them, so each is a dot. */
+function alone(plot, series) {
+  const values = plot.data[series];
+  const missing = (at) => values[at] === null || values[at] === undefined;
+  const found = values.flatMap((_, at) => (!missing(at) && missing(at - 1) && missing(at + 1) ? [at] : []));
+  return found.length ? found : null;
+}
+
 function options(kind, width, height, more) {
   const look = LOOKS[kind];
   return {
@@ -73,7 +81,7 @@ function options(kind, width, height, more) {
     legend: { show: false },
     cursor: { show: false },
     scales: { x: { time: true, range: lastTenMinutes }, y: { range: fromZero(look.least) } },
-    series: [{}, ...look.series.map((one) => ({ width: 1.25, points: { show: false }, ...one }))],
+    series: [{}, ...look.series.map((one) => ({ width: 1.25, points: { show: false, filter: alone, size: 4, width: 0, fill: one.stroke }, ...one }))],
     ...more,
   };
 }

@@ -83,7 +83,7 @@ export class Detail {
   }
 
   head(detail) {
-    const verdict = judge({ ...detail, endpoints: detail.endpoint_summary });
+    const verdict = judge({ ...detail, endpoints: detail.endpoint_summary, attempts: detail.endpoints }, this.state.history);
     setText(this.source, SOURCES[detail.source] ?? detail.source);
     renew(this.verdict, [verdict.level, verdict.word], () => [h("span", { class: `state is-${verdict.level}` }, shape(verdict.level), h("span", {}, verdict.word)), h("span", {})]);
     setText(this.verdict.lastElementChild, verdict.reasons.join(" · "));

@@ -3,9 +3,11 @@
 import { post, servicePath } from "./api.js";
 import { askLifetime } from "./dialog.js";
 import { Rows, h, setAttr, setState, setText, toast } from "./dom.js";
-import { NONE, millis, number, percent, plural } from "./format.js";
+import { millis, number, percent, plural } from "./format.js";
 import { endpointWords } from "./judge.js";
 
+const LAST = "it is the last available endpoint: without it every request would fail";
+const DRAINED = "it is drained: restore it first";
 const MEANS = {
   drain: "New requests go to the other endpoints; those in flight finish.",
   eject: "It gets no requests, as if it had failed too many of them.",
@@ -33,6 +35,19 @@ function reasons(found) {
     .map(([reason, count]) => `${reason} ${number(count)}`).join(" · ");
 }
 
+/** Why the daemon would refuse to take the endpoint out; empty where it would not. */
+function refusal(action, endpoint, endpoints) {
+  if (action === "eject" && endpoint.drained) return DRAINED;
+  return endpoints.some((one) => one !== endpoint && one.available && !one.skipped_until) ? "" : LAST;
+}
+
+/** Unlike a disabled button, one that is refused keeps the focus and says why. */
+function setRefusal(button, address, why) {
+  setAttr(button, "aria-disabled", why ? "true" : null);
+  setAttr(button, "title", why ? `Not possible: ${why}` : null);
+  setText(button.lastElementChild, why ? ` ${address}, not possible: ${why}` : ` ${address}`);
+}
+
 export class EndpointsPanel {
   constructor(service, after) {
     this.service = service;
@@ -56,7 +71,10 @@ export class EndpointsPanel {
     const part = h("span", { class: "number" });
     share.append(bar, part);
     const why = h("span", { class: "fields" });
-    const act = (action) => () => change(this.service, address, action, this.after);
+    const act = (action) => (event) => {
+      if (event.currentTarget.getAttribute("aria-disabled")) toast(event.currentTarget.title);
+      else change(this.service, address, action, this.after);
+    };
     const button = (action, word) => h("button", { type: "button", class: action, onclick: act(action) }, word, h("span", { class: "unseen" }, ` ${address}`));
     const [drain, eject, restore] = [button("drain", "Drain…"), button("eject", "Eject…"), button("restore", "Restore")];
     const node = h("tr", { role: "row" },
@@ -65,11 +83,12 @@ export class EndpointsPanel {
       h("td", { role: "cell", class: "actions" }, h("div", { class: "buttons" }, drain, eject, restore)));
     return {
       node,
-      update(endpoint) {
+      update({ endpoint, endpoints }) {
         const words = endpointWords(endpoint);
         setState(state, words.shape, words.word, words.extra);
-        bar.firstElementChild.style.width = `${endpoint.share ?? 0}%`;
-        setText(part, endpoint.share === null || endpoint.share === undefined ? NONE : percent(endpoint.share));
+        const taken = endpoint.drained || endpoint.ejected ? null : endpoint.share; // what it had before it was taken out is over
+        bar.firstElementChild.style.width = `${taken ?? 0}%`;
+        setText(part, percent(taken));
         setText(latency, millis(endpoint.latency_ms));
         setText(active, number(endpoint.active));
         setText(attempts, number(endpoint.requests));
@@ -81,6 +100,8 @@ export class EndpointsPanel {
         setText(why, [weight, group, reasons(endpoint.reasons)].filter(Boolean).join(" · "));
         setAttr(drain, "disabled", endpoint.drained ? "" : null);
         setAttr(eject, "disabled", endpoint.ejected ? "" : null);
+        setRefusal(drain, address, endpoint.drained ? "" : refusal("drain", endpoint, endpoints));
+        setRefusal(eject, address, endpoint.ejected ? "" : refusal("eject", endpoint, endpoints));
         setAttr(restore, "disabled", endpoint.drained || endpoint.ejected ? null : "");
       },
     };
@@ -90,6 +111,6 @@ export class EndpointsPanel {
     const found = discovery?.problem ? ` Discovery: ${discovery.problem}.` : "";
     const panic = summary?.panic ? " Too few are well, so all are used (panic)." : "";
     setText(this.note, `${plural(endpoints.length, "endpoint")}, ${summary?.available ?? endpoints.filter((one) => one.available).length} available.${panic}${found}`);
-    this.rows.update(endpoints, (endpoint) => endpoint.address);
+    this.rows.update(endpoints.map((endpoint) => ({ endpoint, endpoints })), ({ endpoint }) => endpoint.address);
   }
 }

@@ -6,6 +6,7 @@ import { clock, yaml } from "./format.js";
 
 const KEPT = 200;
 const HIDDEN_FIELDS = new Set(["service"]);
+const SHOWN_LINES = 3;
 
 const keyOf = (event) => `${event.id} ${event.time}`;
 
@@ -87,22 +88,36 @@ function visible() {
   });
 }
 
-/** What the text does not say already. */
+/** What the text does not say already, in one line. */
 const fieldsOf = (event) =>
   Object.entries(event.fields ?? {})
+    .filter(([, value]) => !Array.isArray(value))
     .map(([key, value]) => [key, value === null ? "" : yaml(value)])
     .filter(([key, value]) => !HIDDEN_FIELDS.has(key) && value !== "" && !event.text.includes(value))
     .map(([key, value]) => `${key} ${value}`)
     .join(" · ");
 
+/** Lists, such as the errors of a rejected reload: an item a line, the first few; an empty one says nothing. */
+const linesOf = (event) =>
+  Object.entries(event.fields ?? {})
+    .filter(([key, value]) => Array.isArray(value) && value.length && !HIDDEN_FIELDS.has(key))
+    .flatMap(([key, value]) => [
+      `${key}:`,
+      ...value.slice(0, SHOWN_LINES).map((one) => `· ${yaml(one).replace(/^\/\S*\//, "")}`), // of a path the file's name
+      value.length > SHOWN_LINES ? `· and ${value.length - SHOWN_LINES} more` : null,
+    ])
+    .filter((line) => line !== null);
+
 function makeEvent(_, event) {
   const more = fieldsOf(event);
+  const lines = linesOf(event);
   const node = h("li", { class: `event kind-${event.kind}` },
     h("time", { datetime: event.time, title: event.time, class: "number" }, clock(event.time)),
     h("div", {},
       event.service ? h("a", { href: `#/services/${encodeURIComponent(event.service)}` }, event.service) : h("span", { class: "muted" }, event.kind),
       " ", h("span", {}, event.text),
-      more ? h("div", { class: "fields" }, more) : null));
+      more ? h("div", { class: "fields" }, more) : null,
+      ...lines.map((line) => h("div", { class: line.startsWith("·") ? "fields item" : "fields" }, line))));
   return { node, update() {} };
 }
 
@@ -113,7 +128,7 @@ export class EventPanel {
     this.log = h("div", { class: "log", role: "log", "aria-live": "polite", "aria-labelledby": "events-title", tabindex: "0" }, this.list);
     this.rows = new Rows(this.list, makeEvent);
     this.heading = h("h2", { id: "events-title" }, "Events");
-    this.hold = h("button", { type: "button", class: "quiet", "aria-pressed": "false", onclick: () => this.toggle() }, "Hold");
+    this.hold = h("button", { type: "button", class: "quiet", "aria-pressed": "false", onclick: () => this.toggle() }, "Pause");
     this.everything = h("button", { type: "button", class: "quiet", "aria-pressed": "false", hidden: true, onclick: () => this.widen() }, "All");
     this.empty = h("p", { class: "muted empty" }, "Nothing has happened yet.");
     this.held = false;

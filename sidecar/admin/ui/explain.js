@@ -9,6 +9,8 @@ import { PolicyTable } from "./policy.js";
 const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 const WOULD = { admit: "would let it through", probe: "would let it through as a probe", refuse: "would refuse it" };
 
+const UTC_TIME = /\d{2}:\d{2}:\d{2}(\.\d+)?Z/;
+
 const row = (term, ...value) => h("div", {}, h("dt", {}, term), h("dd", {}, ...value));
 
 export class Explain {
@@ -57,6 +59,8 @@ export class Explain {
     const problem = found.problem
       ? h("p", { class: "problem" }, `The app would get ${found.problem.status} ${found.problem.reason}: ${found.problem.detail}`) : null;
     const parts = [h("h2", {}, "What would happen now"), problem, h("ol", { class: "story" }, ...(found.words ?? []).map((text) => h("li", {}, text)))];
+    const told = [...(found.words ?? []), ...(found.balancer?.candidates ?? []).map((one) => one.why ?? "")];
+    if (told.some((text) => UTC_TIME.test(text))) parts.push(h("p", { class: "muted small" }, "The times in these sentences are UTC."));
     if (!found.service) return parts.filter(Boolean);
     const breaker = h("span", {});
     const words = breakerWords(found.breaker);

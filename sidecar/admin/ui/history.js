@@ -50,6 +50,12 @@ export class History {
     return points;
   }
 
+  /** Whether a point at or after this moment (unix seconds) has a request that succeeded. */
+  succeededSince(name, at) {
+    const points = this.services.get(name);
+    return points !== undefined && points.t.some((t, i) => t >= at && points.success_rate[i] > 0);
+  }
+
   requests(name) {
     const { t, requests_per_s, success_rate } = this.of(name);
     const errors = requests_per_s.map((rate, i) => (rate === null || success_rate[i] === null ? 0 : rate * (1 - success_rate[i] / 100)));

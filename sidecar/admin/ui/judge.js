@@ -1,9 +1,12 @@
 // What is wrong with a service, how bad, and why: the one place that decides it for table, summary and title.
 
-import { countdown, duration, age, percent, plural } from "./format.js";
+import { countdown, duration, age, now, percent, plural } from "./format.js";
 
 const FAILING_BELOW = 90;
 const DEGRADED_BELOW = 99;
+const RECENT_S = 300; // a failure younger than this is worth a hint while nothing has succeeded since
+const WINDOW_S = 10; // of the rates
+const NO_CAUSE = new Set(["ok", "circuit_open", "client_disconnect", "bad_request", "loop", "unknown_service"]); // they explain no failure of the service
 
 /** Breaker -> {shape, word, extra}: what the table and the panels show. */
 export function breakerWords(breaker) {
@@ -45,21 +48,54 @@ function aboutEndpoints(found, say) {
   }
 }
 
-/** ServiceSummary -> {rank (0 well .. 4 failing), level, shape, reasons: the worst first}. */
-export function judge(service) {
+/** The most frequent reason in several {reason: count}, null where none explains a failure. */
+function mostFrequent(...counts) {
+  const sums = new Map();
+  for (const [reason, count] of counts.flatMap((one) => Object.entries(one ?? {}))) {
+    if (!NO_CAUSE.has(reason) && count > 0) sums.set(reason, (sums.get(reason) ?? 0) + count);
+  }
+  return [...sums].sort((a, b) => b[1] - a[1])[0]?.[0] ?? null;
+}
+
+/** What requests of the service fail with, from the newest that is known to the oldest; null where nothing is. */
+function causeOf({ recent_reasons: recent, last_failure: last, reasons, attempts = [] }) {
+  const newest = mostFrequent(recent) ?? (last && !NO_CAUSE.has(last.reason) ? last.reason : null);
+  return newest ?? mostFrequent(reasons) ?? mostFrequent(...attempts.map((endpoint) => endpoint.reasons)) ?? last?.reason ?? null;
+}
+
+/** The hint at a failure of the last minutes after which nothing is known to have succeeded; empty where there is none. */
+function lastFailure({ name, rates, last_failure: last }, history) {
+  if (!last || rates.success_rate !== null) return "";
+  const at = Date.parse(last.at) / 1000;
+  if (now() / 1000 - at > RECENT_S || history?.succeededSince(name, at + WINDOW_S)) return "";
+  return `last failure ${age(last.at)} ago: ${last.reason}`;
+}
+
+/**
+ * ServiceSummary -> {rank (0 well .. 4 failing), level, word, cause, reasons: the worst first}.
+ * `history` tells what succeeded before the window; `service.attempts` are the endpoints where they are known.
+ */
+export function judge(service, history = null) {
   const found = [];
   const say = (rank, text) => found.push({ rank, text });
+  const cause = causeOf(service);
+  const because = cause ? `: ${cause}` : "";
   if (service.breaker && service.breaker.mode !== "off") aboutBreaker(service.breaker, say);
   aboutEndpoints(service.endpoints, say);
   const success = service.rates.success_rate;
-  if (success !== null && success < FAILING_BELOW) say(3, `${percent(success)} of requests succeed`);
-  else if (success !== null && success < DEGRADED_BELOW) say(1, `${percent(success)} of requests succeed`);
+  if (success !== null && success < FAILING_BELOW) say(3, `${percent(success)} of requests succeed${because}`);
+  else if (success !== null && success < DEGRADED_BELOW) say(1, `${percent(success)} of requests succeed${because}`);
   const budget = service.budget;
   if (budget && budget.min_per_second + budget.ratio > 0 && budget.balance < 1) say(1, "retry budget spent");
   found.sort((a, b) => b.rank - a.rank);
   const rank = found[0]?.rank ?? 0;
-  const level = rank >= 3 ? "bad" : rank > 0 ? "warn" : "ok";
-  return { rank, level, word: { bad: "failing", warn: "degraded", ok: "well" }[level], reasons: found.map((one) => one.text) };
+  const opened = service.breaker?.state === "open" && !service.breaker.forced;
+  const explained = cause !== null && found.some((one) => one.text.endsWith(because));
+  if (opened && cause !== null && !explained) found.push({ rank: 0, text: `requests failed with ${cause}` });
+  const hint = lastFailure(service, history);
+  const level = rank >= 3 ? "bad" : rank > 0 ? "warn" : success === null ? "idle" : "ok";
+  const word = { bad: "failing", warn: "degraded", idle: "no requests", ok: "well" }[level];
+  return { rank, level, word, cause: explained || opened ? cause : null, hint, reasons: [...found.map((one) => one.text), ...(hint ? [hint] : [])] };
 }
 
 /** Endpoint of a detail -> {shape, word, extra}. */

@@ -14,6 +14,7 @@ const COLUMNS = [
   ["Retries/s", "num"], ["Budget left", "num"], ["Endpoints", ""],
 ];
 
+const urgency = ({ rank, hint }) => rank + (hint ? 0.5 : 0);
 const linkTo = (name) => `#/services/${encodeURIComponent(name)}`;
 
 function pips(endpoints) {
@@ -21,7 +22,8 @@ function pips(endpoints) {
   if (!shares.length || shares.length > SHOWN_PIPS) return null;
   const most = Math.max(...shares.map(({ share }) => share ?? 0));
   return h("span", { class: "pips", "aria-hidden": "true" },
-    ...shares.map(({ available, share }) => {
+    ...shares.map(({ available, share: found }) => {
+      const share = available || endpoints.panic ? found : null; // what it had before it was taken out is over
       const bar = h("b", {});
       bar.style.height = most ? `${(100 * (share ?? 0)) / most}%` : available ? "100%" : "0";
       const words = `${available ? "available" : "out"}${share === null || share === undefined ? "" : `, ${percent(share)} of the attempts`}`;
@@ -58,7 +60,9 @@ function makeRow(name) {
     },
     update({ service, verdict, history }) {
       setClass(node, `is-${verdict.level}`);
-      renew(mark, verdict.level, () => [verdict.level === "ok" ? null : shape(verdict.level), saying(`${verdict.word}: `)]);
+      const seen = verdict.level === "bad" || verdict.level === "warn" || verdict.hint;
+      renew(mark, [verdict.level, seen], () => [seen ? shape(verdict.level) : null, saying(`${verdict.word}: `)]);
+      setAttr(mark, "title", verdict.reasons.join(" · ") || null);
       const words = breakerWords(service.breaker);
       setState(breaker, words.shape, words.word, words.extra);
       const rates = service.rates;
@@ -77,6 +81,20 @@ function makeRow(name) {
       }
     },
   };
+}
+
+/** The answer in one line. Where nothing was asked for, nothing is known: that is grey, not green. */
+function firstLine(services, wrong) {
+  const failing = wrong.filter((one) => one.level === "bad");
+  const degraded = wrong.filter((one) => one.level === "warn").length;
+  const causes = new Set(failing.map((one) => one.cause));
+  const cause = causes.size === 1 && [...causes][0] ? `: ${[...causes][0]}` : "";
+  const parts = [failing.length ? `${failing.length} failing${cause}` : null, degraded ? `${degraded} degraded` : null].filter(Boolean);
+  if (parts.length) return { words: parts.join(", "), level: failing.length ? "bad" : "warn" };
+  if (!services.length) return { words: "No services", level: "idle" };
+  if (services.every(({ rates }) => rates.requests_per_s === 0)) return { words: "No requests in the last 10 s: nothing is known to fail", level: "idle" };
+  if (wrong.length) return { words: "Nothing is known to fail now", level: "idle" };
+  return { words: services.length === 1 ? "The service is well" : `All ${services.length} services are well`, level: "ok" };
 }
 
 export class Overview {
@@ -148,7 +166,7 @@ export class Overview {
   /** Worst first; while the reader works in the table the rows keep their places, so that nothing moves away under a click. */
   sorted(items, now) {
     const byName = (a, b) => a.service.name.localeCompare(b.service.name);
-    items.sort(this.sort === "name" ? byName : (a, b) => b.verdict.rank - a.verdict.rank || byName(a, b));
+    items.sort(this.sort === "name" ? byName : (a, b) => urgency(b.verdict) - urgency(a.verdict) || byName(a, b));
     const settled = performance.now() - this.moved > QUIET_MS;
     if (now || settled || this.sort === "name") this.order = items.map((item) => item.service.name);
     else {
@@ -162,13 +180,10 @@ export class Overview {
   glance(services, verdicts) {
     const wrong = services
       .map((service) => ({ name: service.name, ...verdicts.get(service.name) }))
-      .filter((one) => one.rank > 0)
-      .sort((a, b) => b.rank - a.rank || a.name.localeCompare(b.name));
-    const failing = wrong.filter((one) => one.level === "bad").length;
-    const words = wrong.length
-      ? [failing ? `${failing} failing` : null, wrong.length > failing ? `${wrong.length - failing} degraded` : null].filter(Boolean).join(", ")
-      : services.length === 1 ? "The service is well" : `All ${services.length} services are well`;
-    const level = this.state.downSince ? "idle" : failing ? "bad" : wrong.length ? "warn" : "ok";
+      .filter((one) => one.rank > 0 || one.hint)
+      .sort((a, b) => urgency(b) - urgency(a) || a.name.localeCompare(b.name));
+    const { words, level: found } = firstLine(services, wrong);
+    const level = this.state.downSince ? "idle" : found;
     const told = this.state.downSince ? `Not known. Last heard: ${words[0].toLowerCase()}${words.slice(1)}` : words;
     renew(this.summary, [told, level], () => h("h2", { id: "glance", class: `verdict is-${level}` }, shape(level), h("span", {}, told)));
     const shown = wrong.slice(0, SHOWN_REASONS);

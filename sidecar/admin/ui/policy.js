@@ -15,7 +15,7 @@ export function leaves(tree, path = "") {
   });
 }
 
-const ORIGINS = { default: "default", defaults: "defaults:", service: "this service", route: "this route" };
+const ORIGINS = { default: "built in", defaults: "defaults", service: "this service", route: "this route" };
 
 export class PolicyTable {
   constructor(label) {
@@ -45,7 +45,7 @@ export class PolicyTable {
         h("td", { class: "value" }, yaml(leaf.value)),
         h("td", {}, h("span", { class: "origin" }, ORIGINS[leaf.origin] ?? leaf.origin)),
         h("td", { class: "number" }, leaf.line ? `${fileName(file) || "line"}:${leaf.line}` : ""));
-      return { node, leaf, text: `${path} ${yaml(leaf.value)} ${leaf.origin}`.toLowerCase() };
+      return { node, leaf, text: `${path} ${yaml(leaf.value)} ${ORIGINS[leaf.origin] ?? leaf.origin}`.toLowerCase() };
     });
     this.body.replaceChildren(...this.rows.map((row) => row.node));
     this.filter();

@@ -1,0 +1,361 @@
+"""The commands for Kubernetes: the injector and its work on files; and what a pod's hooks and entrypoints run.
+
+What needs aiohttp, cryptography or ruamel.yaml is imported by the command that does.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from sidecar.cli.probe_client import DEFAULT_PROBE, ProbeClient, wait_idle, wait_ready
+from sidecar.kubernetes.annotations import is_config_map, is_image
+from sidecar.kubernetes.quantity import BadQuantity, Resources, cpu_resources, memory_resources
+from sidecar.kubernetes.settings import InjectorSettings
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+DEFAULTS: Final = InjectorSettings()
+PREFIX: Final = "SIDECAR_INJECTOR_"
+CHOSEN: Final = (
+    "image",
+    "image_pull_policy",
+    "image_pull_secrets",
+    "native",
+    "config_map",
+    "cpu",
+    "memory",
+    "kubernetes_discovery",
+    "user",
+    "namespace",
+)
+"""What of InjectorSettings has an option."""
+
+PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
+
+
+class _WithoutExtra(click.ClickException):
+    exit_code = 2
+
+    def __init__(self, package: str) -> None:
+        super().__init__(f"{package} is not installed: pip install 'service-sidecar[injector]'")
+
+
+class Seconds(click.ParamType[float]):
+    """A duration as the configuration writes it, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from sidecar.config.errors import BadValueError
+        from sidecar.config.units import parse_duration
+
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_duration(value)
+        except BadValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _Checked(click.ParamType[Any]):
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except (BadQuantity, ValueError) as error:
+            self.fail(str(error), param, ctx)
+
+
+def _image(text: str) -> str:
+    if not is_image(text):
+        raise ValueError("expected an image such as registry.example.com/sidecar:1.2")
+    return text
+
+
+def _config_map(text: str) -> str:
+    if not is_config_map(text):
+        raise ValueError("expected the name of a ConfigMap")
+    return text
+
+
+def _user(text: str) -> int | None:
+    if text == "any":
+        return None
+    if not text.isascii() or not text.isdecimal() or not 0 < int(text) < 2**31:
+        raise ValueError("expected a number above 0, or any")
+    return int(text)
+
+
+def _address(text: str) -> Any:
+    from sidecar.config.addresses import parse_address
+    from sidecar.config.errors import BadValueError
+
+    try:
+        return parse_address(text)
+    except BadValueError as error:
+        raise ValueError(str(error)) from None
+
+
+def _shown(resources: Resources) -> str:
+    return f"{resources.request}/{resources.limit}" if resources.limit else resources.request
+
+
+def settings_options(command: _Command) -> _Command:
+    """What is injected; each option is read from SIDECAR_INJECTOR_... too. Gives the command `settings`."""
+
+    @functools.wraps(command)
+    def wrapped(**options: Any) -> Any:
+        chosen = {name: options.pop(name) for name in CHOSEN}
+        return command(settings=InjectorSettings(**chosen), **options)
+
+    options: list[Callable[[Any], Any]] = [
+        _option("--image", _Checked("image", _image), DEFAULTS.image, "The sidecar's image."),
+        _option("--image-pull-policy", click.Choice(PULL_POLICIES), DEFAULTS.image_pull_policy, "When it is pulled."),
+        click.option(
+            "--image-pull-secret",
+            "image_pull_secrets",
+            multiple=True,
+            envvar=f"{PREFIX}IMAGE_PULL_SECRETS",
+            help="A Secret of the pod's namespace to pull it with; may be given more than once.",
+        ),
+        click.option(
+            "--native/--ordinary",
+            default=True,
+            show_default=True,
+            envvar=f"{PREFIX}NATIVE",
+            help="As a native sidecar (Kubernetes 1.29 on), or as an ordinary container with hooks.",
+        ),
+        _option(
+            "--config-map",
+            _Checked("name", _config_map),
+            DEFAULTS.config_map,
+            "The ConfigMap with the policy, in the pod's namespace.",
+        ),
+        _option("--cpu", _Checked("cpu", cpu_resources), _shown(DEFAULTS.cpu), "REQUEST or REQUEST/LIMIT."),
+        _option("--memory", _Checked("memory", memory_resources), _shown(DEFAULTS.memory), "REQUEST or REQUEST/LIMIT."),
+        click.option(
+            "--kubernetes-discovery/--no-kubernetes-discovery",
+            default=False,
+            show_default=True,
+            envvar=f"{PREFIX}KUBERNETES_DISCOVERY",
+            help="Mount the service account's token, for policies with discovery: {kubernetes: ...}.",
+        ),
+        _option("--user", _Checked("uid", _user), str(DEFAULTS.user), "The user it runs as; any: the cluster's."),
+        _option("--namespace", click.STRING, DEFAULTS.namespace, "The injector's own: nothing is injected there."),
+    ]
+    made: Any = wrapped
+    for option in reversed(options):
+        made = option(made)
+    return made  # type: ignore[no-any-return]
+
+
+def _option(name: str, kind: Any, default: Any, purpose: str) -> Callable[[_Command], _Command]:
+    envvar = PREFIX + name.removeprefix("--").replace("-", "_").upper()
+    return click.option(name, type=kind, default=default, show_default=True, envvar=envvar, help=purpose)
+
+
+@click.command(short_help="The webhook that puts the sidecar into pods.")
+@settings_options
+@_option("--listen", _Checked("address", _address), "[::]:8443", "Where reviews are answered, over HTTPS.")
+@_option("--probe", _Checked("address", _address), "[::]:8080", "/livez, /readyz and /metrics, over HTTP.")
+@click.option(
+    "--certificates",
+    metavar="FOLDER",
+    envvar=f"{PREFIX}CERTIFICATES",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="tls.crt and tls.key, read again as they change. Without it, it makes its own and keeps them in --secret.",
+)
+@_option("--service", click.STRING, "sidecar-injector", "The Service in front of it, for the certificate's names.")
+@_option("--secret", click.STRING, "sidecar-injector-tls", "The Secret that replicas share certificates by.")
+@_option("--webhook", click.STRING, "sidecar-injector", "The MutatingWebhookConfiguration that has to trust them.")
+@_option("--log-level", click.Choice(["debug", "info", "warning", "error"]), "info", "What is logged.")
+@_option("--end", Seconds(), "5s", "How long reviews are still answered after SIGTERM.")
+@click.option("--api-server", metavar="URL", envvar=f"{PREFIX}API_SERVER", help="Default: the pod's own.")
+@click.option("--token-file", metavar="FILE", envvar=f"{PREFIX}TOKEN_FILE", help="For --api-server.")
+@click.option("--ca-file", metavar="FILE", envvar=f"{PREFIX}CA_FILE", help="For --api-server.")
+def injector(settings: InjectorSettings, **options: Any) -> None:
+    """Answer an API server's admission reviews: pods that want it get a sidecar.
+
+    Each option is read from the environment too, as SIDECAR_INJECTOR_ and its name: SIDECAR_INJECTOR_LOG_LEVEL.
+    deploy/k8s/ runs it in a cluster.
+
+    Exits 0 after an orderly end, 2 where it did not start.
+    """
+    if options["certificates"] is None and find_spec("cryptography") is None:
+        raise _WithoutExtra("cryptography")
+    from sidecar.kubernetes import injector as process
+
+    serving = process.Serving(
+        reviews=options["listen"],
+        probes=options["probe"],
+        certificates=options["certificates"],
+        service=options["service"],
+        secret=options["secret"],
+        webhook=options["webhook"],
+        level=options["log_level"],
+        end_s=options["end"],
+        server=options["api_server"],
+        token_file=options["token_file"],
+        ca_file=options["ca_file"],
+    )
+    sys.exit(process.run(settings, serving))
+
+
+@click.command(short_help="Put the sidecar into the workloads of YAML files.")
+@click.option(
+    "-f",
+    "--file",
+    "files",
+    multiple=True,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="A file with workloads; - is standard input. May be given more than once.",
+)
+@settings_options
+def inject(files: tuple[Path, ...], settings: InjectorSettings) -> None:
+    """Print YAML files with the sidecar in their workloads; comments stay, and what was done is on stderr.
+
+    It is made for pipes: sidecar inject -f app.yaml | kubectl apply -f -
+
+    \b
+    Examples:
+      sidecar inject -f -
+      sidecar inject -f - --memory 96Mi --ordinary
+
+    Exits 1 where a workload cannot have it, or a file cannot be read; nothing is printed then.
+    """
+    if find_spec("ruamel") is None:
+        raise _WithoutExtra("ruamel.yaml")
+    from sidecar.kubernetes import files as workloads
+
+    texts: list[str] = []
+    for file in files:
+        name = "stdin" if str(file) == "-" else str(file)
+        try:
+            text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
+            made = workloads.inject(text, settings)
+        except (workloads.BadFile, OSError, UnicodeDecodeError) as error:
+            raise click.ClickException(f"{name}: {error}") from None
+        for note in made.notes:
+            click.echo(f"{name}: {note}", err=True)
+        if texts and not made.text.lstrip().startswith("---"):
+            texts.append("---\n")
+        texts.append(made.text if made.text.endswith("\n") or not made.text else made.text + "\n")
+    click.echo("".join(texts), nl=False)
+
+
+probe_option = click.option(
+    "--probe",
+    metavar="URL",
+    envvar="SIDECAR_PROBE",
+    default=DEFAULT_PROBE,
+    help=f"The sidecar's probe listener. Default: $SIDECAR_PROBE, then {DEFAULT_PROBE}.",
+)
+
+
+@click.command(short_help="Block until the sidecar is ready.")
+@probe_option
+@click.option("--timeout", type=Seconds(), default="60s", show_default=True, help="After that it exits 1.")
+def wait(probe: str, timeout: float) -> None:
+    """Block until the sidecar is ready: for entrypoints and postStart hooks on old clusters.
+
+    Exits 0 once it is, 1 where it is not in time.
+    """
+    from time import monotonic, sleep
+
+    client = _client(probe)
+    if not wait_ready(client.ready, timeout, monotonic, sleep):
+        raise click.ClickException(f"the sidecar at {client.url} was not ready within {timeout:g} s")
+
+
+@click.command(short_help="Block until the app calls no more: a preStop hook.")
+@probe_option
+@click.option("--idle", type=Seconds(), default="2s", show_default=True, help="So long there has to be no call.")
+@click.option("--max", "longest", type=Seconds(), default="15s", show_default=True, help="After that it ends anyway.")
+def prestop(probe: str, idle: float, longest: float) -> None:
+    """Block until the app calls no more: a preStop hook for a sidecar that is an ordinary container.
+
+    A kubelet ends all containers of a pod at once, and sends SIGTERM to the sidecar when this is over. A native sidecar
+    does not need it.
+
+    \b
+    Examples:
+      sidecar prestop --idle 2s --max 15s
+
+    Exits 0 whatever happened: a hook that fails would not change anything.
+    """
+    from time import monotonic, sleep
+
+    client = _client(probe)
+    how = wait_idle(client.traffic, idle, longest, monotonic, sleep)
+    words = {"idle": "no calls any more", "late": f"still called after {longest:g} s", "gone": "the sidecar is gone"}
+    click.echo(words[how], err=True)
+
+
+@click.command(name="quit", short_help="End the sidecar when a Job's work is done.")
+@click.option(
+    "--admin",
+    "admin_url",
+    metavar="URL",
+    envvar="SIDECAR_ADMIN",
+    default="http://127.0.0.1:15000",
+    show_default=True,
+    help="The sidecar's admin listener.",
+)
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    envvar="SIDECAR_ADMIN_TOKEN_FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file with the admin API's token, if it wants one.",
+)
+def quit_(admin_url: str, token_file: Path | None) -> None:
+    """End the sidecar in good order, without asking: for the end of a Job's main process on clusters before 1.29.
+
+    A Job with an ordinary sidecar completes when the sidecar ends, too. `curl -X POST -H 'Content-Type:
+    application/json' -d '{}' localhost:15000/drain` does the same from an image without this command.
+
+    \b
+    Examples:
+      sidecar quit
+
+    Exits 0 if it ends or has ended already, 1 where it refuses.
+    """
+    import http.client
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(admin_url if "://" in admin_url else f"http://{admin_url}")
+    if parts.scheme != "http" or not parts.hostname:
+        raise click.BadParameter("expected a URL such as http://127.0.0.1:15000", param_hint="--admin")
+    headers = {"Content-Type": "application/json"}
+    try:
+        if token_file is not None:
+            headers["Authorization"] = f"Bearer {token_file.read_text().strip()}"
+        connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=10)
+        connection.request("POST", "/drain", b"{}", headers)
+        status = connection.getresponse().status
+        connection.close()
+    except ConnectionRefusedError:
+        return
+    except (OSError, http.client.HTTPException) as error:
+        raise click.ClickException(f"{admin_url} cannot be called: {error}") from None
+    if status not in (200, 202):
+        raise click.ClickException(f"{admin_url} answers POST /drain with {status}")
+
+
+def _client(url: str) -> ProbeClient:
+    try:
+        return ProbeClient(url)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--probe") from None

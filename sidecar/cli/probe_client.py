@@ -1,0 +1,119 @@
+"""A small synchronous client of the probe listener, for commands that a kubelet runs in the sidecar's container.
+
+Owns readiness and the little of `/metrics` that tells whether anybody calls. The standard library alone: these
+commands start anew each time, in a container without CPU to spare.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+DEFAULT_PROBE: Final = "http://127.0.0.1:15021"
+POLL_S: Final = 0.2
+CALL_S: Final = 2.0
+MOST_BYTES: Final = 64 * 1024 * 1024
+
+_SAMPLE: Final = re.compile(
+    rb"^(sidecar_requests_total|sidecar_in_flight_requests)(?:\{[^\n]*\})? ([0-9.e+]+)$", re.MULTILINE
+)
+
+
+class Gone(Exception):
+    """Nobody listens."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Requests that have ended since the start, and those in flight."""
+
+    ended: float
+    in_flight: float
+
+
+class ProbeClient:
+    """Calls the probe listener at `url`. Raises ValueError where that is no http URL."""
+
+    def __init__(self, url: str = DEFAULT_PROBE) -> None:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
+            raise ValueError("expected a URL such as http://127.0.0.1:15021")
+        self.url = f"http://{parts.netloc}"
+        self._host, self._port = parts.hostname, parts.port or 80
+
+    def ready(self) -> bool:
+        """Whether `/readyz` says so now. Raises Gone."""
+        return self._get("/readyz")[0] == 200
+
+    def traffic(self) -> Traffic | None:
+        """None where it does not tell in time. Raises Gone."""
+        status, body = self._get("/metrics")
+        found = _SAMPLE.findall(body)
+        if status != 200 or not found:
+            return None
+        return Traffic(
+            sum(float(value) for name, value in found if name == b"sidecar_requests_total"),
+            sum(float(value) for name, value in found if name == b"sidecar_in_flight_requests"),
+        )
+
+    def _get(self, path: str) -> tuple[int, bytes]:
+        import http.client
+
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=CALL_S)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read(MOST_BYTES)
+        except ConnectionRefusedError:
+            raise Gone(f"nobody listens at {self.url}") from None
+        except (OSError, http.client.HTTPException):
+            return 0, b""
+        finally:
+            connection.close()
+
+
+def wait_ready(
+    ready: Callable[[], bool], timeout_s: float, clock: Callable[[], float], sleep: Callable[[float], None]
+) -> bool:
+    """Whether it was ready before `timeout_s` were over. That nobody listens yet is a reason to wait."""
+    until = clock() + timeout_s
+    while True:
+        try:
+            if ready():
+                return True
+        except Gone:
+            pass
+        left = until - clock()
+        if left <= 0:
+            return False
+        sleep(min(POLL_S, left))
+
+
+def wait_idle(
+    traffic: Callable[[], Traffic | None],
+    idle_s: float,
+    max_s: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> str:
+    """Wait until nothing was in flight and nothing came for `idle_s`; how that ended: `idle`, `late` or `gone`."""
+    until = clock() + max_s
+    quiet_since = clock()
+    before: float | None = None
+    while True:
+        try:
+            now = traffic()
+        except Gone:
+            return "gone"
+        moment = clock()
+        if now is None or now.in_flight or (before is not None and now.ended != before):
+            quiet_since = moment
+        before = now.ended if now is not None else before
+        if moment - quiet_since >= idle_s:
+            return "idle"
+        if moment >= until:
+            return "late"
+        sleep(max(0.0, min(POLL_S, until - moment, idle_s - (moment - quiet_since))))

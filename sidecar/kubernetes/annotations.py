@@ -1,0 +1,197 @@
+"""What a pod asks for, by annotations that begin with `sidecar.dev/`. This table is the contract:
+
+    annotation   value                                   default            a bad value
+    inject       true, false                             the namespace's    warning; as if it were not there
+    config       CONFIGMAP or CONFIGMAP/KEY              the injector's     denied: another policy is not what was asked
+    image        an image                                the injector's     denied: another program is not, either
+    cpu          REQUEST or REQUEST/LIMIT: 100m, 100m/1  the injector's     warning; the default
+    memory       REQUEST or REQUEST/LIMIT: 96Mi/256Mi    the injector's     warning; the default
+                 (REQUEST alone is the limit too)
+    log-level    debug, info, warning, error             the policy's       warning; the default
+    http-proxy   true, false, or containers: app,worker  false              warning; the default, or without those
+                                                                            that are not there
+
+A label `sidecar.dev/inject` says the same as the annotation, which has precedence: selectors of webhooks see labels
+only. An unknown `sidecar.dev/...` is a warning, with the one that may be meant. `sidecar.dev/injected` is ours: it
+says that a pod has its sidecar, and of which version.
+
+Owns the words and their meaning. Which pod gets what in the end is `sidecar.kubernetes.patch`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from sidecar.kubernetes.quantity import BadQuantity, Resources, cpu_resources, memory_resources
+from sidecar.kubernetes.settings import InjectorSettings
+
+T = TypeVar("T")
+HttpProxy: TypeAlias = bool | tuple[str, ...]
+
+PREFIX: Final = "sidecar.dev/"
+INJECT: Final = PREFIX + "inject"
+INJECTED: Final = PREFIX + "injected"
+KNOWN: Final = ("inject", "config", "image", "cpu", "memory", "log-level", "http-proxy")
+LEVELS: Final = ("debug", "info", "warning", "error")
+
+_LABEL: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+_SUBDOMAIN: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*", re.ASCII)
+_KEY: Final = re.compile(r"[-._a-zA-Z0-9]+", re.ASCII)
+# name[:tag][@digest], the grammar of the OCI distribution specification with a host and a port before it.
+_IMAGE: Final = re.compile(
+    r"(?:(?:[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?\.?)+(?::[0-9]{1,5})?/)?"
+    r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
+    r"(?::[A-Za-z0-9_][-.A-Za-z0-9_]{0,127})?(?:@sha256:[0-9a-f]{64})?",
+    re.ASCII,
+)
+
+
+class BadValue(ValueError):
+    """Why a value cannot be used, as the end of a sentence that begins with what it is."""
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """What a pod wants. `settings` are the injector's with the pod's wishes in them; `inject` None is no wish.
+
+    `http_proxy` is True for every container of the app, or the names of some.
+    """
+
+    settings: InjectorSettings
+    inject: bool | None = None
+    log_level: str = ""
+    http_proxy: HttpProxy = False
+    warnings: tuple[str, ...] = ()
+    denied: str | None = None
+
+
+def read(annotations: Mapping[str, str], labels: Mapping[str, str], settings: InjectorSettings) -> Asked:
+    """Everything that the pod asks for, and what is wrong with it."""
+    reader = _Reader(annotations)
+    name, key = reader.strict("config", _config, (settings.config_map, settings.config_key))
+    wanted = replace(
+        settings,
+        config_map=name,
+        config_key=key or settings.config_key,
+        image=reader.strict("image", _image, settings.image),
+        cpu=reader.lenient("cpu", _cpu, settings.cpu),
+        memory=reader.lenient("memory", _memory, settings.memory),
+    )
+    asked: bool | None = reader.lenient("inject", _boolean, None)
+    if asked is None and INJECT not in annotations and INJECT in labels:
+        asked = _Reader(labels, reader.warnings, "label").lenient("inject", _boolean, None)
+    reader.unknown()
+    no_proxy: HttpProxy = False
+    return Asked(
+        settings=wanted,
+        inject=asked,
+        log_level=reader.lenient("log-level", _level, ""),
+        http_proxy=reader.lenient("http-proxy", _http_proxy, no_proxy),
+        warnings=tuple(reader.warnings),
+        denied=reader.denied,
+    )
+
+
+class _Reader:
+    """Reads one value after the other, and gathers what is wrong."""
+
+    def __init__(self, texts: Mapping[str, str], warnings: list[str] | None = None, kind: str = "annotation") -> None:
+        self._texts = texts
+        self._kind = kind
+        self.warnings: list[str] = [] if warnings is None else warnings
+        self.denied: str | None = None
+
+    def lenient(self, name: str, parse: Callable[[str], T], default: T) -> T:
+        """The default for a bad value, with a warning."""
+        value, problem = self._read(name, parse, default)
+        if problem:
+            self.warnings.append(f"{problem}; ignored")
+        return value
+
+    def strict(self, name: str, parse: Callable[[str], T], default: T) -> T:
+        """A bad value denies the pod; the first one is told."""
+        value, problem = self._read(name, parse, default)
+        self.denied = self.denied or problem
+        return value
+
+    def unknown(self) -> None:
+        for key in self._texts:
+            if not key.startswith(PREFIX) or key == INJECTED or key.removeprefix(PREFIX) in KNOWN:
+                continue
+            near = difflib.get_close_matches(key.removeprefix(PREFIX), KNOWN, n=1)
+            hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
+            self.warnings.append(f"{self._kind} {key[:80]} is not known{hint}")
+
+    def _read(self, name: str, parse: Callable[[str], T], default: T) -> tuple[T, str | None]:
+        text: Any = self._texts.get(PREFIX + name)
+        if text is None:
+            return default, None
+        try:
+            return parse(text.strip()), None
+        except (BadValue, BadQuantity) as bad:
+            return default, f"{self._kind} {PREFIX}{name} is {shown(text)}: {bad}"
+
+
+def shown(text: str) -> str:
+    """A value in a message: short, on one line."""
+    return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+def is_config_map(text: str) -> bool:
+    """Whether it can be the name of a ConfigMap (a DNS subdomain, RFC 1123)."""
+    return len(text) <= 253 and _SUBDOMAIN.fullmatch(text) is not None
+
+
+def is_image(text: str) -> bool:
+    """Whether a kubelet would try to pull it."""
+    return len(text) <= 512 and _IMAGE.fullmatch(text) is not None
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise BadValue("expected true or false")
+    return text == "true"
+
+
+def _level(text: str) -> str:
+    if text not in LEVELS:
+        raise BadValue(f"expected one of {', '.join(LEVELS)}")
+    return text
+
+
+def _config(text: str) -> tuple[str, str]:
+    """Name and key of a ConfigMap; the key is empty where there is none."""
+    name, slash, key = text.partition("/")
+    if not is_config_map(name):
+        raise BadValue("expected the name of a ConfigMap of the pod's namespace, or NAME/KEY")
+    if slash and not (len(key) <= 253 and _KEY.fullmatch(key) and key not in (".", "..")):
+        raise BadValue("expected a ConfigMap's key after the slash")
+    return name, key
+
+
+def _image(text: str) -> str:
+    if not is_image(text):
+        raise BadValue("expected an image such as registry.example.com/sidecar:1.2")
+    return text
+
+
+def _cpu(text: str) -> Resources:
+    return cpu_resources(text)
+
+
+def _memory(text: str) -> Resources:
+    return memory_resources(text)
+
+
+def _http_proxy(text: str) -> HttpProxy:
+    if text in ("true", "false"):
+        return text == "true"
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    if not all(_LABEL.fullmatch(name) for name in names):
+        raise BadValue("expected true, false, or names of containers: app,worker")
+    return names

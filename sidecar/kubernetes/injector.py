@@ -1,0 +1,126 @@
+"""The injector as a process: sockets, certificates, the webhook, and an orderly end.
+
+Owns the wiring. On SIGTERM `/readyz` fails at once and reviews are answered for a while yet, since endpoints of a
+Service outlive the news that they are gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from sidecar import __version__
+from sidecar.config.schema import Address
+from sidecar.discovery.kubernetes.credentials import Credentials
+from sidecar.discovery.tasks import Tasks
+from sidecar.kubernetes.counters import InjectorCounters
+from sidecar.kubernetes.server_tls import CertificateFiles, ServerTls
+from sidecar.kubernetes.settings import InjectorSettings
+from sidecar.kubernetes.webhook import Webhook
+from sidecar.policy.settings import KubernetesSettings
+from sidecar.proxy.listener import PortTaken, bind
+from sidecar.telemetry import logs
+from sidecar.telemetry.line_writer import LineWriter
+
+log = logging.getLogger("sidecar.injector")
+
+LAST_LINES_S: Final = 1.0
+
+
+class Serving(Struct, frozen=True, kw_only=True):
+    """Where and how; `certificates` is a folder of files, or None for certificates of its own."""
+
+    reviews: Address
+    probes: Address
+    certificates: Path | None = None
+    service: str = "sidecar-injector"
+    secret: str = "sidecar-injector-tls"
+    webhook: str = "sidecar-injector"
+    level: str = "info"
+    end_s: float = 5.0
+    """How long reviews are still answered after SIGTERM."""
+    server: str | None = None
+    token_file: str | None = None
+    ca_file: str | None = None
+
+    def names(self, namespace: str) -> tuple[str, ...]:
+        """What an API server calls the Service by (`NAME.NAMESPACE.svc`), and what people do."""
+        host = f"{self.service}.{namespace}.svc"
+        return (host, f"{host}.cluster.local", f"{self.service}.{namespace}")
+
+
+def run(settings: InjectorSettings, serving: Serving) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit code: 0 after an orderly end, 2 where a port cannot be had."""
+    writer = LineWriter()
+    logs.set_up(serving.level, writer.write)
+    with asyncio.Runner() as runner:
+        code = runner.run(_serve(settings, serving))
+    writer.close(LAST_LINES_S)
+    return code
+
+
+async def _serve(settings: InjectorSettings, serving: Serving) -> int:
+    loop = asyncio.get_running_loop()
+    end = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end.set)
+    sockets: list[Sequence[object]] = []
+    try:
+        reviews = bind("reviews", [serving.reviews])
+        sockets.append(reviews)
+        probes = bind("probes", [serving.probes])
+    except PortTaken as taken:
+        for bound in sockets:
+            for one in bound:
+                one.close()  # type: ignore[attr-defined]
+        sys.stderr.write(f"sidecar injector: {taken}\n")
+        return 2
+    tls = ServerTls()
+    tasks = Tasks(log)
+    if serving.certificates is not None:
+        tasks.start(CertificateFiles(serving.certificates, tls).run(), "certificate files")
+        webhook = Webhook(settings, tls)
+        objects = None
+    else:
+        from sidecar.kubernetes.certificates import Certificates
+        from sidecar.kubernetes.objects import Objects
+
+        place = KubernetesSettings(
+            service=serving.service, server=serving.server, token_file=serving.token_file, ca_file=serving.ca_file
+        )
+        objects = Objects(Credentials(place))
+        certificates = Certificates(
+            objects,
+            tls,
+            namespace=settings.namespace,
+            secret=serving.secret,
+            webhook=serving.webhook,
+            names=serving.names(settings.namespace),
+        )
+        tasks.start(certificates.run(), "certificates")
+        counters = InjectorCounters(lambda: certificates.expires, lambda: len(webhook.connections))
+        webhook = Webhook(settings, tls, counters)
+    await webhook.start(reviews, probes)
+    fields = {"version": __version__, "reviews": str(serving.reviews), "probes": str(serving.probes)}
+    log.info("ready", extra={"fields": fields})
+    await end.wait()
+    log.info("ending", extra={"fields": {"after_s": serving.end_s}})
+    webhook.ending()
+    end.clear()
+    with suppress(TimeoutError):
+        await asyncio.wait_for(end.wait(), serving.end_s)  # a second signal ends it now
+    await webhook.close()
+    tasks.cancel()
+    await tasks.ended()
+    if objects is not None:
+        await objects.close()
+    log.info("stopped")
+    return 0

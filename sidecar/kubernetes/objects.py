@@ -1,0 +1,97 @@
+"""The API server, for single objects: get, replace, patch. Each is one request with a time limit.
+
+Owns the HTTP of that, and turns what goes wrong into a Problem whose `kind` is the status. Lists and watches are
+`sidecar.discovery.kubernetes.api`'s; credentials are the same ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from sidecar.discovery.kubernetes import wire
+from sidecar.discovery.kubernetes.credentials import Credentials
+from sidecar.discovery.kubernetes.problem import Problem
+from sidecar.kubernetes.patch_path import Operation
+
+REQUEST_S: Final = 10.0
+MOST_BYTES: Final = 3 * 1024 * 1024
+
+CONFLICT: Final = "409"
+MISSING: Final = "404"
+TEST_FAILED: Final = "422"
+"""How an API server refuses a JSON patch whose `test` does not hold."""
+
+
+class Objects:
+    """Make and use it in a running event loop; `close` it in the end. Paths begin with `/api`."""
+
+    def __init__(self, credentials: Credentials, request_s: float = REQUEST_S) -> None:
+        self._credentials = credentials
+        self._request_s = request_s
+        self._session = aiohttp.ClientSession(
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),
+            trust_env=False,
+        )
+
+    async def get(self, path: str) -> dict[str, Any]:
+        """Raises Problem; MISSING where there is none."""
+        return await self._call("GET", path)
+
+    async def replace(self, path: str, value: dict[str, Any]) -> dict[str, Any]:
+        """With the `resourceVersion` that it was read with. Raises Problem; CONFLICT where that is not the newest."""
+        return await self._call("PUT", path, "application/json", value)
+
+    async def patch(self, path: str, operations: list[Operation]) -> dict[str, Any]:
+        """A JSON patch. Raises Problem; TEST_FAILED where a `test` does not hold."""
+        return await self._call("PATCH", path, "application/json-patch+json", operations)
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def _call(self, method: str, path: str, kind: str = "", value: Any = None) -> dict[str, Any]:
+        server = self._credentials.server
+        try:
+            async with asyncio.timeout(self._request_s):
+                status, body = await self._send(method, path, kind, value)
+                if status == 401 and self._credentials.token_was_refused():
+                    status, body = await self._send(method, path, kind, value)
+        except TimeoutError:
+            raise Problem("slow", f"no answer from {server} within {self._request_s:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Problem("connect", f"cannot ask {server}: {error}") from None
+        if status not in (200, 201):
+            said = (wire.read_status(body).message or "")[:300]
+            words = f"{method} {path} is answered with {status}"
+            raise Problem(str(status), f"{words}: {said}" if said else words)
+        try:
+            return msgspec.json.decode(body, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise Problem("content", f"what {server} answers is no object") from None
+
+    async def _send(self, method: str, path: str, kind: str, value: Any) -> tuple[int, bytes]:
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "sidecar-injector"}
+        if kind:
+            headers["Content-Type"] = kind
+        if (token := self._credentials.token()) is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        tls = self._credentials.tls()
+        async with self._session.request(
+            method,
+            URL(self._credentials.server + path, encoded=True),
+            headers=headers,
+            data=msgspec.json.encode(value) if kind else None,
+            allow_redirects=False,
+            ssl=True if tls is None else tls,
+        ) as response:
+            body = bytearray()
+            async for data in response.content.iter_any():
+                body += data
+                if len(body) > MOST_BYTES:
+                    raise Problem("size", f"the answer to {method} {path} is larger than {MOST_BYTES} bytes")
+            return response.status, bytes(body)

@@ -1,0 +1,161 @@
+"""From a pod and the settings to a JSON patch: what is injected, into which pods, and what is left alone.
+
+Owns the order of these questions, each with its answer:
+
+1. Is it a pod at all?                     no: skipped, with a warning; the API server will refuse it
+2. Does it have its sidecar?               skipped: injecting twice is injecting once
+3. Does the pod want it, or its namespace? no: skipped
+4. Can it have one?                        host network (the ports would be the node's), the injector's own namespace,
+                                           static pods, Windows: skipped, with a warning where the pod asked for it
+5. Are its wishes good?                    `sidecar.kubernetes.annotations` says which of them deny
+6. Is there room?                          a container that is called `sidecar`, or a port of the sidecar that is taken:
+                                           denied, for neither with it nor without it would the app work
+
+Pure: nothing is read but the arguments. The patch only adds; a pod keeps all that it had, in its order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from msgspec import Struct
+
+from sidecar import __version__
+from sidecar.kubernetes import containers as made
+from sidecar.kubernetes import pod as pods
+from sidecar.kubernetes.annotations import INJECTED, Asked, read
+from sidecar.kubernetes.patch_path import Operation, add_items, add_texts
+from sidecar.kubernetes.pod import NotAPod, Object
+from sidecar.kubernetes.proxy_env import proxy_env
+from sidecar.kubernetes.settings import ADMIN_PORT, PROBE_PORT, PROXY_PORT, InjectorSettings
+
+MIRROR: Final = "kubernetes.io/config.mirror"
+DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
+SHORT_GRACE_S: Final = 5
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """At most one of `patch`, `denied` and `skipped` is there. `skipped` is one word; the others are for humans."""
+
+    patch: tuple[Operation, ...] = ()
+    warnings: tuple[str, ...] = ()
+    denied: str | None = None
+    skipped: str | None = None
+
+
+def patch(pod: Object, settings: InjectorSettings, *, namespace: str = "", only_if_asked: bool = False) -> Result:
+    """What to do with a pod that is about to be created.
+
+    `namespace` is where, if the pod itself does not say. `only_if_asked`: the namespace is not labelled for injection,
+    so that the pod has to ask for itself.
+    """
+    try:
+        return _patch(pod, settings, pods.namespace(pod) or namespace, only_if_asked)
+    except NotAPod as wrong:
+        return Result(skipped="malformed", warnings=(f"no sidecar was injected: {wrong}",))
+
+
+def _patch(pod: Object, settings: InjectorSettings, namespace: str, only_if_asked: bool) -> Result:
+    everything = [*pods.containers(pod), *pods.containers(pod, "initContainers")]
+    annotations = pods.texts(pod, "annotations")
+    has_it = any(one["name"] == made.NAME for one in everything)
+    if INJECTED in annotations and has_it:
+        return Result(skipped="injected")
+    asked = read(annotations, pods.texts(pod, "labels"), settings)
+    if asked.inject is False:
+        return Result(skipped="refused", warnings=asked.warnings)
+    if only_if_asked and not asked.inject:
+        return Result(skipped="not_asked", warnings=asked.warnings)
+    if why := _unfit(pod, annotations, settings, namespace):
+        word, sentence = why
+        told = (f"no sidecar was injected: {sentence}",) if asked.inject else ()
+        return Result(skipped=word, warnings=asked.warnings + told)
+    if denied := asked.denied or ("" if pods.containers(pod) else "the pod has no containers") or _taken(everything):
+        return Result(denied=f"the sidecar cannot be injected: {denied}", warnings=asked.warnings)
+    warnings = list(asked.warnings)
+    operations = tuple(_operations(pod, asked, warnings))
+    return Result(patch=operations, warnings=tuple(warnings))
+
+
+def _unfit(
+    pod: Object, annotations: dict[str, str], settings: InjectorSettings, namespace: str
+) -> tuple[str, str] | None:
+    if pods.spec(pod).get("hostNetwork") is True:
+        return "host_network", "the pod has hostNetwork, so the sidecar's ports would be the node's"
+    if namespace == settings.namespace:
+        return "own_namespace", f"nothing is injected in {namespace}, the injector's own namespace"
+    if MIRROR in annotations:
+        return "static_pod", "it is the mirror of a static pod, which cannot be changed through the API"
+    if pods.is_windows(pod):
+        return "windows", "the sidecar does not run on Windows"
+    return None
+
+
+def _taken(everything: list[Object]) -> str:
+    """What the sidecar needs and somebody else has; empty where all is free."""
+    for one in everything:
+        if one["name"] == made.NAME:
+            return f"the pod has another container called {made.NAME}; rename it, or set sidecar.dev/inject: 'false'"
+        for port in one.get("ports") or []:
+            if port.get("containerPort") in (PROXY_PORT, ADMIN_PORT, PROBE_PORT) and port.get("protocol") in (
+                None,
+                "TCP",
+            ):
+                return (
+                    f"container {one['name']} has port {port['containerPort']}, which the sidecar listens on; "
+                    "use another, or set sidecar.dev/inject: 'false'"
+                )
+    return ""
+
+
+def _operations(pod: Object, asked: Asked, warnings: list[str]) -> Iterator[Operation]:
+    spec, settings = pods.spec(pod), asked.settings
+    # Before the sidecar: an ordinary one becomes the first of the containers, and moves the places of all others.
+    yield from proxy_env(pod, asked.http_proxy, settings, warnings)
+    volumes = pods.objects(spec, "volumes", "spec.volumes")
+    names = [volume.get("name") for volume in volumes]  # of any type, hence no set
+    config = _free("sidecar-config", names)
+    token = _free("sidecar-token", names) if settings.kubernetes_discovery else ""
+    added = [made.config_volume(settings, config)] + ([made.token_volume(token)] if token else [])
+    yield from add_items(spec, "/spec/volumes", "volumes", added)
+    yield from _pull_secrets(spec, settings)
+    grace_s = pods.grace_s(pod)
+    if grace_s < SHORT_GRACE_S:
+        warnings.append(
+            f"terminationGracePeriodSeconds is {grace_s}: calls that are in flight at the end may be cut; "
+            "the sidecar wants 30 to drain"
+        )
+    container = made.container(
+        settings, log_level=asked.log_level, grace_s=grace_s, config_volume=config, token_volume=token
+    )
+    kind = "initContainers" if settings.native else "containers"
+    yield from add_items(spec, f"/spec/{kind}", kind, [container], first=True)
+    yield from _annotations(pod, settings)
+
+
+def _pull_secrets(spec: Object, settings: InjectorSettings) -> Iterator[Operation]:
+    there = [one.get("name") for one in pods.objects(spec, "imagePullSecrets", "spec.imagePullSecrets")]
+    wanted = [{"name": name} for name in settings.image_pull_secrets if name not in there]
+    yield from add_items(spec, "/spec/imagePullSecrets", "imagePullSecrets", wanted)
+
+
+def _annotations(pod: Object, settings: InjectorSettings) -> Iterator[Operation]:
+    there = pods.texts(pod, "annotations")
+    texts = {INJECTED: __version__}
+    if not settings.native and DEFAULT_CONTAINER not in there:
+        texts[DEFAULT_CONTAINER] = pods.containers(pod)[0]["name"]  # for `kubectl logs`, which takes the first
+    if pod.get("metadata") is None:
+        yield {"op": "add", "path": "/metadata", "value": {"annotations": texts}}
+        return
+    yield from add_texts(pod["metadata"], "/metadata/annotations", "annotations", texts)
+
+
+def _free(name: str, taken: list[Any]) -> str:
+    """A volume's name that nobody has: nobody refers to ours."""
+    number = 1
+    found = name
+    while found in taken:
+        number += 1
+        found = f"{name}-{number}"
+    return found

@@ -1,0 +1,212 @@
+"""The webhook over HTTPS: one review a request, on two paths; and a plain listener for kubelet and Prometheus.
+
+    POST /inject        from namespaces that are labelled: a pod gets a sidecar unless it refuses
+    POST /inject/asked  from all others: a pod gets one if it asks
+
+Owns HTTP: paths, methods, types, sizes, times, and that every request gets an answer. A defect in making the patch
+lets the pod pass, with a warning and an error in the log: an injector must not be what keeps a cluster from starting
+pods.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from aiohttp import web
+
+from sidecar.kubernetes import review
+from sidecar.kubernetes.connections import HANDSHAKE_S, Connections
+from sidecar.kubernetes.counters import InjectorCounters
+from sidecar.kubernetes.patch import Result, patch
+from sidecar.kubernetes.pod import Object
+from sidecar.kubernetes.server_tls import ServerTls
+from sidecar.kubernetes.settings import InjectorSettings
+from sidecar.telemetry.metrics import CONTENT_TYPE, exposition, registry
+
+log = logging.getLogger("sidecar.injector")
+
+PATHS: Final = {"/inject": False, "/inject/asked": True}
+"""Whether a pod has to ask."""
+
+MOST_BODY_BYTES: Final = 3 * 1024 * 1024
+"""As an API server's own limit on what it takes and sends (`MaxRequestBodyBytes`)."""
+MOST_BYTES_AT_ONCE: Final = 24 * 1024 * 1024
+"""Of all bodies that are being read, for the memory that a review costs is a multiple of its bytes."""
+BODY_S: Final = 5.0
+SHUTDOWN_S: Final = 5.0
+
+FAILED: Final = Result(
+    skipped="failed", warnings=("no sidecar was injected, through a defect of the injector; its log says more",)
+)
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, words: str, **headers: str) -> None:
+        super().__init__(words)
+        self.status = status
+        self.headers = headers
+
+
+class Webhook:
+    """Serves on sockets that are bound already. `make_patch` is there for tests."""
+
+    def __init__(
+        self,
+        settings: InjectorSettings,
+        tls: ServerTls,
+        counters: InjectorCounters | None = None,
+        *,
+        make_patch: Callable[..., Result] = patch,
+        most_connections: int | None = None,
+        body_s: float = BODY_S,
+    ) -> None:
+        self._settings = settings
+        self._tls = tls
+        self.counters = counters or InjectorCounters(connections=lambda: len(self.connections))
+        self._registry = registry(self.counters)
+        self._make_patch = make_patch
+        self._body_s = body_s
+        self._reading = 0
+        self._ending = False
+        self._servers: list[asyncio.Server] = []
+        loop = asyncio.get_running_loop()
+        more = {} if most_connections is None else {"most": most_connections}
+        self.connections = Connections(self._handle, loop, **more)
+        self._probe_connections = Connections(self._handle_probe, loop, most=64)
+
+    async def start(self, reviews: Sequence[socket.socket], probes: Sequence[socket.socket]) -> None:
+        loop = asyncio.get_running_loop()
+        for one in reviews:
+            server = await loop.create_server(
+                self.connections, sock=one, ssl=self._tls.context, ssl_handshake_timeout=HANDSHAKE_S
+            )
+            self._servers.append(server)
+        for one in probes:
+            self._servers.append(await loop.create_server(self._probe_connections, sock=one))
+
+    def ending(self) -> None:
+        """`/readyz` fails from now on, so that the Service sends no more reviews."""
+        self._ending = True
+
+    async def close(self) -> None:
+        """Reviews that are under way are answered."""
+        for server in self._servers:
+            server.close()
+        await self.connections.end(SHUTDOWN_S)
+        await self._probe_connections.end(1.0)
+
+    async def _handle(self, request: web.BaseRequest) -> web.Response:
+        self.connections.busy(request)
+        try:
+            only_if_asked = _checked(request)
+            body = await self._body(request)
+            question = review.read(body)
+        except review.BadReview as bad:
+            return self._refusal(request, _Refused(400, str(bad)))
+        except _Refused as refused:
+            return self._refusal(request, refused)
+        finally:
+            self.connections.idle(request)
+        result = self._decide(question, only_if_asked)
+        return web.Response(body=review.answer(question.uid, result), content_type="application/json")
+
+    def _decide(self, question: review.Question, only_if_asked: bool) -> Result:
+        """Never raises."""
+        if question.pod is None:
+            result = Result(skipped="no_pod")
+        else:
+            try:
+                result = self._make_patch(
+                    question.pod, self._settings, namespace=question.namespace, only_if_asked=only_if_asked
+                )
+            except Exception:
+                log.exception("no sidecar was injected, through a defect", extra={"fields": _about(question)})
+                self.counters.injections["failed"] += 1
+                return FAILED
+        if result.denied is not None:
+            log.warning("pod denied", extra={"fields": _about(question) | {"detail": result.denied}})
+        outcome = "denied" if result.denied is not None else "skipped" if result.skipped is not None else "injected"
+        self.counters.injections[outcome] += 1
+        return result
+
+    async def _body(self, request: web.BaseRequest) -> bytearray:
+        """Raises _Refused."""
+        expected = request.content_length or 0
+        if expected > MOST_BODY_BYTES:
+            raise _Refused(413, f"a review may have {MOST_BODY_BYTES} bytes", Connection="close")
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._body_s):
+                async for data in request.content.iter_any():
+                    self._reading += len(data)
+                    body += data
+                    if len(body) > MOST_BODY_BYTES:
+                        raise _Refused(413, f"a review may have {MOST_BODY_BYTES} bytes", Connection="close")
+                    if self._reading > MOST_BYTES_AT_ONCE:
+                        raise _Refused(503, "too many reviews at once", Connection="close", Retry_After="1")
+        except TimeoutError:
+            raise _Refused(408, f"the review was not here within {self._body_s:g} s", Connection="close") from None
+        except (web.RequestPayloadError, ValueError):
+            raise _Refused(400, "the body broke off", Connection="close") from None
+        finally:
+            self._reading -= len(body)
+        return body
+
+    def _refusal(self, request: web.BaseRequest, refused: _Refused) -> web.Response:
+        self.counters.injections["malformed"] += 1
+        fields = {"status": refused.status, "detail": str(refused), "from": request.remote}
+        log.warning("a request was refused", extra={"fields": fields})
+        response = web.Response(
+            status=refused.status,
+            text=f"{refused}\n",
+            headers={name.replace("_", "-"): value for name, value in refused.headers.items()},
+        )
+        if "Connection" in refused.headers:
+            response.force_close()
+        return response
+
+    async def _handle_probe(self, request: web.BaseRequest) -> web.Response:
+        self._probe_connections.busy(request)
+        try:
+            return self._probed(request)
+        finally:
+            self._probe_connections.idle(request)
+
+    def _probed(self, request: web.BaseRequest) -> web.Response:
+        if request.method not in ("GET", "HEAD"):
+            return web.Response(status=405, text="read only\n", headers={"Allow": "GET, HEAD"})
+        if request.path == "/livez":
+            return web.Response(text="ok\n")
+        if request.path == "/readyz":
+            if self._ending or not self._tls.ready:
+                return web.Response(status=503, text="ending\n" if self._ending else "no certificate yet\n")
+            return web.Response(text="ok\n")
+        if request.path == "/metrics":
+            return web.Response(body=exposition(self._registry), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(status=404, text="here are /livez, /readyz and /metrics\n")
+
+
+def _checked(request: web.BaseRequest) -> bool:
+    """Whether the pod has to ask, by the path. Raises _Refused."""
+    only_if_asked = PATHS.get(request.path)
+    if only_if_asked is None:
+        raise _Refused(404, f"reviews are answered at {' and '.join(PATHS)}", Connection="close")
+    if request.method != "POST":
+        raise _Refused(405, "reviews are sent with POST", Allow="POST", Connection="close")
+    if request.content_type != "application/json":
+        raise _Refused(415, "a review is application/json", Connection="close")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise _Refused(415, "a review is not compressed", Connection="close")
+    return only_if_asked
+
+
+def _about(question: review.Question) -> dict[str, object]:
+    """For the log: which pod, as far as that is known before it is created."""
+    pod: Object = question.pod or {}
+    metadata = pod.get("metadata")
+    name = (metadata.get("name") or metadata.get("generateName")) if isinstance(metadata, dict) else None
+    return {"uid": question.uid, "namespace": question.namespace, "pod": str(name)[:253]}

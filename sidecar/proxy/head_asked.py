@@ -1,0 +1,29 @@
+"""The head of a request that somebody only asks about: checked as if it had been sent.
+
+Owns the way from a question's method, target and Host to what the parser says of them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sidecar.proxy.head import MAX_HEAD, BadRequest, RequestHead, parse_request
+from sidecar.runtime.routing import NotRouted
+
+NOT_ASCII: Final = "What is not ASCII has to be percent-encoded in a target."
+"""What an explanation adds where that is why."""
+
+
+def head_asked(method: str, target: str, host: str) -> RequestHead:
+    """`METHOD TARGET HTTP/1.1` with one field, Host. Raises NotRouted with what the app would be told."""
+    asked = (method, target, host)
+    if any(sign in text for text in asked for sign in "\r\n"):
+        raise NotRouted(400, "bad_request", "a line of the head has a CR or LF within")
+    # Half a surrogate pair, as in arguments that are not UTF-8, is no ASCII either way.
+    head = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode("utf-8", "surrogatepass")
+    if len(head) > MAX_HEAD:
+        raise NotRouted(431, "bad_request", f"the head is over {MAX_HEAD} bytes")
+    try:
+        return parse_request(head)
+    except BadRequest as refusal:
+        raise NotRouted(refusal.status, "bad_request", refusal.detail) from None

@@ -1,0 +1,164 @@
+"""The commands for Kubernetes from outside: exit codes, and what is said on which stream."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from msgspec.structs import fields
+
+from sidecar.cli import kubernetes as commands
+from sidecar.kubernetes.settings import InjectorSettings
+from tests.support.daemon import Daemon, free_ports
+
+POD = "kind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: b}]}  # an app\n"
+
+
+def run(command: click.Command, *arguments: str, **options: Any) -> Result:
+    return CliRunner().invoke(command, list(arguments), **options)
+
+
+@pytest.fixture
+def pod(tmp_path: Path) -> Path:
+    path = tmp_path / "pod.yaml"
+    path.write_text(POD)
+    return path
+
+
+def test_inject_prints_yaml_on_stdout_and_the_rest_on_stderr(pod: Path) -> None:
+    result = run(commands.inject, "-f", str(pod))
+    assert result.exit_code == 0
+    assert yaml.safe_load(result.stdout)["spec"]["initContainers"][0]["name"] == "sidecar"
+    assert "# an app" in result.stdout
+    assert result.stderr == f"{pod}: Pod a: injected\n"
+
+
+def test_inject_reads_stdin_and_several_files(pod: Path) -> None:
+    result = run(commands.inject, "-f", "-", "-f", str(pod), input=POD)
+    assert [one["kind"] for one in yaml.safe_load_all(result.stdout)] == ["Pod", "Pod"]
+    assert "stdin: Pod a: injected" in result.stderr
+
+
+def test_options_and_environment_say_what_is_injected(pod: Path) -> None:
+    options = ["--image", "x/y:1", "--ordinary", "--memory", "96Mi", "--user", "any", "--kubernetes-discovery"]
+    result = run(commands.inject, "-f", str(pod), *options, env={"SIDECAR_INJECTOR_CPU": "1/2"})
+    container = yaml.safe_load(result.stdout)["spec"]["containers"][0]
+    assert container["image"] == "x/y:1"
+    assert container["resources"]["limits"] == {"cpu": "2", "memory": "96Mi"}
+    assert "runAsUser" not in container["securityContext"]
+    assert len(container["volumeMounts"]) == 2
+    assert container["lifecycle"]["preStop"]["exec"]["command"][:2] == ["sidecar", "prestop"]
+
+
+def test_the_defaults_of_the_options_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch, pod: Path) -> None:
+    seen: list[InjectorSettings] = []
+    monkeypatch.setattr("sidecar.kubernetes.files.inject", lambda _, settings: seen.append(settings))
+    run(commands.inject, "-f", str(pod))
+    assert seen == [InjectorSettings()]
+    without = {"config_key", "no_proxy"}
+    assert {field.name for field in fields(InjectorSettings)} - without == set(commands.CHOSEN)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--image", "UPPER"], "expected an image"),
+        (["--memory", "1"], "expected memory"),
+        (["--cpu", "x"], "expected CPU"),
+        (["--user", "0"], "expected a number above 0"),
+        (["--config-map", "A"], "expected the name of a ConfigMap"),
+        ([], "No such file|does not exist"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(options: list[str], words: str, pod: Path) -> None:
+    result = run(commands.inject, "-f", str(pod) if options else "nowhere.yaml", *options)
+    assert result.exit_code == 2
+    assert any(word in result.stderr for word in words.split("|"))
+
+
+def test_a_file_that_cannot_be_injected_is_exit_code_1_and_prints_nothing(tmp_path: Path, pod: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("kind: Pod\nspec: {containers: [{name: sidecar}]}\n")
+    result = run(commands.inject, "-f", str(pod), "-f", str(bad))
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert f"{bad}: Pod (without a name): the sidecar cannot be injected" in result.stderr
+
+
+def test_without_its_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, pod: Path) -> None:
+    monkeypatch.setattr(commands, "find_spec", lambda _: None)
+    for result in (run(commands.inject, "-f", str(pod)), run(commands.injector)):
+        assert result.exit_code == 2
+        assert "service-sidecar[injector]" in result.stderr
+
+
+def test_wait_and_prestop_with_a_real_sidecar() -> None:
+    with Daemon('services: {venue: {url: "http://127.0.0.1:9"}}') as daemon:
+        probe = ["--probe", f"127.0.0.1:{daemon.ports.probe}"]
+        assert run(commands.wait, *probe).exit_code == 0
+        result = run(commands.prestop, *probe, "--idle", "100ms", "--max", "5s")
+        assert (result.exit_code, result.stderr) == (0, "no calls any more\n")
+        result = run(commands.prestop, *probe, "--idle", "60s", "--max", "100ms")
+        assert (result.exit_code, result.stderr) == (0, "still called after 0.1 s\n")
+
+
+def test_wait_and_prestop_without_one() -> None:
+    probe = ["--probe", f"127.0.0.1:{free_ports(1)[0]}"]
+    result = run(commands.wait, *probe, "--timeout", "100ms")
+    assert result.exit_code == 1
+    assert "was not ready within 0.1 s" in result.stderr
+    assert run(commands.prestop, *probe).stderr == "the sidecar is gone\n"
+    assert run(commands.wait, "--probe", "https://x").exit_code == 2
+
+
+@pytest.mark.parametrize(("status", "exit_code"), [(202, 0), (200, 0), (404, 1), (401, 1)])
+def test_quit_asks_for_the_drain(status: int, exit_code: int, tmp_path: Path) -> None:
+    seen: list[tuple[str, str | None, str | None, bytes]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            seen.append((self.path, self.headers["Content-Type"], self.headers["Authorization"], body))
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    (tmp_path / "token").write_text("secret\n")
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        result = run(commands.quit_, "--admin", url, "--token-file", str(tmp_path / "token"))
+        thread.join()
+    assert result.exit_code == exit_code
+    assert seen == [("/drain", "application/json", "Bearer secret", b"{}")]
+
+
+def test_quit_of_one_that_has_ended_is_fine() -> None:
+    assert run(commands.quit_, "--admin", f"http://127.0.0.1:{free_ports(1)[0]}").exit_code == 0
+    assert run(commands.quit_, "--admin", "ftp://x").exit_code == 2
+
+
+def test_the_hooks_stay_light() -> None:
+    script = """
+import sys
+from sidecar.cli.kubernetes import wait
+try:
+    wait(["--timeout", "0s", "--probe", "127.0.0.1:9"])
+finally:
+    heavy = {"aiohttp", "asyncio", "uvloop", "cryptography", "ruamel", "prometheus_client"}
+    print(sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr

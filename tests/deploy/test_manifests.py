@@ -1,0 +1,193 @@
+"""deploy/k8s: everything renders, validates against the oldest and the newest Kubernetes, and keeps its promises."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+
+from sidecar import __version__
+from sidecar.config.load import loads
+from sidecar.kubernetes.authority import KEYS
+from sidecar.kubernetes.patch import patch
+from sidecar.kubernetes.settings import InjectorSettings
+from sidecar.kubernetes.webhook import PATHS
+from tests.support.daemon import ROOT
+from tests.support.kubernetes_schema import NATIVE_OLDEST, NEWEST, OLDEST, problems, spec_problems
+from tests.support.kustomize import key, render
+
+FOLDER = ROOT / "deploy" / "k8s"
+PLACES = sorted(str(path.parent.relative_to(FOLDER)) for path in FOLDER.rglob("kustomization.yaml"))
+OTHERS = {"Issuer", "Certificate"}
+"""Kinds of cert-manager, which Kubernetes' schemas do not have."""
+
+
+def rendered(place: str) -> dict[tuple[str, str, str], dict[str, Any]]:
+    objects = render(FOLDER / place)
+    found = {key(one): one for one in objects}
+    assert len(found) == len(objects), "something is there twice"
+    return found
+
+
+def pod_spec(one: dict[str, Any]) -> dict[str, Any]:
+    found = one["spec"]["template"]["spec"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_there_is_what_the_documentation_names() -> None:
+    assert PLACES == [
+        "base",
+        "discovery",
+        "example",
+        "overlays/cert-manager",
+        "overlays/fail-closed",
+        "overlays/no-native-sidecar",
+        "policy",
+    ]
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+@pytest.mark.parametrize("place", PLACES)
+def test_every_object_validates(place: str, version: str) -> None:
+    for one in rendered(place).values():
+        if one["kind"] not in OTHERS:
+            assert problems(one, version) == [], one["metadata"]
+        if one["kind"] == "Deployment":
+            assert spec_problems(pod_spec(one)) == []
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed; the renderer is not held to it")
+@pytest.mark.parametrize("place", PLACES)
+def test_kubectl_renders_the_same(place: str) -> None:
+    run = subprocess.run(
+        ["kubectl", "kustomize", str(FOLDER / place)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    theirs = {key(one): one for one in yaml.safe_load_all(run.stdout)}
+    assert theirs == rendered(place)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_references_lead_somewhere(place: str) -> None:
+    objects = rendered(place)
+    for (kind, namespace, _), one in objects.items():
+        if kind == "Deployment" and (account := pod_spec(one).get("serviceAccountName")):
+            assert ("ServiceAccount", namespace, account) in objects
+        if kind in ("RoleBinding", "ClusterRoleBinding"):
+            ref = one["roleRef"]
+            assert (ref["kind"], namespace if ref["kind"] == "Role" else "", ref["name"]) in objects
+        if kind == "MutatingWebhookConfiguration":
+            for webhook in one["webhooks"]:
+                service = webhook["clientConfig"]["service"]
+                (port,) = objects["Service", service["namespace"], service["name"]]["spec"]["ports"]
+                assert port["port"] == service["port"]
+                assert service["path"] in PATHS
+        if kind == "Service":
+            hit = [
+                other
+                for (other_kind, there, _), other in objects.items()
+                if other_kind == "Deployment"
+                and there == namespace
+                and one["spec"]["selector"].items() <= other["spec"]["template"]["metadata"]["labels"].items()
+            ]
+            assert len(hit) == 1
+            names = {port["name"] for port in pod_spec(hit[0])["containers"][0]["ports"]}
+            assert {port["targetPort"] for port in one["spec"]["ports"]} <= names
+
+
+def test_the_injector_may_do_two_things_and_no_more() -> None:
+    rules = [
+        rule for (kind, *_), one in rendered("base").items() if kind in ("Role", "ClusterRole") for rule in one["rules"]
+    ]
+    assert sorted((rule["resources"], rule["resourceNames"], rule["verbs"]) for rule in rules) == [
+        (["mutatingwebhookconfigurations"], ["sidecar-injector"], ["get", "patch"]),
+        (["secrets"], ["sidecar-injector-tls"], ["get", "update"]),
+    ]
+
+
+def test_the_secret_is_empty_so_that_applying_it_again_takes_nothing_away() -> None:
+    secret = rendered("base")["Secret", "sidecar-system", "sidecar-injector-tls"]
+    assert "data" not in secret
+    assert "stringData" not in secret
+    assert set(KEYS.values()) == {"ca.crt", "ca.key", "tls.crt", "tls.key"}
+
+
+def test_the_injector_is_never_asked_about_itself() -> None:
+    objects = rendered("base")
+    labels = objects["Namespace", "", "sidecar-system"]["metadata"]["labels"]
+    assert labels["sidecar.dev/inject"] == "false"
+    for webhook in objects["MutatingWebhookConfiguration", "", "sidecar-injector"]["webhooks"]:
+        (named,) = [
+            one
+            for one in webhook["namespaceSelector"]["matchExpressions"]
+            if one["key"] == "kubernetes.io/metadata.name"
+        ]
+        assert named["operator"] == "NotIn"
+        assert {"sidecar-system", "kube-system"} <= set(named["values"])
+
+
+def test_who_is_asked_for_by_which_webhook() -> None:
+    webhooks = rendered("base")["MutatingWebhookConfiguration", "", "sidecar-injector"]["webhooks"]
+    paths = {one["name"]: one["clientConfig"]["service"]["path"] for one in webhooks}
+    assert paths == {"namespace.sidecar.dev": "/inject", "pod.sidecar.dev": "/inject/asked"}
+    assert {one["failurePolicy"] for one in webhooks} == {"Ignore"}
+    assert {one["sideEffects"] for one in webhooks} == {"None"}
+
+
+def test_the_overlays_change_what_they_say() -> None:
+    closed = rendered("overlays/fail-closed")["MutatingWebhookConfiguration", "", "sidecar-injector"]
+    assert [one["failurePolicy"] for one in closed["webhooks"]] == ["Fail", "Ignore"]
+    old = pod_spec(rendered("overlays/no-native-sidecar")["Deployment", "sidecar-system", "sidecar-injector"])
+    assert {"name": "SIDECAR_INJECTOR_NATIVE", "value": "false"} in old["containers"][0]["env"]
+    managed = rendered("overlays/cert-manager")
+    assert not {kind for kind, *_ in managed} & {"Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "Secret"}
+    spec = pod_spec(managed["Deployment", "sidecar-system", "sidecar-injector"])
+    secret = managed["Certificate", "sidecar-system", "sidecar-injector"]["spec"]["secretName"]
+    assert spec["volumes"] == [{"name": "tls", "secret": {"secretName": secret}}]
+    assert spec["automountServiceAccountToken"] is False
+
+
+def test_the_environment_of_the_injector_is_understood() -> None:
+    from click.testing import CliRunner
+
+    from sidecar.cli.kubernetes import injector
+
+    env = pod_spec(rendered("base")["Deployment", "sidecar-system", "sidecar-injector"])["containers"][0]["env"]
+    known = {option.envvar for option in injector.params}  # type: ignore[attr-defined]
+    assert {one["name"] for one in env} <= known
+    result = CliRunner().invoke(injector, ["--help"], env={one["name"]: one["value"] for one in env})
+    assert result.exit_code == 0
+
+
+def test_images_are_of_this_version() -> None:
+    spec = pod_spec(rendered("base")["Deployment", "sidecar-system", "sidecar-injector"])
+    (container,) = spec["containers"]
+    env = {one["name"]: one["value"] for one in container["env"]}
+    assert container["image"] == env["SIDECAR_INJECTOR_IMAGE"] == f"service-sidecar:{__version__}"
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_the_pods_of_the_example_can_be_injected(native: bool) -> None:
+    import jsonpatch
+
+    for (kind, namespace, _), one in rendered("example").items():
+        if kind != "Deployment":
+            continue
+        result = patch(one["spec"]["template"], InjectorSettings(native=native), namespace=namespace)
+        assert result.warnings == ()
+        made = jsonpatch.apply_patch(one["spec"]["template"], list(result.patch))
+        for version in (NATIVE_OLDEST if native else OLDEST, NEWEST):
+            assert problems({"apiVersion": "v1", "kind": "Pod"} | made, version) == []
+        compile(pod_spec(one)["containers"][0]["args"][0], "app", "exec")
+
+
+def test_the_policies_are_good_ones() -> None:
+    policy = rendered("policy")["ConfigMap", "", "sidecar-config"]["data"]["sidecar.yaml"]
+    assert policy == (ROOT / "config" / "sidecar.yaml").read_text(), "copy config/sidecar.yaml to deploy/k8s/policy/"
+    example = rendered("example")["ConfigMap", "sidecar-example", "sidecar-config"]["data"]["sidecar.yaml"]
+    assert set(loads(example, "sidecar.yaml", {}).services) == {"venue", "event"}
+    assert loads(example, "sidecar.yaml", {"SIDECAR_LOG_LEVEL": "debug"}).log.level == "debug"

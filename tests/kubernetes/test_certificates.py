@@ -1,0 +1,210 @@
+"""Certificates in a Secret: made, shared, raced for, renewed, trusted before they are served with."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import copy
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from sidecar.discovery.kubernetes.credentials import Credentials
+from sidecar.discovery.kubernetes.problem import Problem
+from sidecar.discovery.tasks import Tasks
+from sidecar.kubernetes.authority import CA_LIFETIME, LIFETIME, from_secret
+from sidecar.kubernetes.certificates import SETTLE_S, Certificates
+from sidecar.kubernetes.objects import Objects
+from sidecar.kubernetes.server_tls import ServerTls
+from sidecar.policy.settings import KubernetesSettings
+from tests.support.kubernetes_api import refuse, until
+from tests.support.kubernetes_objects import SECRET, WEBHOOK, ObjectsApi
+
+NOW = datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC)
+
+
+class Replica:
+    """One injector's certificates; `slept` are its waits, of which none takes any time."""
+
+    def __init__(self, api: ObjectsApi) -> None:
+        self.now = NOW
+        self.slept: list[float] = []
+        self.tls = ServerTls()
+        self.objects = Objects(Credentials(KubernetesSettings(service="x", server=api.url)))
+        self.certificates = Certificates(
+            self.objects,
+            self.tls,
+            namespace="sidecar-system",
+            secret="sidecar-injector-tls",
+            webhook="sidecar-injector",
+            names=["sidecar-injector.sidecar-system.svc"],
+            now=lambda: self.now,
+            sleep=self._sleep,
+            random=lambda: 0.5,
+        )
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await asyncio.sleep(0)
+
+    async def __aenter__(self) -> Replica:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.objects.close()
+
+
+def bundles(api: ObjectsApi) -> set[bytes]:
+    return {base64.b64decode(one["clientConfig"]["caBundle"]) for one in api.objects[WEBHOOK]["webhooks"]}
+
+
+async def test_the_first_look_makes_everything_and_keeps_what_was_there() -> None:
+    async with ObjectsApi() as api, Replica(api) as one:
+        before = copy.deepcopy(api.objects)
+        await one.certificates.look()
+        material = from_secret(api.objects[SECRET]["data"])
+        assert material is not None
+        assert bundles(api) == {material.bundle}
+        assert one.tls.ready
+        assert one.certificates.expires == (NOW + LIFETIME).timestamp()
+        for path in (SECRET, WEBHOOK):
+            for found in (before[path], api.objects[path]):
+                found["metadata"].pop("resourceVersion")
+        api.objects[SECRET].pop("data")
+        for webhook in api.objects[WEBHOOK]["webhooks"]:
+            webhook["clientConfig"].pop("caBundle")
+        assert api.objects == before
+
+
+async def test_a_second_look_changes_nothing() -> None:
+    async with ObjectsApi() as api, Replica(api) as one:
+        await one.certificates.look()
+        api.asked.clear()
+        await one.certificates.look()
+        assert api.asked == [("GET", SECRET), ("GET", WEBHOOK)]
+        assert one.tls.loads == 1
+        assert one.slept == []
+
+
+async def test_replicas_that_start_at_once_agree() -> None:
+    async with ObjectsApi() as api, Replica(api) as one, Replica(api) as two, Replica(api) as three:
+        await asyncio.gather(*(replica.certificates.look() for replica in (one, two, three)))
+        material = from_secret(api.objects[SECRET]["data"])
+        assert material is not None
+        assert bundles(api) == {material.bundle}
+        assert {replica.certificates.expires for replica in (one, two, three)} == {material.expires()}
+        assert {replica.tls._loaded for replica in (one, two, three)} == {(material.chain, material.key)}
+        assert api.count("PUT") >= 2, "they did race"
+
+
+async def test_renewal_is_picked_up_by_the_others_and_a_new_ca_is_trusted_before_it_is_used() -> None:
+    async with ObjectsApi() as api, Replica(api) as one, Replica(api) as two:
+        await one.certificates.look()
+        await two.certificates.look()
+        old = bundles(api)
+        one.now = two.now = NOW + LIFETIME - LIFETIME / 3
+        await one.certificates.look()
+        assert bundles(api) == old
+        assert one.slept == [], "the CA is the same"
+        await two.certificates.look()
+        assert one.tls._loaded == two.tls._loaded
+        assert two.tls.loads == 2
+
+        served_while_waiting: list[Any] = []
+        sleep = one._sleep
+
+        async def watch(seconds: float) -> None:
+            served_while_waiting.append((seconds, one.tls._loaded[0], bundles(api)))
+            await sleep(seconds)
+
+        one.certificates._sleep = watch
+        one.now = NOW + CA_LIFETIME - CA_LIFETIME / 3
+        before = one.tls._loaded[0]
+        await one.certificates.look()
+        ((seconds, served, trusted),) = served_while_waiting
+        assert seconds == SETTLE_S
+        assert served == before
+        (bundle,) = trusted
+        assert bundle.endswith(next(iter(old))), "what the other replica serves with is trusted as well"
+        assert one.tls._loaded[0] != before
+
+
+async def test_a_replica_that_died_between_secret_and_bundle_is_made_up_for() -> None:
+    async with ObjectsApi() as api, Replica(api) as one, Replica(api) as two:
+        api.faults = [None, None, refuse(503)]  # GET and PUT of the Secret pass
+        with pytest.raises(Problem):
+            await one.certificates.look()
+        assert not one.tls.ready
+        await two.certificates.look()
+        material = from_secret(api.objects[SECRET]["data"])
+        assert material is not None
+        assert bundles(api) == {material.bundle}
+        assert api.count("PUT") == 1
+
+
+async def test_a_bundle_that_somebody_overwrote_is_put_back() -> None:
+    async with ObjectsApi() as api, Replica(api) as one:
+        await one.certificates.look()
+        good = bundles(api)
+        api.objects[WEBHOOK]["webhooks"][1]["clientConfig"].pop("caBundle")
+        await one.certificates.look()
+        assert bundles(api) == good
+
+
+async def test_a_secret_with_garbage_is_made_anew() -> None:
+    async with ObjectsApi() as api, Replica(api) as one:
+        api.objects[SECRET]["data"] = {"tls.crt": "Z2FyYmFnZQ==", "mine": "a2VlcA=="}
+        await one.certificates.look()
+        assert from_secret(api.objects[SECRET]["data"]) is not None
+        assert api.objects[SECRET]["data"]["mine"] == "a2VlcA=="
+
+
+async def test_a_patch_that_meets_another_change_is_tried_again() -> None:
+    async with ObjectsApi() as api, Replica(api) as one:
+        api.faults = [None, None, None, refuse(422, "Invalid")]
+        await one.certificates.look()
+        assert api.count("PATCH") == 2
+        assert one.tls.ready
+
+
+@pytest.mark.parametrize(("path", "words"), [(SECRET, "apply them again"), (WEBHOOK, "is answered with 404")])
+async def test_what_is_not_there_is_said(path: str, words: str) -> None:
+    async with ObjectsApi() as api, Replica(api) as one:
+        del api.objects[path]
+        with pytest.raises(Problem, match=words):
+            await one.certificates.look()
+
+
+async def test_a_configuration_without_webhooks_is_said() -> None:
+    async with ObjectsApi() as api, Replica(api) as one:
+        api.objects[WEBHOOK]["webhooks"] = None
+        with pytest.raises(Problem, match="no webhooks"):
+            await one.certificates.look()
+
+
+async def test_trouble_is_logged_once_and_tried_again_ever_more_slowly(caplog: Any) -> None:
+    async with ObjectsApi() as api, Replica(api) as one:
+        api.faults = [refuse(503) for _ in range(9)]
+        with caplog.at_level(logging.INFO, "sidecar.injector"):
+            task = Tasks(logging.getLogger()).start(one.certificates.run(), "certificates")
+            await until(lambda: len(one.slept) > 9)
+            task.cancel()
+            await asyncio.wait([task])
+        assert one.slept[:9] == [0.75, 1.5, 3, 6, 12, 24, 45, 45, 45]
+        assert one.slept[9] == 60
+        assert [record.levelname for record in caplog.records].count("ERROR") == 1
+        assert one.tls.ready
+
+
+async def test_no_key_is_ever_logged(caplog: Any) -> None:
+    with caplog.at_level(logging.DEBUG):
+        async with ObjectsApi() as api, Replica(api) as one:
+            await one.certificates.look()
+            one.now += timedelta(days=300)
+            await one.certificates.look()
+            material = from_secret(api.objects[SECRET]["data"])
+    assert material is not None
+    told = " ".join(str(vars(record)) for record in caplog.records)
+    assert "PRIVATE" not in told

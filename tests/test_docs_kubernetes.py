@@ -1,0 +1,73 @@
+"""docs/kubernetes.md keeps its word: its annotations, defaults, commands, folders and metrics are those of the code."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from sidecar.cli import kubernetes as commands
+from sidecar.kubernetes.annotations import KNOWN
+from sidecar.kubernetes.counters import RESULTS, InjectorCounters
+from sidecar.kubernetes.settings import InjectorSettings
+from tests.support.daemon import ROOT
+from tests.support.kubernetes_schema import NATIVE_OLDEST, NEWEST, OLDEST
+
+TEXT = (ROOT / "docs" / "kubernetes.md").read_text()
+ROWS = dict(re.findall(r"^\| `sidecar\.dev/([a-z-]+)` \|(.*)\|$", TEXT, re.MULTILINE))
+SHELL = [
+    line for block in re.findall(r"^```sh\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE) for line in block.splitlines()
+]
+
+
+def test_the_table_has_every_annotation() -> None:
+    assert tuple(ROWS) == KNOWN
+
+
+def test_what_is_denied_and_what_is_a_warning() -> None:
+    denied = {name for name, row in ROWS.items() if row.endswith("the pod is denied ")}
+    assert denied == {"config", "image"}
+    assert all("| warning" in row for name, row in ROWS.items() if name not in denied)
+
+
+def test_the_defaults() -> None:
+    settings = InjectorSettings()
+    assert f"`{settings.config_map}/{settings.config_key}`" in ROWS["config"]
+    assert f"`{settings.cpu.request}`, no limit" in ROWS["cpu"]
+    assert f"`{settings.memory.request}/{settings.memory.limit}`" in ROWS["memory"]
+
+
+def test_folders_are_there() -> None:
+    for path in re.findall(r"(?:-k |`)(deploy/[a-zA-Z0-9/._-]+)", TEXT):
+        assert (ROOT / path).exists(), path
+    for overlay in re.findall(r"`(overlays/[a-z-]+)`", TEXT):
+        assert (ROOT / "deploy" / "k8s" / overlay / "kustomization.yaml").is_file()
+
+
+@pytest.mark.parametrize("name", ["wait", "prestop", "quit", "inject", "injector"])
+def test_commands_are_there(name: str) -> None:
+    assert any(getattr(commands, one).name == name for one in ("wait", "prestop", "quit_", "inject", "injector"))
+    assert f"sidecar {name}" in TEXT or name == "injector"
+
+
+def test_variables_are_the_injectors() -> None:
+    known = {getattr(option, "envvar", None) for option in commands.injector.params}
+    assert set(re.findall(r"SIDECAR_INJECTOR_[A-Z_]+", TEXT)) <= known
+
+
+def test_metrics() -> None:
+    families = {family.name + ("_total" if family.type == "counter" else "") for family in InjectorCounters().collect()}
+    assert {
+        found.partition("{")[0] for found in re.findall(r"^\| `(sidecar_inj[^`]+)`", TEXT, re.MULTILINE)
+    } == families
+    assert all(f"`{result}`" in TEXT for result in RESULTS)
+
+
+def test_versions() -> None:
+    assert f"Kubernetes {OLDEST} and {NEWEST}" in TEXT
+    assert f"native ones from {NATIVE_OLDEST} on" in TEXT
+
+
+def test_installing_takes_three_commands() -> None:
+    assert len(SHELL[:3]) == 3
+    assert SHELL[0] == "kubectl apply -k deploy/k8s/base"
