@@ -122,7 +122,7 @@ class BudgetSettings(Struct, frozen=True, kw_only=True):
 
 
 class RetrySettings(Struct, frozen=True, kw_only=True):
-    """`retry`."""
+    """`retry`. A call with an x-envoy-attempt-count above 1 is not retried."""
 
     max_retries: Count = 2
     """Beyond the first try."""

@@ -173,6 +173,8 @@ class Aggregate(Handler):
             lines += [written + b": " + value for value in field_values(self.request, name)]
         if self.request.via is not None:
             lines.append(b"Via: " + self.request.via)
+        if self.request.for_repeated:
+            lines.append(b"x-envoy-attempt-count: 2")
         return b"".join([line + b"\r\n" for line in lines])
 
     def _settle(self, event: Any) -> str:

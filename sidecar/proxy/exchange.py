@@ -259,6 +259,8 @@ class Exchange(Call):
             at, service = response.location_at, self.service
             prefix = self._prefix or service.prefix
             response.pieces[at] = below_prefix(response.pieces[at], prefix, service.authorities)
+        if self._attempt_number > 1:  # Envoy: include_attempt_count_in_response
+            response.pieces.append(b"\r\nx-envoy-attempt-count: %d" % self._attempt_number)
         early = self._cut_short or (body is not None and not upstream.has_all(body))
         held = upstream.relay(downstream if self._copy is None else self._copy)
         downstream.begin_response(self.request, response, held)
@@ -341,6 +343,10 @@ class Exchange(Call):
                 return None, None
         status = response.status if response is not None else 0
         if self._retries >= retry.max_retries or not wants_retry(retry, reason, status):
+            return None, None
+        if self.request.for_repeated:
+            # Whoever called the app tries again by itself: retries at each hop would multiply.
+            counters.retry("denied_repeated")
             return None, None
         if not breaker.may_retry(self._permit):
             counters.retry("denied_breaker")

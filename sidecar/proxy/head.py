@@ -76,6 +76,7 @@ _RESPONSE_FIELDS = _fields(
         "retry-after",
         "x-sidecar-reason",
         "x-sidecar-fallback",
+        "x-envoy-attempt-count",
         "x-envoy-immediate-health-check-fail",
     ),
 )
@@ -134,6 +135,8 @@ class RequestHead:
     traceparent: bytes | None = None
     via: bytes | None = None
     deadline_ms: tuple[bytes, ...] = ()
+    for_repeated: bool = False
+    """The app makes it while it serves a request that was itself repeated (an x-envoy-attempt-count above 1)."""
 
     def host_sent(self) -> bytes:
         """The authority that the app addressed: an absolute-form target's, else Host (RFC 9112, section 3.2.2)."""
@@ -340,6 +343,9 @@ def parse_request(head: bytes) -> RequestHead:
             continue
         elif name in (b"x-envoy-upstream-rq-timeout-ms", b"x-envoy-expected-rq-timeout-ms"):
             request.deadline_ms = (*request.deadline_ms, value)
+        elif name == b"x-envoy-attempt-count":
+            value = value.rstrip(b" \t")
+            request.for_repeated = request.for_repeated or (value.isdigit() and value.lstrip(b"0") not in (b"", b"1"))
         # Whatever comes here is left out: hop-by-hop, or written anew for each attempt.
         pieces.append(head[at : field.start()])
         at = field.end()

@@ -118,6 +118,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
             lines.append(f"Retry-After: {max(ceil(self.retry_after), 1)}")
         if self.request_id:
             lines.append(f"X-Request-Id: {self.request_id}")
+        if len(self.attempts) > 1:
+            lines.append(f"x-envoy-attempt-count: {len(self.attempts)}")
         if self.status == 405:
             lines.append(f"Allow: {self.allow}")
         return "\r\n".join(lines).encode("latin-1", "replace")

@@ -49,7 +49,8 @@ class ServiceCounters:
     def __init__(self) -> None:
         self.requests: dict[tuple[int, str], int] = {}
         self.retries: dict[str, int] = {}
-        """By result: `sent`, `denied_budget`, `denied_breaker`, `denied_deadline`, `stale_connection`, `failover`."""
+        """By result: `sent`, `failover`, `stale_connection`, `denied_budget`, `denied_breaker`, `denied_deadline`,
+        `denied_repeated`."""
         self.fallbacks: dict[str, int] = {}
         """By what answered in place of this service: `service:<name>`, `stale`, `static`, or `none` where none did."""
         self.durations = Histogram()

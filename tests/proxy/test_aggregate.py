@@ -212,6 +212,15 @@ def test_parts_share_an_id_and_a_trace_that_are_made_for_them(page: Page) -> Non
     assert field_of(app.heard, "x-request-id") == field_of(heard[0], "x-request-id")
 
 
+def test_parts_of_a_request_that_is_itself_repeated_are_not(make_page: Callable[..., Page]) -> None:
+    page = make_page(structs.replace(PATIENT, retry=RetrySettings(max_retries=2)))
+    app = page.asks(GET, "x-envoy-attempt-count: 2")
+    page.of("event").says(ok(b"1"))
+    page.of("venue").says(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+    assert app.heard
+    assert page.live.services["venue"].counters.retries == {"denied_repeated": 1}
+
+
 @pytest.mark.parametrize("name", ["x-envoy-upstream-rq-timeout-ms", "x-envoy-expected-rq-timeout-ms"])
 @pytest.mark.parametrize(("given", "left"), [("300", 300), ("60000", 1000), ("0", 1000), ("soon", 1000)])
 def test_parts_get_the_remaining_time(page: Page, name: str, given: str, left: int) -> None:

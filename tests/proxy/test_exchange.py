@@ -374,6 +374,40 @@ def test_nothing_is_repeated_after_an_interim_answer(world: World) -> None:
     assert hits(world) == 1
 
 
+@pytest.mark.parametrize(
+    ("counts", "repeated"),
+    [(["1"], True), (["01"], True), (["0"], True), (["2"], False), (["1", " 3 "], False), (["x"], True)],
+)
+def test_call_for_a_request_that_is_itself_repeated_is_not(world: World, counts: list[str], repeated: bool) -> None:
+    app = world.asks("GET /venue/", *[f"X-Envoy-Attempt-Count: {count}" for count in counts])
+    world.upstream.says(UNAVAILABLE)
+    world.pass_time(0.5)
+    assert hits(world) == (2 if repeated else 1)
+    if not repeated:
+        assert app.heard.endswith(b"not now")
+        assert world.retries() == {"denied_repeated": 1}
+
+
+def test_one_that_was_not_sent_moves_on_whoever_is_repeated(make_world: Callable[..., World]) -> None:
+    world = make_world(policy(), endpoints=2)
+    world.loop.network = lambda dial: dial.accept() if dial.host == "10.0.0.2" else dial.refuse()
+    app = world.asks("GET /venue/", "x-envoy-attempt-count: 2")
+    world.upstream.says(ok(b""))
+    assert app.heard.startswith(b"HTTP/1.1 200 ")
+    assert world.retries() == {"failover": 1}
+
+
+def test_app_is_told_how_many_attempts_an_answer_took(world: World) -> None:
+    app = world.asks()
+    world.upstream.says(UNAVAILABLE)
+    world.pass_time(0.5)
+    world.upstream.says(ok(b"").replace(b"\r\n\r\n", b"\r\nx-envoy-attempt-count: 9\r\n\r\n"))
+    assert field_of(app.heard, "x-envoy-attempt-count") == ["2"]
+    again = world.asks()
+    world.upstream.says(ok(b"").replace(b"\r\n\r\n", b"\r\nx-envoy-attempt-count: 9\r\n\r\n"))
+    assert field_of(again.heard, "x-envoy-attempt-count") == []
+
+
 def test_budget_bounds_the_sum(make_world: Callable[..., World]) -> None:
     world = make_world(policy(backoff_s=0.0, budget=BudgetSettings(ratio=0.0, min_per_second=0.0)))
     app = world.asks()

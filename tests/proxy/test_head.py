@@ -117,7 +117,7 @@ VALUES = {
     "Idempotency-Key": ["k"],
     "x-envoy-upstream-rq-timeout-ms": ["100", "x"],
     "x-envoy-expected-rq-timeout-ms": ["7"],
-    "x-envoy-attempt-count": ["3"],
+    "x-envoy-attempt-count": ["3", "1", "x"],
     "Keep-Alive": ["timeout=5"],
     "Proxy-Authorization": ["Basic x"],
     "TE": ["trailers"],
@@ -660,7 +660,7 @@ def passed_back(fields: Fields, status: int) -> Fields:
     bodyless = status < 200 or status in (204, 304)
     framing = {b"content-length", b"transfer-encoding", b"location"}
     lost = HOP_BY_HOP | (options_of(fields) - framing - {b"close", b"keep-alive", b"upgrade", b"te"})
-    lost |= {b"transfer-encoding"}
+    lost |= {b"transfer-encoding", b"x-envoy-attempt-count"}
     if bodyless and status != 304:
         lost |= {b"content-length"}
     return [
@@ -823,6 +823,7 @@ def test_whether_the_upstream_keeps_its_connection(version: str, fields: list[st
         "Connection: keep-alive",
         "X-Sidecar-Reason: reset",
         "x-sidecar-reason:circuit_open",
+        "X-Envoy-Attempt-Count: 3",
         "X-Mine: 1",
     ],
 )
