@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.__main__ import machine
-from benchmarks.endpoints import EndpointProcess, free_ports
+from benchmarks.endpoints import EndpointProcess
 from benchmarks.measure import Pinned
+from benchmarks.ports import free_ports
 from benchmarks.steady import Sent, SteadyLoad, percentile
 
 RATE = 200.0

@@ -21,8 +21,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks.__main__ import machine
-from benchmarks.endpoints import EndpointProcess, free_ports
+from benchmarks.endpoints import EndpointProcess
 from benchmarks.measure import Pinned
+from benchmarks.ports import free_ports
 from benchmarks.steady import Sent, SteadyLoad, percentile
 
 RATE, POST_RATE = 1000.0, 20.0

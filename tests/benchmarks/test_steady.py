@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.endpoints import EndpointProcess, free_ports
+from benchmarks.endpoints import EndpointProcess
+from benchmarks.ports import free_ports
 from benchmarks.steady import SteadyLoad, percentile
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.endpoints import EndpointProcess, free_ports
+from benchmarks.endpoints import EndpointProcess
+from benchmarks.ports import free_ports
 from benchmarks.steady import Sent, SteadyLoad
 from tests.support.rig import Daemons
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.endpoints import EndpointProcess, free_ports
+from benchmarks.endpoints import EndpointProcess
+from benchmarks.ports import free_ports
 from benchmarks.reload import Reloaded, put, rss_mib, services, storm
 from tests.support.client import Client, ask
 from tests.support.daemon import Daemon
