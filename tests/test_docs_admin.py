@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from sidecar.admin.commands import LONGEST_S, SHORTEST_S
-from sidecar.admin.connections import IDLE_S, MOST
 from sidecar.admin.server import LONGEST_ANSWER_S, MOST_BODY_BYTES
 from sidecar.config.load import loads
+from sidecar.runtime.http_listener import IDLE_S, MOST
 from sidecar.telemetry.events import KEPT, MOST_FOLLOWERS, MOST_WAITING
 from sidecar.telemetry.history import INTERVAL_S, POINTS
 from tests.support.daemon import ROOT, Daemon

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 
+import click
 import pytest
 
 from sidecar.cli import kubernetes as commands
+from sidecar.cli.main import main
 from sidecar.kubernetes.annotations import KNOWN
+from sidecar.kubernetes.containers import container
 from sidecar.kubernetes.counters import RESULTS, InjectorCounters
 from sidecar.kubernetes.settings import InjectorSettings
 from tests.support.daemon import ROOT
@@ -48,6 +51,23 @@ def test_folders_are_there() -> None:
 def test_commands_are_there(name: str) -> None:
     assert any(getattr(commands, one).name == name for one in ("wait", "prestop", "quit_", "inject", "injector"))
     assert f"sidecar {name}" in TEXT or name == "injector"
+
+
+def test_what_is_run_in_a_pod_is_there() -> None:
+    """Each `kubectl exec ... -- sidecar ...` is a command, with options that it has."""
+    shown = re.findall(r"-c sidecar -- sidecar ([^`\n]+)", TEXT)
+    assert {line.split()[0] for line in shown} >= {"status", "events", "explain", "breaker"}
+    for line in shown:
+        name, *words = line.split()
+        command = main.get_command(click.Context(main), name)
+        assert command is not None, name
+        command.make_context(name, words)
+
+
+def test_ports_and_their_names() -> None:
+    (port,) = container(InjectorSettings(), log_level="", grace_s=30, config_volume="x", token_volume="")["ports"]
+    assert f"probe, {port['containerPort']}" in TEXT
+    assert f"`{port['name']}`" in TEXT
 
 
 def test_variables_are_the_injectors() -> None:

@@ -2,7 +2,7 @@
 
 probe          /livez, /readyz, /health, /metrics: the probe listener, and on the admin listener too
 server         the admin listener: what is answered where
-guard          whose requests are refused; connections: how many there may be
+guard          whose requests are refused
 running        what the daemon has to offer
 answers        what is told and what is asked, as structs; openapi makes the document from them
 services_view, config_view, explain

@@ -6,7 +6,6 @@ alone: were it to follow `/health`, a Redis that is down would take every pod ou
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,8 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 from aiohttp import web
 
-from sidecar.admin.connections import IDLE_S, Connections, http_logger
 from sidecar.health.report import UNHEALTHY, Report
+from sidecar.runtime.http_listener import IDLE_S, HttpListener, http_logger
 from sidecar.telemetry.metrics import CONTENT_TYPE
 
 log = logging.getLogger("sidecar.admin")
@@ -30,25 +29,19 @@ class Probes:
         self._ready = ready
         self._metrics = metrics
         self._health = health
-        self._servers: list[asyncio.Server] = []
-        self._server: web.Server | None = None
-        self._connections: Connections | None = None
+        self._listener: HttpListener | None = None
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
-        loop = asyncio.get_running_loop()
-        self._server = web.Server(self._bounded, access_log=None, logger=http_logger(), keepalive_timeout=IDLE_S)
-        self._connections = Connections(self._server, loop)
-        for one in sockets:
-            self._servers.append(await loop.create_server(self._connections, sock=one))
+        http_log = http_logger("sidecar.admin.http")
+        self._listener = HttpListener(
+            web.Server(self._bounded, access_log=None, logger=http_log, keepalive_timeout=IDLE_S)
+        )
+        await self._listener.start(sockets)
 
     async def _bounded(self, request: web.BaseRequest) -> web.Response:
-        connections = self._connections
-        assert connections is not None
-        connections.busy(request)
-        try:
+        assert self._listener is not None
+        with self._listener.under_way(request):
             return await self.answer(request)
-        finally:
-            connections.idle(request)
 
     async def answer(self, request: web.BaseRequest) -> web.Response:
         """What the admin listener says on these paths too."""
@@ -66,12 +59,8 @@ class Probes:
         return web.Response(status=404, text="here are /livez, /readyz, /health and /metrics\n")
 
     async def close(self) -> None:
-        for server in self._servers:
-            server.close()
-        if self._connections is not None:
-            self._connections.close()
-        if self._server is not None:
-            await self._server.shutdown(timeout=1)
+        if self._listener is not None:
+            await self._listener.end(1.0)
 
 
 def _health_response(report: Report) -> web.Response:

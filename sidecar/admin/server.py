@@ -21,7 +21,6 @@ from sidecar.admin import answers, openapi
 from sidecar.admin.clock import WallClock
 from sidecar.admin.commands import Commands
 from sidecar.admin.config_view import config_answer
-from sidecar.admin.connections import IDLE_S, Connections, http_logger
 from sidecar.admin.explain import BadQuestion, explain
 from sidecar.admin.guard import Guard
 from sidecar.admin.page import Page
@@ -31,6 +30,7 @@ from sidecar.admin.running import Running
 from sidecar.admin.services_view import ServicesView
 from sidecar.admin.stream import stream
 from sidecar.config.schema import Address
+from sidecar.runtime.http_listener import IDLE_S, HttpListener, http_logger
 from sidecar.runtime.service import LiveService
 from sidecar.telemetry.events import KEPT
 from sidecar.telemetry.history import SAMPLE_S
@@ -67,16 +67,15 @@ class Admin:
         self._guard = Guard(bound)
         self._page = Page()
         self._document = _ENCODER.encode(openapi.document()) + b"\n"
-        self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._connections: Connections | None = None
+        self._listener: HttpListener | None = None
         application = web.Application(middlewares=[self._bounded], client_max_size=MOST_BODY_BYTES)
         application.add_routes(self._routes())
         application.on_response_prepare.append(_dress)
         self._runner = web.AppRunner(
             application,
             access_log=None,
-            logger=http_logger(),
+            logger=http_logger("sidecar.admin.http"),
             keepalive_timeout=IDLE_S,
             handle_signals=False,
             handler_cancellation=True,  # a reader of events that has gone gives up its place at once
@@ -85,22 +84,18 @@ class Admin:
         )
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
-        loop = self._running.loop
         await self._runner.setup()
         assert self._runner.server is not None
-        self._connections = Connections(self._runner.server, loop)
-        for one in sockets:
-            self._servers.append(await loop.create_server(self._connections, sock=one))
+        self._listener = HttpListener(self._runner.server)
+        await self._listener.start(sockets)
         self._sample()
 
     async def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        for server in self._servers:
-            server.close()
+        if self._listener is not None:
+            self._listener.close()
         self._running.events.close()
-        if self._connections is not None:
-            self._connections.close()
         await self._runner.cleanup()
 
     def _sample(self) -> None:
@@ -129,13 +124,9 @@ class Admin:
     @web.middleware
     async def _bounded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Around every request: guarded, limited in time, and never without an answer."""
-        connections = self._connections
-        assert connections is not None
-        connections.busy(request)
-        try:
+        assert self._listener is not None
+        with self._listener.under_way(request):
             return await self._answered(request, handler)
-        finally:
-            connections.idle(request)
 
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:

@@ -11,7 +11,7 @@ How the files build on each other, lowest first:
 - `patch`: from a pod and the settings to a JSON patch (RFC 6902). Pure, like everything above.
 - `files`: the same patch on the YAML of workloads.
 - `review`: AdmissionReview in and out (admission.k8s.io/v1). Pure.
-- `connections`, `server_tls`, `webhook`: the review over HTTPS.
+- `server_tls`, `webhook`: the review over HTTPS.
 - `objects`: the API server, for the two objects that certificates need.
 - `authority`, `certificates`: a CA of the injector's own, kept and rotated.
 - `injector`: all of it as a process.

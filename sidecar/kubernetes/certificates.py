@@ -6,7 +6,13 @@ Owns the order, which is what makes a change go unnoticed:
 1. Read the Secret. If something in it is due, make the new and replace the Secret, with the `resourceVersion` that was
    read: of replicas that do so at once one succeeds, and the others read what it wrote.
 2. Put the CA bundle into the MutatingWebhookConfiguration, if it is another one there. The bundle has the old CA too.
+   It is read before the Secret, and patched only if nobody has changed it since: who read an old Secret cannot undo
+   what the replica that renewed it has written.
 3. Only then serve with the new certificate, a moment later, for the API server has to hear of its own configuration.
+
+Replicas whose clocks differ agree nevertheless: to the one that is behind, a certificate that the other has just made
+is from the future, so it makes another, which is good for both. That is one renewal more each time, and the end of it
+while clocks differ by less than two thirds of a serving certificate's life.
 
 The Secret has to be there (the manifests have it, empty): so nothing needs the right to create Secrets, which cannot
 be limited to one name.
@@ -85,8 +91,7 @@ class Certificates:
 
     async def look(self) -> None:
         """Do all that is due. Raises Problem."""
-        material = await self._kept()
-        changed = await self._trusted(material.bundle)
+        material, changed = await self._trusted()
         if changed and self._tls.ready:
             await self._sleep(SETTLE_S)
         if self._tls.load(material.chain, material.key):
@@ -119,32 +124,34 @@ class Certificates:
             return material
         raise Problem(CONFLICT, f"somebody else keeps changing {self._secret}")
 
-    async def _trusted(self, bundle: bytes) -> bool:
-        """See to `caBundle`; whether it had to be changed. Raises Problem."""
-        text = base64.b64encode(bundle).decode()
+    async def _trusted(self) -> tuple[Material, bool]:
+        """See to Secret and `caBundle`; what is kept, and whether `caBundle` had to be changed. Raises Problem."""
         for _ in range(TRIES):
             found = await self._objects.get(self._webhook)
-            operations = _operations(found, text)
+            material = await self._kept()
+            operations = _operations(found, base64.b64encode(material.bundle).decode())
             if not operations:
-                return False
+                return material, False
             try:
                 await self._objects.patch(self._webhook, operations)
             except Problem as problem:
                 if problem.kind in (CONFLICT, TEST_FAILED):
                     continue
                 raise
-            return True
+            return material, True
         raise Problem(CONFLICT, f"somebody else keeps changing {self._webhook}")
 
 
 def _operations(configuration: dict[str, Any], bundle: str) -> list[Operation]:
-    """Each with a test that it is still the webhook which was looked at. Raises Problem."""
+    """None, or with a test that it is still the configuration which was looked at. Raises Problem."""
     webhooks = configuration.get("webhooks")
     if not isinstance(webhooks, list) or not webhooks:
         raise Problem("content", "the MutatingWebhookConfiguration has no webhooks; apply the manifests again")
-    made: list[Operation] = []
-    for place, one in enumerate(webhooks):
-        if one["clientConfig"].get("caBundle") != bundle:
-            made.append({"op": "test", "path": f"/webhooks/{place}/name", "value": one["name"]})
-            made.append({"op": "add", "path": f"/webhooks/{place}/clientConfig/caBundle", "value": bundle})
-    return made
+    made: list[Operation] = [
+        {"op": "add", "path": f"/webhooks/{place}/clientConfig/caBundle", "value": bundle}
+        for place, one in enumerate(webhooks)
+        if one["clientConfig"].get("caBundle") != bundle
+    ]
+    version = configuration["metadata"]["resourceVersion"]
+    test: Operation = {"op": "test", "path": "/metadata/resourceVersion", "value": version}
+    return [test, *made] if made else []

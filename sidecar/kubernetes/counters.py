@@ -15,10 +15,16 @@ RESULTS: Final = ("injected", "skipped", "denied", "malformed", "failed")
 class InjectorCounters(Collector):
     """`expires` is when the certificate ends, in Unix seconds; 0 where that is not known."""
 
-    def __init__(self, expires: Callable[[], float] = float, connections: Callable[[], int] = int) -> None:
+    def __init__(
+        self,
+        expires: Callable[[], float] = float,
+        connections: Callable[[], int] = int,
+        refused: Callable[[], int] = int,
+    ) -> None:
         self.injections: dict[str, int] = dict.fromkeys(RESULTS, 0)
         self._expires = expires
         self._connections = connections
+        self._refused = refused
 
     def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
         injections = CounterMetricFamily(
@@ -28,6 +34,11 @@ class InjectorCounters(Collector):
             injections.add_metric([result], count)
         yield injections
         yield GaugeMetricFamily("sidecar_injector_connections", "Open connections", self._connections())
+        yield CounterMetricFamily(
+            "sidecar_injector_refused_connections",
+            "Connections that were closed as they came, for as many as there may be had a review under way",
+            self._refused(),
+        )
         yield GaugeMetricFamily(
             "sidecar_injector_certificate_expiry_timestamp_seconds",
             "When the serving certificate ends; 0: not known",

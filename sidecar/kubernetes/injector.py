@@ -106,7 +106,9 @@ async def _serve(settings: InjectorSettings, serving: Serving) -> int:
             names=serving.names(settings.namespace),
         )
         tasks.start(certificates.run(), "certificates")
-        counters = InjectorCounters(lambda: certificates.expires, lambda: len(webhook.connections))
+        counters = InjectorCounters(
+            lambda: certificates.expires, lambda: len(webhook.connections), lambda: webhook.connections.refused
+        )
         webhook = Webhook(settings, tls, counters)
     await webhook.start(reviews, probes)
     fields = {"version": __version__, "reviews": str(serving.reviews), "probes": str(serving.probes)}

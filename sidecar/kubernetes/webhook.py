@@ -13,18 +13,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from aiohttp import web
 
 from sidecar.kubernetes import review
-from sidecar.kubernetes.connections import HANDSHAKE_S, Connections
 from sidecar.kubernetes.counters import InjectorCounters
 from sidecar.kubernetes.patch import Result, patch
 from sidecar.kubernetes.pod import Object
 from sidecar.kubernetes.server_tls import ServerTls
 from sidecar.kubernetes.settings import InjectorSettings
+from sidecar.runtime.http_listener import Bounds, HttpListener, http_logger
 from sidecar.telemetry.metrics import CONTENT_TYPE, exposition, registry
 
 log = logging.getLogger("sidecar.injector")
@@ -37,6 +37,9 @@ MOST_BODY_BYTES: Final = 3 * 1024 * 1024
 MOST_BYTES_AT_ONCE: Final = 24 * 1024 * 1024
 """Of all bodies that are being read, for the memory that a review costs is a multiple of its bytes."""
 BODY_S: Final = 5.0
+REVIEWS: Final = Bounds(head_s=10.0, idle_s=90.0)
+"""An API server keeps its connections, and closes them itself after 90 s."""
+PROBES: Final = Bounds(most=64)
 SHUTDOWN_S: Final = 5.0
 
 FAILED: Final = Result(
@@ -61,32 +64,25 @@ class Webhook:
         counters: InjectorCounters | None = None,
         *,
         make_patch: Callable[..., Result] = patch,
-        most_connections: int | None = None,
+        bounds: Bounds = REVIEWS,
         body_s: float = BODY_S,
     ) -> None:
         self._settings = settings
         self._tls = tls
-        self.counters = counters or InjectorCounters(connections=lambda: len(self.connections))
+        self.counters = counters or InjectorCounters(
+            connections=lambda: len(self.connections), refused=lambda: self.connections.refused
+        )
         self._registry = registry(self.counters)
         self._make_patch = make_patch
         self._body_s = body_s
         self._reading = 0
         self._ending = False
-        self._servers: list[asyncio.Server] = []
-        loop = asyncio.get_running_loop()
-        more = {} if most_connections is None else {"most": most_connections}
-        self.connections = Connections(self._handle, loop, **more)
-        self._probe_connections = Connections(self._handle_probe, loop, most=64)
+        self.connections = HttpListener(_server(self._handle, bounds), bounds, tls.context)
+        self._probe_connections = HttpListener(_server(self._handle_probe, PROBES), PROBES)
 
     async def start(self, reviews: Sequence[socket.socket], probes: Sequence[socket.socket]) -> None:
-        loop = asyncio.get_running_loop()
-        for one in reviews:
-            server = await loop.create_server(
-                self.connections, sock=one, ssl=self._tls.context, ssl_handshake_timeout=HANDSHAKE_S
-            )
-            self._servers.append(server)
-        for one in probes:
-            self._servers.append(await loop.create_server(self._probe_connections, sock=one))
+        await self.connections.start(reviews)
+        await self._probe_connections.start(probes)
 
     def ending(self) -> None:
         """`/readyz` fails from now on, so that the Service sends no more reviews."""
@@ -94,23 +90,19 @@ class Webhook:
 
     async def close(self) -> None:
         """Reviews that are under way are answered."""
-        for server in self._servers:
-            server.close()
         await self.connections.end(SHUTDOWN_S)
         await self._probe_connections.end(1.0)
 
     async def _handle(self, request: web.BaseRequest) -> web.Response:
-        self.connections.busy(request)
         try:
-            only_if_asked = _checked(request)
-            body = await self._body(request)
-            question = review.read(body)
+            with self.connections.under_way(request):
+                only_if_asked = _checked(request)
+                body = await self._body(request)
+                question = review.read(body)
         except review.BadReview as bad:
             return self._refusal(request, _Refused(400, str(bad)))
         except _Refused as refused:
             return self._refusal(request, refused)
-        finally:
-            self.connections.idle(request)
         result = self._decide(question, only_if_asked)
         return web.Response(body=review.answer(question.uid, result), content_type="application/json")
 
@@ -170,11 +162,8 @@ class Webhook:
         return response
 
     async def _handle_probe(self, request: web.BaseRequest) -> web.Response:
-        self._probe_connections.busy(request)
-        try:
+        with self._probe_connections.under_way(request):
             return self._probed(request)
-        finally:
-            self._probe_connections.idle(request)
 
     def _probed(self, request: web.BaseRequest) -> web.Response:
         if request.method not in ("GET", "HEAD"):
@@ -188,6 +177,11 @@ class Webhook:
         if request.path == "/metrics":
             return web.Response(body=exposition(self._registry), headers={"Content-Type": CONTENT_TYPE})
         return web.Response(status=404, text="here are /livez, /readyz and /metrics\n")
+
+
+def _server(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], bounds: Bounds) -> web.Server:
+    http_log = http_logger("sidecar.injector.http")
+    return web.Server(handle, access_log=None, logger=http_log, keepalive_timeout=bounds.idle_s, lingering_time=1.0)
 
 
 def _checked(request: web.BaseRequest) -> bool:

@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidecar.admin.connections import MOST
 from sidecar.admin.probe import Probes
 from sidecar.health.report import Endpoints, Part, Report, ServicePart
+from sidecar.runtime.http_listener import MOST
 from sidecar.telemetry.counters import ServiceCounters
 from sidecar.telemetry.metrics import SidecarCollector, exposition, registry
 

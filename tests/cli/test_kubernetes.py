@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
@@ -119,8 +120,18 @@ def test_wait_and_prestop_without_one() -> None:
     assert run(commands.wait, "--probe", "https://x").exit_code == 2
 
 
-@pytest.mark.parametrize(("status", "exit_code"), [(202, 0), (200, 0), (404, 1), (401, 1)])
-def test_quit_asks_for_the_drain(status: int, exit_code: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("status", "answer", "words"),
+    [
+        (202, b'{"draining": true}', None),
+        (202, b"", "is not a sidecar's admin listener"),
+        (404, b"nothing here", "is not a sidecar's admin listener"),
+        (401, b'{"status": 401, "detail": "x"}', "does not take this token: --token-file FILE"),
+        (403, b'{"status": 403, "detail": "not from there"}', "not from there"),
+    ],
+)
+def test_quit_asks_for_the_drain(status: int, answer: bytes, words: str | None, tmp_path: Path) -> None:
+    """tests/system/test_quit.py has it with a real sidecar."""
     seen: list[tuple[str, str | None, str | None, bytes]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -128,8 +139,9 @@ def test_quit_asks_for_the_drain(status: int, exit_code: int, tmp_path: Path) ->
             body = self.rfile.read(int(self.headers["Content-Length"]))
             seen.append((self.path, self.headers["Content-Type"], self.headers["Authorization"], body))
             self.send_response(status)
-            self.send_header("Content-Length", "0")
+            self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
+            self.wfile.write(answer)
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -141,13 +153,38 @@ def test_quit_asks_for_the_drain(status: int, exit_code: int, tmp_path: Path) ->
         url = f"http://127.0.0.1:{server.server_port}"
         result = run(commands.quit_, "--admin", url, "--token-file", str(tmp_path / "token"))
         thread.join()
-    assert result.exit_code == exit_code
+    assert result.exit_code == (0 if words is None else 1)
+    assert (words or "") in result.stderr
+    assert "secret" not in result.output
     assert seen == [("/drain", "application/json", "Bearer secret", b"{}")]
 
 
 def test_quit_of_one_that_has_ended_is_fine() -> None:
     assert run(commands.quit_, "--admin", f"http://127.0.0.1:{free_ports(1)[0]}").exit_code == 0
-    assert run(commands.quit_, "--admin", "ftp://x").exit_code == 2
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 2"])
+def test_quit_of_one_that_ends_in_the_middle_of_it_is_fine(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            accepted, _ = listener.accept()
+            listener.close()  # as a process ends: its listener goes first
+            with accepted:
+                accepted.recv(4096)
+                accepted.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        result = run(commands.quit_, "--admin", f"127.0.0.1:{listener.getsockname()[1]}")
+        thread.join()
+    assert (result.exit_code, result.output) == (0, "")
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "http://127.0.0.1:99999", "http://"])
+def test_quit_wants_a_url(url: str) -> None:
+    result = run(commands.quit_, "--admin", url)
+    assert (result.exit_code, result.exception.__class__) == (2, SystemExit), result.output
 
 
 def test_the_hooks_stay_light() -> None:

@@ -14,7 +14,7 @@ import pytest
 from sidecar.discovery.kubernetes.credentials import Credentials
 from sidecar.discovery.kubernetes.problem import Problem
 from sidecar.discovery.tasks import Tasks
-from sidecar.kubernetes.authority import CA_LIFETIME, LIFETIME, from_secret
+from sidecar.kubernetes.authority import CA_LIFETIME, LIFETIME, Material, from_secret
 from sidecar.kubernetes.certificates import SETTLE_S, Certificates
 from sidecar.kubernetes.objects import Objects
 from sidecar.kubernetes.server_tls import ServerTls
@@ -56,6 +56,10 @@ class Replica:
         await self.objects.close()
 
 
+def expires(material: Material) -> datetime:
+    return datetime.fromtimestamp(material.expires(), UTC)
+
+
 def bundles(api: ObjectsApi) -> set[bytes]:
     return {base64.b64decode(one["clientConfig"]["caBundle"]) for one in api.objects[WEBHOOK]["webhooks"]}
 
@@ -83,7 +87,7 @@ async def test_a_second_look_changes_nothing() -> None:
         await one.certificates.look()
         api.asked.clear()
         await one.certificates.look()
-        assert api.asked == [("GET", SECRET), ("GET", WEBHOOK)]
+        assert api.asked == [("GET", WEBHOOK), ("GET", SECRET)]
         assert one.tls.loads == 1
         assert one.slept == []
 
@@ -133,7 +137,7 @@ async def test_renewal_is_picked_up_by_the_others_and_a_new_ca_is_trusted_before
 
 async def test_a_replica_that_died_between_secret_and_bundle_is_made_up_for() -> None:
     async with ObjectsApi() as api, Replica(api) as one, Replica(api) as two:
-        api.faults = [None, None, refuse(503)]  # GET and PUT of the Secret pass
+        api.faults = [None, None, None, refuse(503)]  # the PATCH, last of all
         with pytest.raises(Problem):
             await one.certificates.look()
         assert not one.tls.ready
@@ -182,6 +186,70 @@ async def test_a_configuration_without_webhooks_is_said() -> None:
         api.objects[WEBHOOK]["webhooks"] = None
         with pytest.raises(Problem, match="no webhooks"):
             await one.certificates.look()
+
+
+async def test_who_read_the_secret_before_a_renewal_does_not_undo_what_is_trusted_since() -> None:
+    async with ObjectsApi() as api, Replica(api) as one, Replica(api) as two:
+        await one.certificates.look()
+        renew_at = NOW + CA_LIFETIME - CA_LIFETIME / 3
+        api.objects[WEBHOOK]["webhooks"][0]["clientConfig"].pop("caBundle")  # so that `two` has something to patch
+        secret = from_secret(api.objects[SECRET]["data"])
+        get = two.objects.get
+
+        async def get_and_fall_asleep(path: str) -> dict[str, Any]:
+            found = copy.deepcopy(await get(path))
+            if path == SECRET:
+                two.certificates._objects.get = get  # type: ignore[method-assign]
+                one.now = two.now = renew_at
+                await one.certificates.look()
+            return found
+
+        two.certificates._objects.get = get_and_fall_asleep  # type: ignore[method-assign]
+        await two.certificates.look()
+        material = from_secret(api.objects[SECRET]["data"])
+        assert material is not None
+        assert material != secret
+        assert bundles(api) == {material.bundle}
+        assert two.tls._loaded == one.tls._loaded == (material.chain, material.key)
+
+
+@pytest.mark.parametrize("behind", [timedelta(hours=2), timedelta(days=1), timedelta(days=10)])
+@pytest.mark.parametrize("faster", ["ahead", "behind"])
+async def test_replicas_whose_clocks_differ_agree_after_one_renewal_more(behind: timedelta, faster: str) -> None:
+    """Over a year, by looks in turn: the one that is behind, or the one that is ahead, finds first what is due."""
+    async with ObjectsApi() as api, Replica(api) as ahead, Replica(api) as back:
+        turns = (ahead, back) if faster == "ahead" else (back, ahead)
+        renewed_at: list[timedelta] = []
+        passed = timedelta()
+        while passed <= CA_LIFETIME:
+            ahead.now, back.now = NOW + passed, NOW + passed - behind
+            before = api.count("PUT")
+            for one in (*turns, *turns):
+                await one.certificates.look()
+            if (puts := api.count("PUT") - before) > 0:
+                renewed_at.append(passed)
+                assert puts <= 2, "one that was due, and one more at the most"
+            material = from_secret(api.objects[SECRET]["data"])
+            assert material is not None
+            assert bundles(api) == {material.bundle}
+            assert ahead.tls._loaded == back.tls._loaded == (material.chain, material.key)
+            assert {one.now < expires(material) for one in turns} == {True}
+            for one in (*turns, *turns):  # and nothing flaps
+                await one.certificates.look()
+            assert api.count("PUT") == before + puts
+            passed += timedelta(days=10)
+        assert len(renewed_at) <= CA_LIFETIME / (LIFETIME * 2 / 3 - behind) + 2
+
+
+async def test_a_clock_that_is_put_right_is_one_renewal() -> None:
+    async with ObjectsApi() as api, Replica(api) as one, Replica(api) as two:
+        one.now = NOW + timedelta(days=1)
+        await one.certificates.look()
+        one.now = two.now = NOW  # NTP has come up
+        for replica in (one, two, one, two):
+            await replica.certificates.look()
+        assert api.count("PUT") == 2
+        assert one.tls._loaded == two.tls._loaded
 
 
 async def test_trouble_is_logged_once_and_tried_again_ever_more_slowly(caplog: Any) -> None:

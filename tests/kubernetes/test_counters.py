@@ -5,7 +5,7 @@ from sidecar.telemetry.text_format import render
 
 
 def test_every_result_has_a_series_from_the_start() -> None:
-    counters = InjectorCounters(lambda: 17.0, lambda: 3)
+    counters = InjectorCounters(lambda: 17.0, lambda: 3, lambda: 5)
     counters.injections["denied"] += 2
     text = render(counters.collect()).decode()
     for result in RESULTS:
@@ -14,3 +14,4 @@ def test_every_result_has_a_series_from_the_start() -> None:
         )
     assert "sidecar_injector_certificate_expiry_timestamp_seconds 17.0" in text
     assert "sidecar_injector_connections 3" in text
+    assert "sidecar_injector_refused_connections_total 5" in text

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
+import ssl
 import time
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 
 from sidecar.kubernetes.settings import InjectorSettings
 from sidecar.kubernetes.webhook import MOST_BODY_BYTES
+from sidecar.runtime.http_listener import Bounds
 from tests.kubernetes.reviewed import HOST, Running, applied, new_material, review, running, trust
 from tests.kubernetes.samples import NAMES, annotated, pod, sample
 from tests.support.kubernetes_api import until
@@ -202,33 +205,51 @@ async def test_a_body_that_never_comes_is_a_408() -> None:
 
 
 async def test_a_head_that_never_comes_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sidecar.kubernetes.connections.HANDSHAKE_S", 0.0)
-    monkeypatch.setattr("sidecar.kubernetes.connections.HEAD_S", 0.2)
-    monkeypatch.setattr("sidecar.kubernetes.connections._SWEEP_S", 0.05)
-    async with running() as found:
+    monkeypatch.setattr("sidecar.runtime.http_listener._SWEEP_S", 0.05)
+    async with running(bounds=Bounds(head_s=0.2)) as found:
         reader, writer = await raw(found)
         writer.write(b"POST /inj")
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
         writer.close()
         assert "patch" in await found.ask(review())
 
 
-async def test_connections_past_the_limit_are_closed() -> None:
-    async with running(most_connections=2) as found:
+async def test_connections_that_ask_nothing_keep_no_review_out() -> None:
+    async with running(bounds=Bounds(most=2)) as found:
         held = [await raw(found) for _ in range(2)]
+        assert "patch" in await found.ask(review())
+        assert found.webhook.connections.refused == 0
+        for _, writer in held:
+            writer.transport.abort()
+
+
+async def test_past_the_limit_connections_are_refused_before_the_handshake() -> None:
+    handshakes = 0
+
+    async with running(bounds=Bounds(most=2)) as found:
+        choose = found.tls._choose
+
+        def count(*about: Any) -> int | None:
+            nonlocal handshakes
+            handshakes += 1
+            return choose(*about)
+
+        found.tls.context.sni_callback = count
+        held = [await raw(found) for _ in range(2)]
+        for _, writer in held:
+            writer.write(HEAD + b"Content-Length: 100\r\n\r\n{")
+        await until(lambda: found.webhook._reading == 2)
         with pytest.raises((aiohttp.ClientError, ConnectionError)):
             await found.ask(review())
         assert found.webhook.connections.refused >= 1
-        held[0][1].close()
-        deadline = time.monotonic() + 5
-        while True:
-            try:
-                assert "patch" in await found.ask(review())
-                break
-            except (aiohttp.ClientError, ConnectionError):
-                assert time.monotonic() < deadline
-                await asyncio.sleep(0.01)
-        held[1][1].close()
+        said = f"sidecar_injector_refused_connections_total {found.webhook.connections.refused}"
+        assert said in (await found.probe("/metrics"))[1]
+        assert handshakes == 2
+        held[0][1].transport.abort()
+        await until(lambda: len(found.webhook.connections) == 1)
+        assert "patch" in await found.ask(review())
+        held[1][1].transport.abort()
 
 
 async def test_too_many_bytes_at_once_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
