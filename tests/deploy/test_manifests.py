@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -167,7 +170,28 @@ def test_images_are_of_this_version() -> None:
     spec = pod_spec(rendered("base")["Deployment", "sidecar-system", "sidecar-injector"])
     (container,) = spec["containers"]
     env = {one["name"]: one["value"] for one in container["env"]}
-    assert container["image"] == env["SIDECAR_INJECTOR_IMAGE"] == f"service-sidecar:{__version__}"
+    assert container["image"] == f"service-sidecar-injector:{__version__}"
+    assert env["SIDECAR_INJECTOR_IMAGE"] == InjectorSettings().image == f"service-sidecar:{__version__}"
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed; the renderer knows no images")
+def test_the_documented_kustomization_puts_both_images_elsewhere(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "kubernetes.md").read_text()
+    (block,) = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "\nimages:\n" in block]
+    (tmp_path / "kustomization.yaml").write_text(
+        block.replace("deploy/k8s/base", os.path.relpath(FOLDER / "base", tmp_path.resolve()))
+    )
+    run = subprocess.run(
+        ["kubectl", "kustomize", str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    (spec,) = [pod_spec(one) for one in yaml.safe_load_all(run.stdout) if one["kind"] == "Deployment"]
+    (container,) = spec["containers"]
+    assert container["image"] == f"registry.example/service-sidecar-injector:{__version__}"
+    assert {
+        "name": "SIDECAR_INJECTOR_IMAGE",
+        "value": f"registry.example/service-sidecar:{__version__}",
+    } in container["env"]
 
 
 @pytest.mark.parametrize("native", [True, False])
