@@ -7,6 +7,8 @@ INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 SOURCES := pyproject.toml setup.py $(shell find sidecar -name '*.py' -o -name '*.yaml' -o -path '*/admin/ui/*' -type f)
 ARGS ?=
+# All tests share the cores, a file of them at a time, for those of one file share what they start.
+WHOLE_RUN := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format bench schema lock clean
@@ -18,7 +20,7 @@ run: $(BUILT) ## the sidecar with three small services behind it; Ctrl-C ends it
 	@exec $(BIN)/sidecar demo $(ARGS)
 
 test: $(BUILT) ## all tests; `make test ARGS="tests/policy -k breaker"` for some
-	@SIDECAR_COMMAND=$(CURDIR)/$(BIN)/sidecar $(BIN)/python -m pytest $(ARGS)
+	@SIDECAR_COMMAND=$(CURDIR)/$(BIN)/sidecar $(BIN)/python -m pytest $(if $(ARGS),$(ARGS),$(WHOLE_RUN))
 
 lint: $(INSTALLED) ## style, formatting, types, import contracts
 	@$(BIN)/ruff check .

@@ -1,0 +1,153 @@
+"""From what came back, or did not, to the error that says so.
+
+Owns which error a call raises: for an answer of the sidecar's own, for a status of the service's, and for each way in
+which aiohttp says that there is no answer. The words are in `errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+from aiohttp.http_exceptions import ContentEncodingError
+from multidict import CIMultiDict
+
+from sidecar.client.errors import (
+    AggregateFailed,
+    Attempt,
+    BadRequest,
+    CallError,
+    CircuitOpen,
+    ClientError,
+    ConnectionFailed,
+    ConnectTimeout,
+    DeadlineExceeded,
+    InvalidAnswer,
+    LoopDetected,
+    NoEndpoint,
+    NotFound,
+    Overloaded,
+    PartFailure,
+    RateLimited,
+    ResponseError,
+    ServiceError,
+    SidecarError,
+    SidecarUnavailable,
+    UnknownService,
+    UpstreamTimeout,
+)
+from sidecar.client.response import REASON, Call, Response, told_attempts
+
+BY_REASON: Final[Mapping[str, type[SidecarError]]] = {
+    "circuit_open": CircuitOpen,
+    "no_endpoint": NoEndpoint,
+    "rate_limited": RateLimited,
+    "overloaded": Overloaded,
+    "unknown_service": UnknownService,
+    "bad_request": BadRequest,
+    "loop": LoopDetected,
+    "aggregate_failed": AggregateFailed,
+    "attempt_timeout": UpstreamTimeout,
+    "request_timeout": UpstreamTimeout,
+    "connect_timeout": ConnectTimeout,
+    "connect_failure": ConnectionFailed,
+    "reset": ConnectionFailed,
+    "bad_response": ConnectionFailed,
+    "truncated": ConnectionFailed,
+}
+"""A reason that is not here (`internal`, or one of a later sidecar) is a SidecarError itself."""
+
+_NEVER_SENT: Final = frozenset(
+    {"circuit_open", "no_endpoint", "rate_limited", "overloaded", "unknown_service", "bad_request", "loop"}
+)
+"""Refused before there was an attempt, as far as a head alone can say."""
+
+
+class _Problem(msgspec.Struct):
+    """What an answer of the sidecar's own says (RFC 9457), of which each member may be absent."""
+
+    detail: str = ""
+    retry_after: float | None = None
+    attempts: tuple[Attempt, ...] = ()
+    errors: dict[str, PartFailure] | None = None
+
+
+def of_sidecar(call: Call, response: aiohttp.ClientResponse, body: bytes) -> SidecarError:
+    """An answer that bears x-sidecar-reason. With HEAD, and where the body is not whole, the head has to do."""
+    reason = response.headers[REASON]
+    problem = _problem(body)
+    tries: tuple[Attempt, ...] = ()
+    attempts, detail, retry_after = told_attempts(response), "", _retry_after(response)
+    if problem is not None:
+        tries, detail = problem.attempts, problem.detail
+        attempts = max(attempts, len(tries))
+        retry_after = retry_after if problem.retry_after is None else problem.retry_after
+    elif reason not in _NEVER_SENT:
+        attempts = max(attempts, 1)
+    kind = BY_REASON.get(reason, SidecarError)
+    known: dict[str, Any] = _known(call, attempts, response.status)
+    if kind is AggregateFailed:
+        known["errors"] = problem.errors if problem is not None else None
+    return kind(detail, reason=reason, retry_after=retry_after, tries=tries, **known)
+
+
+def of_service(call: Call, response: Response, body: bytes) -> ResponseError:
+    """A status of 400 and above that is the service's own."""
+    status = response.status
+    kind = ServiceError if status >= 500 else NotFound if status == 404 else ClientError
+    # A copy, which pickles; aiohttp's own is a view that does not.
+    return kind(headers=CIMultiDict(response.headers), body=body, **_known(call, response.attempts, status))
+
+
+def before_head(call: Call, base_url: str, error: Exception) -> SidecarError:
+    """aiohttp has no head of an answer to show, because of `error`."""
+    attempts = 1  # Whether the sidecar had read the request is not known, so it may have.
+    if isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError):
+        attempts = 0
+        detail = "it does not accept connections" if isinstance(error, TimeoutError) else f"{error.strerror or error}"
+    elif isinstance(error, TimeoutError):
+        detail = "no answer within the client's own limit"
+    elif isinstance(error, aiohttp.ClientResponseError):
+        detail = "what it sent is not HTTP"
+    elif isinstance(error, aiohttp.ClientConnectionError | OSError):
+        detail = "it closed the connection without an answer; the service may have got the request"
+    else:
+        detail = str(error)
+    return SidecarUnavailable(
+        f"{base_url}: {detail}", reason="sidecar_unavailable", **_known(call, attempts, status=None)
+    )
+
+
+def in_body(call: Call, response: Response, error: Exception) -> CallError:
+    """The body did not come to its end."""
+    known = _known(call, response.attempts, response.status)
+    if isinstance(error, TimeoutError):
+        return UpstreamTimeout("the body did not come within the client's own limit", reason="body_timeout", **known)
+    if isinstance(error.__cause__, ContentEncodingError):
+        return InvalidAnswer("the body is not of its Content-Encoding", **known)
+    return ConnectionFailed(reason="truncated", **known)
+
+
+def of_deadline(call: Call, attempts: int, given_s: float) -> DeadlineExceeded:
+    """`given_s` is what there was of it when the call began; with 0 `attempts`, nothing was sent."""
+    detail = f"it had {given_s:.3f} s" if attempts else "before anything was sent"
+    return DeadlineExceeded(detail, reason="deadline", **_known(call, attempts, status=None))
+
+
+def _known(call: Call, attempts: int, status: int | None) -> dict[str, Any]:
+    return {**call.known(), "attempts": attempts, "status": status}
+
+
+def _problem(body: bytes) -> _Problem | None:
+    try:
+        return msgspec.json.decode(body, type=_Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+    """The sidecar writes seconds; a date (RFC 9110, section 10.2.3) is never its."""
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isascii() and value.isdigit() and len(value) < 10 else None

@@ -1,0 +1,167 @@
+"""What a call brings: aiohttp's response, which knows of what call it is, and whose streamed body fails in our words.
+
+Owns nothing of how it came to be; `service` makes the calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Generic, Self, TypeVar, cast, overload
+
+import aiohttp
+import msgspec
+from multidict import istr
+
+from sidecar.client import decoding
+from sidecar.client.errors import CallError, InvalidAnswer
+
+T = TypeVar("T")
+
+ATTEMPTS: Final = istr("x-envoy-attempt-count")
+FALLBACK: Final = istr("x-sidecar-fallback")
+REASON: Final = istr("x-sidecar-reason")
+REQUEST_ID: Final = istr("X-Request-Id")
+
+
+class Call(msgspec.Struct, frozen=True, gc=False):
+    """What errors name a call by. `path` without its query."""
+
+    service: str
+    method: str
+    path: str
+    request_id: str
+
+    def known(self) -> dict[str, str]:
+        """As arguments of a CallError."""
+        return {"service": self.service, "method": self.method, "path": self.path, "request_id": self.request_id}
+
+
+class Response(aiohttp.ClientResponse):
+    """An answer. After `get()` and its like it is read: `body` is there, and `json()`, `text()`, `read()` do not wait.
+
+    In a `stream()` the body is at `content`, and is read as the app reads it.
+    """
+
+    call: Call
+    """Set by the client before an app sees the response."""
+
+    @property
+    def body(self) -> bytes:
+        """The whole body. Raises RuntimeError in a stream of which `read()` was not awaited."""
+        if self._body is None:
+            raise RuntimeError("this body is streamed: read it from `content`, or await read()")
+        return self._body
+
+    @property
+    def request_id(self) -> str:
+        return self.call.request_id
+
+    @property
+    def attempts(self) -> int:
+        """How many the sidecar made for this answer."""
+        return told_attempts(self) or 1
+
+    @property
+    def fallback(self) -> str:
+        """What answered in the service's place (`stale`, `static`, ... of the sidecar's file); "" where nothing did."""
+        return self.headers.get(FALLBACK, "")
+
+    @overload
+    def decode(self, type: type[T]) -> T: ...
+    @overload
+    def decode(self, type: Any = ...) -> Any: ...
+    def decode(self, type: Any = Any) -> Any:  # noqa: A002 - the word that json libraries use
+        """The body from JSON, as a `type`. Raises InvalidAnswer."""
+        try:
+            return decoding.decode(self.body, type)
+        except decoding.Mismatch as mismatch:
+            raise self.invalid(str(mismatch)) from None
+
+    def guard_body(self, failed: Callable[[Exception], CallError]) -> None:
+        """From here on, reading `content` raises our errors."""
+        self.content = cast(aiohttp.StreamReader, Body(self.content, failed))
+
+    async def beginning(self, size: int) -> bytes:
+        """The body, up to `size` bytes, of an answer whose body is streamed."""
+        read = bytearray()
+        while len(read) < size and (piece := await self.content.read(size - len(read))):
+            read += piece
+        return bytes(read)
+
+    def invalid(self, detail: str) -> InvalidAnswer:
+        words = f"{self.status} with {self.content_type}: {detail}"
+        return InvalidAnswer(words, attempts=self.attempts, status=self.status, **self.call.known())
+
+
+def told_attempts(response: aiohttp.ClientResponse) -> int:
+    """What the sidecar says of its attempts in the head; 0 where it says nothing."""
+    told = response.headers.get(ATTEMPTS, "")
+    return int(told) if told.isascii() and told.isdigit() and len(told) < 10 else 0
+
+
+class Body:
+    """A streamed body, read as aiohttp's StreamReader is, that raises our errors where that raises aiohttp's."""
+
+    def __init__(self, reader: aiohttp.StreamReader, failed: Callable[[Exception], CallError]) -> None:
+        self._reader = reader
+        self._failed = failed
+
+    async def _ours(self, reading: Awaitable[T]) -> T:
+        try:
+            return await reading
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._failed(error) from error
+
+    async def read(self, n: int = -1) -> bytes:
+        return await self._ours(self._reader.read(n))
+
+    async def readany(self) -> bytes:
+        return await self._ours(self._reader.readany())
+
+    async def readchunk(self) -> tuple[bytes, bool]:
+        return await self._ours(self._reader.readchunk())
+
+    async def readline(self, *, max_line_length: int | None = None) -> bytes:
+        return await self._ours(self._reader.readline(max_line_length=max_line_length))
+
+    async def readuntil(self, separator: bytes = b"\n", *, max_size: int | None = None) -> bytes:
+        return await self._ours(self._reader.readuntil(separator, max_size=max_size))
+
+    async def readexactly(self, n: int) -> bytes:
+        return await self._ours(self._reader.readexactly(n))
+
+    def __aiter__(self) -> Pieces[bytes]:
+        """By lines."""
+        return Pieces(self.readline, b"")
+
+    def iter_chunked(self, n: int) -> Pieces[bytes]:
+        """By at most `n` bytes."""
+        return Pieces(lambda: self.read(n), b"")
+
+    def iter_any(self) -> Pieces[bytes]:
+        """As it comes."""
+        return Pieces(self.readany, b"")
+
+    def iter_chunks(self) -> Pieces[tuple[bytes, bool]]:
+        """As it comes, and whether a chunk of the transfer coding ends there."""
+        return Pieces(self.readchunk, (b"", False))
+
+    def __getattr__(self, name: str) -> Any:
+        """All that does not wait: `at_eof`, `total_bytes`, ..."""
+        return getattr(self._reader, name)
+
+
+class Pieces(Generic[T]):
+    """What `read` returns, until it is `end`. No generator: a loop that is left early leaves nothing to be closed."""
+
+    def __init__(self, read: Callable[[], Awaitable[T]], end: T) -> None:
+        self._read, self._end = read, end
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        piece = await self._read()
+        if piece == self._end:
+            raise StopAsyncIteration
+        return piece

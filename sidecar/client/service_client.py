@@ -1,0 +1,404 @@
+"""The client of one service: what an app calls instead of an HTTP library.
+
+Owns what is sent with every call, and the order in which a call's answer is judged. Nothing here is sent twice: when,
+how often and where to a call is retried is the sidecar's to decide, which knows the endpoints, the budget and the
+breaker. A client that retried too would multiply its retries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from time import monotonic
+from types import TracebackType
+from typing import Any, Final, Literal, Self, TypedDict, TypeVar, Unpack, cast, overload
+
+import aiohttp
+from multidict import CIMultiDict, istr
+
+from sidecar.client import address, context, decoding, failures, pool
+from sidecar.client.errors import CallError, NotFound
+from sidecar.client.response import REASON, REQUEST_ID, Call, Response
+from sidecar.client.upload import Upload, watched
+
+T = TypeVar("T")
+Awaited = Coroutine[Any, Any, Response]
+Headers = Mapping[str, str]
+Params = Mapping[str, str | int | float] | list[tuple[str, str | int | float]] | str
+
+STREAM_HEAD_S: Final = 3600.0
+"""For the head of a stream's answer, and so for the whole upload before it, where there is no deadline."""
+STREAM_IDLE_S: Final = 300.0
+"""For each piece of a streamed body. The sidecar's `timeout.idle` is shorter, unless it hangs itself."""
+MAX_ERROR_BODY: Final = 64 * 1024
+"""Of the body of a stream's error answer, in bytes: it is read whole, for the exception."""
+HEALTH_S: Final = 2.0
+
+TRACEPARENT: Final = istr("traceparent")
+TRACESTATE: Final = istr("tracestate")
+ATTEMPT: Final = istr("x-envoy-attempt-count")
+TIME_LEFT: Final = istr("x-envoy-upstream-rq-timeout-ms")
+IDEMPOTENCY_KEY: Final = istr("Idempotency-Key")
+CONTENT_TYPE: Final = istr("Content-Type")
+
+_BY_PIECE: Final = aiohttp.ClientTimeout(total=None, sock_connect=pool.CONNECT_S, sock_read=STREAM_IDLE_S)
+
+
+class CallOptions(TypedDict, total=False):
+    """What any call takes. `params` is added to the path's query; `headers` win over those that the client sends of
+    itself; `raise_for_status` is the client's unless given.
+    """
+
+    params: Params | None
+    headers: Headers | None
+    raise_for_status: bool | None
+
+
+class SendOptions(CallOptions, total=False):
+    """What a call with a body takes besides: `json` (anything that `decoding.encode` takes; None is no body), or `data`
+    as aiohttp takes it: bytes, text, a file, FormData, an async iterator of bytes. With `idempotency_key` the sidecar
+    may retry a POST or PATCH: True makes a key for this call, text is a key of the app's own.
+    """
+
+    json: Any
+    data: Any
+    idempotency_key: bool | str
+
+
+class ServiceClient:
+    """`async with ServiceClient("venue") as venue:` calls a service by the name it has in the sidecar's file.
+
+    `base_url` is where the sidecar listens: given, or else SIDECAR_URL, or else http://localhost:15001. `deadline`, in
+    seconds, is what each call has at most, and `headers` go with each (never Host, nor what says where a body ends: they
+    are a ValueError). A 4xx or 5xx of the service is raised unless
+    `raise_for_status` is False; what the sidecar answers in its place always is. All errors are CallErrors. Redirects
+    are not followed: one could lead past the sidecar.
+
+    Made anywhere, opened in the event loop that it is used in. All clients of a loop share their connections.
+    Raises ValueError for a name that cannot be a service's and for a `base_url` that is none.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        *,
+        base_url: str | None = None,
+        deadline: float | None = None,
+        headers: Headers | None = None,
+        raise_for_status: bool = True,
+    ) -> None:
+        if deadline is not None and not deadline > 0:
+            raise ValueError(f"a deadline is a positive number of seconds, not {deadline}")
+        self.service = address.service(service)
+        self._given_url = base_url
+        self._locate()
+        self._deadline_s = deadline
+        self._headers: CIMultiDict[str] = CIMultiDict(headers or {})
+        address.check_fields(self._headers)
+        self._raise_for_status = raise_for_status
+        self._shared: pool.Shared | None = None
+
+    def _locate(self) -> None:
+        """Once more when it is opened: a client may be made, as a module's own, before SIDECAR_URL is set."""
+        self.base_url = address.base_url(self._given_url)
+        self._prefix = f"{self.base_url}/{self.service}"
+
+    # Life.
+
+    async def open(self) -> Self:
+        """What `async with` does on the way in; `close` is its other half. Raises RuntimeError where it is open."""
+        if self._shared is not None:
+            raise RuntimeError(f"{self!r} is open already")
+        self._locate()
+        self._shared = pool.acquire()
+        return self
+
+    async def close(self) -> None:
+        """Ends with the last client of the loop the connections to the sidecar. Closing twice does nothing."""
+        if self._shared is not None:
+            self._shared = None
+            await pool.release()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.service} at {self.base_url}>"
+
+    # Calls.
+
+    def get(self, path: str, **options: Unpack[CallOptions]) -> Awaited:
+        return self.request("GET", path, **options)
+
+    def head(self, path: str, **options: Unpack[CallOptions]) -> Awaited:
+        return self.request("HEAD", path, **options)
+
+    def post(self, path: str, **options: Unpack[SendOptions]) -> Awaited:
+        return self.request("POST", path, **options)
+
+    def put(self, path: str, **options: Unpack[SendOptions]) -> Awaited:
+        return self.request("PUT", path, **options)
+
+    def patch(self, path: str, **options: Unpack[SendOptions]) -> Awaited:
+        return self.request("PATCH", path, **options)
+
+    def delete(self, path: str, **options: Unpack[SendOptions]) -> Awaited:
+        return self.request("DELETE", path, **options)
+
+    @overload
+    async def get_json(
+        self, path: str, *, type: type[T], missing_ok: Literal[False] = ..., **options: Unpack[CallOptions]
+    ) -> T: ...
+    @overload
+    async def get_json(
+        self, path: str, *, type: type[T], missing_ok: bool, **options: Unpack[CallOptions]
+    ) -> T | None: ...
+    @overload
+    async def get_json(
+        self, path: str, *, type: Any = ..., missing_ok: bool = ..., **options: Unpack[CallOptions]
+    ) -> Any: ...
+    async def get_json(
+        self,
+        path: str,
+        *,
+        type: Any = Any,  # noqa: A002 - the word that json libraries use
+        missing_ok: bool = False,
+        **options: Unpack[CallOptions],
+    ) -> Any:
+        """The JSON at `path` as a `type`: a dataclass, a msgspec Struct, a TypedDict, a pydantic model, a list of them.
+
+        With `missing_ok`, None for the service's 404; a service that the sidecar does not know is an error anyway.
+        Raises InvalidAnswer for what is not of the type, and for a redirect; else as any call does, whatever
+        `raise_for_status`.
+        """
+        options["raise_for_status"] = True
+        try:
+            response = await self.request("GET", path, **options)
+        except NotFound:
+            if missing_ok:
+                return None
+            raise
+        if response.status >= 300:
+            raise response.invalid("a redirect, which is not followed: it could lead past the sidecar")
+        return response.decode(type)
+
+    async def health_check(self, path: str = "/health", *, within: float = HEALTH_S) -> bool:
+        """Whether GET `path` is answered with 2xx within so many seconds. Raises nothing (but being cancelled is)."""
+        try:
+            async with asyncio.timeout(within):
+                response = await self.request("GET", path, raise_for_status=False)
+        except Exception:
+            return False
+        return 200 <= response.status < 300
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        headers: Headers | None = None,
+        json: Any = None,
+        data: Any = None,
+        idempotency_key: bool | str = False,
+        raise_for_status: bool | None = None,
+    ) -> Response:
+        """Sends one request and reads its answer; see CallOptions and SendOptions.
+
+        `path` begins with "/" and may have a query. Raises ValueError for one that could lead anywhere else than below
+        the service's root (dot segments, however written, a backslash), and for a fragment or control characters.
+        """
+        shared = self._shared
+        if shared is None or shared.loop is not asyncio.get_running_loop():
+            raise self._not_open_here()
+        url = self._prefix + (path if address.is_plain(path) else address.path(path))
+        at = context.deadline_at()
+        if self._deadline_s is not None:
+            at = self._nearer(self._deadline_s, at)
+        call, fields = self._begin(method, path, headers)
+        if json is not None or data is not None or idempotency_key:
+            data = _body(fields, json, data, idempotency_key)
+        if at is None:
+            limit = shared.limit
+            task = limit.begin()
+            try:
+                response = await self._answer(shared, call, url, params, fields, data)
+            except asyncio.CancelledError:
+                if limit.is_cut(task):
+                    raise failures.before_head(call, self.base_url, TimeoutError()) from None
+                raise
+            finally:
+                limit.end(task)
+        else:
+            left = self._left(call, fields, at)
+            scope = asyncio.timeout(left)
+            try:
+                async with scope:
+                    response = await self._answer(shared, call, url, params, fields, data)
+            except TimeoutError as error:
+                if not scope.expired() or isinstance(error, CallError):
+                    raise
+                raise failures.of_deadline(call, 1, left) from None
+        if response.status >= 400:
+            self._judge(call, response, response.body, raise_for_status)
+        return response
+
+    def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        headers: Headers | None = None,
+        json: Any = None,
+        data: Any = None,
+        idempotency_key: bool | str = False,
+        raise_for_status: bool | None = None,
+    ) -> AbstractAsyncContextManager[Response]:
+        """`async with venue.stream("GET", "/export") as r:` leaves the answer's body to be read from `r.content`.
+
+        A deadline bounds the time to the answer's head, not its body; a `deadline` block around it all bounds both. A
+        body that breaks off raises ConnectionFailed where it is read. Leaving before its end closes the connection.
+        """
+        shared = self._shared
+        if shared is None or shared.loop is not asyncio.get_running_loop():
+            raise self._not_open_here()
+        url = self._prefix + address.path(path)
+        at = context.deadline_at()
+        if self._deadline_s is not None:
+            at = self._nearer(self._deadline_s, at)
+        call, fields = self._begin(method, path, headers)
+        body = _body(fields, json, data, idempotency_key)
+        return self._stream(shared.session, call, url, at, raise_for_status, params=params, headers=fields, data=body)
+
+    @asynccontextmanager
+    async def _stream(
+        self,
+        session: aiohttp.ClientSession,
+        call: Call,
+        url: str,
+        at: float | None,
+        raise_for_status: bool | None,
+        **options: Any,
+    ) -> AsyncIterator[Response]:
+        left = STREAM_HEAD_S if at is None else self._left(call, options["headers"], at)
+        scope = asyncio.timeout(left)
+        response: Response | None = None
+        try:
+            try:
+                async with scope:
+                    response = await self._head(session, call, url, options)
+                    if response.status >= 400 and self._raises(response, raise_for_status):
+                        self._judge(call, response, await response.beginning(MAX_ERROR_BODY), raise_for_status)
+            except TimeoutError as error:
+                if not scope.expired() or isinstance(error, CallError):
+                    raise
+                if at is None:
+                    raise failures.before_head(call, self.base_url, error) from None
+                raise failures.of_deadline(call, 1, left) from None
+            yield response
+        finally:
+            if response is not None:
+                response.close()
+
+    async def _head(self, session: aiohttp.ClientSession, call: Call, url: str, options: dict[str, Any]) -> Response:
+        try:
+            response = await session.request(call.method, url, allow_redirects=False, timeout=_BY_PIECE, **options)
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._unanswered(call, options["data"], error) from error
+        ours = cast(Response, response)
+        ours.call = call
+        ours.guard_body(lambda error: failures.in_body(call, ours, error))
+        return ours
+
+    # The parts of a call.
+
+    def _not_open_here(self) -> RuntimeError:
+        if self._shared is None:
+            return RuntimeError(f"{self!r} is not open: use it in `async with`, or await open()")
+        return RuntimeError(f"{self!r} was opened in another event loop: each loop wants a client of its own")
+
+    def _nearer(self, own_s: float, at: float | None) -> float:
+        own_at = monotonic() + own_s
+        return own_at if at is None else min(at, own_at)
+
+    def _begin(self, method: str, path: str, headers: Headers | None) -> tuple[Call, CIMultiDict[str]]:
+        """What the call is known by, and the fields that go with it."""
+        fields = CIMultiDict(self._headers)
+        if headers:
+            fields.update(headers)
+            address.check_fields(fields)
+        handed = context.handed()
+        request_id = fields.setdefault(REQUEST_ID, handed.request_id or os.urandom(16).hex())
+        if handed.traceparent and TRACEPARENT not in fields:
+            fields[TRACEPARENT] = handed.traceparent
+            if handed.tracestate:
+                fields.setdefault(TRACESTATE, handed.tracestate)
+        if handed.attempt > 1:
+            # Whoever called us retries already: the sidecar then does not.
+            fields.setdefault(ATTEMPT, str(handed.attempt))
+        return Call(self.service, method.upper(), path.partition("?")[0], request_id), fields
+
+    def _left(self, call: Call, fields: CIMultiDict[str], at: float) -> float:
+        left = at - monotonic()
+        if left <= 0:
+            raise failures.of_deadline(call, 0, left)
+        fields.setdefault(TIME_LEFT, str(max(int(left * 1000), 1)))
+        return left
+
+    async def _answer(
+        self, shared: pool.Shared, call: Call, url: str, params: Params | None, fields: CIMultiDict[str], data: Any
+    ) -> Response:
+        """Sends the request once, and reads the answer whole."""
+        try:
+            response = await shared.session.request(
+                call.method, url, params=params, headers=fields, data=data, allow_redirects=False
+            )
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._unanswered(call, data, error) from error
+        ours = cast(Response, response)
+        ours.call = call
+        try:
+            await response.read()
+        except (aiohttp.ClientError, OSError) as error:
+            raise failures.in_body(call, ours, error) from error
+        return ours
+
+    def _unanswered(self, call: Call, data: Any, error: Exception) -> Exception:
+        """What it is that aiohttp has no head of an answer."""
+        if isinstance(error, aiohttp.InvalidURL):
+            return error
+        if isinstance(data, Upload) and data.error is not None:
+            return data.error
+        return failures.before_head(call, self.base_url, error)
+
+    def _raises(self, response: Response, raise_for_status: bool | None) -> bool:
+        own = self._raise_for_status if raise_for_status is None else raise_for_status
+        return own or REASON in response.headers
+
+    def _judge(self, call: Call, response: Response, body: bytes, raise_for_status: bool | None) -> None:
+        """Raises what a status of 400 and above is."""
+        if REASON in response.headers:
+            raise failures.of_sidecar(call, response, body)
+        if self._raises(response, raise_for_status):
+            raise failures.of_service(call, response, body)
+
+
+def _body(fields: CIMultiDict[str], json: Any, data: Any, idempotency_key: bool | str) -> Any:
+    """What is sent as the body; adds the fields that go with it."""
+    if idempotency_key:
+        key = os.urandom(16).hex() if idempotency_key is True else idempotency_key
+        fields.setdefault(IDEMPOTENCY_KEY, key)
+    if json is None:
+        return watched(data)
+    if data is not None:
+        raise ValueError("a call has either json or data")
+    fields.setdefault(CONTENT_TYPE, "application/json")
+    return watched(decoding.encode(json))

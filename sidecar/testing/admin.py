@@ -1,0 +1,67 @@
+"""Steering the sidecar: its admin API, as far as fakes need it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import Any, Final, Literal
+from urllib.parse import quote
+
+from sidecar.testing.errors import AdminError
+
+TIMEOUT_S: Final = 10.0
+FORCED_FOR: Final = "1h"
+"""Far beyond a test: a forced breaker ends with it."""
+
+
+class Admin:
+    """Of the sidecar whose admin listener is at this port of 127.0.0.1. Every method raises AdminError."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    def reload(self) -> None:
+        """Put the file in force. AdminError.errors say what is wrong with it."""
+        self._ask("POST", "/reload", {})
+
+    def service(self, name: str) -> dict[str, Any]:
+        return self._ask("GET", f"/services/{quote(name, safe='')}")
+
+    def breaker(self, name: str, state: Literal["open", "closed", "auto"], route: str | None = None) -> None:
+        """`route` is one with a breaker of its own, as the sidecar names it: `POST /reports`."""
+        wanted: dict[str, str] = {"state": state} if state == "auto" else {"state": state, "for": FORCED_FOR}
+        if route is not None:
+            wanted["route"] = route
+        self._ask("POST", f"/services/{quote(name, safe='')}/breaker", wanted)
+
+    def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> dict[str, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT_S)
+        try:
+            data = None if body is None else json.dumps(body).encode()
+            connection.request(method, path, data, {"Content-Type": "application/json"} if data else {})
+            response = connection.getresponse()
+            status, content = response.status, response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise AdminError(0, "no_answer", f"the sidecar's admin API does not answer: {error!r}") from error
+        finally:
+            connection.close()
+        try:
+            found = json.loads(content)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise AdminError(status, "bad_answer", f"the sidecar's admin API answered {status}: {content[:200]!r}")
+        if status >= 400:
+            raise AdminError(
+                status,
+                str(found.get("reason", "")),
+                str(found.get("detail", "")),
+                tuple(_told(error) for error in found.get("errors") or ()),
+            )
+        return found
+
+
+def _told(error: dict[str, Any]) -> str:
+    """Without file and line, which are of a file that nobody has seen."""
+    key, message = error.get("key") or "", error.get("message") or ""
+    return f"{key}: {message}" if key else str(message)

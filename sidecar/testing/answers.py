@@ -1,0 +1,103 @@
+"""What a fake does with one request: an answer, or what happens in place of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
+
+from sidecar.testing.errors import FakeError
+
+if TYPE_CHECKING:
+    from sidecar.testing.calls import Call
+
+MAX_DELAY_S: Final = 300.0
+"""No wait without a bound: a test that wants more than this wants `.hangs()`."""
+
+UNSET: Final[Any] = msgspec.UNSET
+_NO_BODY: Final = frozenset({204, 304})
+
+Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+How = Literal["answers", "resets", "closes", "truncates", "hangs"]
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """Made by `answer()` and by a script's methods."""
+
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    how: How = "answers"
+    delay_s: float = 0.0
+    made_by: Callable[[Call], object] | None = None
+    """Asked for the answer when the request is there."""
+
+    def __str__(self) -> str:
+        """For a list of calls."""
+        words = {"answers": str(self.status), "truncates": f"{self.status}, truncated"}.get(self.how, self.how)
+        if self.made_by is not None:
+            words = "a function's answer"
+        return f"{words} after {self.delay_s:g} s" if self.delay_s else words
+
+
+def answer(
+    status: int = 200,
+    *,
+    json: object = UNSET,
+    body: bytes | str = b"",
+    headers: Headers | None = None,
+) -> Answer:
+    """A whole answer. `json` may be anything msgspec encodes: dataclasses, Structs, dates. Raises FakeError."""
+    if not 200 <= status <= 599:
+        raise FakeError(f"a status is a number from 200 to 599, not {status!r}")
+    if json is not UNSET and body:
+        raise FakeError("an answer has a json or a body, not both")
+    given = list(headers.items() if isinstance(headers, Mapping) else headers or ())
+    names = {name.lower() for name, _ in given}
+    if names & {"content-length", "transfer-encoding", "connection"}:
+        raise FakeError("Content-Length, Transfer-Encoding and Connection are written by the fake itself")
+    content, content_type = _content(json, body)
+    if content and status in _NO_BODY:
+        raise FakeError(f"an answer of {status} has no body")
+    if content_type and "content-type" not in names:
+        given.append(("Content-Type", content_type))
+    return Answer(status, tuple(given), content)
+
+
+def _content(json: object, body: bytes | str) -> tuple[bytes, str]:
+    if json is not UNSET:
+        try:
+            return msgspec.json.encode(json), "application/json"
+        except (TypeError, ValueError) as error:
+            raise FakeError(f"json={json!r} is nothing that JSON can hold: {error}") from None
+    if isinstance(body, str):
+        return body.encode(), "text/plain; charset=utf-8" if body else ""
+    if not isinstance(body, bytes):
+        raise FakeError(f"a body is bytes or str, not {type(body).__name__}; objects go into json=")
+    return body, ""
+
+
+def from_function(result: object) -> Answer:
+    """What a function of `.answers(...)` returned: an `answer(...)`, bytes, text, or an object for a JSON body."""
+    if isinstance(result, Answer):
+        if result.made_by is not None:
+            raise FakeError("a function answers with answer(...), not with another function")
+        return result
+    if hasattr(result, "__await__"):
+        raise FakeError("the function of .answers(...) is called in another thread: a plain one, not async")
+    if isinstance(result, bytes | str):
+        return answer(body=result)
+    return answer(json=result)
+
+
+def checked_delay(seconds: float) -> float:
+    if not 0 <= seconds <= MAX_DELAY_S:
+        raise FakeError(f"a delay is 0 to {MAX_DELAY_S:g} seconds, not {seconds!r}; .hangs() never answers")
+    return float(seconds)
+
+
+def checked_times(times: int) -> int:
+    if times < 1:
+        raise FakeError(f"times is 1 or more, not {times!r}")
+    return times

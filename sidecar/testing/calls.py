@@ -1,0 +1,76 @@
+"""What a fake was asked: one call, and lists of them in words."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from multidict import CIMultiDictProxy, MultiDictProxy
+
+from sidecar.testing.errors import FakeError
+
+MOST_TOLD: Final = 20
+"""Of a list of calls in a message; the rest is counted."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Call:
+    """A request as it came to the fake: each attempt of the sidecar is one."""
+
+    service: str
+    method: str
+    path: str
+    """As it came, percent-encoded, without the query."""
+    query: MultiDictProxy[str]
+    headers: CIMultiDictProxy[str]
+    """Names in any case."""
+    body: bytes
+    at: float
+    """When it was there as a whole: `time.monotonic()` seconds."""
+    body_size: int = -1
+    """Bytes that came: more than `body` has where that was too long to be kept."""
+    path_params: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """The values of the `{names}` in the path of the script that answers."""
+    answered: str = ""
+    """What the fake did, in a word or two: `503`, `resets`."""
+
+    def json(self) -> Any:
+        """The body. Raises FakeError where it is none."""
+        if len(self.body) < self.body_size:
+            raise FakeError(f"{self}: of the body only {len(self.body)} of {self.body_size} bytes were kept")
+        try:
+            return json.loads(self.body)
+        except ValueError as error:
+            raise FakeError(f"{self}: the body is not JSON: {error}: {self.body[:200]!r}") from None
+
+    def text(self) -> str:
+        return self.body.decode(errors="replace")
+
+    @property
+    def target(self) -> str:
+        """Path and query, for reading."""
+        query = "&".join(f"{name}={value}" for name, value in self.query.items())
+        return f"{self.path}?{query}" if query else self.path
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.target}"
+
+
+def told(calls: Sequence[Call], marked: Iterable[Call] = ()) -> str:
+    """A line for each, with what was answered and how long after the first; `marked` ones have an arrow."""
+    if not calls:
+        return "  nothing was asked"
+    arrows = {id(call) for call in marked}
+    lines = [
+        f"{'->' if id(call) in arrows else '  '} {number}. {call}: {call.answered} (+{call.at - calls[0].at:.3f} s)"
+        for number, call in enumerate(calls[:MOST_TOLD], 1)
+    ]
+    if len(calls) > MOST_TOLD:
+        lines.append(f"   and {len(calls) - MOST_TOLD} more")
+    return "\n".join(lines)
+
+
+def times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

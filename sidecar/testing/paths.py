@@ -1,0 +1,92 @@
+"""Which requests a script is for: method, path, parameters.
+
+Owns patterns of paths and how two of them that match the same request are ranked. A path is compared segment by
+segment, each percent-decoded, so `/a%20b` and `/a b` are one and `/a%2Fb` is not `/a/b`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+
+from sidecar.testing.errors import FakeError
+
+ANY: Final = "ANY"
+"""In place of a method: all of them."""
+
+_VARIABLE: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+class Pattern(msgspec.Struct, frozen=True):
+    """What a script was registered for; two that are equal are the same script."""
+
+    method: str
+    path: str
+    """As the test wrote it, without a query."""
+    params: tuple[tuple[str, str], ...] = ()
+    """Sorted. The request has to have each of these; it may have others."""
+
+    @property
+    def rank(self) -> tuple[int, int, int, int]:
+        """The higher one answers where two match: an exact path before `{}` before `*`, then what says more."""
+        kind = 0 if self.path.endswith("*") else 1 if "{" in self.path else 2
+        return kind, len(self.path) if kind == 0 else -self.path.count("{"), len(self.params), self.method != ANY
+
+    def match(self, method: str, path: str, params: Sequence[tuple[str, str]]) -> dict[str, str] | None:
+        """The values of the path's `{names}` where the request is one of these, else None."""
+        if self.method not in (ANY, method) or not set(self.params) <= set(params):
+            return None
+        return _match_path(self.path, path)
+
+    def __str__(self) -> str:
+        query = "&".join(f"{name}={value}" for name, value in self.params)
+        return f"{self.method} {self.path}" + (f"?{query}" if query else "")
+
+
+def pattern(method: str, path: str, params: Mapping[str, object] | None = None) -> Pattern:
+    """Checked. A query in `path` is the same as `params`. Raises FakeError."""
+    path, question, query = path.partition("?")
+    if not path.startswith("/") and path != "*":
+        raise FakeError(f'a path begins with "/": "/{path}", not "{path}"')
+    if "#" in path + query:
+        raise FakeError(f"no request has a fragment: {path!r}")
+    if "*" in path[:-1]:
+        raise FakeError(f'a "*" stands at the end, for all that may follow: {path!r}; one segment is "{{name}}"')
+    for segment in path.split("/"):
+        if ("{" in segment or "}" in segment) and not _VARIABLE.fullmatch(segment):
+            raise FakeError(f"a name in braces stands for a whole segment: {segment!r} is no {{name}}")
+    found = parse_qsl(query, keep_blank_values=True) if question else []
+    found += [(name, _as_sent(value)) for name, value in (params or {}).items()]
+    return Pattern(method.upper(), path, tuple(sorted(found)))
+
+
+def _as_sent(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _match_path(wanted: str, path: str) -> dict[str, str] | None:
+    if wanted.endswith("*"):
+        # Whole segments up to the last one, of which the request's need only begin alike.
+        *whole, begun = wanted[:-1].split("/")
+        asked = path.split("/")
+        if len(asked) <= len(whole) or not unquote(asked[len(whole)]).startswith(unquote(begun)):
+            return None
+        return _match_segments(whole, asked[: len(whole)])
+    return _match_segments(wanted.split("/"), path.split("/"))
+
+
+def _match_segments(wanted: Sequence[str], asked: Sequence[str]) -> dict[str, str] | None:
+    if len(wanted) != len(asked):
+        return None
+    values: dict[str, str] = {}
+    for want, got in zip(wanted, asked, strict=True):
+        variable = _VARIABLE.fullmatch(want)
+        if variable and got:
+            values[variable[1]] = unquote(got)
+        elif unquote(want) != unquote(got):
+            return None
+    return values

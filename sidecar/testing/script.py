@@ -1,0 +1,251 @@
+"""What one faked service was told to do, and what it was asked: the fake without its sockets.
+
+Owns which answer is next, what is recorded, and what makes a test fail at its end. The test's thread writes scripts
+while the server's thread takes answers, so both go through one lock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+from difflib import get_close_matches
+from threading import RLock
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from sidecar.testing.answers import UNSET, Answer, Headers, answer, checked_delay, checked_times
+from sidecar.testing.calls import Call, times, told
+from sidecar.testing.errors import FakeError
+from sidecar.testing.paths import Pattern
+
+MAX_CALLS: Final = 10_000
+"""That one fake records in one test: beyond it a test is caught in a loop, and fails."""
+
+MAX_KINDS_OF_PROBLEM: Final = 20
+
+
+class _Turn(msgspec.Struct):
+    """An answer, and how often before the next one."""
+
+    given: Answer
+    left: int
+    only_delay: bool = False
+    """Of `.delays()`, and not met by its answer yet."""
+
+
+class Script:
+    """The answers to some requests of one service, in turn; the last one is given from then on.
+
+    Each method adds to what is there and returns the script, so that calls are chained.
+    """
+
+    def __init__(self, service: ServiceScript, pattern: Pattern) -> None:
+        self._service = service
+        self._pattern = pattern
+        self._turns: list[_Turn] = []
+
+    def then(
+        self,
+        status: int = 200,
+        *,
+        json: object = UNSET,
+        body: bytes | str = b"",
+        headers: Headers | None = None,
+        times: int = 1,
+    ) -> Script:
+        """An answer, `times` times before the next one of the script."""
+        return self._add(answer(status, json=json, body=body, headers=headers), times)
+
+    def fails(
+        self,
+        status: int = 503,
+        times: int = 1,
+        *,
+        json: object = UNSET,
+        body: bytes | str = b"",
+        headers: Headers | None = None,
+    ) -> Script:
+        """An answer that says no: 4xx or 5xx."""
+        if status < 400:
+            raise FakeError(f"{status} is no failure: .then(status={status})")
+        return self._add(answer(status, json=json, body=body, headers=headers), times)
+
+    def answers(self, function: Callable[[Call], object], times: int = 1) -> Script:
+        """What `function(call)` returns: `answer(...)`, bytes, text, or an object for JSON.
+
+        It is called in another thread, and may wait there without holding up the other fakes.
+        """
+        if not callable(function):
+            raise FakeError(f".answers() takes a function of the call, not {function!r}; .then(json=...) is an answer")
+        return self._add(Answer(made_by=function), times)
+
+    def delays(self, seconds: float, times: int = 1) -> Script:
+        """The next answer of the script comes so late; without a next one, that before it (or an empty 200)."""
+        delay = checked_delay(seconds)
+        with self._service.lock:
+            before = self._turns[-1].given if self._turns else Answer()
+            self._turns.append(_Turn(replace(before, delay_s=delay), checked_times(times), only_delay=True))
+        return self
+
+    def resets(self, times: int = 1) -> Script:
+        """Reads the request, and resets the connection (TCP RST)."""
+        return self._add(Answer(how="resets"), times)
+
+    def closes(self, times: int = 1) -> Script:
+        """Reads the request, and closes the connection without a word."""
+        return self._add(Answer(how="closes"), times)
+
+    def truncates(
+        self, body: bytes | str = b"{", status: int = 200, *, headers: Headers | None = None, times: int = 1
+    ) -> Script:
+        """Sends the head and this much of a longer body, and closes the connection."""
+        return self._add(replace(answer(status, body=body, headers=headers), how="truncates"), times)
+
+    def hangs(self, times: int = 1) -> Script:
+        """Reads the request, and says nothing until the sidecar gives up or the test ends."""
+        return self._add(Answer(how="hangs"), times)
+
+    def clear(self) -> Script:
+        """Forget the answers, to script anew."""
+        with self._service.lock:
+            self._turns.clear()
+        return self
+
+    @property
+    def calls(self) -> list[Call]:
+        """The calls that this is the path of, in the order in which they came; whichever script answered."""
+        return [call for call in self._service.calls if self._matches(call)]
+
+    def assert_called(self, times: int | None = None) -> None:
+        """At least once, or exactly so many `times`: attempts, as they came to the service."""
+        __tracebackhide__ = True
+        self._service.check_count(str(self._pattern), self.calls, times)
+
+    def assert_not_called(self) -> None:
+        __tracebackhide__ = True
+        self._service.check_count(str(self._pattern), self.calls, 0)
+
+    def __repr__(self) -> str:
+        return f"<script of {self._service.name}: {self._pattern}, called {times(len(self.calls))}>"
+
+    def _matches(self, call: Call) -> bool:
+        return self._pattern.match(call.method, call.path, list(call.query.items())) is not None
+
+    def _add(self, given: Answer, times: int) -> Script:
+        count = checked_times(times)
+        with self._service.lock:
+            if self._turns and self._turns[-1].only_delay:
+                delayed = self._turns.pop()
+                given, count = replace(given, delay_s=delayed.given.delay_s), max(count, delayed.left)
+            self._turns.append(_Turn(given, count))
+        return self
+
+    def next(self) -> Answer:
+        """Takes one. The lock is held."""
+        turn = self._turns[0]
+        if len(self._turns) > 1:
+            turn.left -= 1
+            if not turn.left:
+                del self._turns[0]
+        return turn.given
+
+    @property
+    def empty(self) -> bool:
+        return not self._turns
+
+
+class ServiceScript:
+    """All scripts of one service, and all calls to it."""
+
+    def __init__(self, name: str, known_as: str) -> None:
+        """`known_as` is how a test writes it: `fake.venue`."""
+        self.name = name
+        self.known_as = known_as
+        self.lock = RLock()
+        self.fails_unexpected = True
+        self._scripts: dict[Pattern, Script] = {}
+        self._calls: list[Call] = []
+        self._problems: Counter[str] = Counter()
+
+    def script(self, pattern: Pattern) -> Script:
+        """The one for exactly this pattern, each time the same."""
+        with self.lock:
+            return self._scripts.setdefault(pattern, Script(self, pattern))
+
+    @property
+    def calls(self) -> list[Call]:
+        with self.lock:
+            return list(self._calls)
+
+    def problems(self) -> list[str]:
+        """What fails the test at its end, each once, with how often it happened."""
+        with self.lock:
+            return [
+                text if count == 1 else f"{text}\n  (this happened {times(count)})"
+                for text, count in self._problems.items()
+            ]
+
+    def problem(self, text: str) -> None:
+        with self.lock:
+            if text in self._problems or len(self._problems) < MAX_KINDS_OF_PROBLEM:
+                self._problems[text] += 1
+
+    def take(self, call: Call) -> tuple[Call, Answer]:
+        """Records the call, and says what to do with it."""
+        with self.lock:
+            params = list(call.query.items())
+            fitting = [
+                (pattern, values)
+                for pattern, script in self._scripts.items()
+                if not script.empty and (values := pattern.match(call.method, call.path, params)) is not None
+            ]
+            if fitting:
+                pattern, values = max(fitting, key=lambda one: one[0].rank)
+                given = self._scripts[pattern].next()
+                call = dataclasses.replace(call, path_params=values, answered=str(given))
+            else:
+                given = self._unscripted(call)
+                call = dataclasses.replace(call, answered="501, nothing is scripted for it")
+            self._record(call)
+            return call, given
+
+    def check_count(self, what: str, calls: list[Call], wanted: int | None) -> None:
+        """Raises AssertionError, with all that was asked of this service."""
+        __tracebackhide__ = True
+        found = len(calls)
+        if found == wanted or (wanted is None and found):
+            return
+        expected = "at least once" if wanted is None else times(wanted)
+        raise AssertionError(
+            f"{self.name}: {what} was called {times(found)}, expected {expected}. All that was asked of it:\n"
+            + told(self.calls, calls)
+        )
+
+    def _record(self, call: Call) -> None:
+        if len(self._calls) < MAX_CALLS:
+            self._calls.append(call)
+        else:
+            self.problem(f"{self.name} was called more than {MAX_CALLS} times: the calls after that are not recorded")
+
+    def _unscripted(self, call: Call) -> Answer:
+        words = [f'nothing is scripted for {call} of the fake "{self.name}"']
+        words.append(f"  script it: {self.known_as}.{_verb(call)}.then(json={{...}})")
+        scripted = [str(pattern) for pattern, script in self._scripts.items() if not script.empty]
+        if scripted:
+            near = get_close_matches(str(call), scripted, n=1, cutoff=0.6)
+            words.append(f"  scripted are: {', '.join(scripted)}" + (f"; did you mean {near[0]}?" if near else ""))
+        text = "\n".join(words)
+        if self.fails_unexpected:
+            self.problem(text)
+        return answer(501, body=text + "\n")
+
+
+def _verb(call: Call) -> str:
+    method = call.method.lower()
+    path = f'"{call.path}"'
+    if method in {"get", "head", "post", "put", "patch", "delete", "options"}:
+        return f"{method}({path})"
+    return f'request("{call.method}", {path})'

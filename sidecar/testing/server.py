@@ -1,0 +1,254 @@
+"""The fakes' sockets: a thread with an event loop of its own, on which each faked service listens on 127.0.0.1.
+
+Owns how an answer, a reset, a cut or a silence looks on the wire. What is answered is `script`'s. The thread is not the
+test's: a test, sync or async, may wait for the app while the fakes answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import threading
+import time
+import traceback
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+
+from aiohttp import web
+from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
+
+from sidecar.testing.answers import Answer, answer, from_function
+from sidecar.testing.calls import Call
+from sidecar.testing.script import ServiceScript
+
+HANG_S: Final = 300.0
+"""How long silence lasts at most."""
+
+_HTTP: Final[dict[str, Any]] = {
+    "access_log": None,
+    "auto_decompress": False,
+    "max_line_size": 65536,
+    "max_field_size": 65536,
+    "max_headers": 1000,
+}
+"""Bodies as they came, and no limit that is tighter than the sidecar's."""
+
+STEP_S: Final = 10.0
+"""How long the test's thread waits for this one."""
+
+MAX_BODY: Final = 16 * 1024 * 1024
+MAX_BODIES: Final = 64 * 1024 * 1024
+"""Bytes of bodies that are kept, of one request and of a fake in one test. The rest is read and let go."""
+
+MISSING_BYTES: Final = 1024
+"""What a truncated body's Content-Length promises beyond what comes."""
+
+_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close() sends RST
+
+T = TypeVar("T")
+
+
+class Listener:
+    """One fake's port, for one test. To be made and used on the server's loop."""
+
+    def __init__(self, script: ServiceScript, loop: asyncio.AbstractEventLoop) -> None:
+        self.port = 0
+        self._script = script
+        self._loop = loop
+        self._kept = 0
+        self._http = web.Server(self._handle, handler_cancellation=True, **_HTTP)
+        self._server: asyncio.Server | None = None
+        self._reserved: socket.socket | None = None
+
+    async def up(self) -> None:
+        """Listen: on the same port as before, after the first time."""
+        if self._server is not None:
+            return
+        if self._reserved is not None:
+            self._reserved.close()
+            self._reserved = None
+        self._server = await self._loop.create_server(self._http, sock=_bound(self.port), backlog=1024)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def down(self) -> None:
+        """Refuse connections and reset those that there are. The port stays ours: bound, without listening."""
+        if self._server is None:
+            return
+        self._close_listening()
+        self._reserved = _bound(self.port)
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._close_listening()
+        if self._reserved is not None:
+            self._reserved.close()
+            self._reserved = None
+
+    def _close_listening(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        self._server = None
+        for connection in self._http.connections:
+            if connection.transport is not None:
+                _abort(connection.transport)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        body, size = await self._read(request)
+        call = Call(
+            self._script.name,
+            request.method,
+            request.rel_url.raw_path,
+            MultiDictProxy(MultiDict(request.query)),
+            CIMultiDictProxy(CIMultiDict(request.headers)),
+            body,
+            time.monotonic(),
+            size,
+        )
+        call, given = self._script.take(call)
+        if given.delay_s:
+            await asyncio.sleep(given.delay_s)
+        if given.made_by is not None:
+            given = await self._made(call, given.made_by)
+        return await self._do(request, given)
+
+    async def _read(self, request: web.BaseRequest) -> tuple[bytes, int]:
+        pieces, size, room = [], 0, min(MAX_BODY, MAX_BODIES - self._kept)
+        async for piece in request.content.iter_any():
+            if size < room:
+                pieces.append(piece[: room - size])
+            size += len(piece)
+        body = b"".join(pieces)
+        self._kept += len(body)
+        return body, size
+
+    async def _made(self, call: Call, function: Callable[[Call], object]) -> Answer:
+        """In a thread of its own: the function may wait, and one that waits for ever must not keep the run from ending
+        (as the threads of an executor would).
+        """
+        made: asyncio.Future[Answer] = self._loop.create_future()
+
+        def settle(given: Answer) -> None:
+            if not made.done():
+                made.set_result(given)
+
+        def make() -> None:
+            given = self._call(call, function)
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(settle, given)
+
+        threading.Thread(target=make, name=f"fake {self._script.name}", daemon=True).start()
+        return await made
+
+    def _call(self, call: Call, function: Callable[[Call], object]) -> Answer:
+        try:
+            return from_function(function(call))
+        except Exception as error:
+            words = "".join(traceback.format_exception(error)[-6:]).rstrip()
+            self._script.problem(f"{self._script.name}: the function that answers {call} failed:\n{words}")
+            return answer(500, body=f"the function that answers failed: {type(error).__name__}\n")
+
+    async def _do(self, request: web.BaseRequest, given: Answer) -> web.StreamResponse:
+        match given.how:
+            case "answers":
+                return _response(given)
+            case "truncates":
+                headers = CIMultiDict(given.headers)
+                headers["Content-Length"] = str(len(given.body) + MISSING_BYTES)
+                response = web.StreamResponse(status=given.status, headers=headers)
+                await response.prepare(request)
+                await response.write(given.body)
+                if request.transport is not None:
+                    request.transport.close()
+            case "closes":
+                if request.transport is not None:
+                    request.transport.close()
+            case "resets":
+                if request.transport is not None:
+                    _abort(request.transport)
+            case "hangs":
+                pass
+        await asyncio.sleep(HANG_S)  # until the connection is gone, which cancels this
+        return web.Response(status=504, text="the fake has been silent for long enough\n")
+
+
+class FakeServer:
+    """The thread. Its methods are for the test's thread, and each waits for a bounded time."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.SelectorEventLoop()  # whatever policy the app has installed
+        self._thread = threading.Thread(target=self._run, name="sidecar fakes", daemon=True)
+        self._thread.start()
+
+    def listen(self, script: ServiceScript) -> Listener:
+        """A port for this fake, which answers from now on."""
+        return self._wait(self._listen(script))
+
+    def up(self, listener: Listener) -> None:
+        self._wait(listener.up())
+
+    def down(self, listener: Listener) -> None:
+        self._wait(_now(listener.down))
+
+    def close_all(self, listeners: list[Listener]) -> None:
+        def close() -> None:
+            for listener in listeners:
+                listener.close()
+
+        self._wait(_now(close))
+
+    def close(self) -> None:
+        """End the thread; connections are cut."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(STEP_S)
+
+    async def _listen(self, script: ServiceScript) -> Listener:
+        listener = Listener(script, self._loop)
+        await listener.up()
+        return listener
+
+    def _wait(self, doing: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(doing, self._loop).result(STEP_S)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            tasks = asyncio.all_tasks(self._loop)
+            for task in tasks:
+                task.cancel()
+            with suppress(asyncio.CancelledError):
+                self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            self._loop.close()
+
+
+async def _now(do: Callable[[], T]) -> T:
+    return do()
+
+
+def _bound(port: int) -> socket.socket:
+    one = socket.socket()
+    try:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.bind(("127.0.0.1", port))
+    except OSError:
+        one.close()
+        raise
+    one.setblocking(False)
+    return one
+
+
+def _response(given: Answer) -> web.Response:
+    return web.Response(status=given.status, headers=CIMultiDict(given.headers), body=given.body)
+
+
+def _abort(transport: asyncio.BaseTransport) -> None:
+    """Close at once, with RST, whatever was not read or sent."""
+    raw = transport.get_extra_info("socket")
+    if raw is not None:
+        with suppress(OSError):
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    assert isinstance(transport, asyncio.Transport)
+    transport.abort()

@@ -1,0 +1,180 @@
+"""What runs for a session of tests, and what one test gets of it.
+
+Owns that each test begins with nothing of the one before: the sidecar keeps breakers, budgets, ejections and counts by
+the name of a service, so at a test's end its services leave the configuration, and what was kept goes with them. Each
+test's fakes listen on ports of their own, so that a late retry of one test never reaches the fake of the next.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sidecar.testing import policy_file
+from sidecar.testing.admin import Admin
+from sidecar.testing.calls import told
+from sidecar.testing.errors import AdminError, FakeError
+from sidecar.testing.policy_file import Tree
+from sidecar.testing.script import ServiceScript
+from sidecar.testing.service import ServiceFake
+from sidecar.testing.sidecar_process import SidecarProcess, check
+
+if TYPE_CHECKING:
+    from sidecar.testing.server import Listener
+
+
+class Stage:
+    """A running sidecar, and the thread of the fakes. Raises FakeError where it does not come about."""
+
+    def __init__(self, app_file: Path | None = None) -> None:
+        self.app_file = app_file.absolute() if app_file is not None else None
+        self.app: Tree | None = None
+        if self.app_file is not None:
+            self.app = policy_file.for_tests(policy_file.read_app_file(self.app_file), self.app_file.parent)
+        self._folder = Path(tempfile.mkdtemp(prefix="sidecar-testing-"))
+        self.process = SidecarProcess(self._folder)
+        try:
+            # Takes as long as the sidecar's own start, so the two are done side by side.
+            from sidecar.testing.server import FakeServer
+
+            self.process.wait()
+            self.server = FakeServer()
+        except BaseException:
+            self._leave()
+            raise
+        self.admin = Admin(self.process.admin_port)
+
+    def fakes(self) -> Fakes:
+        """For one test."""
+        if not self.process.running:
+            raise FakeError(f"the sidecar has ended by itself:\n{self.process.log()}")
+        self.process.forget_log()
+        return Fakes(self)
+
+    def put_in_force(self, rest: Tree) -> None:
+        """Raises AdminError; then what was in force stays."""
+        policy_file.write(self.process.path, self.process.listen, rest)
+        self.admin.reload()
+
+    def close(self) -> None:
+        self.server.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        self.process.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class Fakes:
+    """The fixture `fake`: services by name, `fake.venue` or `fake["venue-service"]`."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._services: dict[str, ServiceFake] = {}
+        self._scripts: dict[str, ServiceScript] = {}
+        self._listeners: dict[str, Listener] = {}
+        self._overrides: dict[str, Tree] = {}
+        self._closed = False
+        if stage.app is not None:
+            self._add(list(stage.app["services"]))
+
+    @property
+    def url(self) -> str:
+        """Where the app calls its services: SIDECAR_URL, which is set for the test."""
+        return self._stage.process.url
+
+    def __getitem__(self, name: str) -> ServiceFake:
+        __tracebackhide__ = True
+        if self._closed:
+            raise FakeError("the test of these fakes is over")
+        if name not in self._services:
+            if self._stage.app is not None:
+                raise FakeError(self._unknown(name))
+            self._add([name])
+        return self._services[name]
+
+    def __getattr__(self, name: str) -> ServiceFake:
+        __tracebackhide__ = True
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self[name]
+
+    def __repr__(self) -> str:
+        return f"<fakes of {', '.join(self._services) or 'nothing yet'} behind {self.url}>"
+
+    def override(self, name: str, known_as: str, keys: dict[str, Any]) -> None:
+        """See `ServiceFake.policy`."""
+        __tracebackhide__ = True
+        before = dict(self._overrides)
+        self._overrides[name] = policy_file.merged(self._overrides.get(name, {}), keys)
+        try:
+            self._put_in_force()
+        except AdminError as error:
+            self._overrides = before
+            self._put_in_force()
+            given = ", ".join(f"{key}={value!r}" for key, value in keys.items())
+            words = "\n".join(error.errors) or str(error)
+            raise FakeError(f"{known_as}.policy({given}): the sidecar does not take it:\n{words}") from None
+
+    def problems(self) -> list[str]:
+        """What fails the test at its end."""
+        return [problem for script in self._scripts.values() for problem in script.problems()]
+
+    def told(self) -> str:
+        """What each fake was asked, for the report of a failed test."""
+        asked = [script for script in self._scripts.values() if script.calls]
+        return "\n".join(f"{script.name}:\n{told(script.calls)}" for script in asked)
+
+    def sidecar_log(self) -> str:
+        """What the sidecar logged in this test."""
+        return self._stage.process.readable_log()
+
+    def close(self) -> None:
+        """Ends what is under way, and takes the services out of the sidecar with all that it knows of them."""
+        if self._closed:
+            return
+        self._closed = True
+        self._stage.server.close_all(list(self._listeners.values()))
+        if self._services:
+            self._stage.put_in_force(policy_file.with_fakes(None, {}, {}))
+
+    def _add(self, names: list[str]) -> None:
+        for name in names:
+            script = ServiceScript(name, self._known_as(name))
+            self._scripts[name] = script
+            self._listeners[name] = self._stage.server.listen(script)
+            self._services[name] = ServiceFake(self._stage, self, script, self._listeners[name])
+        try:
+            self._put_in_force()
+        except AdminError as error:
+            listeners = [self._listeners.pop(name) for name in names]
+            for name in names:
+                del self._services[name], self._scripts[name]
+            self._stage.server.close_all(listeners)
+            raise FakeError(self._refused(names, error)) from None
+
+    def _put_in_force(self) -> None:
+        ports = {name: listener.port for name, listener in self._listeners.items()}
+        self._stage.put_in_force(policy_file.with_fakes(self._stage.app, ports, self._overrides))
+
+    def _refused(self, names: list[str], error: AdminError) -> str:
+        if self._stage.app_file is None:
+            return "\n".join([f"the sidecar does not take a service named {names[0]!r}:", *error.errors])
+        path = self._stage.app_file
+        # The sidecar's own words on the app's own file have its lines; what was refused is a file made of that.
+        words = check(path) or "\n".join(error.errors) or str(error)
+        return f"sidecar_config: the sidecar does not take {path}:\n{words}"
+
+    def _known_as(self, name: str) -> str:
+        plain = name.isidentifier() and not name.startswith("_") and not hasattr(type(self), name)
+        return f"fake.{name}" if plain else f'fake["{name}"]'
+
+    def _unknown(self, name: str) -> str:
+        assert self._stage.app is not None
+        names = list(self._stage.app["services"])
+        near = get_close_matches(name.replace("_", "-"), names, n=1, cutoff=0.6) or get_close_matches(name, names, n=1)
+        hint = f"; did you mean {self._known_as(near[0])}?" if near else f": it has {', '.join(names)}"
+        return f"there is no service {name!r} in {self._stage.app_file}{hint}"

@@ -1,0 +1,140 @@
+"""Where calls go: what a path may be, and that it arrives at the service it is for, as it is."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import unquote_to_bytes
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from sidecar.client import ServiceClient, address
+from tests.support.steps import answer
+from tests.support.upstream import Upstream
+
+PIECES = [
+    *("/", "//", ".", "..", "...", "/./", "/../", "%2e", "%2E%2e", "%252e", "%2f", "%2F..", "%5c", "\\", "%", "%zz"),
+    *(
+        "?",
+        "?next=/../x",
+        "#",
+        ";",
+        ":",
+        "@",
+        "&",
+        "=",
+        "+",
+        "payment",
+        "~",
+        "é",
+        "\uff0e",
+        "\uff0f",
+        " ",
+        "\t",
+        "\n",
+        "\x7f",
+    ),
+    *("%c3%a9", "%00", "\ud800", "a.b", "v1."),
+]
+paths = st.one_of(st.lists(st.sampled_from(PIECES), max_size=8).map("".join), st.text(max_size=20)).map("/{}".format)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/events/1",
+        "/a.b/c.",
+        "/...",
+        "/.well-known/x",
+        "//x",
+        "/é x",
+        "/a%2Fb",
+        "/a?b=/../c#".rstrip("#"),
+        "/a%25",
+    ],
+)
+def test_path_that_is_taken(path: str) -> None:
+    assert address.path(path) == path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("", "events", "http://evil/", "?a", "/..", "/../payment/charges", "/a/./b", "/a/..", "/a/../../payment"),
+        *("/%2e%2e/payment", "/.%2E/payment", "/a/%2e", "/a%2f..%2fb", "/a%5C..%5cb", "/a\\b", "/\\..\\payment"),
+        *("/a#b", "/a?b#c", "/a\r\nX: y", "/a\tb", "/a\x00", "/a\x7f", "/..?a", "/\ud800"),
+    ],
+)
+def test_path_that_is_refused(path: str) -> None:
+    with pytest.raises(ValueError, match="a path "):
+        address.path(path)
+
+
+def test_whatever_path_is_taken_arrives_at_its_service_as_it_is() -> None:
+    with Upstream(answer()) as scripted, asyncio.Runner() as runner:
+        client = runner.run(ServiceClient("venue", base_url=scripted.url).open())
+
+        @given(paths)
+        @example("/%252e%252e/payment")
+        @example("/\uff0e\uff0e/payment")
+        def arrives(path: str) -> None:
+            try:
+                address.path(path)
+            except ValueError:
+                assume(False)
+            assert runner.run(client.get(path)).status == 200
+            raw, _, _ = scripted.last.target.partition("?")
+            segments = raw.split("/")
+            assert segments[:2] == ["", "venue"]
+            assert not {b".", b".."} & {unquote_to_bytes(segment) for segment in segments}
+            asked, _, _ = path.partition("?")
+            assert [unquote_to_bytes(segment) for segment in segments[2:]] == [
+                unquote_to_bytes(segment) for segment in asked.split("/")[1:]
+            ]
+
+        try:
+            arrives()
+        finally:
+            runner.run(client.close())
+        assert not scripted.malformed
+
+
+@pytest.mark.parametrize("name", ["venue", "venue-service", "a.b", "_aggregate", "V1"])
+def test_service_that_can_be(name: str) -> None:
+    assert address.service(name) == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "é", "a%2f", "a\n", "?"])
+def test_service_that_cannot_be(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be the name of a service"):
+        address.service(name)
+
+
+@pytest.mark.parametrize("name", ["Host", "host", "CONTENT-LENGTH", "transfer-encoding"])
+def test_headers_that_would_lead_elsewhere(name: str) -> None:
+    address.check_fields(CIMultiDict({"X-Host": "a", "Content-Type": "b"}))
+    with pytest.raises(ValueError, match="not for the app to send"):
+        address.check_fields(CIMultiDict({"X-A": "a", name: "payment"}))
+
+
+def test_base_url_is_given_or_of_the_environment_or_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SIDECAR_URL", raising=False)
+    assert address.base_url(None) == "http://localhost:15001"
+    monkeypatch.setenv("SIDECAR_URL", "")
+    assert address.base_url(None) == "http://localhost:15001"
+    monkeypatch.setenv("SIDECAR_URL", "http://sidecar:1/")
+    assert address.base_url(None) == "http://sidecar:1"
+    assert address.base_url("http://[::1]:2") == "http://[::1]:2"
+    monkeypatch.setenv("SIDECAR_URL", "sidecar:15001")
+    with pytest.raises(ValueError, match="SIDECAR_URL has to be http://host:port"):
+        address.base_url(None)
+
+
+@pytest.mark.parametrize("url", ["h", "h:1", "http://", "ftp://h", "http://u:secret@h", "http://h/venue", "http://h?x"])
+def test_base_url_that_is_none(url: str) -> None:
+    with pytest.raises(ValueError, match="base_url has to be") as caught:
+        address.base_url(url)
+    assert "secret" not in str(caught.value)

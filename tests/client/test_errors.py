@@ -1,0 +1,139 @@
+"""What errors say, what they know, and that they survive being copied and sent to another process."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+from multidict import CIMultiDict
+
+from sidecar.client import errors
+from sidecar.client.errors import (
+    AggregateFailed,
+    Attempt,
+    CallError,
+    CircuitOpen,
+    ClientError,
+    ConnectionFailed,
+    ConnectTimeout,
+    DeadlineExceeded,
+    InvalidAnswer,
+    NotFound,
+    PartFailure,
+    RateLimited,
+    ResponseError,
+    ServiceError,
+    SidecarError,
+    SidecarUnavailable,
+    UnknownService,
+    UpstreamTimeout,
+)
+
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, CallError)]
+KNOWN = {"service": "venue", "method": "GET", "path": "/events/1", "request_id": "r-1"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "bases"),
+    [
+        (CircuitOpen, [SidecarError, CallError]),
+        (UpstreamTimeout, [SidecarError, TimeoutError]),
+        (DeadlineExceeded, [UpstreamTimeout, TimeoutError]),
+        (ConnectTimeout, [ConnectionFailed, UpstreamTimeout, TimeoutError]),
+        (NotFound, [ClientError, ResponseError, CallError]),
+        (InvalidAnswer, [CallError]),
+    ],
+)
+def test_what_catches_what(kind: type[CallError], bases: list[type[Exception]]) -> None:
+    assert all(issubclass(kind, base) for base in bases)
+
+
+def test_the_two_families_are_apart() -> None:
+    both = [kind for kind in KINDS if issubclass(kind, SidecarError) and issubclass(kind, ResponseError)]
+    assert both == []
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            CircuitOpen("too many calls failed", reason="circuit_open", retry_after=12.34, **KNOWN),
+            (
+                "venue: GET /events/1: the circuit breaker is open: too many calls failed; do without the answer, or "
+                "try again in 12.3 s (reason circuit_open, request r-1, 0 attempts)"
+            ),
+        ),
+        (
+            RateLimited(reason="rate_limited", **KNOWN),
+            "venue: GET /events/1: too many requests; send less (reason rate_limited, request r-1, 0 attempts)",
+        ),
+        (
+            UnknownService("did you mean venue?", reason="unknown_service", **{**KNOWN, "service": "venu"}),
+            (
+                "venu: GET /events/1: the sidecar knows no service of that name: did you mean venue?; add it to the "
+                "sidecar's file, or mend the name here (reason unknown_service, request r-1, 0 attempts)"
+            ),
+        ),
+        (
+            ConnectionFailed(reason="truncated", attempts=1, status=200, **KNOWN),
+            (
+                "venue: GET /events/1: the answer broke off before its end; do without the answer: the sidecar has "
+                "retried what is safe to repeat (reason truncated, request r-1, 1 attempt)"
+            ),
+        ),
+        (
+            ServiceError(status=503, attempts=3, **KNOWN),
+            (
+                "venue: GET /events/1: the service answered 503; do without the answer: the sidecar has retried what "
+                "is safe to repeat (request r-1, 3 attempts)"
+            ),
+        ),
+        (CircuitOpen(retry_after=5), "the circuit breaker is open; do without the answer, or try again in 5.0 s"),
+    ],
+)
+def test_words(error: CallError, words: str) -> None:
+    assert str(error) == words
+    assert repr(error) == f"{type(error).__name__}({words!r})"
+
+
+def test_words_are_one_line_and_not_endless() -> None:
+    error = SidecarError("a\nb\r\n  c " + "x" * 10_000, **KNOWN)
+    assert str(error).startswith("venue: GET /events/1: the sidecar has no answer: a b c x")
+    assert "\n" not in str(error)
+    assert len(str(error)) < 800
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_copies_know_the_same(kind: type[CallError]) -> None:
+    error = kind("why", attempts=2, status=503, **KNOWN)
+    error.add_note("seen by a test")
+    if isinstance(error, SidecarError):
+        error.tries = (Attempt("10.0.0.1:80", "reset", None, 1.5),)
+    if isinstance(error, AggregateFailed):
+        error.errors = {"main": PartFailure("venue", 503, "reset")}
+    if isinstance(error, ResponseError):
+        error.headers, error.body = CIMultiDict({"X-A": "1"}), b"{}"
+    for other in (copy.copy(error), copy.deepcopy(error), pickle.loads(pickle.dumps(error))):
+        assert type(other) is kind
+        assert vars(other) == vars(error)
+        assert str(other) == str(error)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_each_says_what_to_do(kind: type[CallError]) -> None:
+    assert kind is CallError or kind is ResponseError or kind.advice
+    assert kind.__doc__
+
+
+def test_body_of_the_services_answer() -> None:
+    error = ServiceError(status=500, body=b'{"a": [1]}')
+    assert (error.json(), error.text()) == ({"a": [1]}, '{"a": [1]}')
+    error = ServiceError(status=500, body=b"\xff<html>")
+    assert error.text() == "\ufffd<html>"
+    with pytest.raises(ValueError, match="the body of the 500 is not JSON"):
+        error.json()
+
+
+def test_unavailable_names_what_to_look_at() -> None:
+    assert "SIDECAR_URL" in str(SidecarUnavailable())

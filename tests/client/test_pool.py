@@ -1,0 +1,107 @@
+"""One session for all clients of a loop: made for the first, closed with the last, and nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+import uvloop
+
+from sidecar.client import ServiceClient, pool
+from tests.support.eventually import eventually
+from tests.support.steps import answer, silence
+from tests.support.upstream import Upstream
+
+RUNS = [pytest.param(asyncio.run, id="asyncio"), pytest.param(uvloop.run, id="uvloop")]
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_clients_of_a_loop_share_their_connections(run: Run) -> None:
+    with Upstream(answer()) as scripted:
+
+        async def main() -> None:
+            async with ServiceClient("venue", base_url=scripted.url) as venue:
+                await venue.get("/1")
+                async with ServiceClient("event", base_url=scripted.url) as event:
+                    await event.get("/2")
+                await venue.get("/3")
+            assert pool._by_loop == {}
+
+        run(main())
+        assert [request.connection for request in scripted.requests] == [0, 0, 0]
+        eventually(lambda: scripted.open_connections == 0)
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_each_loop_has_its_own(run: Run) -> None:
+    with Upstream(answer()) as scripted:
+        client = ServiceClient("venue", base_url=scripted.url)
+
+        async def main() -> None:
+            async with client:
+                await client.get("/")
+
+        run(main())
+        run(main())
+        assert [request.connection for request in scripted.requests] == [0, 1]
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_upload_that_is_cancelled_ends_the_connection(run: Run) -> None:
+    """Although its bytes are not taken: nobody waits for that. (What it is for: tests/system/test_client.py.)"""
+    with Upstream(lambda turn: (turn.read_head(), turn.wait_for_gate(), turn.wait_closed())) as scripted:
+
+        async def main() -> None:
+            async with ServiceClient("venue", base_url=scripted.url) as venue:
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.3):
+                        await venue.post("/", data=bytes(64 * 1024 * 1024))
+                shared = pool._by_loop[asyncio.get_running_loop()]
+                assert shared.session.connector is not None
+                assert not shared.session.connector._acquired
+
+        run(main())
+        scripted.gate.set()
+        eventually(lambda: scripted.connections[0].ended == "reset")
+
+
+def test_loop_that_ended_with_its_client_open_is_forgotten() -> None:
+    async def forgets_to_close() -> None:
+        await client.open()
+
+    async def looks() -> None:
+        async with ServiceClient("venue"):
+            assert list(pool._by_loop) == [asyncio.get_running_loop()]
+
+    client = ServiceClient("venue")
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(forgets_to_close())
+    shared = pool._by_loop[loop]
+    loop.run_until_complete(shared.session.close())  # Else aiohttp warns of it, which is right.
+    loop.close()
+    asyncio.run(looks())
+
+
+async def test_what_aiohttp_is_told() -> None:
+    async with ServiceClient("venue"):
+        session = pool._by_loop[asyncio.get_running_loop()].session
+        assert not session.trust_env
+        assert session._retry_connection is False
+        assert session.connector is not None
+        assert session.connector.limit == pool.MAX_CONNECTIONS
+
+
+async def test_calls_beyond_the_limit_wait_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "MAX_CONNECTIONS", 2)
+    with Upstream(silence) as scripted:
+        async with ServiceClient("venue", base_url=scripted.url) as venue:
+            calls = [asyncio.get_running_loop().create_task(venue.get(f"/{number}")) for number in range(3)]
+            await asyncio.to_thread(eventually, lambda: scripted.hits == 2)
+            calls[0].cancel()
+            await asyncio.to_thread(eventually, lambda: scripted.hits == 3)
+            for call in calls:
+                call.cancel()
+            await asyncio.wait(calls)

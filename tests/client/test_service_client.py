@@ -1,0 +1,338 @@
+"""What is sent with a call and how its answer is judged, by a scripted sidecar; tests/system/ has the real one."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import pytest
+
+from sidecar.client import (
+    CallError,
+    ClientError,
+    InvalidAnswer,
+    NotFound,
+    ServiceClient,
+    ServiceError,
+    SidecarError,
+    UnknownService,
+    deadline,
+    detached,
+    serving,
+)
+from tests.support.steps import answer, echo, silence
+from tests.support.upstream import Received, Step, Upstream
+
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@dataclass
+class Venue:
+    id: int
+
+
+@pytest.fixture
+def scripted() -> Iterator[Upstream]:
+    with Upstream(answer()) as upstream:
+        yield upstream
+
+
+@pytest.fixture
+async def venue(scripted: Upstream) -> AsyncIterator[ServiceClient]:
+    async with ServiceClient("venue", base_url=scripted.url) as client:
+        yield client
+
+
+async def play(scripted: Upstream, step: Step) -> None:
+    """A new scene, while the loop sees how the connections of the old one end."""
+    await asyncio.to_thread(scripted.play, step)
+
+
+async def sent(scripted: Upstream, venue: ServiceClient, **options: Any) -> Received:
+    await venue.request("POST", "/x", **options)
+    return scripted.last
+
+
+# What is sent.
+
+
+async def test_verbs(scripted: Upstream, venue: ServiceClient) -> None:
+    calls = (venue.get, venue.head, venue.post, venue.put, venue.patch, venue.delete)
+    for call in calls:
+        assert (await call("/events/1?a=b")).status == 200
+    await venue.request("options", "/")
+    assert [request.method for request in scripted.requests] == [
+        *("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+    ]
+    assert {request.target for request in scripted.requests[:6]} == {"/venue/events/1?a=b"}
+
+
+async def test_every_call_bears_an_id_of_its_own(scripted: Upstream, venue: ServiceClient) -> None:
+    for _ in range(3):
+        await venue.get("/")
+    ids = {request.get("x-request-id") or "" for request in scripted.requests}
+    assert len(ids) == 3
+    assert {len(each) for each in ids} == {32}
+    absent = ("traceparent", "x-envoy-attempt-count", "x-envoy-upstream-rq-timeout-ms", "idempotency-key", "cookie")
+    assert [scripted.last.get(name) for name in absent] == [None] * 5
+
+
+async def test_what_the_request_being_served_came_with_is_handed_on(scripted: Upstream, venue: ServiceClient) -> None:
+    incoming = {
+        "X-Request-Id": "r-1",
+        "traceparent": TRACEPARENT,
+        "tracestate": "a=1",
+        "x-envoy-attempt-count": "2",
+        "x-envoy-expected-rq-timeout-ms": "5000",
+    }
+    with serving(incoming):
+        await venue.get("/")
+        with detached():
+            await venue.get("/")
+    served, free = scripted.requests
+    names = ("x-request-id", "traceparent", "tracestate", "x-envoy-attempt-count")
+    assert [served.get(name) for name in names] == ["r-1", TRACEPARENT, "a=1", "2"]
+    assert 4000 < int(served.get("x-envoy-upstream-rq-timeout-ms") or "") <= 5000
+    assert [free.get(name) for name in names[1:]] == [None] * 3
+
+
+async def test_first_attempt_is_not_handed_on(scripted: Upstream, venue: ServiceClient) -> None:
+    with serving({"x-envoy-attempt-count": "1"}):
+        await venue.get("/")
+    assert scripted.last.get("x-envoy-attempt-count") is None
+
+
+async def test_nearest_deadline_is_sent(scripted: Upstream) -> None:
+    async with ServiceClient("venue", base_url=scripted.url, deadline=30.0) as venue:
+        for seconds in (10.0, 50.0):
+            async with deadline(seconds):
+                await venue.get("/")
+    given = [int(request.get("x-envoy-upstream-rq-timeout-ms") or "") for request in scripted.requests]
+    assert 9000 < given[0] <= 10_000 < 29_000 < given[1] <= 30_000
+
+
+async def test_deadline_that_is_nearly_over_is_sent_as_a_millisecond(scripted: Upstream, venue: ServiceClient) -> None:
+    scripted.play(silence)
+    async with deadline(0.0009):
+        with pytest.raises(CallError):
+            await venue.get("/")
+    assert {request.get("x-envoy-upstream-rq-timeout-ms") for request in scripted.requests} <= {"1"}
+
+
+async def test_callers_headers_win_in_any_case(scripted: Upstream) -> None:
+    async with ServiceClient("venue", base_url=scripted.url, headers={"X-App": "a", "x-team": "t"}) as venue:
+        own = {"x-request-id": "mine", "TRACEPARENT": TRACEPARENT, "x-app": "b", "X-Envoy-Upstream-Rq-Timeout-Ms": "7"}
+        scripted.play(answer(500))
+        with serving({"x-request-id": "theirs", "traceparent": TRACEPARENT.replace("b7", "c7"), "tracestate": "a=1"}):
+            async with deadline(5):
+                with pytest.raises(ServiceError) as caught:
+                    await venue.get("/", headers=own)
+    assert caught.value.request_id == "mine"
+    names = ("x-request-id", "traceparent", "tracestate", "x-app", "x-team", "x-envoy-upstream-rq-timeout-ms")
+    assert [scripted.last.get(name) for name in names] == ["mine", TRACEPARENT, None, "b", "t", "7"]
+
+
+async def test_params_join_the_paths_query(scripted: Upstream, venue: ServiceClient) -> None:
+    await venue.get("/x?a=1", params={"b": "é&c", "n": 2})
+    assert scripted.last.target == "/venue/x?a=1&b=%C3%A9%26c&n=2"
+    await venue.get("/x", params=[("a", "1"), ("a", "2")])
+    assert scripted.last.target == "/venue/x?a=1&a=2"
+
+
+async def test_json(scripted: Upstream, venue: ServiceClient) -> None:
+    request = await sent(scripted, venue, json=[Venue(1), {"a": None}])
+    assert (request.body, request.get("content-type")) == (b'[{"id":1},{"a":null}]', "application/json")
+    request = await sent(scripted, venue, json={}, headers={"content-type": "application/merge-patch+json"})
+    assert (request.body, request.get("content-type")) == (b"{}", "application/merge-patch+json")
+    large = ["x" * 1000] * 2000
+    assert json.loads((await sent(scripted, venue, json=large)).body) == large
+    assert (await sent(scripted, venue, json=None)).body == b""
+
+
+async def test_data(scripted: Upstream, venue: ServiceClient) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"a"
+        yield b"b"
+
+    form = aiohttp.FormData({"a": "b"})
+    for data, body in (
+        (b"x", b"x"),
+        ("é", "é".encode()),
+        (io.BytesIO(b"file"), b"file"),
+        (form, b"a=b"),
+        (pieces(), b"ab"),
+    ):
+        assert (await sent(scripted, venue, data=data)).body == body
+    large = bytes(3 * 1024 * 1024)
+    assert (await sent(scripted, venue, data=large)).body == large
+
+
+async def test_a_streamed_body_is_passed_on(scripted: Upstream, venue: ServiceClient) -> None:
+    scripted.play(echo())
+    async with venue.stream("POST", "/1", data=b"payload") as response:
+        assert (await sent(scripted, venue, data=response.content)).body == b"POST /venue/1\npayload"
+
+
+async def test_json_and_data_are_one_too_many(scripted: Upstream, venue: ServiceClient) -> None:
+    with pytest.raises(ValueError, match="either json or data"):
+        await venue.post("/", json={}, data=b"")
+    assert scripted.hits == 0
+
+
+async def test_idempotency_key(scripted: Upstream, venue: ServiceClient) -> None:
+    keys = {(await sent(scripted, venue, json={}, idempotency_key=True)).get("idempotency-key") for _ in range(2)}
+    assert len(keys) == 2
+    assert None not in keys
+    assert (await sent(scripted, venue, idempotency_key="order-7")).get("idempotency-key") == "order-7"
+    assert (await sent(scripted, venue, json={}, idempotency_key=False)).get("idempotency-key") is None
+
+
+@pytest.mark.parametrize("headers", [{"X-A": "a\r\nX-B: b"}, {"X-A\r\nX-B": "a"}, {"X-A": "a\x00"}])
+async def test_header_that_would_be_two_is_not_sent(
+    scripted: Upstream, venue: ServiceClient, headers: dict[str, str]
+) -> None:
+    with pytest.raises(ValueError, match=r"[Nn]ewline|header"):
+        await venue.get("/", headers=headers)
+    assert scripted.hits == 0
+
+
+async def test_headers_of_an_incoming_request_do_not_lead_elsewhere(scripted: Upstream, venue: ServiceClient) -> None:
+    for headers in ({"Host": "payment"}, {"content-length": "5"}, {"Transfer-Encoding": "chunked"}):
+        with pytest.raises(ValueError, match="not for the app to send"):
+            await venue.get("/", headers=headers)
+        with pytest.raises(ValueError, match="not for the app to send"):
+            venue.stream("GET", "/", headers=headers)
+        with pytest.raises(ValueError, match="not for the app to send"):
+            ServiceClient("venue", headers=headers)
+    assert scripted.hits == 0
+
+
+@pytest.mark.parametrize("path", ["", "x", "/../payment", "/%2e%2e/payment", "/a#b", "http://evil/"])
+async def test_path_that_leads_elsewhere_is_not_sent(scripted: Upstream, venue: ServiceClient, path: str) -> None:
+    with pytest.raises(ValueError, match="a path"):
+        await venue.get(path)
+    with pytest.raises(ValueError, match="a path"):
+        venue.stream("GET", path)
+    assert scripted.hits == 0
+
+
+# What comes of it.
+
+
+async def test_raise_for_status(scripted: Upstream, venue: ServiceClient) -> None:
+    for status, kind in ((400, ClientError), (404, NotFound), (500, ServiceError), (599, ServiceError)):
+        await play(scripted, answer(status, b"why"))
+        with pytest.raises(kind) as caught:
+            await venue.get("/x")
+        assert caught.value.status == status
+        assert (await venue.get("/x", raise_for_status=False)).body == b"why"
+    async with ServiceClient("venue", base_url=scripted.url, raise_for_status=False) as lenient:
+        assert (await lenient.get("/x")).status == 599
+        with pytest.raises(ServiceError):
+            await lenient.get("/x", raise_for_status=True)
+        with pytest.raises(ServiceError):
+            await lenient.get_json("/x")
+        await play(scripted, answer(503, b"", [("x-sidecar-reason", "internal")]))
+        with pytest.raises(SidecarError):
+            await lenient.get("/x")
+
+
+async def test_get_json(scripted: Upstream, venue: ServiceClient) -> None:
+    await play(scripted, answer(body=b'{"id": 1}'))
+    assert await venue.get_json("/x", type=Venue, params={"a": "b"}) == Venue(1)
+    assert await venue.get_json("/x") == {"id": 1}
+    assert scripted.requests[0].target == "/venue/x?a=b"
+    with pytest.raises(InvalidAnswer, match="Expected `array`, got `object`"):
+        await venue.get_json("/x", type=list[Venue])
+
+
+async def test_missing_is_none_where_that_is_said(scripted: Upstream, venue: ServiceClient) -> None:
+    await play(scripted, answer(404))
+    assert await venue.get_json("/x", type=Venue, missing_ok=True) is None
+    with pytest.raises(NotFound):
+        await venue.get_json("/x", type=Venue)
+    await play(scripted, answer(404, b"", [("x-sidecar-reason", "unknown_service")]))
+    with pytest.raises(UnknownService):
+        await venue.get_json("/x", type=Venue, missing_ok=True)
+    await play(scripted, answer(410))
+    with pytest.raises(ClientError):
+        await venue.get_json("/x", type=Venue, missing_ok=True)
+
+
+@pytest.mark.parametrize(("status", "well"), [(200, True), (204, True), (302, False), (404, False), (503, False)])
+async def test_health_check(scripted: Upstream, venue: ServiceClient, status: int, well: bool) -> None:
+    await play(scripted, answer(status))
+    assert await venue.health_check() is well
+    assert scripted.last.target == "/venue/health"
+    assert await venue.health_check("/healthz?deep=1") is well
+    assert scripted.last.target == "/venue/healthz?deep=1"
+
+
+async def test_health_check_never_raises_and_never_waits_long(scripted: Upstream, venue: ServiceClient) -> None:
+    await play(scripted, silence)
+    assert not await venue.health_check(within=0.05)
+    assert not await venue.health_check("no path")
+    assert not await ServiceClient("venue").health_check()
+    checking = asyncio.get_running_loop().create_task(venue.health_check())
+    await asyncio.sleep(0)
+    checking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await checking
+
+
+# Life.
+
+
+async def test_not_open() -> None:
+    venue = ServiceClient("venue")
+    for call in (venue.get("/"), venue.get_json("/")):
+        with pytest.raises(RuntimeError, match="not open"):
+            await call
+    with pytest.raises(RuntimeError, match="not open"):
+        venue.stream("GET", "/")
+    await venue.close()
+    async with venue:
+        with pytest.raises(RuntimeError, match="open already"):
+            await venue.open()
+    with pytest.raises(RuntimeError, match="not open"):
+        await venue.get("/")
+
+
+def test_of_another_loop() -> None:
+    async def use() -> None:
+        with pytest.raises(RuntimeError, match="another event loop"):
+            await venue.get("/")
+
+    venue = ServiceClient("venue")
+    with asyncio.Runner() as runner:
+        runner.run(venue.open())
+        other = asyncio.new_event_loop()
+        other.run_until_complete(use())
+        other.close()
+        runner.run(venue.close())
+
+
+def test_made_wrongly() -> None:
+    with pytest.raises(ValueError, match="cannot be the name"):
+        ServiceClient("a/b")
+    for seconds in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="positive"):
+            ServiceClient("venue", deadline=seconds)
+
+
+async def test_made_before_the_sidecars_url_is_known(scripted: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SIDECAR_URL", raising=False)
+    venue = ServiceClient("venue")
+    monkeypatch.setenv("SIDECAR_URL", scripted.url)
+    async with venue:
+        await venue.get("/x")
+    assert scripted.last.target == "/venue/x"
+
+
+def test_repr_names_it() -> None:
+    assert repr(ServiceClient("venue", base_url="http://h:1/")) == "<ServiceClient venue at http://h:1>"

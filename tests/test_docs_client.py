@@ -1,0 +1,396 @@
+"""docs/client.md keeps its word: each Python block of it is run, with the real daemon before scripted upstreams.
+
+The blocks share one namespace, in the order of the page; those under *Testing* are an app's tests, and are run by a
+pytest of their own.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import json
+import re
+import subprocess
+import sys
+import textwrap
+import types
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import make_mocked_request
+
+import sidecar.client
+from sidecar.client import (
+    CallError,
+    DeadlineExceeded,
+    InvalidAnswer,
+    ServiceClient,
+    UpstreamTimeout,
+    address,
+    deadline,
+    handed,
+    limit,
+    service_client,
+    serving,
+)
+from sidecar.client.aiohttp_server import middleware
+from sidecar.policy.settings import RetrySettings
+from sidecar.testing.answers import MAX_DELAY_S
+from sidecar.testing.script import MAX_CALLS
+from sidecar.testing.server import MAX_BODIES
+from tests.support.daemon import ROOT, Daemon
+from tests.support.steps import answer, answer_chunked, raw, response_head, silence, then_close
+from tests.support.upstream import RefusedPort, Upstream
+from tests.testing.inner_run import InnerRun
+
+PATH = ROOT / "docs" / "client.md"
+TEXT = PATH.read_text()
+PYTHON = r"^```python\n(.*?)^```$"
+
+
+def sections() -> dict[str, str]:
+    title, found = "", dict[str, str]()
+    for line in TEXT.splitlines(keepends=True):
+        if line.startswith("## "):
+            title = line.removeprefix("## ").strip()
+        found[title] = found.get(title, "") + line
+    return found
+
+
+SECTIONS = sections()
+
+
+def blocks(section: str) -> list[str]:
+    return re.findall(PYTHON, SECTIONS[section], re.DOTALL | re.MULTILINE)
+
+
+def compiled(block: str) -> types.CodeType:
+    code: types.CodeType = compile(block, str(PATH), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    return code
+
+
+def is_typed_at_a_prompt(block: str) -> bool:
+    """It awaits at its top: it is run by the test that knows what should come of it."""
+    return bool(compiled(block).co_flags & inspect.CO_COROUTINE)
+
+
+def test_every_block_is_of_a_kind_that_is_tested() -> None:
+    languages = re.findall(r"^```(\w+)$", TEXT, re.MULTILINE)
+    assert len(re.findall("^```", TEXT, re.MULTILINE)) == 2 * len(languages)
+    assert set(languages) <= {"python", "ts"}
+    assert languages.count("ts") == 1
+
+
+class Page:
+    """What the page's blocks have defined, and the services that they call."""
+
+    def __init__(self, venue: Upstream, payment: Upstream, notification: Upstream) -> None:
+        self.venue, self.payment, self.notification = venue, payment, notification
+        self.module = types.ModuleType("docs_client_page")
+        sys.modules["docs_client_page"] = self.module  # dataclasses and annotations are looked up there
+        for section in SECTIONS:
+            if section != "Testing":
+                for block in blocks(section):
+                    if not is_typed_at_a_prompt(block):
+                        exec(compiled(block), self.module.__dict__)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.module.__dict__[name]
+
+    async def type(self, section: str, number: int = 0) -> None:
+        """Run a block that awaits at its top; what it names is then in the page."""
+        (block,) = [block for block in blocks(section) if is_typed_at_a_prompt(block)][number : number + 1]
+        await eval(compiled(block), self.module.__dict__)
+
+
+CONFIG = """
+defaults: {retry: {backoff: {base: 1ms, max: 1ms}}}
+services:
+  venue: {url: $venue}
+  payment: {url: $payment}
+  notification: {url: $notification}
+  away: {url: $away}
+"""
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[tuple[Page, Daemon]]:
+    away = RefusedPort()
+    with Upstream() as venue, Upstream() as payment, Upstream() as notification:
+        config = CONFIG
+        for name, url in (("venue", venue.url), ("payment", payment.url), ("notification", notification.url)):
+            config = config.replace(f"${name}", url)
+        with Daemon(config.replace("$away", away.url)) as daemon:
+            yield Page(venue, payment, notification), daemon
+    away.stop()
+    del sys.modules["docs_client_page"]
+
+
+@pytest.fixture
+def daemon(stage: tuple[Page, Daemon], monkeypatch: pytest.MonkeyPatch) -> Daemon:
+    monkeypatch.setenv("SIDECAR_URL", f"http://127.0.0.1:{stage[1].proxy_port}")
+    return stage[1]
+
+
+@pytest.fixture
+def page(stage: tuple[Page, Daemon], daemon: Daemon) -> Page:
+    return stage[0]
+
+
+EVENT = b'{"id": 42, "title": "Opening night"}'
+
+
+async def test_the_class_in_place_of_the_axios_class(page: Page) -> None:
+    page.venue.play(answer(200, EVENT), answer(204))
+    await page.type("From `axios.create` to this")
+    assert page["event"] == page["Event"](42, "Opening night")
+    assert page["well"] is True
+    assert [request.target for request in page.venue.requests] == ["/events/42", "/health"]
+
+
+async def test_what_the_page_says_of_its_answers(page: Page) -> None:
+    async with page["VenueClient"]("venue") as venue:
+        page.venue.play(answer(404))
+        assert await venue.event(42) is None
+        page.venue.play(answer(200, b'{"id": 42, "title": 7}'))
+        with pytest.raises(InvalidAnswer, match=r"\$\.title"):
+            await venue.event(42)
+        page.venue.play(answer(503))
+        assert await venue.health_check() is False
+        page.venue.play(answer(200))
+        assert await venue.health_check(path="/livez") is True
+        assert page.venue.last.target == "/livez"
+    async with page["VenueClient"]("nobody") as nobody:
+        with pytest.raises(sidecar.client.UnknownService):
+            await nobody.event(42)
+        assert await nobody.health_check() is False
+
+
+def test_the_page_is_typed(page: Page, tmp_path: Path) -> None:
+    """All of its blocks as one module, which knows what is an Event and what may be None."""
+    lines = []
+    for section in (one for one in SECTIONS if one != "Testing"):
+        for number, block in enumerate(blocks(section)):
+            if is_typed_at_a_prompt(block):
+                block = f"async def typed_{len(lines)}_{number}() -> None:\n{textwrap.indent(block, '    ')}"
+            lines.append(block)
+    lines.append("""
+from typing import assert_type
+
+async def judged(venue: VenueClient, shop: Shop) -> None:
+    assert_type(await venue.event(42), Event | None)
+    assert_type(await venue.get_json("/events", type=list[Event]), list[Event])
+    assert_type(shop.venue, VenueClient)
+    assert_type(shop.payment, ServiceClient)
+""")
+    (tmp_path / "page.py").write_text("\n".join(lines))
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", str(tmp_path / "page.py")]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)
+    assert (run.returncode, run.stdout) == (0, ""), run.stderr
+
+
+async def test_calls(page: Page) -> None:
+    page.venue.play(answer(200, b"[" + EVENT + b"]"))
+    async with ServiceClient("venue") as venue:
+        assert await page["find"](venue, "St. Pölten") == [page["Event"](42, "Opening night")]
+        assert page.venue.last.target == "/events?city=St.+P%C3%B6lten"
+        assert page.venue.last.get("accept-language") == "de"
+        for path in ("events", "/a/../b", "/a/%2e%2e/b", "/a\\b", "/a#b"):
+            with pytest.raises(ValueError, match="path"):
+                await venue.get(path)
+        page.venue.play(answer(302, headers=[("Location", "http://elsewhere/")]))
+        assert (await venue.get("/moved")).status == 302
+        page.venue.play(answer(200, headers=[("Set-Cookie", "user=1")]))
+        await venue.get("/")
+        await venue.get("/")
+        assert page.venue.last.get("cookie") is None
+        page.venue.play(answer(418))
+        assert (await venue.get("/", raise_for_status=False)).status == 418
+
+
+def force(daemon: Daemon, service: str, state: str) -> None:
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{daemon.ports.admin}/services/{service}/breaker",
+        json.dumps({"state": state} | ({"for": "30s"} if state == "open" else {})).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(asked, timeout=5) as answered:
+        assert answered.status == 200
+
+
+async def test_errors_are_told_apart(page: Page, daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    charge = page["charge"]
+    async with ServiceClient("payment") as payment:
+        page.payment.play(answer(201))
+        assert await charge(payment, 900) == "paid"
+        assert json.loads(page.payment.last.body) == {"amount": 900}
+        assert page.payment.last.get("idempotency-key")
+        page.payment.play(answer(402, b"no money"))
+        assert await charge(payment, 900) == "refused: no money"
+        page.payment.play(answer(500))
+        assert await charge(payment, 900) == "not now"
+        printed = capsys.readouterr().out
+        assert re.match(r"payment: POST /charges: the service answered 500", printed)
+        assert (page.payment.last.get("x-request-id") or "?") in printed
+        await asyncio.to_thread(force, daemon, "payment", "open")
+        try:
+            assert re.fullmatch(r"try again in \d+ s", await charge(payment, 900))
+        finally:
+            await asyncio.to_thread(force, daemon, "payment", "closed")
+            await asyncio.to_thread(force, daemon, "payment", "auto")
+    async with ServiceClient("away") as away:
+        assert await charge(away, 900) == "not now"
+        assert "reason connect_failure" in capsys.readouterr().out
+
+
+def table() -> dict[str, tuple[str, ...]]:
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", SECTIONS["Errors"], re.MULTILINE)
+    return {name: tuple(cell.strip() for cell in cells.split(" | ")) for name, cells in rows}
+
+
+def test_every_error_is_in_the_table() -> None:
+    bases = {"CallError", "SidecarError", "ResponseError"}
+    named = {
+        name
+        for name in sidecar.client.__all__
+        if inspect.isclass(found := getattr(sidecar.client, name)) and issubclass(found, CallError)
+    }
+    assert set(table()) == named - bases
+    assert all(len(cells) == 3 for cells in table().values())
+
+
+def test_what_the_table_says_of_kinship_holds() -> None:
+    for name, (when, *_) in table().items():
+        if found := re.search(r"; an? (?:`(\w+)`)(?: and an `(\w+)`)?$", when):
+            for base in filter(None, found.groups()):
+                kind = TimeoutError if base == "TimeoutError" else getattr(sidecar.client, base)
+                assert issubclass(getattr(sidecar.client, name), kind), name
+
+
+async def test_what_the_table_says_was_not_sent_was_not(page: Page, daemon: Daemon) -> None:
+    async with ServiceClient("away") as away:
+        with pytest.raises(sidecar.client.ConnectionFailed) as refused:
+            await away.get("/")
+        assert (refused.value.reason, refused.value.path) == ("connect_failure", "/")
+
+
+async def test_the_client_sends_a_call_once(page: Page) -> None:
+    async with ServiceClient("payment") as payment:
+        page.payment.play(answer(503))
+        with pytest.raises(sidecar.client.ServiceError):
+            await payment.post("/charges", json={})
+        assert page.payment.hits == 1
+        page.payment.play(answer(503), answer(201))
+        await page["order"](payment, 7)
+        assert [request.get("idempotency-key") for request in page.payment.requests] == ["order-7", "order-7"]
+
+
+async def test_deadlines(page: Page) -> None:
+    page.venue.play(answer(200, b"[]"))
+    page.payment.play(answer(200, b"{}"))
+    async with ServiceClient("venue") as venue, ServiceClient("payment") as payment:
+        assert await page["page"](venue, payment) == {"events": [], "prices": {}}
+        given = [int(one.last.get("x-envoy-expected-rq-timeout-ms") or 0) for one in (page.venue, page.payment)]
+        assert 500 < given[0] <= 2000
+        assert 0 < given[1] <= 500
+        page.payment.play(silence)
+        with pytest.raises(UpstreamTimeout, match="GET /prices"):
+            await page["page"](venue, payment)
+        async with deadline(-1):
+            with pytest.raises(DeadlineExceeded) as late:
+                await venue.get("/events")
+        assert late.value.attempts == 0
+    async with ServiceClient("payment", deadline=0.05) as payment:
+        with pytest.raises(UpstreamTimeout):
+            await payment.get("/prices")
+
+
+def test_the_bounds_are_those_of_the_code() -> None:
+    assert (limit.TOTAL_S, service_client.HEALTH_S, address.DEFAULT_URL) == (300, 2, "http://localhost:15001")
+    assert RetrySettings().max_body == 64 * 1024
+    assert RetrySettings().methods == {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"}
+    assert (MAX_CALLS, MAX_BODIES, MAX_DELAY_S) == (10_000, 64 << 20, 300)
+
+
+def test_the_aiohttp_application_has_the_middleware(page: Page) -> None:
+    assert list(page["app"].middlewares) == [middleware]
+
+
+async def test_the_asgi_application_answers(page: Page) -> None:
+    sent: list[str] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(f"{message['type']} {handed().request_id}")
+
+    await page["asgi_app"]({"type": "http", "headers": [(b"x-request-id", b"4f2c")]}, receive, send)
+    assert sent == ["http.response.start 4f2c", "http.response.body 4f2c"]
+
+
+async def test_detached_work_goes_on_by_itself(page: Page) -> None:
+    page.notification.play(answer(201))
+    request = make_mocked_request("POST", "/orders", headers={"X-Request-Id": "4f2c"})
+    answered = await middleware(request, page["handler"])
+    assert answered.status == 202
+    (task,) = page["receipts"]
+    await task
+    assert page.notification.last.target == "/receipts"
+    assert page.notification.last.get("x-request-id") not in (None, "4f2c")
+    with serving({"X-Request-Id": "4f2c"}):
+        await page["send_receipt"](42)
+    assert page.notification.last.get("x-request-id") == "4f2c"
+
+
+async def test_streams(page: Page) -> None:
+    page.venue.play(answer_chunked(b"one", b"two" * 50_000), answer(204))
+    async with ServiceClient("venue") as venue:
+        await page["copy"](venue)
+        assert page.venue.last.method == "PUT"
+        assert page.venue.last.body == b"one" + b"two" * 50_000
+        page.venue.play(then_close(raw(response_head(200, [("Content-Length", "10")]) + b"half-")))
+        with pytest.raises(sidecar.client.ConnectionFailed) as broken:
+            await page["copy"](venue)
+        assert broken.value.reason == "truncated"
+
+
+async def test_an_app_declares_its_services(page: Page) -> None:
+    page.venue.play(answer(200, EVENT))
+    page.payment.play(answer(200))
+    await page.type("Declaring an app's services")
+    assert page["event"] == page["Event"](42, "Opening night")
+    assert page["health"] == {"venue": True, "payment": True}
+    assert isinstance(page["shop"].venue, page["VenueClient"])
+
+
+def test_the_tests_of_the_page_pass_as_an_apps_tests(page: Page, tmp_path: Path) -> None:
+    shop = [block for section in SECTIONS if section != "Testing" for block in blocks(section)]
+    (tmp_path / "shop.py").write_text("\n".join(block for block in shop if not is_typed_at_a_prompt(block)))
+    tests = "\n".join(blocks("Testing"))
+    ended = InnerRun(tmp_path, tests).run()
+    assert ended.code == 0, ended.output
+    assert ended.counts() == {"passed": len(re.findall(r"^(?:async )?def test_", tests, re.MULTILINE))}
+
+
+def test_the_import_brings_nothing_of_the_daemon() -> None:
+    look = "import sys, sidecar.client; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert run.returncode == 0, run.stderr
+    loaded = set(run.stdout.split())
+    ours = {name for name in loaded if name.partition(".")[0] == "sidecar"}
+    assert {name for name in ours if not name.startswith("sidecar.client")} == {"sidecar"}
+    assert not loaded & {"aiohttp.web", "pytest", "sidecar.client.aiohttp_server", "sidecar.client.asgi"}
+    assert (ROOT / "sidecar" / "py.typed").is_file()
+
+
+def test_links_lead_somewhere() -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", TEXT):
+        path = PATH.parent / target if target else PATH
+        assert path.is_file(), target
+        titles = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+        assert not anchor or anchor in {re.sub(r"[^a-z0-9 -]", "", one.lower()).replace(" ", "-") for one in titles}

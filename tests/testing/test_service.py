@@ -1,0 +1,156 @@
+"""One faked service behind the real sidecar."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from sidecar.testing.errors import FakeError
+from sidecar.testing.stage import Fakes
+from tests.support.eventually import eventually
+from tests.testing.asking import ask
+
+VERBS = ("get", "head", "post", "put", "patch", "delete", "options")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_is_a_method(fakes: Fakes, verb: str) -> None:
+    getattr(fakes.venue, verb)("/x", params={"a": 1}).then(202)
+    assert ask(f"{fakes.venue.url}/x?a=1", verb.upper()).status == 202
+    getattr(fakes.venue, verb)("/x").assert_called(times=1)
+    fakes.venue.assert_called(times=1)
+
+
+def test_any_method_and_any_path(fakes: Fakes) -> None:
+    fakes.venue.any().then(202)
+    assert ask(fakes.venue.url + "/x", "DELETE").status == 202
+    assert len(fakes.venue.any().calls) == 1
+
+
+def test_the_sidecar_retries_what_fails(fakes: Fakes) -> None:
+    fakes.venue.get("/events/1").fails(status=503, times=2).then(json={"id": 1})
+    assert ask(fakes.venue.url + "/events/1").json() == {"id": 1}
+    fakes.venue.get("/events/1").assert_called(times=3)
+    assert len({call.headers["X-Request-ID"] for call in fakes.venue.calls}) == 1
+
+
+def test_and_not_what_must_not_be_sent_twice(fakes: Fakes) -> None:
+    fakes.payment.post("/charges").resets().then(status=201)
+    assert ask(fakes.payment.url + "/charges", "POST", b"{}").reason == "reset"
+    fakes.payment.post("/charges").assert_called(times=1)
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "reason"),
+    [("resets", 502, "reset"), ("closes", 502, "reset"), ("hangs", 504, "attempt_timeout")],
+)
+def test_each_way_to_fail_has_its_reason(fakes: Fakes, how: str, status: int, reason: str) -> None:
+    fakes.venue.policy(timeout={"attempt": "500ms"}, retry={"max_retries": 0})
+    getattr(fakes.venue.get("/x"), how)()
+    answered = ask(fakes.venue.url + "/x")
+    assert (answered.status, answered.reason) == (status, reason)
+
+
+def test_a_delay_beyond_the_timeout(fakes: Fakes) -> None:
+    fakes.venue.policy(timeout={"attempt": "500ms"}, retry={"max_retries": 0})
+    fakes.venue.get("/x").delays(2).then().then(201)
+    assert ask(fakes.venue.url + "/x").reason == "attempt_timeout"
+    assert ask(fakes.venue.url + "/x").status == 201
+
+
+def test_down_and_up(fakes: Fakes) -> None:
+    fakes.payment.get("/").then(201)
+    assert ask(fakes.payment.url + "/").status == 201
+    port = fakes.payment.port
+    fakes.payment.down()
+    assert ask(fakes.payment.url + "/").reason == "connect_failure"
+    fakes.payment.up()
+    assert ask(fakes.payment.url + "/").status == 201
+    assert fakes.payment.port == port
+    fakes.payment.assert_called(times=2)
+
+
+def test_a_forced_breaker(fakes: Fakes) -> None:
+    fakes.payment.get("/").fails(500).then(201)
+    fakes.payment.breaker.open()
+    assert fakes.payment.breaker.state == "open"
+    answered = ask(fakes.payment.url + "/")
+    assert (answered.status, answered.reason) == (503, "circuit_open")
+    assert "retry-after" in answered.headers
+    fakes.payment.assert_not_called()
+    fakes.payment.breaker.close()
+    assert [ask(fakes.payment.url + "/").status for _ in range(2)] == [500, 201]
+    fakes.payment.breaker.auto()
+    assert fakes.payment.breaker.state == "closed"
+    assert repr(fakes.payment.breaker) == "<breaker of payment: closed>"
+
+
+def test_a_breaker_opens_by_itself(fakes: Fakes) -> None:
+    fakes.payment.policy(breaker={"volume_threshold": 3}, retry={"max_retries": 0})
+    fakes.payment.get("/").fails(500)
+    assert [ask(fakes.payment.url + "/").status for _ in range(4)] == [500, 500, 500, 503]
+    assert fakes.payment.breaker.state == "open"
+    fakes.payment.assert_called(times=3)
+
+
+def test_a_route_s_own_breaker_is_forced_by_itself(fakes: Fakes) -> None:
+    route = {"match": {"path": "/reports", "methods": ["POST"]}, "breaker": {"volume_threshold": 5}}
+    fakes.venue.policy(routes=[route])
+    fakes.venue.any().then()
+    fakes.venue.breaker.open(route="POST /reports")
+    assert ask(fakes.venue.url + "/reports", "POST").reason == "circuit_open"
+    assert ask(fakes.venue.url + "/reports").status == 200
+    fakes.venue.breaker.close(route="POST /reports")
+    assert ask(fakes.venue.url + "/reports", "POST").status == 200
+    fakes.venue.breaker.auto(route="POST /reports")
+    with pytest.raises(FakeError, match="route"):
+        fakes.venue.breaker.open(route="GET /nowhere")
+
+
+def test_a_breaker_that_is_off_cannot_be_forced(fakes: Fakes) -> None:
+    fakes.payment.policy(breaker={"mode": "off"})
+    with pytest.raises(FakeError, match="breaker"):
+        fakes.payment.breaker.open()
+
+
+def test_policies_add_up_and_are_undone_where_they_are_wrong(fakes: Fakes) -> None:
+    fakes.venue.policy(retry={"max_retries": 0})
+    with pytest.raises(FakeError) as refused:
+        fakes.venue.policy(timeout={"attempt": "soon"})
+    assert str(refused.value).splitlines() == [
+        "fake.venue.policy(timeout={'attempt': 'soon'}): the sidecar does not take it:",
+        "services.venue.timeout.attempt: expected a duration such as 250ms, 5s, 2m or 1h",
+    ]
+    fakes.venue.policy(timeout={"attempt": "50ms"})
+    fakes.venue.get("/x").hangs()
+    before = time.monotonic()
+    assert ask(fakes.venue.url + "/x").reason == "attempt_timeout"
+    assert time.monotonic() - before < 4  # the default is 5 s
+    fakes.venue.assert_called(times=1)
+
+
+def test_where_a_fake_is_is_not_a_policy(fakes: Fakes) -> None:
+    with pytest.raises(FakeError, match="url is not to be set"):
+        fakes.venue.policy(url="http://10.0.0.7:3002")
+
+
+def test_unscripted(fakes: Fakes) -> None:
+    assert ask(fakes.venue.url + "/x").status == 501
+    assert len(fakes.problems()) == 1
+    fakes.payment.allow_unexpected()
+    assert ask(fakes.payment.url + "/x").status == 501
+    assert len(fakes.problems()) == 1
+
+
+def test_an_upload_that_waits_to_be_asked_for(fakes: Fakes) -> None:
+    """`Expect: 100-continue`, as curl sends for a large body."""
+    fakes.file.put("/a").then(201)
+    assert ask(fakes.file.url + "/a", "PUT", b"x" * 200_000, {"Expect": "100-continue"}).status == 201
+    assert eventually(lambda: fakes.file.calls)[0].body_size == 200_000
+
+
+def test_repr_says_where_it_is(fakes: Fakes) -> None:
+    fakes.venue.get("/x").then()
+    ask(fakes.venue.url + "/x")
+    assert repr(fakes.venue) == f"<fake venue at 127.0.0.1:{fakes.venue.port}, 1 calls>"

@@ -1,0 +1,268 @@
+"""Each test begins with nothing of the one before, in little time; services by name."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sidecar.testing.errors import FakeError
+from sidecar.testing.sidecar_process import SidecarProcess
+from sidecar.testing.stage import Fakes, Stage
+from tests.support.eventually import eventually
+from tests.testing.asking import Answered, ask
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@contextmanager
+def one_test(stage: Stage) -> Iterator[Fakes]:
+    fakes = stage.fakes()
+    try:
+        yield fakes
+    finally:
+        fakes.close()
+
+
+def test_a_breaker_opened_in_one_test_is_closed_in_the_next(stage: Stage) -> None:
+    policy = {"breaker": {"volume_threshold": 3}, "retry": {"max_retries": 0}}
+    with one_test(stage) as fake:
+        fake.venue.policy(**policy)
+        fake.venue.get("/x").fails(500)
+        for _ in range(3):
+            ask(fake.venue.url + "/x")
+        assert fake.venue.breaker.state == "open"
+    with one_test(stage) as fake:
+        fake.venue.policy(**policy)
+        assert fake.venue.breaker.state == "closed"
+        fake.venue.get("/x").then().fails(500)
+        assert [ask(fake.venue.url + "/x").status for _ in range(3)] == [200, 500, 500]
+        # Three calls and two failures: with those of the test before it would have opened earlier.
+        assert fake.venue.breaker.state == "open"
+
+
+def test_a_breaker_forced_in_one_test_is_free_in_the_next(stage: Stage) -> None:
+    for force in ("open", "close"):
+        with one_test(stage) as fake:
+            getattr(fake.venue.breaker, force)()
+        with one_test(stage) as fake:
+            assert fake.venue.breaker.state == "closed"
+            assert stage.admin.service("venue")["breaker"]["forced"] is None
+
+
+def test_counts_budgets_and_skipped_endpoints_begin_anew(stage: Stage) -> None:
+    with one_test(stage) as fake:
+        fake.venue.get("/x").fails()
+        fake.payment.down()
+        for _ in range(3):
+            ask(fake.venue.url + "/x")
+            ask(fake.payment.url + "/x")
+        assert stage.admin.service("venue")["budget"]["spent"] > 0
+    with one_test(stage) as fake:
+        for service in (fake.venue, fake.payment):
+            found = stage.admin.service(service.name)
+            assert (found["requests"], found["retries"], found["budget"]["spent"]) == (0, 0, 0)
+            (endpoint,) = found["endpoints"]
+            assert endpoint["skipped_until"] is None
+            assert service.calls == []
+
+
+def test_a_stale_answer_of_one_test_is_not_given_in_the_next(stage: Stage) -> None:
+    policy = {"fallback": [{"stale": "5m"}], "retry": {"max_retries": 0}}
+    with one_test(stage) as fake:
+        fake.venue.policy(**policy)
+        fake.venue.get("/x").then(json=1).fails(503)
+        assert [ask(fake.venue.url + "/x").status for _ in range(2)] == [200, 200]
+    with one_test(stage) as fake:
+        fake.venue.policy(**policy)
+        fake.venue.get("/x").fails(503)
+        assert ask(fake.venue.url + "/x").status == 503
+
+
+def test_policies_and_scripts_begin_anew(stage: Stage) -> None:
+    with one_test(stage) as fake:
+        fake.venue.policy(retry={"max_retries": 0})
+        fake.venue.get("/x").then()
+    with one_test(stage) as fake:
+        fake.venue.get("/y").fails().then()
+        assert ask(fake.venue.url + "/y").status == 200
+        assert ask(fake.venue.url + "/x").status == 501
+
+
+def test_a_request_of_one_test_never_reaches_the_fake_of_the_next(stage: Stage) -> None:
+    outcomes: list[Answered] = []
+    with one_test(stage) as fake:
+        fake.venue.get("/late").hangs()
+        client = threading.Thread(target=lambda: outcomes.append(ask(fake.venue.url + "/late")))
+        client.start()
+        eventually(lambda: len(fake.venue.calls) == 1)
+    with one_test(stage) as fake:
+        fake.venue.get("/late").then()
+        client.join(10)
+        assert outcomes[0].status >= 500
+        fake.venue.assert_not_called()
+
+
+def test_a_test_that_is_over_has_no_fakes(stage: Stage) -> None:
+    with one_test(stage) as fake:
+        assert fake.venue
+        url = fake.venue.url
+    fake.close()  # twice is no harm
+    assert ask(url + "/x").reason == "unknown_service"
+    with pytest.raises(FakeError, match="over"):
+        assert fake.venue
+
+
+def test_what_a_test_costs(stage: Stage) -> None:
+    """From before the fixture until after it, with two services: some 12 ms; the slow ones are the machine's."""
+    took = []
+    for _ in range(20):
+        before = time.monotonic()
+        with one_test(stage) as fake:
+            fake.venue.get("/x").then()
+            fake.payment.get("/x").then()
+        took.append(time.monotonic() - before)
+    assert sorted(took)[5] < 0.05, took
+
+
+def test_services_by_attribute_or_by_name(fakes: Fakes) -> None:
+    assert fakes.venue is fakes["venue"]
+    fakes["venue-service"].get("/x").then()
+    assert ask(fakes["venue-service"].url + "/x").status == 200
+    assert ask(fakes["venue-service"].url + "/y").status == 501
+    assert 'fake["venue-service"].get("/y").then' in fakes.problems()[0]
+    assert fakes["url"].name == "url"
+    assert ask(fakes["url"].url + "/y").status == 501
+    assert 'fake["url"].get' in fakes.problems()[1]
+
+
+def test_names_that_python_asks_for_make_no_services(fakes: Fakes) -> None:
+    assert not hasattr(fakes, "__wrapped__")
+    assert not hasattr(fakes, "_repr_html_")
+    assert repr(fakes) == f"<fakes of nothing yet behind {fakes.url}>"
+
+
+def test_a_name_that_no_service_can_have(fakes: Fakes) -> None:
+    with pytest.raises(FakeError, match="does not take a service named 'a b'"):
+        assert fakes["a b"]
+    fakes.venue.get("/x").then()
+    assert ask(fakes.venue.url + "/x").status == 200
+
+
+def test_what_was_asked_and_logged_is_there_for_a_report(fakes: Fakes) -> None:
+    fakes.venue.get("/x").then()
+    assert fakes.payment
+    ask(fakes.venue.url + "/x")
+    assert fakes.told() == "venue:\n   1. GET /x: 200 (+0.000 s)"
+    (line,) = fakes.sidecar_log().splitlines()
+    assert " info GET /venue/x: 200 ok, " in line
+
+
+APP = """
+defaults: {retry: {max_retries: 1}, health: {path: /health, interval: 10ms}}
+services:
+  venue-service:
+    url: http://venue-service:3002
+    hosts: [venue]
+    routes: [{match: {path: /reports}, retry: {max_retries: 0}}]
+  payment: {url: "${PAYMENT_URL}"}
+aggregates:
+  page: {parts: {venue: {service: venue-service, path: /v}, payment: {service: payment, path: /p}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def app_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    path = tmp_path_factory.mktemp("app") / "sidecar.yaml"
+    path.write_text(APP)
+    stage = Stage(path)
+    yield stage
+    stage.close()
+
+
+def test_the_app_s_own_file_counts(app_stage: Stage) -> None:
+    with one_test(app_stage) as fake:
+        venue = fake["venue-service"]
+        venue.any().fails(503)
+        ask(venue.url + "/x")
+        venue.assert_called(times=2)
+        ask(venue.url + "/reports")
+        venue.assert_called(times=3)
+        assert ask(fake.url + "/x", headers={"Host": "venue"}).status == 503
+
+
+def test_its_aggregates_too(app_stage: Stage) -> None:
+    with one_test(app_stage) as fake:
+        fake["venue-service"].get("/v").then(json=1)
+        fake.payment.get("/p").then(json=2)
+        found = ask(fake.url + "/_aggregate/page").json()
+        assert (found["venue"], found["payment"]) == (1, 2)
+
+
+def test_a_service_of_the_file_that_no_test_names_is_a_fake_all_the_same(app_stage: Stage) -> None:
+    with one_test(app_stage) as fake:
+        assert ask(fake.url + "/payment/x").status == 501
+        assert len(fake.problems()) == 1
+
+
+def test_a_service_that_the_file_does_not_have(app_stage: Stage) -> None:
+    with one_test(app_stage) as fake:
+        with pytest.raises(FakeError, match=r"no service 'paymnt' in .*; did you mean fake\.payment\?"):
+            assert fake.paymnt
+        with pytest.raises(FakeError, match=r'did you mean fake\["venue-service"\]\?'):
+            assert fake.venue_service
+        with pytest.raises(FakeError, match=r"it has venue-service, payment$"):
+            assert fake.zzz
+
+
+def test_a_file_that_the_sidecar_refuses_is_refused_in_its_words(tmp_path: Path) -> None:
+    path = tmp_path / "sidecar.yaml"
+    path.write_text("services:\n  venue:\n    url: http://venue:1\n    timeouts: {attempt: 1s}\n")
+    stage = Stage(path)
+    try:
+        with pytest.raises(FakeError) as refused:
+            stage.fakes()
+    finally:
+        stage.close()
+    assert f"the sidecar does not take {path}:" in str(refused.value)
+    assert "sidecar.yaml:4" in str(refused.value)
+    assert "did you mean timeout?" in str(refused.value)
+
+
+def test_a_sidecar_that_ended_is_said(tmp_path: Path) -> None:
+    stage = Stage()
+    try:
+        stage.process._process.kill()
+        stage.process._process.wait(5)
+        with pytest.raises(FakeError, match="ended by itself"):
+            stage.fakes()
+    finally:
+        stage.close()
+
+
+def test_a_start_that_is_interrupted_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[SidecarProcess] = []
+
+    def interrupted(process: SidecarProcess) -> None:
+        started.append(process)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SidecarProcess, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Stage()
+    assert not started[0].running
+    assert not started[0].path.parent.exists()
+
+
+def test_the_reference_file_can_be_an_app_s() -> None:
+    stage = Stage(ROOT / "config" / "sidecar.yaml")
+    try:
+        with one_test(stage) as fake:
+            fake.scanning.get("/x").then()
+            assert ask(fake.scanning.url + "/x").status == 200
+    finally:
+        stage.close()
