@@ -64,7 +64,7 @@ class Objects:
         except TimeoutError:
             raise Problem("slow", f"no answer from {server} within {self._request_s:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise Problem("connect", f"cannot ask {server}: {error}") from None
+            raise Problem("connect", f"cannot ask {server}: {_why(error)}") from None
         if status not in (200, 201):
             said = (wire.read_status(body).message or "")[:300]
             words = f"{method} {path} is answered with {status}"
@@ -95,3 +95,13 @@ class Objects:
                 if len(body) > MOST_BYTES:
                     raise Problem("size", f"the answer to {method} {path} is larger than {MOST_BYTES} bytes")
             return response.status, bytes(body)
+
+
+def _why(error: Exception) -> str:
+    """In an operator's words: aiohttp's own have the address of a context object in them."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        why = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
+        return f"its certificate is not trusted: {why}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error.strerror or str(error.os_error)
+    return str(error) or type(error).__name__

@@ -76,6 +76,19 @@ async def test_a_server_that_is_not_there() -> None:
         with pytest.raises(Problem) as caught:
             await objects.get(SECRET)
         assert caught.value.kind == "connect"
+        assert str(caught.value).startswith(f"cannot ask {api.url}: Connect call failed")
+
+
+async def test_a_server_that_is_not_trusted(tmp_path: Path) -> None:
+    (tmp_path / "served").mkdir()
+    tls, _ = make_certificate(tmp_path / "served")
+    _, other = make_certificate(tmp_path)
+    async with ObjectsApi(tls=tls) as api, client(api, ca_file=str(other)) as objects:
+        with pytest.raises(Problem) as caught:
+            await objects.get(SECRET)
+        assert caught.value.kind == "connect"
+        assert "its certificate is not trusted" in str(caught.value)
+        assert "object at" not in str(caught.value)
 
 
 async def test_a_change_is_never_sent_twice() -> None:
