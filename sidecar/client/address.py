@@ -1,7 +1,8 @@
 """Where calls go: the sidecar's URL, a service's name, and the paths below it.
 
-Owns that a call for one service cannot become one for another, whatever a path or a header holds. The service is the first segment
-of the path that the sidecar sees, and a URL is normalised on its way: "/venue/../payment/charges" would be payment's.
+Owns that a call for one service cannot become one for another, whatever a path or a header holds. The service is the
+first segment of the path that the sidecar sees, and a URL is normalised on its way: "/venue/../payment/charges" would
+be payment's.
 """
 
 from __future__ import annotations

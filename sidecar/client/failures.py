@@ -101,8 +101,8 @@ def of_service(call: Call, response: Response, body: bytes) -> ResponseError:
     return kind(headers=CIMultiDict(response.headers), body=body, **_known(call, response.attempts, status))
 
 
-def before_head(call: Call, base_url: str, error: Exception) -> SidecarError:
-    """aiohttp has no head of an answer to show, because of `error`."""
+def before_head(call: Call, base_url: str, error: Exception, *, sending: bool = False) -> SidecarError:
+    """aiohttp has no head of an answer to show, because of `error`. With `sending`, there was a body to be sent."""
     attempts = 1  # Whether the sidecar had read the request is not known, so it may have.
     if isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError):
         attempts = 0
@@ -113,6 +113,9 @@ def before_head(call: Call, base_url: str, error: Exception) -> SidecarError:
         detail = "what it sent is not HTTP"
     elif isinstance(error, aiohttp.ClientConnectionError | OSError):
         detail = "it closed the connection without an answer; the service may have got the request"
+        if sending:
+            # An answer that comes before all was sent is lost where the reset that follows it is seen first.
+            detail += ", and may have refused it before its end"
     else:
         detail = str(error)
     return SidecarUnavailable(

@@ -18,10 +18,10 @@ from typing import Any, Final, Literal, Self, TypedDict, TypeVar, Unpack, cast, 
 import aiohttp
 from multidict import CIMultiDict, istr
 
-from sidecar.client import address, context, decoding, failures, pool
+from sidecar.client import address, context, failures, pool
 from sidecar.client.errors import CallError, NotFound
 from sidecar.client.response import REASON, REQUEST_ID, Call, Response
-from sidecar.client.upload import Upload, watched
+from sidecar.client.upload import Upload, body_of
 
 T = TypeVar("T")
 Awaited = Coroutine[Any, Any, Response]
@@ -40,8 +40,6 @@ TRACEPARENT: Final = istr("traceparent")
 TRACESTATE: Final = istr("tracestate")
 ATTEMPT: Final = istr("x-envoy-attempt-count")
 TIME_LEFT: Final = istr("x-envoy-upstream-rq-timeout-ms")
-IDEMPOTENCY_KEY: Final = istr("Idempotency-Key")
-CONTENT_TYPE: Final = istr("Content-Type")
 
 _BY_PIECE: Final = aiohttp.ClientTimeout(total=None, sock_connect=pool.CONNECT_S, sock_read=STREAM_IDLE_S)
 
@@ -71,10 +69,10 @@ class ServiceClient:
     """`async with ServiceClient("venue") as venue:` calls a service by the name it has in the sidecar's file.
 
     `base_url` is where the sidecar listens: given, or else SIDECAR_URL, or else http://localhost:15001. `deadline`, in
-    seconds, is what each call has at most, and `headers` go with each (never Host, nor what says where a body ends: they
-    are a ValueError). A 4xx or 5xx of the service is raised unless
-    `raise_for_status` is False; what the sidecar answers in its place always is. All errors are CallErrors. Redirects
-    are not followed: one could lead past the sidecar.
+    seconds, is what each call has at most, and `headers` go with each; Host, Content-Length and Transfer-Encoding are
+    not for an app to set, here or in a call. A 4xx or 5xx of the service is raised unless `raise_for_status` is False;
+    what the sidecar answers in its place always is. All errors are CallErrors. Redirects are not followed: one could
+    lead past the sidecar.
 
     Made anywhere, opened in the event loop that it is used in. All clients of a loop share their connections.
     Raises ValueError for a name that cannot be a service's and for a `base_url` that is none.
@@ -224,7 +222,7 @@ class ServiceClient:
             at = self._nearer(self._deadline_s, at)
         call, fields = self._begin(method, path, headers)
         if json is not None or data is not None or idempotency_key:
-            data = _body(fields, json, data, idempotency_key)
+            data = body_of(fields, json, data, idempotency_key)
         if at is None:
             limit = shared.limit
             task = limit.begin()
@@ -275,7 +273,7 @@ class ServiceClient:
         if self._deadline_s is not None:
             at = self._nearer(self._deadline_s, at)
         call, fields = self._begin(method, path, headers)
-        body = _body(fields, json, data, idempotency_key)
+        body = body_of(fields, json, data, idempotency_key)
         return self._stream(shared.session, call, url, at, raise_for_status, params=params, headers=fields, data=body)
 
     @asynccontextmanager
@@ -377,7 +375,7 @@ class ServiceClient:
             return error
         if isinstance(data, Upload) and data.error is not None:
             return data.error
-        return failures.before_head(call, self.base_url, error)
+        return failures.before_head(call, self.base_url, error, sending=data is not None)
 
     def _raises(self, response: Response, raise_for_status: bool | None) -> bool:
         own = self._raise_for_status if raise_for_status is None else raise_for_status
@@ -389,16 +387,3 @@ class ServiceClient:
             raise failures.of_sidecar(call, response, body)
         if self._raises(response, raise_for_status):
             raise failures.of_service(call, response, body)
-
-
-def _body(fields: CIMultiDict[str], json: Any, data: Any, idempotency_key: bool | str) -> Any:
-    """What is sent as the body; adds the fields that go with it."""
-    if idempotency_key:
-        key = os.urandom(16).hex() if idempotency_key is True else idempotency_key
-        fields.setdefault(IDEMPOTENCY_KEY, key)
-    if json is None:
-        return watched(data)
-    if data is not None:
-        raise ValueError("a call has either json or data")
-    fields.setdefault(CONTENT_TYPE, "application/json")
-    return watched(decoding.encode(json))

@@ -120,6 +120,13 @@ async def test_no_answer(script: Step, words: str) -> None:
     assert words in str(error)
 
 
+async def test_upload_that_is_cut_may_have_been_answered() -> None:
+    with Upstream(steps.close) as scripted:
+        async with ServiceClient("venue", base_url=scripted.url) as venue:
+            with pytest.raises(SidecarUnavailable, match="may have refused it before its end"):
+                await venue.post("/x", data=b"body")
+
+
 async def test_error_body_that_breaks_off_is_truncated() -> None:
     error = await error_of(then_close(raw(response_head(503, [("Content-Length", "10")]) + b"half-")))
     assert isinstance(error, ConnectionFailed)

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from multidict import CIMultiDict
 
-from sidecar.client.upload import LARGE, Upload, watched
+from sidecar.client.upload import LARGE, Upload, body_of, watched
 
 
 async def pieces(*, fails: bool = False) -> AsyncIterator[bytes]:
@@ -15,6 +16,19 @@ async def pieces(*, fails: bool = False) -> AsyncIterator[bytes]:
     yield b"b"
     if fails:
         raise LookupError("own")
+
+
+def test_what_is_sent_as_a_body() -> None:
+    fields: CIMultiDict[str] = CIMultiDict()
+    assert body_of(fields, {"a": 1}, None, "key-1") == b'{"a":1}'
+    assert dict(fields) == {"Idempotency-Key": "key-1", "Content-Type": "application/json"}
+    fields = CIMultiDict({"content-type": "text/plain", "idempotency-key": "mine"})
+    assert body_of(fields, None, b"x", True) == b"x"
+    assert dict(fields) == {"content-type": "text/plain", "idempotency-key": "mine"}
+    with pytest.raises(ValueError, match="either json or data"):
+        body_of(fields, {}, b"", False)
+    with pytest.raises(TypeError, match="no JSON form"):
+        body_of(fields, {1, object()}, None, False)
 
 
 async def test_passes_on_what_it_is_given() -> None:
