@@ -7,6 +7,7 @@ process has a slice of its own, which it holds by listening on the slice's first
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import random
 import socket
@@ -66,6 +67,7 @@ def free_ports(count: int) -> list[int]:
     global _slice  # noqa: PLW0603 - one for each process
     if _slice is None:
         _slice = PortSlice()
+        atexit.register(_slice.close)
     return _slice.take(count)
 
 

@@ -50,8 +50,8 @@ CHECK_EVERY: Final = 512
 
 LINGER_S: Final = 1.0
 LINGER_MAX: Final = 256 * 1024
-"""After a last answer: how long and how many bytes the app may still send before the connection is cut. Closing with
-bytes unread would reset it, and the app would lose the answer."""
+"""After a last answer: when the connection is cut, and how many bytes of what the app still sends are read until then.
+Closing with bytes unread resets it, and an app that has not read the answer loses it."""
 
 NEWCOMER_S: Final = 0.25
 """How long a connection that was accepted just before the listener closed may take to send its first request."""
@@ -153,10 +153,8 @@ class Downstream:
         elif phase == _LINGERING:
             self._discarded += len(data)
             if self._discarded > LINGER_MAX:
-                if self.transport.get_write_buffer_size():
-                    self.pause_reading(UNREAD)  # the app has not taken its answer yet
-                else:
-                    self.transport.abort()
+                # Nor closed: a reset would overtake our answer, which an app that still sends may not have read.
+                self.pause_reading(UNREAD)
 
     def eof_received(self) -> bool:
         if self._phase == _EXCHANGE:

@@ -372,10 +372,13 @@ def test_refused_app_that_leaves_is_let_go(world: World) -> None:
     assert app.how == "close"
 
 
-@pytest.mark.parametrize(("size", "cut"), [(LINGER_MAX, False), (LINGER_MAX + 1, True)])
-def test_bound_on_what_is_thrown_away(world: World, size: int, cut: bool) -> None:
+@pytest.mark.parametrize(("size", "read_on"), [(LINGER_MAX, True), (LINGER_MAX + 1, False)])
+def test_bound_on_what_is_thrown_away(world: World, size: int, read_on: bool) -> None:
     app = world.app().says(b"nonsense\r\n\r\n", b"x" * size)
-    assert (app.how == "abort") is cut
+    assert app.open
+    assert app.reading is read_on
+    world.pass_time(LINGER_S + 0.1)
+    assert app.how == "abort"
 
 
 @pytest.mark.parametrize(("left", "kept"), [(DRAIN_MAX - 1, True), (DRAIN_MAX, True), (DRAIN_MAX + 1, False)])

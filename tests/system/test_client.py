@@ -515,6 +515,19 @@ async def test_stream_that_is_left_early(rig: Rig, client: Client) -> None:
     await until(lambda: upstream.open_connections == 0)
 
 
+async def test_answer_that_comes_before_a_flood_has_ended_is_not_lost(rig: Rig, client: Client) -> None:
+    rig["scene"].play(steps.answer_early(413))
+    scene = await client("scene")
+
+    async def flood() -> AsyncIterator[bytes]:
+        for _ in range(1024):
+            yield bytes(64 * 1024)
+
+    for _ in range(10):
+        refused = await raised(scene.post("/upload", data=flood()), ClientError)
+        assert refused.status == 413
+
+
 async def test_upload_that_fails_by_the_apps_own_doing(rig: Rig, client: Client) -> None:
     rig["scene"].play(steps.echo())
     scene = await client("scene")
