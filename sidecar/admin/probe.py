@@ -41,7 +41,9 @@ class Probes:
     async def _bounded(self, request: web.BaseRequest) -> web.Response:
         assert self._listener is not None
         with self._listener.under_way(request):
-            return await self.answer(request)
+            response = await self.answer(request)
+        response.headers["Server"] = "sidecar"  # aiohttp's own names its version and Python's
+        return response
 
     async def answer(self, request: web.BaseRequest) -> web.Response:
         """What the admin listener says on these paths too."""

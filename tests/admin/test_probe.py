@@ -83,6 +83,12 @@ async def test_it_is_alive_and_ready(probed: Probed) -> None:
     assert await probed.ask("/readyz") == (200, "text/plain; charset=utf-8", "ok\n")
 
 
+async def test_versions_of_what_it_is_built_on_are_nobodys_business(probed: Probed) -> None:
+    for path in ("/livez", "/metrics", "/nothing"):
+        async with probed.client.get(f"http://127.0.0.1:{probed.probe_port}{path}") as answer:
+            assert answer.headers["Server"] == "sidecar"
+
+
 async def test_while_it_drains_it_is_alive_and_not_ready(probed: Probed) -> None:
     assert (await probed.ask("/readyz"))[0] == 200
     probed.sidecar.ready = False
