@@ -16,16 +16,21 @@ import sys
 import textwrap
 import types
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, MutableMapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
+import aiohttp
 import pytest
-from aiohttp.test_utils import make_mocked_request
+from aiohttp import web
+from aiohttp.test_utils import TestServer, make_mocked_request
 
 import sidecar.client
 from sidecar.client import (
     CallError,
+    ClientError,
     DeadlineExceeded,
     InvalidAnswer,
     ServiceClient,
@@ -43,8 +48,8 @@ from sidecar.testing.answers import MAX_DELAY_S
 from sidecar.testing.script import MAX_CALLS
 from sidecar.testing.server import MAX_BODIES
 from tests.support.daemon import ROOT, Daemon
-from tests.support.steps import answer, answer_chunked, raw, response_head, silence, then_close
-from tests.support.upstream import RefusedPort, Upstream
+from tests.support.steps import answer, answer_chunked, close_on_reuse, raw, response_head, silence, then, then_close
+from tests.support.upstream import RefusedPort, Turn, Upstream
 from tests.testing.inner_run import InnerRun
 
 PATH = ROOT / "docs" / "client.md"
@@ -114,6 +119,11 @@ services:
   payment: {url: $payment}
   notification: {url: $notification}
   away: {url: $away}
+aggregates:
+  venue-page:
+    parts:
+      venue: {service: venue, path: "/venues/{query.id}", required: true}
+      events: {service: payment, path: "/events?venue={query.id}"}
 """
 
 
@@ -212,6 +222,30 @@ async def test_calls(page: Page) -> None:
         assert (await venue.get("/", raise_for_status=False)).status == 418
 
 
+async def test_an_aggregate(page: Page) -> None:
+    page.venue.play(answer(200, b'{"name": "Arena"}'))
+    page.payment.play(answer(200, b"[" + EVENT + b"]"))
+    found = await page["venue_page"](42)
+    assert (found.venue, found.events) == ({"name": "Arena"}, [page["Event"](42, "Opening night")])
+    assert [one.last.target for one in (page.venue, page.payment)] == ["/venues/42", "/events?venue=42"]
+    page.payment.play(answer(500))
+    assert (await page["venue_page"](42)).events is None
+    page.venue.play(answer(500))
+    with pytest.raises(sidecar.client.AggregateFailed) as failed:
+        await page["venue_page"](42)
+    assert failed.value.errors["venue"].status == 500
+
+
+async def test_what_params_may_be(page: Page) -> None:
+    page.venue.play(answer(200))
+    async with ServiceClient("venue") as venue:
+        await venue.get("/", params={"a": ["x", "y"], "b": 1.5})
+        assert page.venue.last.target == "/?a=x&a=y&b=1.5"
+        for value in (True, False, None):
+            with pytest.raises(TypeError):
+                await venue.get("/", params={"a": value})  # type: ignore[dict-item]
+
+
 def force(daemon: Daemon, service: str, state: str) -> None:
     asked = urllib.request.Request(
         f"http://127.0.0.1:{daemon.ports.admin}/services/{service}/breaker",
@@ -271,6 +305,32 @@ def test_what_the_table_says_of_kinship_holds() -> None:
                 assert issubclass(getattr(sidecar.client, name), kind), name
 
 
+async def test_what_is_told_keeps_what_is_secret(page: Page) -> None:
+    page.venue.play(answer(409, b"SECRET", [("Set-Cookie", "SECRET"), ("Retry-After", "7")]))
+    async with ServiceClient("venue") as venue:
+        with pytest.raises(ClientError) as refused:
+            await venue.post(f"/{'x' * 1000}?token=SECRET")
+        assert "SECRET" not in str(refused.value)
+        assert "SECRET" not in repr(await venue.get("/?token=SECRET", raise_for_status=False))
+        assert (len(str(refused.value)) < 800, len(refused.value.path)) == (True, 1001)
+        assert refused.value.headers["retry-after"] == "7"
+
+
+async def test_a_connection_that_was_closed_is_no_attempt(page: Page) -> None:
+    async with ServiceClient("venue") as venue:
+        page.venue.play(close_on_reuse(answer(200)))
+        await venue.get("/")
+        assert (await venue.get("/")).attempts == 1
+        assert page.venue.hits == 3
+
+
+async def test_another_server_at_the_sidecars_address(page: Page) -> None:
+    page.venue.play(answer(404))
+    async with ServiceClient("venue", base_url=page.venue.url) as venue:
+        with pytest.raises(sidecar.client.NotFound):
+            await venue.get("/")
+
+
 async def test_what_the_table_says_was_not_sent_was_not(page: Page, daemon: Daemon) -> None:
     async with ServiceClient("away") as away:
         with pytest.raises(sidecar.client.ConnectionFailed) as refused:
@@ -303,10 +363,24 @@ async def test_deadlines(page: Page) -> None:
         async with deadline(-1):
             with pytest.raises(DeadlineExceeded) as late:
                 await venue.get("/events")
-        assert late.value.attempts == 0
+        assert (late.value.attempts, late.value.status) == (0, None)
     async with ServiceClient("payment", deadline=0.05) as payment:
         with pytest.raises(UpstreamTimeout):
             await payment.get("/prices")
+
+
+async def test_a_stream_and_a_task_group_in_a_deadline(page: Page) -> None:
+    page.venue.play(then(raw(response_head(200, [("Content-Length", "10")])), Turn.wait_closed))
+    async with ServiceClient("venue") as venue, ServiceClient("payment") as payment:
+        with pytest.raises(TimeoutError) as cut:
+            async with deadline(0.1), venue.stream("GET", "/export") as answered:
+                await answered.content.read()
+        assert not isinstance(cut.value, CallError)
+        page.payment.play(silence)
+        with pytest.raises(ExceptionGroup) as wrapped:
+            async with deadline(0.1), asyncio.TaskGroup() as tasks:
+                tasks.create_task(payment.get("/prices"))
+        assert wrapped.value.subgroup(UpstreamTimeout) is not None
 
 
 def test_the_bounds_are_those_of_the_code() -> None:
@@ -359,6 +433,57 @@ async def test_streams(page: Page) -> None:
         assert broken.value.reason == "truncated"
 
 
+@asynccontextmanager
+async def passing_on(page: Page) -> AsyncIterator[str]:
+    """The URL of an application that has the page's `export` and `failures`."""
+    app = web.Application(middlewares=[middleware, page["failures"]])
+    app.router.add_get("/export", page["export"])
+    async with ServiceClient("venue") as venue:
+        app[page["VENUE"]] = venue
+        async with TestServer(app) as server:
+            yield str(server.make_url("/export"))
+
+
+HALF = then_close(raw(response_head(200, [("Content-Length", "10")]) + b"half-"))
+
+
+async def test_a_stream_that_is_passed_on(page: Page) -> None:
+    async with passing_on(page) as url, aiohttp.ClientSession() as caller:
+        page.venue.play(answer_chunked(b"one", b"two" * 50_000))
+        async with caller.get(url) as answered:
+            assert await answered.read() == b"one" + b"two" * 50_000
+        page.venue.play(answer(404))
+        async with caller.get(url) as answered:
+            assert (answered.status, "request_id" in await answered.json()) == (503, True)
+        page.venue.play(HALF)
+        async with caller.get(url) as answered:
+            assert answered.status == 200
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await answered.read()
+
+
+async def test_a_stream_that_is_passed_on_by_asgi(page: Page) -> None:
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.request"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    page.venue.play(answer(200, b"whole"))
+    await page["asgi_export"]({"type": "http"}, receive, send)
+    assert b"".join(message.get("body", b"") for message in sent) == b"whole"
+    assert [message.get("more_body", False) for message in sent][-1] is False
+    for step, begun in ((answer(404), False), (HALF, True)):
+        sent.clear()
+        page.venue.play(step)
+        with pytest.raises(CallError):
+            await page["asgi_export"]({"type": "http"}, receive, send)
+        assert [message["type"] for message in sent][:1] == ["http.response.start"] * begun
+        assert all(message.get("more_body", True) for message in sent)
+
+
 async def test_an_app_declares_its_services(page: Page) -> None:
     page.venue.play(answer(200, EVENT))
     page.payment.play(answer(200))
@@ -366,6 +491,10 @@ async def test_an_app_declares_its_services(page: Page) -> None:
     assert page["event"] == page["Event"](42, "Opening night")
     assert page["health"] == {"venue": True, "payment": True}
     assert isinstance(page["shop"].venue, page["VenueClient"])
+    shop = page["Shop"]()
+    shop.venue = AsyncMock(**{"event.return_value": None})
+    async with shop:
+        assert await shop.venue.event(42) is None
 
 
 def test_the_tests_of_the_page_pass_as_an_apps_tests(page: Page, tmp_path: Path) -> None:

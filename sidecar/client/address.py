@@ -17,11 +17,14 @@ from yarl import URL
 
 DEFAULT_URL: Final = "http://localhost:15001"
 
-is_plain: Final = re.compile(r"/[A-Za-z0-9/_-]*").fullmatch
+is_plain: Final = re.compile(r"/[A-Za-z0-9/_-]*(?:\?[ -\"$-\[\]-~]*)?").fullmatch
 """Whether a path is one that `path` need not look at. Most are."""
 
 _SERVICE: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]+")
 _REFUSED: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff#\\]")
+_QUERY: Final = re.compile(r"[?#]")
+_SHOWN: Final = 100
+"""Characters of a path."""
 _DOTS: Final = re.compile(r"(?:^|[/\\])\.\.?(?:[/\\]|$)")
 
 
@@ -63,9 +66,15 @@ def path(asked: str) -> str:
     for a backslash, a fragment or control characters.
     """
     if asked[:1] != "/":
-        raise ValueError(f"a path begins with /, not {asked!r}")
+        raise ValueError(f"a path begins with /, not {shown(asked)}")
     if _REFUSED.search(asked):
-        raise ValueError(f"a path has no fragment, backslash or control character: {asked!r}")
+        raise ValueError(f"a path has no fragment, backslash or control character: {shown(asked)}")
     if _DOTS.search(unquote(asked.partition("?")[0])):
-        raise ValueError(f"a path has no segment . or ..: {asked!r}")
+        raise ValueError(f"a path has no segment . or ..: {shown(asked)}")
     return asked
+
+
+def shown(asked: str) -> str:
+    """For words of ours: without its query, which may hold secrets, and not endless."""
+    text = _QUERY.split(asked, 1)[0]
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")

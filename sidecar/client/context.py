@@ -15,15 +15,16 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
 from math import isfinite
 from time import monotonic
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
+
+import msgspec
+from multidict import CIMultiDict, CIMultiDictProxy, istr
 
 
-@dataclass(frozen=True, slots=True)
-class Handed:
+class Handed(msgspec.Struct, frozen=True, gc=False):
     """What the request being served came with; empty where there is none, or where it was malformed.
 
     `traceparent` and `tracestate` are as they came; `attempt` counts from 1.
@@ -39,7 +40,7 @@ def _never() -> bool:
     return False
 
 
-class _Scope(NamedTuple):
+class Scope(msgspec.Struct, frozen=True):
     """`caller_at` is when the caller's time is over, which counts until the answer has `begun`; `block_at` is when that
     of the nearest of all `deadline` blocks around is."""
 
@@ -55,8 +56,14 @@ class _Scope(NamedTuple):
         return caller_at
 
 
-_FREE: Final = _Scope(Handed())
-_scope: ContextVar[_Scope] = ContextVar("sidecar_client_scope", default=_FREE)
+FREE: Final = Scope(Handed())
+"""Where no request is being served, and no block is around."""
+_scope: ContextVar[Scope] = ContextVar("sidecar_client_scope", default=FREE)
+
+
+def current() -> Scope:
+    """All of what follows, in one look."""
+    return _scope.get()
 
 
 def handed() -> Handed:
@@ -116,8 +123,10 @@ class deadline:  # noqa: N801 - reads as a statement, as asyncio.timeout does
         self._timeout = timer
         # Counted from when the loop comes to it, which may be late: then the timers of calls are due as well.
         self._due = loop.call_later(self._seconds, lambda: timer.reschedule(loop.time() + GRACE_S))
-        self._inside = outer._replace(block_at=own if outer.block_at is None else min(own, outer.block_at))
-        self._token: Token[_Scope] = _scope.set(self._inside)
+        self._inside = msgspec.structs.replace(
+            outer, block_at=own if outer.block_at is None else min(own, outer.block_at)
+        )
+        self._token: Token[Scope] = _scope.set(self._inside)
         return self
 
     async def __aexit__(
@@ -138,17 +147,14 @@ def detached() -> Iterator[None]:
     deadline: for work that goes on after the answer. A `deadline` block around it still cancels the code in it, but not
     those tasks.
     """
-    token = _scope.set(_FREE)
+    token = _scope.set(FREE)
     try:
         yield
     finally:
         _scope.reset(token)
 
 
-@contextmanager
-def serving(
-    headers: Mapping[str, str] | Iterable[tuple[str, str]], begun: Callable[[], bool] = _never
-) -> Iterator[None]:
+class serving:  # noqa: N801 - reads as a statement
     """`with serving(request.headers):` calls made in the block hand on what the incoming request came with.
 
     For servers that have no middleware here. Names are compared in any case; a field that came more than once counts as
@@ -159,16 +165,31 @@ def serving(
     a WebSocket, or work after the answer may take longer, and so may their calls. It runs from here on, though the
     sidecar's does not while a body is still on its way: what takes that long to receive calls `detached`.
     """
-    token = _scope.set(_incoming(headers, begun))
-    try:
-        yield
-    finally:
-        _scope.reset(token)
+
+    __slots__ = ("_inside", "_token")
+
+    def __init__(
+        self, headers: Mapping[str, str] | Iterable[tuple[str, str]], begun: Callable[[], bool] = _never
+    ) -> None:
+        self._inside = _incoming(headers, begun)
+
+    def __enter__(self) -> None:
+        self._token: Token[Scope] = _scope.set(self._inside)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _scope.reset(self._token)
 
 
-_TAKEN: Final = frozenset(
-    {"x-request-id", "traceparent", "tracestate", "x-envoy-expected-rq-timeout-ms", "x-envoy-attempt-count"}
-)
+_REQUEST_ID_NAME: Final = istr("x-request-id")
+_TRACEPARENT_NAME: Final = istr("traceparent")
+_TRACESTATE_NAME: Final = istr("tracestate")
+_TIME_NAME: Final = istr("x-envoy-expected-rq-timeout-ms")
+_ATTEMPT_NAME: Final = istr("x-envoy-attempt-count")
+_TAKEN: Final = (_REQUEST_ID_NAME, _TRACEPARENT_NAME, _TRACESTATE_NAME, _TIME_NAME, _ATTEMPT_NAME)
+_ANY_CASE: Final = (CIMultiDictProxy, CIMultiDict)
+_BLANK: Final = " \t"
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,256}")
 _TRACEPARENT: Final = re.compile(
     r"(?!ff)([0-9a-f]{2})-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[\x21-\x2b\x2d-\x7e]{0,200})?"
@@ -178,34 +199,46 @@ _COUNT: Final = re.compile(r"[0-9]{1,10}")
 """As the sidecar reads it. Of milliseconds, these are at most 115 days; 0 is as if it had not come."""
 
 
-def _incoming(headers: Mapping[str, str] | Iterable[tuple[str, str]], begun: Callable[[], bool]) -> _Scope:
-    found: dict[str, str] = {}
-    for name, value in headers.items() if isinstance(headers, Mapping) else headers:
-        name = name.lower()
-        if name in _TAKEN:
-            value = value.strip(" \t")
-            found[name] = f"{found[name]}, {value}" if name in found else value
+def _incoming(headers: Mapping[str, str] | Iterable[tuple[str, str]], begun: Callable[[], bool]) -> Scope:
+    found = _found(headers)
     if not found:
-        return _FREE
-    request_id = found.get("x-request-id", "")
-    traceparent, tracestate = found.get("traceparent", ""), found.get("tracestate", "")
-    milliseconds = _count(found.get("x-envoy-expected-rq-timeout-ms", ""))
-    if not _is_traceparent(traceparent):  # its tracestate then says nothing (W3C Trace Context, section 3.3.1.1)
-        traceparent = tracestate = ""
-    return _Scope(
+        return FREE
+    request_id, traceparent = found.get(_REQUEST_ID_NAME, ""), found.get(_TRACEPARENT_NAME, "")
+    if traceparent and not _is_traceparent(traceparent):
+        traceparent = ""
+    # Without it the other says nothing (W3C Trace Context, section 3.3.1.1).
+    tracestate = found.get(_TRACESTATE_NAME, "") if traceparent else ""
+    milliseconds = _count(found.get(_TIME_NAME, ""))
+    return Scope(
         Handed(
-            request_id=request_id if _REQUEST_ID.fullmatch(request_id) else "",
-            traceparent=traceparent,
-            tracestate=tracestate if _TRACESTATE.fullmatch(tracestate) else "",
-            attempt=_count(found.get("x-envoy-attempt-count", "")),
+            request_id if request_id and _REQUEST_ID.fullmatch(request_id) else "",
+            traceparent,
+            tracestate if tracestate and _TRACESTATE.fullmatch(tracestate) else "",
+            _count(found.get(_ATTEMPT_NAME, "")),
         ),
         monotonic() + milliseconds / 1000 if milliseconds else None,
         begun,
     )
 
 
+def _found(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The values of those fields that are taken over."""
+    found: dict[str, str] = {}
+    if isinstance(headers, _ANY_CASE):  # aiohttp's, which find a name in any case themselves
+        for name in _TAKEN:
+            if values := headers.getall(name, None):
+                found[name] = ", ".join([value.strip(_BLANK) for value in values])
+        return found
+    for given, value in headers.items() if isinstance(headers, Mapping) else headers:
+        lower = given.lower()
+        if lower in _TAKEN:
+            value = value.strip(_BLANK)
+            found[lower] = f"{found[lower]}, {value}" if lower in found else value
+    return found
+
+
 def _count(value: str) -> int:
-    return int(value) if _COUNT.fullmatch(value) else 0
+    return int(value) if value and _COUNT.fullmatch(value) else 0
 
 
 def _is_traceparent(value: str) -> bool:

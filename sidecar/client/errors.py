@@ -20,12 +20,27 @@ Owns the classes and their words. Which of them a call raises is decided in `fai
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, overload
 
 import msgspec
+from multidict import CIMultiDict
+
+from sidecar.client import decoding
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
+T = TypeVar("T")
 
 MAX_DETAIL: Final = 500
 """Characters of somebody else's words that a message of ours repeats."""
+MAX_SHOWN: Final = 256
+"""Characters of a path, a request id or another name in a message: as long as the ids that are handed on may be."""
+
+_NEVER_SENT: Final = frozenset({"connect_failure", "connect_timeout"})
+_REPEATABLE: Final = frozenset({"", "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""Methods that do the same when they are sent again (RFC 9110, section 9.2.2)."""
+_PERHAPS_DONE: Final = "it may have been done: look before it is sent again"
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -51,7 +66,7 @@ class CallError(Exception):
 
     `path` is without its query, which may hold secrets. `attempts` is how many the sidecar made as far as is known; 0
     means that the service was sent nothing. `status` is None where no answer came. Every argument has a default, so
-    that tests can make one.
+    that tests can make one. The attributes are whole; `str()` cuts what is long.
     """
 
     what: ClassVar[str] = "the call failed"
@@ -80,9 +95,10 @@ class CallError(Exception):
     def __str__(self) -> str:
         """One line: who was called, what happened, what to do, and the facts to look it up by."""
         detail = " ".join(self.detail[:MAX_DETAIL].split())
-        told = ": ".join(part for part in (f"{self.method} {self.path}".strip(), self._what(), detail) if part)
+        call = f"{_shown(self.method)} {_shown(self.path)}".strip()
+        told = ": ".join(part for part in (call, self._what(), detail) if part)
         words = "; ".join(part for part in (told, self._advice()) if part)
-        return f"{self.service}: {words} ({', '.join(self._facts())})" if self.service else words
+        return f"{_shown(self.service)}: {words} ({', '.join(self._facts())})" if self.service else words
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
@@ -98,8 +114,24 @@ class CallError(Exception):
         return self.advice
 
     def _facts(self) -> list[str]:
-        facts = [f"request {self.request_id}"] if self.request_id else []
+        facts = [f"request {_shown(self.request_id)}"] if self.request_id else []
         return [*facts, "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"]
+
+    def _may_be_done(self) -> bool:
+        """Whether the service may have done what must not be done twice."""
+        return self.attempts > 0 and self.method.upper() not in _REPEATABLE
+
+    def _without(self) -> str:
+        """What to do where the sidecar could have tried again."""
+        if self._may_be_done():
+            return _PERHAPS_DONE
+        if self.attempts > 1:
+            return "do without the answer: the sidecar has tried again already"
+        return "do without the answer: retries are the sidecar's, by `retry` in its file"
+
+
+def _shown(word: str) -> str:
+    return word if len(word) <= MAX_SHOWN else f"{word[: MAX_SHOWN - 3]}..."
 
 
 def _restored(kind: type[CallError], state: Mapping[str, Any]) -> CallError:
@@ -136,7 +168,11 @@ class SidecarError(CallError):
         return ", or ".join(part for part in (self.advice, f"try again in {self.retry_after:.1f} s") if part)
 
     def _facts(self) -> list[str]:
-        return [*([f"reason {self.reason}"] if self.reason else []), *super()._facts()]
+        return [*([f"reason {_shown(self.reason)}"] if self.reason else []), *super()._facts()]
+
+    def _may_be_done(self) -> bool:
+        reasons = {attempt.reason for attempt in self.tries} or {self.reason}
+        return super()._may_be_done() and not reasons <= _NEVER_SENT
 
 
 class CircuitOpen(SidecarError):
@@ -203,30 +239,38 @@ class UpstreamTimeout(SidecarError, TimeoutError):
     """No answer in time, after the retries that the sidecar's file allows: `attempt_timeout`, `request_timeout`."""
 
     what = "no answer in time"
-    advice = "do without the answer: retrying is the sidecar's, and it has"
+
+    def _advice(self) -> str:
+        return self._without()
 
 
 class DeadlineExceeded(UpstreamTimeout):
     """Our own deadline (`deadline`, a client's, or that of the request being served) has passed: reason `deadline`.
 
-    With 0 attempts it had passed before anything was sent.
+    With 0 `attempts` it had passed before anything was sent. 1 says that the call was sent: what the sidecar made of it
+    it had no time to say. `status` is None.
     """
 
     what = "the deadline has passed"
-    advice = "do without the answer, or give the call more time"
+
+    def _advice(self) -> str:
+        return _PERHAPS_DONE if self._may_be_done() else "do without the answer, or give the call more time"
 
 
 class ConnectionFailed(SidecarError):
-    """The service could not be reached, or broke off: `connect_failure`, `reset`, `bad_response`, `truncated`.
+    """The service could not be reached, or broke off: `connect_failure`, `reset`, `bad_response`, `truncated`; or the
+    sidecar did while a body was being sent: `upload_broken`.
 
     After all but the first, the service may have done what was asked.
     """
 
     what = "the connection to the service failed"
-    advice = "do without the answer: the sidecar has retried what is safe to repeat"
 
     def _what(self) -> str:
         return _BROKEN.get(self.reason, self.what)
+
+    def _advice(self) -> str:
+        return self._without()
 
 
 _BROKEN: Final = {
@@ -235,6 +279,7 @@ _BROKEN: Final = {
     "reset": "the service broke the connection before it answered",
     "bad_response": "the service's answer is not valid HTTP",
     "truncated": "the answer broke off before its end",
+    "upload_broken": "the connection to the sidecar broke before it answered",
 }
 
 
@@ -248,15 +293,24 @@ class SidecarUnavailable(SidecarError):
     what = "the sidecar does not answer"
     advice = "start it (`sidecar run`), or set SIDECAR_URL to where it listens"
 
+    def _advice(self) -> str:
+        if self.attempts == 0:
+            return self.advice
+        # Somebody took the request, so there is nothing to start.
+        look = "see what the sidecar's log says, and whether SIDECAR_URL leads to it"
+        return f"{_PERHAPS_DONE}, and {look}" if self._may_be_done() else look
+
 
 class ResponseError(CallError):
     """The service's own answer, a 4xx or 5xx, with its `headers` (names in any case) and `body`."""
+
+    headers: CIMultiDict[str]
 
     def __init__(
         self, detail: str = "", *, headers: Mapping[str, str] | None = None, body: bytes = b"", **known: Any
     ) -> None:
         super().__init__(detail, **known)
-        self.headers: Mapping[str, str] = {} if headers is None else headers
+        self.headers = CIMultiDict(headers or {})  # a copy, which pickles: aiohttp's own is a view that does not
         self.body = body
 
     def text(self) -> str:
@@ -270,6 +324,27 @@ class ResponseError(CallError):
         except msgspec.DecodeError as error:
             raise ValueError(f"the body of the {self.status} is not JSON: {error}") from None
 
+    @overload
+    def decode(self, type: type[T]) -> T: ...
+    @overload
+    def decode(self, type: TypeForm[T]) -> T: ...
+    @overload
+    def decode(self, type: Any = ...) -> Any: ...
+    def decode(self, type: Any = Any) -> Any:  # noqa: A002 - the word that json libraries use
+        """The body from JSON, as a `type`, as Response has it. Raises InvalidAnswer."""
+        try:
+            return decoding.decode(self.body, type)
+        except decoding.Mismatch as mismatch:
+            raise InvalidAnswer(
+                f"{self.status} with {self.headers.get('Content-Type', 'no Content-Type')}: {mismatch}",
+                service=self.service,
+                method=self.method,
+                path=self.path,
+                request_id=self.request_id,
+                attempts=self.attempts,
+                status=self.status,
+            ) from None
+
     def _what(self) -> str:
         return f"the service answered {self.status}"
 
@@ -277,7 +352,8 @@ class ResponseError(CallError):
 class ServiceError(ResponseError):
     """The service answered 5xx."""
 
-    advice = "do without the answer: the sidecar has retried what is safe to repeat"
+    def _advice(self) -> str:
+        return self._without()
 
 
 class ClientError(ResponseError):

@@ -1,7 +1,7 @@
 """From what came back, or did not, to the error that says so.
 
-Owns which error a call raises: for an answer of the sidecar's own, for a status of the service's, and for each way in
-which aiohttp says that there is no answer. The words are in `errors`.
+Owns which error a call raises: for an answer of the sidecar's own, and for each way in which aiohttp says that there is
+no answer. The words are in `errors`; what a status of the service's own raises, a `Response` knows.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 from aiohttp.http_exceptions import ContentEncodingError
-from multidict import CIMultiDict
 
 from sidecar.client.errors import (
     AggregateFailed,
@@ -20,19 +19,15 @@ from sidecar.client.errors import (
     BadRequest,
     CallError,
     CircuitOpen,
-    ClientError,
     ConnectionFailed,
     ConnectTimeout,
     DeadlineExceeded,
     InvalidAnswer,
     LoopDetected,
     NoEndpoint,
-    NotFound,
     Overloaded,
     PartFailure,
     RateLimited,
-    ResponseError,
-    ServiceError,
     SidecarError,
     SidecarUnavailable,
     UnknownService,
@@ -58,6 +53,9 @@ BY_REASON: Final[Mapping[str, type[SidecarError]]] = {
     "truncated": ConnectionFailed,
 }
 """A reason that is not here (`internal`, or one of a later sidecar) is a SidecarError itself."""
+
+UPLOAD_BROKEN: Final = "upload_broken"
+"""The client's own: no answer of the sidecar has it."""
 
 _NEVER_SENT: Final = frozenset(
     {"circuit_open", "no_endpoint", "rate_limited", "overloaded", "unknown_service", "bad_request", "loop"}
@@ -93,16 +91,8 @@ def of_sidecar(call: Call, response: aiohttp.ClientResponse, body: bytes) -> Sid
     return kind(detail, reason=reason, retry_after=retry_after, tries=tries, **known)
 
 
-def of_service(call: Call, response: Response, body: bytes) -> ResponseError:
-    """A status of 400 and above that is the service's own."""
-    status = response.status
-    kind = ServiceError if status >= 500 else NotFound if status == 404 else ClientError
-    # A copy, which pickles; aiohttp's own is a view that does not.
-    return kind(headers=CIMultiDict(response.headers), body=body, **_known(call, response.attempts, status))
-
-
 def before_head(call: Call, base_url: str, error: Exception, *, sending: bool = False) -> SidecarError:
-    """aiohttp has no head of an answer to show, because of `error`. With `sending`, there was a body to be sent."""
+    """aiohttp has no head of an answer to show, because of `error`. `sending`: in the middle of a body."""
     attempts = 1  # Whether the sidecar had read the request is not known, so it may have.
     if isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError):
         attempts = 0
@@ -112,10 +102,12 @@ def before_head(call: Call, base_url: str, error: Exception, *, sending: bool = 
     elif isinstance(error, aiohttp.ClientResponseError):
         detail = "what it sent is not HTTP"
     elif isinstance(error, aiohttp.ClientConnectionError | OSError):
-        detail = "it closed the connection without an answer; the service may have got the request"
         if sending:
-            # An answer that comes before all was sent is lost where the reset that follows it is seen first.
-            detail += ", and may have refused it before its end"
+            # An answer that comes before all was sent is lost where the reset that follows it is seen first: so there
+            # may well be a sidecar.
+            detail = "it broke while the body was being sent; the sidecar or the service may have refused the rest"
+            return ConnectionFailed(f"{base_url}: {detail}", reason=UPLOAD_BROKEN, **_known(call, 1, status=None))
+        detail = "it closed the connection without an answer; the service may have got the request"
     else:
         detail = str(error)
     return SidecarUnavailable(
@@ -137,6 +129,11 @@ def of_deadline(call: Call, attempts: int, given_s: float) -> DeadlineExceeded:
     """`given_s` is what there was of it when the call began; with 0 `attempts`, nothing was sent."""
     detail = f"it had {given_s:.3f} s" if attempts else "before anything was sent"
     return DeadlineExceeded(detail, reason="deadline", **_known(call, attempts, status=None))
+
+
+def of_closing(call: Call) -> CallError:
+    """The last client of the loop was closed, and the connections with it."""
+    return CallError("the client was closed while the call was under way", **_known(call, 1, status=None))
 
 
 def _known(call: Call, attempts: int, status: int | None) -> dict[str, Any]:

@@ -8,12 +8,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from dataclasses import dataclass
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Final
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
 
 from sidecar.client.limit import Limit
 from sidecar.client.response import Response
@@ -24,6 +28,8 @@ says so when it refuses, where a call that waits here could not. A call beyond i
 CONNECT_S: Final = 2.0
 """For a connection to the sidecar, which is in the same pod."""
 
+_RUNS_AT_ONCE: Final = sys.version_info >= (3, 12)
+"""aiohttp starts the task that writes a body before it is asked for an answer."""
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
@@ -43,6 +49,21 @@ class Connector(aiohttp.TCPConnector):
         super()._release(key, protocol, should_close=should_close)
 
 
+class Request(aiohttp.ClientRequest):
+    """Sends a body where aiohttp fails in ways that are no answer to a caller."""
+
+    async def write_bytes(
+        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
+    ) -> None:
+        if _RUNS_AT_ONCE:
+            # Not before there is somebody to read: aiohttp would read from None once this had closed the connection.
+            await asyncio.sleep(0)
+        # What it raises is that it could not write the body's end, and has closed the connection, which the call learns
+        # of. This is a task that nobody awaits: the loop would log the error as never retrieved.
+        with suppress(aiohttp.ClientError, OSError):
+            await super().write_bytes(writer, conn, content_length)
+
+
 @dataclass
 class Shared:
     """What the open clients of one loop share."""
@@ -51,6 +72,9 @@ class Shared:
     session: aiohttp.ClientSession
     limit: Limit
     users: int = 0
+    streams: set[Response] = field(default_factory=set)
+    """The responses whose bodies are being read, by their apps."""
+    closed: bool = False
 
 
 _by_loop: Final[dict[asyncio.AbstractEventLoop, Shared]] = {}
@@ -68,15 +92,23 @@ def acquire() -> Shared:
     return shared
 
 
-async def release() -> None:
-    """Closes the running loop's session where nobody else has it."""
-    loop = asyncio.get_running_loop()
-    shared = _by_loop[loop]
+async def release(shared: Shared) -> None:
+    """Closes the running loop's session where nobody else has it, and ends what is under way in it: aiohttp would leave
+    those who wait for an answer waiting.
+    """
     shared.users -= 1
     if not shared.users:
-        del _by_loop[loop]
+        shared.closed = True
+        del _by_loop[shared.loop]
         shared.limit.close()
-        await shared.session.close()
+        for response in shared.streams:
+            if response.connection is not None:  # Else all of it has come, and is there to be read.
+                response.close()
+        try:
+            # Those that were cut let go of their connections first, by a reset where that is due (see Connector).
+            await asyncio.sleep(0)
+        finally:
+            await shared.session.close()
 
 
 def _new_session() -> aiohttp.ClientSession:
@@ -89,6 +121,7 @@ def _new_session() -> aiohttp.ClientSession:
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
         # HTTP_PROXY may well name the sidecar itself, and ~/.netrc is nobody's business here.
         trust_env=False,
+        request_class=Request,
         response_class=Response,
     )
     # aiohttp sends a GET again by itself when a kept-alive connection ends; retrying is the sidecar's alone.

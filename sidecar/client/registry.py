@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Generic, Self, TypedDict, TypeVar, Unpack, overload
 
@@ -33,16 +35,12 @@ class Declared(Generic[C]):
     def __get__(self, instance: None, owner: type) -> Self: ...
     @overload
     def __get__(self, instance: Services, owner: type) -> C: ...
-    def __get__(self, instance: Services | None, owner: type) -> Self | C:
-        if instance is None:
-            return self
-        client = instance.clients[self._attribute]
-        assert isinstance(client, self._client)
-        return client
+    def __get__(self, instance: Services | None, owner: type) -> Any:
+        return self if instance is None else instance.clients[self._attribute]
 
     def __set__(self, instance: Services, value: C) -> None:
-        """Another client in its place, such as an app's test has. The one that was there must not be open."""
-        instance.clients[self._attribute] = value
+        """Another client in its place, as Services says."""
+        instance._put(self._attribute, value)
 
     def make(self, base_url: str | None) -> C:
         return self._client(self._service, base_url=base_url, **self._options)
@@ -53,7 +51,9 @@ def service(name: str, /, **options: Unpack[ClientOptions]) -> Declared[ServiceC
 @overload
 def service(name: str, client: type[C], /, **options: Unpack[ClientOptions]) -> Declared[C]: ...
 def service(name: str, client: type[Any] = ServiceClient, /, **options: Unpack[ClientOptions]) -> Declared[Any]:
-    """Declares a service by the name it has in the sidecar's file, with a class of its own where it has one."""
+    """Declares a service by the name it has in the sidecar's file, with a class of its own where it has one. That class
+    is called as ServiceClient is: with the name, `base_url` and the options.
+    """
     return Declared(name, client, options)
 
 
@@ -68,34 +68,50 @@ class Services:
             await shop.venue.event(1)
 
     `base_url` is each client's. Raises ValueError as ServiceClient does.
+
+    For tests, anything can be put in a client's place: `shop.venue = fake`. A client that is not open yet opens and
+    closes with the others; one that is open, and what is no ServiceClient (a Mock, a class with the methods that the
+    app calls), is left to whoever made it.
     """
 
+    _clients: dict[str, ServiceClient]
+    _opened: AsyncExitStack | None = None
+
     def __init__(self, base_url: str | None = None) -> None:
-        self.clients: dict[str, ServiceClient] = {}
-        """By attribute."""
+        self._clients = {}
         for kind in reversed(type(self).__mro__):
             for attribute, declared in vars(kind).items():
                 if isinstance(declared, Declared):
-                    self.clients[attribute] = declared.make(base_url)
+                    self._clients[attribute] = declared.make(base_url)
                 else:
-                    self.clients.pop(attribute, None)  # A subclass has put something else there.
+                    self._clients.pop(attribute, None)  # A subclass has put something else there.
+
+    @property
+    def clients(self) -> Mapping[str, ServiceClient]:
+        """By attribute."""
+        try:
+            return self._clients
+        except AttributeError:
+            raise RuntimeError(f"{type(self).__name__}.__init__ does not call super().__init__()") from None
 
     async def open(self) -> Self:
-        """What `async with` does on the way in; `close` is its other half."""
-        opened: list[ServiceClient] = []
-        try:
-            for client in self.clients.values():
-                await client.open()
-                opened.append(client)
-        except BaseException:
-            for client in opened:
-                await client.close()
-            raise
+        """What `async with` does on the way in; `close` is its other half. Raises RuntimeError where it is open."""
+        clients = self.clients
+        if self._opened is not None:
+            raise RuntimeError(f"{type(self).__name__} is open already")
+        async with AsyncExitStack() as opening:
+            for client in clients.values():
+                if _is_closed(client):
+                    await client.open()
+                    opening.push_async_callback(client.close)
+            self._opened = opening.pop_all()
         return self
 
     async def close(self) -> None:
-        for client in self.clients.values():
-            await client.close()
+        """Closes the clients that were opened with it, also those that have been replaced. Twice does nothing."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.aclose()
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -106,7 +122,23 @@ class Services:
         await self.close()
 
     async def health(self) -> dict[str, bool]:
-        """`health_check` of each service, all at once, by the service's name."""
-        clients = list(self.clients.values())
-        answers = await asyncio.gather(*(client.health_check() for client in clients))
-        return {client.service: well for client, well in zip(clients, answers, strict=True)}
+        """`health_check` of each service, all at once, by attribute."""
+        clients = self.clients
+        checks = [client.health_check for client in clients.values()]
+        answers = await asyncio.gather(*(check() for check in checks))
+        return dict(zip(clients, map(bool, answers), strict=True))
+
+    def _put(self, attribute: str, client: ServiceClient) -> None:
+        clients = self.clients
+        if self._opened is not None and _is_closed(client):
+            raise RuntimeError(
+                f"{type(self).__name__} is open: put {client!r} there before it is opened, or open it first"
+            )
+        self._clients = {**clients, attribute: client}
+
+
+def _is_closed(client: object) -> bool:
+    """Whether it is a client that wants to be opened. By its real type, which a Mock with a `spec` hides; one whose
+    `__init__` never came to ServiceClient's, as a fake's may not, cannot be opened.
+    """
+    return issubclass(type(client), ServiceClient) and getattr(client, "_shared", client) is None

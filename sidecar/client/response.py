@@ -1,19 +1,24 @@
 """What a call brings: aiohttp's response, which knows of what call it is, and whose streamed body fails in our words.
 
-Owns nothing of how it came to be; `service` makes the calls.
+Owns which error a status of the service's own is. Owns nothing of how the answer came to be; `service_client` makes the
+calls.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Generic, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast, overload
 
 import aiohttp
 import msgspec
 from multidict import istr
 
 from sidecar.client import decoding
-from sidecar.client.errors import CallError, InvalidAnswer
+from sidecar.client.errors import CallError, ClientError, InvalidAnswer, NotFound, ResponseError, ServiceError
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
 
 T = TypeVar("T")
 
@@ -45,6 +50,12 @@ class Response(aiohttp.ClientResponse):
     call: Call
     """Set by the client before an app sees the response."""
 
+    def __repr__(self) -> str:
+        """Without the query and the headers, which may hold secrets: aiohttp's has both."""
+        call = getattr(self, "call", None)
+        named = f" {call.service}: {call.method} {call.path}" if call is not None else ""
+        return f"<{type(self).__name__}{named} [{self.status}]>"
+
     @property
     def body(self) -> bytes:
         """The whole body. Raises RuntimeError in a stream of which `read()` was not awaited."""
@@ -69,6 +80,8 @@ class Response(aiohttp.ClientResponse):
     @overload
     def decode(self, type: type[T]) -> T: ...
     @overload
+    def decode(self, type: TypeForm[T]) -> T: ...
+    @overload
     def decode(self, type: Any = ...) -> Any: ...
     def decode(self, type: Any = Any) -> Any:  # noqa: A002 - the word that json libraries use
         """The body from JSON, as a `type`. Raises InvalidAnswer."""
@@ -76,6 +89,31 @@ class Response(aiohttp.ClientResponse):
             return decoding.decode(self.body, type)
         except decoding.Mismatch as mismatch:
             raise self.invalid(str(mismatch)) from None
+
+    async def json(
+        self,
+        *,
+        encoding: str | None = None,
+        loads: Callable[[str], Any] = json.loads,
+        content_type: str | None = "application/json",
+    ) -> Any:
+        """As aiohttp has it, but raises InvalidAnswer where the body is not JSON or is not said to be."""
+        try:
+            return await super().json(encoding=encoding, loads=loads, content_type=content_type)
+        except aiohttp.ContentTypeError:
+            raise self.invalid(f"not said to be {content_type}") from None
+        except ValueError as error:
+            raise self.invalid(f"not JSON: {type(error).__name__}") from None
+
+    def raise_for_status(self) -> None:
+        """Raises for a 4xx or 5xx what a call raises that has no `raise_for_status=False`."""
+        if self.status >= 400:
+            raise self.failure(self._body or b"")
+
+    def failure(self, body: bytes) -> ResponseError:
+        """A status of 400 and above that is the service's own, as an error."""
+        kind = ServiceError if self.status >= 500 else NotFound if self.status == 404 else ClientError
+        return kind(headers=self.headers, body=body, attempts=self.attempts, status=self.status, **self.call.known())
 
     def guard_body(self, failed: Callable[[Exception], CallError]) -> None:
         """From here on, reading `content` raises our errors."""

@@ -9,24 +9,29 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from math import inf
 from time import monotonic
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypedDict, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypedDict, TypeVar, Unpack, cast, overload
 
 import aiohttp
 from multidict import CIMultiDict, istr
 
 from sidecar.client import address, context, failures, pool
 from sidecar.client.errors import CallError, NotFound
+from sidecar.client.limit import Cut
 from sidecar.client.response import REASON, REQUEST_ID, Call, Response
-from sidecar.client.upload import Upload, body_of
+from sidecar.client.upload import Upload, body_of, under_way
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
 
 T = TypeVar("T")
-Awaited = Coroutine[Any, Any, Response]
 Headers = Mapping[str, str]
-Params = Mapping[str, str | int | float] | list[tuple[str, str | int | float]] | str
+Param = str | int | float
+Params = Mapping[str, Param | Sequence[Param]] | Sequence[tuple[str, Param]] | str
 
 STREAM_HEAD_S: Final = 3600.0
 """For the head of a stream's answer, and so for the whole upload before it, where there is no deadline."""
@@ -45,8 +50,9 @@ _BY_PIECE: Final = aiohttp.ClientTimeout(total=None, sock_connect=pool.CONNECT_S
 
 
 class CallOptions(TypedDict, total=False):
-    """What any call takes. `params` is added to the path's query; `headers` win over those that the client sends of
-    itself; `raise_for_status` is the client's unless given.
+    """What any call takes. `params` is added to the path's query, with the values of a list one by one; True, False and
+    None are a TypeError, for services do not agree on how they are written. `headers` win over those that the client
+    sends of itself; `raise_for_status` is the client's unless given.
     """
 
     params: Params | None
@@ -87,8 +93,8 @@ class ServiceClient:
         headers: Headers | None = None,
         raise_for_status: bool = True,
     ) -> None:
-        if deadline is not None and not deadline > 0:
-            raise ValueError(f"a deadline is a positive number of seconds, not {deadline}")
+        if deadline is not None and not 0 < deadline < inf:
+            raise ValueError(f"a deadline is a positive, finite number of seconds, not {deadline}")
         self.service = address.service(service)
         self._given_url = base_url
         self._locate()
@@ -114,10 +120,15 @@ class ServiceClient:
         return self
 
     async def close(self) -> None:
-        """Ends with the last client of the loop the connections to the sidecar. Closing twice does nothing."""
-        if self._shared is not None:
+        """Ends with the last client of the loop the connections to the sidecar, and the calls that are under way on
+        them. Closing twice does nothing. Raises RuntimeError in another loop than the one it was opened in.
+        """
+        shared = self._shared
+        if shared is not None:
+            if shared.loop is not asyncio.get_running_loop():
+                raise self._not_open_here()
             self._shared = None
-            await pool.release()
+            await pool.release(shared)
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -132,23 +143,23 @@ class ServiceClient:
 
     # Calls.
 
-    def get(self, path: str, **options: Unpack[CallOptions]) -> Awaited:
-        return self.request("GET", path, **options)
+    async def get(self, path: str, **options: Unpack[CallOptions]) -> Response:
+        return await self.request("GET", path, **options)
 
-    def head(self, path: str, **options: Unpack[CallOptions]) -> Awaited:
-        return self.request("HEAD", path, **options)
+    async def head(self, path: str, **options: Unpack[CallOptions]) -> Response:
+        return await self.request("HEAD", path, **options)
 
-    def post(self, path: str, **options: Unpack[SendOptions]) -> Awaited:
-        return self.request("POST", path, **options)
+    async def post(self, path: str, **options: Unpack[SendOptions]) -> Response:
+        return await self.request("POST", path, **options)
 
-    def put(self, path: str, **options: Unpack[SendOptions]) -> Awaited:
-        return self.request("PUT", path, **options)
+    async def put(self, path: str, **options: Unpack[SendOptions]) -> Response:
+        return await self.request("PUT", path, **options)
 
-    def patch(self, path: str, **options: Unpack[SendOptions]) -> Awaited:
-        return self.request("PATCH", path, **options)
+    async def patch(self, path: str, **options: Unpack[SendOptions]) -> Response:
+        return await self.request("PATCH", path, **options)
 
-    def delete(self, path: str, **options: Unpack[SendOptions]) -> Awaited:
-        return self.request("DELETE", path, **options)
+    async def delete(self, path: str, **options: Unpack[SendOptions]) -> Response:
+        return await self.request("DELETE", path, **options)
 
     @overload
     async def get_json(
@@ -157,6 +168,14 @@ class ServiceClient:
     @overload
     async def get_json(
         self, path: str, *, type: type[T], missing_ok: bool, **options: Unpack[CallOptions]
+    ) -> T | None: ...
+    @overload
+    async def get_json(
+        self, path: str, *, type: TypeForm[T], missing_ok: Literal[False] = ..., **options: Unpack[CallOptions]
+    ) -> T: ...
+    @overload
+    async def get_json(
+        self, path: str, *, type: TypeForm[T], missing_ok: bool, **options: Unpack[CallOptions]
     ) -> T | None: ...
     @overload
     async def get_json(
@@ -188,7 +207,11 @@ class ServiceClient:
         return response.decode(type)
 
     async def health_check(self, path: str = "/health", *, within: float = HEALTH_S) -> bool:
-        """Whether GET `path` is answered with 2xx within so many seconds. Raises nothing (but being cancelled is)."""
+        """Whether GET `path` is answered with 2xx within so many seconds. What a call may end with is not raised, but
+        what is wrong with the code that makes it is: a client that is not open, a path that is none.
+        """
+        self._opened()
+        address.path(path)
         try:
             async with asyncio.timeout(within):
                 response = await self.request("GET", path, raise_for_status=False)
@@ -213,37 +236,38 @@ class ServiceClient:
         `path` begins with "/" and may have a query. Raises ValueError for one that could lead anywhere else than below
         the service's root (dot segments, however written, a backslash), and for a fragment or control characters.
         """
-        shared = self._shared
-        if shared is None or shared.loop is not asyncio.get_running_loop():
-            raise self._not_open_here()
+        shared = self._opened()
         url = self._prefix + (path if address.is_plain(path) else address.path(path))
-        at = context.deadline_at()
-        if self._deadline_s is not None:
-            at = self._nearer(self._deadline_s, at)
-        call, fields = self._begin(method, path, headers)
+        call, fields, at = self._begin(method, path, headers)
         if json is not None or data is not None or idempotency_key:
             data = body_of(fields, json, data, idempotency_key)
-        if at is None:
-            limit = shared.limit
-            task = limit.begin()
-            try:
-                response = await self._answer(shared, call, url, params, fields, data)
-            except asyncio.CancelledError:
-                if limit.is_cut(task):
-                    raise failures.before_head(call, self.base_url, TimeoutError()) from None
+        left = None if at is None else self._left(call, fields, at)
+        limit = shared.limit
+        task = limit.begin(at)
+        response: Response | None = None
+        failed: BaseException | None = None
+        try:
+            response = cast(
+                Response,
+                await shared.session.request(
+                    call.method, url, params=params, headers=fields, data=data, allow_redirects=False
+                ),
+            )
+            response.call = call
+            await response.read()
+        except (aiohttp.ClientError, OSError) as error:
+            if response is not None:
+                raise failures.in_body(call, response, error) from error
+            failed = self._unanswered(call, data, error)
+        except asyncio.CancelledError:
+            if (cut := limit.cut(task)) is None:
                 raise
-            finally:
-                limit.end(task)
-        else:
-            left = self._left(call, fields, at)
-            scope = asyncio.timeout(left)
-            try:
-                async with scope:
-                    response = await self._answer(shared, call, url, params, fields, data)
-            except TimeoutError as error:
-                if not scope.expired() or isinstance(error, CallError):
-                    raise
-                raise failures.of_deadline(call, 1, left) from None
+            raise self._cut_short(call, cut, left, response) from None
+        finally:
+            limit.end(task)
+        if failed is not None:  # Not raised above: what aiohttp says has the whole URL, whose query may hold secrets.
+            raise failed
+        assert response is not None
         if response.status >= 400:
             self._judge(call, response, response.body, raise_for_status)
         return response
@@ -265,76 +289,96 @@ class ServiceClient:
         A deadline bounds the time to the answer's head, not its body; a `deadline` block around it all bounds both. A
         body that breaks off raises ConnectionFailed where it is read. Leaving before its end closes the connection.
         """
-        shared = self._shared
-        if shared is None or shared.loop is not asyncio.get_running_loop():
-            raise self._not_open_here()
+        shared = self._opened()
         url = self._prefix + address.path(path)
-        at = context.deadline_at()
-        if self._deadline_s is not None:
-            at = self._nearer(self._deadline_s, at)
-        call, fields = self._begin(method, path, headers)
+        call, fields, at = self._begin(method, path, headers)
         body = body_of(fields, json, data, idempotency_key)
-        return self._stream(shared.session, call, url, at, raise_for_status, params=params, headers=fields, data=body)
+        return self._stream(shared, call, url, at, raise_for_status, params=params, headers=fields, data=body)
 
     @asynccontextmanager
     async def _stream(
         self,
-        session: aiohttp.ClientSession,
+        shared: pool.Shared,
         call: Call,
         url: str,
         at: float | None,
         raise_for_status: bool | None,
         **options: Any,
     ) -> AsyncIterator[Response]:
-        left = STREAM_HEAD_S if at is None else self._left(call, options["headers"], at)
-        scope = asyncio.timeout(left)
+        if shared.closed:
+            raise self._not_open_here()
+        left = None if at is None else self._left(call, options["headers"], at)
+        limit = shared.limit
+        task = limit.begin(monotonic() + STREAM_HEAD_S if at is None else at)
         response: Response | None = None
         try:
             try:
-                async with scope:
-                    response = await self._head(session, call, url, options)
-                    if response.status >= 400 and self._raises(response, raise_for_status):
-                        self._judge(call, response, await response.beginning(MAX_ERROR_BODY), raise_for_status)
-            except TimeoutError as error:
-                if not scope.expired() or isinstance(error, CallError):
+                response = await self._head(shared, call, url, options)
+                if response.status >= 400 and self._raises(response, raise_for_status):
+                    self._judge(call, response, await response.beginning(MAX_ERROR_BODY), raise_for_status)
+            except asyncio.CancelledError:
+                if (cut := limit.cut(task)) is None:
                     raise
-                if at is None:
-                    raise failures.before_head(call, self.base_url, error) from None
-                raise failures.of_deadline(call, 1, left) from None
+                raise self._cut_short(call, cut, left) from None
+            finally:
+                limit.end(task)
+            shared.streams.add(response)
             yield response
         finally:
             if response is not None:
+                shared.streams.discard(response)
                 response.close()
 
-    async def _head(self, session: aiohttp.ClientSession, call: Call, url: str, options: dict[str, Any]) -> Response:
+    async def _head(self, shared: pool.Shared, call: Call, url: str, options: dict[str, Any]) -> Response:
         try:
-            response = await session.request(call.method, url, allow_redirects=False, timeout=_BY_PIECE, **options)
+            response = await shared.session.request(
+                call.method, url, allow_redirects=False, timeout=_BY_PIECE, **options
+            )
         except (aiohttp.ClientError, OSError) as error:
-            raise self._unanswered(call, options["data"], error) from error
-        ours = cast(Response, response)
-        ours.call = call
-        ours.guard_body(lambda error: failures.in_body(call, ours, error))
-        return ours
+            failed = self._unanswered(call, options["data"], error)
+        else:
+            ours = cast(Response, response)
+            ours.call = call
+
+            def broken(error: Exception) -> CallError:
+                return failures.of_closing(call) if shared.closed else failures.in_body(call, ours, error)
+
+            ours.guard_body(broken)
+            return ours
+        raise failed  # As in `request`.
 
     # The parts of a call.
+
+    def _opened(self) -> pool.Shared:
+        shared = self._shared
+        if shared is None or shared.loop is not asyncio.get_running_loop():
+            raise self._not_open_here()
+        return shared
 
     def _not_open_here(self) -> RuntimeError:
         if self._shared is None:
             return RuntimeError(f"{self!r} is not open: use it in `async with`, or await open()")
         return RuntimeError(f"{self!r} was opened in another event loop: each loop wants a client of its own")
 
-    def _nearer(self, own_s: float, at: float | None) -> float:
-        own_at = monotonic() + own_s
-        return own_at if at is None else min(at, own_at)
-
-    def _begin(self, method: str, path: str, headers: Headers | None) -> tuple[Call, CIMultiDict[str]]:
-        """What the call is known by, and the fields that go with it."""
+    def _begin(self, method: str, path: str, headers: Headers | None) -> tuple[Call, CIMultiDict[str], float | None]:
+        """What the call is known by, the fields that go with it, and the nearest deadline."""
         fields = CIMultiDict(self._headers)
         if headers:
             fields.update(headers)
             address.check_fields(fields)
-        handed = context.handed()
-        request_id = fields.setdefault(REQUEST_ID, handed.request_id or os.urandom(16).hex())
+        at = request_id = None
+        scope = context.current()
+        if scope is not context.FREE:
+            at = scope.deadline_at()
+            request_id = self._hand_on(scope.handed, fields)
+        if self._deadline_s is not None:
+            own_at = monotonic() + self._deadline_s
+            at = own_at if at is None else min(at, own_at)
+        request_id = fields.setdefault(REQUEST_ID, request_id or os.urandom(16).hex())
+        return Call(self.service, method.upper(), path.partition("?")[0], request_id), fields, at
+
+    def _hand_on(self, handed: context.Handed, fields: CIMultiDict[str]) -> str:
+        """Adds what the request being served came with; its id."""
         if handed.traceparent and TRACEPARENT not in fields:
             fields[TRACEPARENT] = handed.traceparent
             if handed.tracestate:
@@ -342,7 +386,7 @@ class ServiceClient:
         if handed.attempt > 1:
             # Whoever called us retries already: the sidecar then does not.
             fields.setdefault(ATTEMPT, str(handed.attempt))
-        return Call(self.service, method.upper(), path.partition("?")[0], request_id), fields
+        return handed.request_id
 
     def _left(self, call: Call, fields: CIMultiDict[str], at: float) -> float:
         left = at - monotonic()
@@ -351,31 +395,23 @@ class ServiceClient:
         fields.setdefault(TIME_LEFT, str(max(int(left * 1000), 1)))
         return left
 
-    async def _answer(
-        self, shared: pool.Shared, call: Call, url: str, params: Params | None, fields: CIMultiDict[str], data: Any
-    ) -> Response:
-        """Sends the request once, and reads the answer whole."""
-        try:
-            response = await shared.session.request(
-                call.method, url, params=params, headers=fields, data=data, allow_redirects=False
-            )
-        except (aiohttp.ClientError, OSError) as error:
-            raise self._unanswered(call, data, error) from error
-        ours = cast(Response, response)
-        ours.call = call
-        try:
-            await response.read()
-        except (aiohttp.ClientError, OSError) as error:
-            raise failures.in_body(call, ours, error) from error
-        return ours
-
-    def _unanswered(self, call: Call, data: Any, error: Exception) -> Exception:
+    def _unanswered(self, call: Call, data: Any, error: Exception) -> BaseException:
         """What it is that aiohttp has no head of an answer."""
         if isinstance(error, aiohttp.InvalidURL):
-            return error
+            return ValueError(f"{address.shown(call.path)} and its query make no URL")
         if isinstance(data, Upload) and data.error is not None:
             return data.error
-        return failures.before_head(call, self.base_url, error, sending=data is not None)
+        return failures.before_head(call, self.base_url, error, sending=under_way(data))
+
+    def _cut_short(self, call: Call, cut: Cut, given_s: float | None, response: Response | None = None) -> CallError:
+        """The call was ended by us. `given_s` is what its deadline gave it, `response` what had come of an answer."""
+        if cut is Cut.CLOSED:
+            return failures.of_closing(call)
+        if given_s is not None:
+            return failures.of_deadline(call, 1, given_s)
+        if response is not None:
+            return failures.in_body(call, response, TimeoutError())
+        return failures.before_head(call, self.base_url, TimeoutError())
 
     def _raises(self, response: Response, raise_for_status: bool | None) -> bool:
         own = self._raise_for_status if raise_for_status is None else raise_for_status
@@ -386,4 +422,4 @@ class ServiceClient:
         if REASON in response.headers:
             raise failures.of_sidecar(call, response, body)
         if self._raises(response, raise_for_status):
-            raise failures.of_service(call, response, body)
+            raise response.failure(body)

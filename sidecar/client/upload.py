@@ -5,10 +5,11 @@ Owns telling an error of the app's iterator from one of the connection: aiohttp 
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 from collections.abc import AsyncIterable, AsyncIterator
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 from multidict import CIMultiDict, istr
 
@@ -21,32 +22,65 @@ LARGE: Final = 1024 * 1024
 
 
 class Upload:
-    """An async iterator of bytes; `error` is what it raised, if it did."""
+    """An async iterator of bytes. `error` is what it raised, if it did; `under_way`, whether the connection has taken
+    some and not all of it.
+    """
 
     def __init__(self, source: AsyncIterable[bytes]) -> None:
         self._pieces: AsyncIterator[bytes] = aiter(source)
-        self.error: Exception | None = None
+        self._asked = 0
+        self._ended = False
+        self.error: BaseException | None = None
+
+    @property
+    def under_way(self) -> bool:
+        return self._asked > 1 and not self._ended
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
+        self._asked += 1
         try:
-            return await anext(self._pieces)
+            piece: object = await anext(self._pieces)
         except StopAsyncIteration:
+            self._ended = True
+            raise
+        except asyncio.CancelledError as error:
+            # Either aiohttp gives up, and cancels the task that reads us, or it is the app's: it awaits a task that
+            # somebody has cancelled.
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                self.error = error
             raise
         except Exception as error:
             self.error = error
             raise
+        if not isinstance(piece, bytes | bytearray | memoryview):
+            self.error = TypeError(f"a body that is streamed comes as bytes, not as {type(piece).__name__}")
+            raise self.error
+        return cast(bytes, piece)
 
 
-def watched(data: Any) -> Any:
+def watched(fields: CIMultiDict[str], data: Any) -> Any:
     """`data` as aiohttp takes it, an async iterable of bytes as an Upload. A streamed body is sent as it comes."""
-    if data is None or isinstance(data, bytes | str):
-        return io.BytesIO(data) if isinstance(data, bytes) and len(data) > LARGE else data
+    if data is None:
+        return None
+    if isinstance(data, str) and len(data) > LARGE // 4:
+        fields.setdefault(CONTENT_TYPE, "text/plain; charset=utf-8")  # As aiohttp has it for text.
+        data = data.encode()
+    if isinstance(data, bytes | bytearray | memoryview):
+        return io.BytesIO(data) if memoryview(data).nbytes > LARGE else data
+    if isinstance(data, str):
+        return data
     if hasattr(data, "iter_any"):
         data = data.iter_any()
     return Upload(data) if isinstance(data, AsyncIterable) else data
+
+
+def under_way(data: Any) -> bool:
+    """Whether the connection may have taken a part of a body, and not all: what is sent at once never breaks off."""
+    return data.under_way if isinstance(data, Upload) else isinstance(data, io.IOBase)
 
 
 def body_of(fields: CIMultiDict[str], json: Any, data: Any, idempotency_key: bool | str) -> Any:
@@ -57,8 +91,8 @@ def body_of(fields: CIMultiDict[str], json: Any, data: Any, idempotency_key: boo
         key = os.urandom(16).hex() if idempotency_key is True else idempotency_key
         fields.setdefault(IDEMPOTENCY_KEY, key)
     if json is None:
-        return watched(data)
+        return watched(fields, data)
     if data is not None:
         raise ValueError("a call has either json or data")
     fields.setdefault(CONTENT_TYPE, "application/json")
-    return watched(decoding.encode(json))
+    return watched(fields, decoding.encode(json))

@@ -9,7 +9,8 @@ breakers and timeouts are not imitated.
 - `stage`: what runs for the session, and what a test gets of it; `service`: one faked service;
 - `script`, `answers`, `calls`, `paths`: what a fake was told to do and what it was asked; pure;
 - `server`: the fakes' sockets, in a thread;
-- `sidecar_process`, `policy_file`, `admin`, `log_lines`: the sidecar, from outside.
+- `sidecar_process`, `policy_file`, `admin`, `log_lines`: the sidecar, from outside;
+- `strays`: what it refused before it came to a fake.
 
 Knows the daemon by its contract alone: command line, file, admin API, log. Nothing here is imported before a test asks
 for the fixture, apart from the plugin itself.

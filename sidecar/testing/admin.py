@@ -7,10 +7,11 @@ import json
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
+from sidecar.testing import strays
 from sidecar.testing.errors import AdminError
 
 TIMEOUT_S: Final = 10.0
-FORCED_FOR: Final = "1h"
+FORCED_FOR_S: Final = 3600.0
 """Far beyond a test: a forced breaker ends with it."""
 
 
@@ -27,24 +28,39 @@ class Admin:
     def service(self, name: str) -> dict[str, Any]:
         return self._ask("GET", f"/services/{quote(name, safe='')}")
 
-    def breaker(self, name: str, state: Literal["open", "closed", "auto"], route: str | None = None) -> None:
+    def refused(self) -> int:
+        """How many requests came to no service, since the sidecar's start: see `strays`."""
+        return strays.counted(self._read("GET", "/metrics")[1].decode(errors="replace"))
+
+    def breaker(
+        self,
+        name: str,
+        state: Literal["open", "closed", "auto"],
+        route: str | None = None,
+        for_s: float = FORCED_FOR_S,
+    ) -> None:
         """`route` is one with a breaker of its own, as the sidecar names it: `POST /reports`."""
-        wanted: dict[str, str] = {"state": state} if state == "auto" else {"state": state, "for": FORCED_FOR}
+        wanted: dict[str, str] = {"state": state}
+        if state != "auto":
+            wanted["for"] = f"{for_s * 1000:.0f}ms"
         if route is not None:
             wanted["route"] = route
         self._ask("POST", f"/services/{quote(name, safe='')}/breaker", wanted)
 
-    def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> dict[str, Any]:
+    def _read(self, method: str, path: str, body: dict[str, str] | None = None) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT_S)
         try:
             data = None if body is None else json.dumps(body).encode()
             connection.request(method, path, data, {"Content-Type": "application/json"} if data else {})
             response = connection.getresponse()
-            status, content = response.status, response.read()
+            return response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
             raise AdminError(0, "no_answer", f"the sidecar's admin API does not answer: {error!r}") from error
         finally:
             connection.close()
+
+    def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> dict[str, Any]:
+        status, content = self._read(method, path, body)
         try:
             found = json.loads(content)
         except ValueError:

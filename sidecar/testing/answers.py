@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from sidecar.testing.errors import FakeError
 
@@ -19,7 +20,7 @@ UNSET: Final[Any] = msgspec.UNSET
 _NO_BODY: Final = frozenset({204, 304})
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
-How = Literal["answers", "resets", "closes", "truncates", "hangs"]
+How = Literal["answers", "drips", "resets", "closes", "truncates", "hangs"]
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -30,12 +31,19 @@ class Answer(msgspec.Struct, frozen=True):
     body: bytes = b""
     how: How = "answers"
     delay_s: float = 0.0
+    pieces: tuple[bytes, ...] = ()
+    """Of the body of one that drips, the first at once and each other one `every_s` later."""
+    every_s: float = 0.0
     made_by: Callable[[Call], object] | None = None
     """Asked for the answer when the request is there."""
 
     def __str__(self) -> str:
         """For a list of calls."""
-        words = {"answers": str(self.status), "truncates": f"{self.status}, truncated"}.get(self.how, self.how)
+        words = {
+            "answers": str(self.status),
+            "drips": f"{self.status} in {len(self.pieces)} pieces",
+            "truncates": f"{self.status}, truncated",
+        }.get(self.how, self.how)
         if self.made_by is not None:
             words = "a function's answer"
         return f"{words} after {self.delay_s:g} s" if self.delay_s else words
@@ -84,11 +92,23 @@ def from_function(result: object) -> Answer:
         if result.made_by is not None:
             raise FakeError("a function answers with answer(...), not with another function")
         return result
-    if hasattr(result, "__await__"):
-        raise FakeError("the function of .answers(...) is called in another thread: a plain one, not async")
     if isinstance(result, bytes | str):
         return answer(body=result)
     return answer(json=result)
+
+
+def dripping(status: int, pieces: Iterable[bytes | str], every: float, headers: Headers | None) -> Answer:
+    """An answer whose body comes in pieces, chunked. Raises FakeError."""
+    if isinstance(pieces, bytes | str):
+        raise FakeError("the pieces of a body are a list of bytes or str; one whole body is .then(body=...)")
+    found = tuple(_content(UNSET, piece)[0] for piece in pieces)
+    if status in _NO_BODY:
+        raise FakeError(f"an answer of {status} has no body")
+    if checked_delay(every) * len(found) > MAX_DELAY_S:
+        raise FakeError(f"{len(found)} pieces, one every {every:g} s, take longer than {MAX_DELAY_S:g} seconds")
+    return replace(
+        answer(status, headers=headers), how="drips", pieces=tuple(filter(None, found)), every_s=float(every)
+    )
 
 
 def checked_delay(seconds: float) -> float:

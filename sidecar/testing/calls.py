@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
 from multidict import CIMultiDictProxy, MultiDictProxy
 
 from sidecar.testing.errors import FakeError
@@ -26,26 +27,47 @@ class Call:
     query: MultiDictProxy[str]
     headers: CIMultiDictProxy[str]
     """Names in any case."""
-    body: bytes
+    kept_body: bytes
+    """As much of the body as was kept; `body` is the whole one."""
     at: float
     """When it was there as a whole: `time.monotonic()` seconds."""
     body_size: int = -1
-    """Bytes that came: more than `body` has where that was too long to be kept."""
+    """Bytes that came: more than were kept where `body_cut`."""
     path_params: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """The values of the `{names}` in the path of the script that answers."""
     answered: str = ""
     """What the fake did, in a word or two: `503`, `resets`."""
 
+    @property
+    def body_cut(self) -> bool:
+        """Whether the body was too long to be kept as a whole, or came when those before it had used up the room."""
+        return len(self.kept_body) < self.body_size
+
+    @property
+    def body(self) -> bytes:
+        """Raises FakeError where it was cut."""
+        if self.body_cut:
+            raise FakeError(
+                f"{self}: of the body only {len(self.kept_body)} of {self.body_size} bytes were kept (.kept_body)"
+            )
+        return self.kept_body
+
     def json(self) -> Any:
-        """The body. Raises FakeError where it is none."""
-        if len(self.body) < self.body_size:
-            raise FakeError(f"{self}: of the body only {len(self.body)} of {self.body_size} bytes were kept")
+        """The body. Raises FakeError where it is none, or was cut."""
         try:
             return json.loads(self.body)
         except ValueError as error:
             raise FakeError(f"{self}: the body is not JSON: {error}: {self.body[:200]!r}") from None
 
+    def is_json(self, value: object) -> bool:
+        """Whether the body is just this, as `json()` gives it."""
+        try:
+            return bool(self.json() == value)
+        except FakeError:
+            return False
+
     def text(self) -> str:
+        """The body. Raises FakeError where it was cut."""
         return self.body.decode(errors="replace")
 
     @property
@@ -70,6 +92,14 @@ def told(calls: Sequence[Call], marked: Iterable[Call] = ()) -> str:
     if len(calls) > MOST_TOLD:
         lines.append(f"   and {len(calls) - MOST_TOLD} more")
     return "\n".join(lines)
+
+
+def as_json(value: object) -> Any:
+    """As a body of it would be read: dataclasses, Structs, dates are what they are in JSON. Raises FakeError."""
+    try:
+        return json.loads(msgspec.json.encode(value))
+    except (TypeError, ValueError) as error:
+        raise FakeError(f"json={value!r} is nothing that JSON can hold: {error}") from None
 
 
 def times(count: int) -> str:

@@ -59,6 +59,10 @@ def pattern(method: str, path: str, params: Mapping[str, object] | None = None) 
     for segment in path.split("/"):
         if ("{" in segment or "}" in segment) and not _VARIABLE.fullmatch(segment):
             raise FakeError(f"a name in braces stands for a whole segment: {segment!r} is no {{name}}")
+    names = _VARIABLE.findall(path)
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise FakeError(f"{{{twice}}} stands twice in {path!r}: each name in braces has a value of its own")
     found = parse_qsl(query, keep_blank_values=True) if question else []
     found += [(name, _as_sent(value)) for name, value in (params or {}).items()]
     return Pattern(method.upper(), path, tuple(sorted(found)))

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from sidecar.testing.stage import Fakes, Stage
 
 FAKES: Final = pytest.StashKey["Fakes"]()
+SAID: Final = pytest.StashKey[bool]()
+"""Of a test that failed by its fakes' problems alone: its report has them already."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,10 +33,13 @@ def sidecar_stage(pytestconfig: pytest.Config) -> Iterator[Stage]:
     from sidecar.testing.stage import Stage
 
     named = str(pytestconfig.getini("sidecar_config") or "")
+    words = ""
     try:
         stage = Stage(pytestconfig.rootpath / named if named else None)
     except FakeError as error:
-        pytest.fail(str(error), pytrace=False)
+        words = str(error)
+    if words:  # out of the except block: else pytest shows both exceptions, the one during the handling of the other
+        pytest.fail(words, pytrace=False)
     yield stage
     stage.close()
 
@@ -50,10 +55,13 @@ def sidecar_fakes(sidecar_stage: Stage, request: pytest.FixtureRequest) -> Itera
     """`fake`, by the name that is left where an app has a fixture `fake` of its own."""
     from sidecar.testing.errors import FakeError
 
+    words = ""
     try:
         fakes = sidecar_stage.fakes()
     except FakeError as error:
-        pytest.fail(str(error), pytrace=False)
+        words = str(error)
+    if words:
+        pytest.fail(words, pytrace=False)
     request.node.stash[FAKES] = fakes
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIDECAR_URL", fakes.url)
@@ -69,11 +77,12 @@ def fake(sidecar_fakes: Fakes) -> Fakes:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fails a test that passed, where a fake was asked for what nobody scripted."""
+    """Fails a test that passed, where a fake was asked for what nobody scripted, or the sidecar for no fake."""
     result = yield
     fakes = item.stash.get(FAKES, None)
     problems = fakes.problems() if fakes is not None else []
     if problems:
+        item.stash[SAID] = True
         pytest.fail("\n".join(problems), pytrace=False)
     return result
 
@@ -90,7 +99,7 @@ def pytest_runtest_makereport(
             "fakes: why this fails too": "\n".join(fakes.problems()),
             "log of the sidecar": fakes.sidecar_log(),
         }
-        if "nothing is scripted" in str(report.longrepr):
+        if item.stash.get(SAID, False):
             del sections["fakes: why this fails too"]
         report.sections += [(title, text) for title, text in sections.items() if text]
     if fakes is not None and report.when == "teardown":

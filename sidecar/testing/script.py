@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from threading import RLock
 from typing import Final
@@ -16,8 +16,8 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from sidecar.testing.answers import UNSET, Answer, Headers, answer, checked_delay, checked_times
-from sidecar.testing.calls import Call, times, told
+from sidecar.testing.answers import UNSET, Answer, Headers, answer, checked_delay, checked_times, dripping
+from sidecar.testing.calls import MOST_TOLD, Call, as_json, times, told
 from sidecar.testing.errors import FakeError
 from sidecar.testing.paths import Pattern
 
@@ -32,6 +32,7 @@ class _Turn(msgspec.Struct):
 
     given: Answer
     left: int
+    """0 of a last one that was given so often: it stays until another one is added."""
     only_delay: bool = False
     """Of `.delays()`, and not met by its answer yet."""
 
@@ -46,6 +47,8 @@ class Script:
         self._service = service
         self._pattern = pattern
         self._turns: list[_Turn] = []
+        self.answered = 0
+        """How often: for the service's script, under its lock."""
 
     def then(
         self,
@@ -76,7 +79,8 @@ class Script:
     def answers(self, function: Callable[[Call], object], times: int = 1) -> Script:
         """What `function(call)` returns: `answer(...)`, bytes, text, or an object for JSON.
 
-        It is called in another thread, and may wait there without holding up the other fakes.
+        It is called in another thread, and may wait there without holding up the other fakes. An `async def` runs on
+        the loop of the fakes, which is not the test's: it must not block, nor await what belongs to the test's loop.
         """
         if not callable(function):
             raise FakeError(f".answers() takes a function of the call, not {function!r}; .then(json=...) is an answer")
@@ -104,6 +108,18 @@ class Script:
         """Sends the head and this much of a longer body, and closes the connection."""
         return self._add(replace(answer(status, body=body, headers=headers), how="truncates"), times)
 
+    def drips(
+        self,
+        pieces: Iterable[bytes | str],
+        every: float = 0.05,
+        status: int = 200,
+        *,
+        headers: Headers | None = None,
+        times: int = 1,
+    ) -> Script:
+        """A chunked body, piece by piece: the first with the head, each other one `every` seconds later."""
+        return self._add(dripping(status, pieces, every, headers), times)
+
     def hangs(self, times: int = 1) -> Script:
         """Reads the request, and says nothing until the sidecar gives up or the test ends."""
         return self._add(Answer(how="hangs"), times)
@@ -119,10 +135,15 @@ class Script:
         """The calls that this is the path of, in the order in which they came; whichever script answered."""
         return [call for call in self._service.calls if self._matches(call)]
 
-    def assert_called(self, times: int | None = None) -> None:
-        """At least once, or exactly so many `times`: attempts, as they came to the service."""
+    def assert_called(
+        self, times: int | None = None, *, json: object = UNSET, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """At least once, or exactly so many `times`: attempts, as they came to the service.
+
+        With `json`, those count whose body is this; with `headers`, those that have these among theirs.
+        """
         __tracebackhide__ = True
-        self._service.check_count(str(self._pattern), self.calls, times)
+        self._service.check_count(str(self._pattern), self.calls, times, json, headers)
 
     def assert_not_called(self) -> None:
         __tracebackhide__ = True
@@ -145,11 +166,13 @@ class Script:
 
     def next(self) -> Answer:
         """Takes one. The lock is held."""
+        self.answered += 1
+        if len(self._turns) > 1 and not self._turns[0].left:
+            del self._turns[0]  # it stayed as the last one, and another one has been added since
         turn = self._turns[0]
-        if len(self._turns) > 1:
-            turn.left -= 1
-            if not turn.left:
-                del self._turns[0]
+        turn.left = max(0, turn.left - 1)
+        if len(self._turns) > 1 and not turn.left:
+            del self._turns[0]
         return turn.given
 
     @property
@@ -197,13 +220,15 @@ class ServiceScript:
         """Records the call, and says what to do with it."""
         with self.lock:
             params = list(call.query.items())
+            methods = ("HEAD", "GET") if call.method == "HEAD" else (call.method,)
             fitting = [
                 (pattern, values)
                 for pattern, script in self._scripts.items()
-                if not script.empty and (values := pattern.match(call.method, call.path, params)) is not None
+                if not script.empty and (values := _match(pattern, methods, call.path, params)) is not None
             ]
             if fitting:
-                pattern, values = max(fitting, key=lambda one: one[0].rank)
+                # As in web frameworks: what answers GET answers HEAD too, where nothing else is said of HEAD.
+                pattern, values = max(fitting, key=lambda one: (one[0].method == "HEAD", one[0].rank))
                 given = self._scripts[pattern].next()
                 call = dataclasses.replace(call, path_params=values, answered=str(given))
             else:
@@ -212,9 +237,29 @@ class ServiceScript:
             self._record(call)
             return call, given
 
-    def check_count(self, what: str, calls: list[Call], wanted: int | None) -> None:
+    def not_given(self) -> list[str]:
+        """The requests that are scripted and whose script never answered."""
+        with self.lock:
+            return [str(pattern) for pattern, script in self._scripts.items() if not (script.empty or script.answered)]
+
+    def check_count(
+        self,
+        what: str,
+        calls: list[Call],
+        wanted: int | None,
+        json: object = UNSET,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         """Raises AssertionError, with all that was asked of this service."""
         __tracebackhide__ = True
+        others = calls
+        if json is not UNSET:
+            expected_json = as_json(json)
+            calls = [call for call in calls if call.is_json(expected_json)]
+            what += f" with json={expected_json!r}"
+        for name, value in (headers or {}).items():
+            calls = [call for call in calls if value in call.headers.getall(name, [])]
+            what += f" with {name}: {value}"
         found = len(calls)
         if found == wanted or (wanted is None and found):
             return
@@ -222,6 +267,7 @@ class ServiceScript:
         raise AssertionError(
             f"{self.name}: {what} was called {times(found)}, expected {expected}. All that was asked of it:\n"
             + told(self.calls, calls)
+            + ("" if json is UNSET else _bodies([call for call in others if call not in calls]))
         )
 
     def _record(self, call: Call) -> None:
@@ -232,7 +278,7 @@ class ServiceScript:
 
     def _unscripted(self, call: Call) -> Answer:
         words = [f'nothing is scripted for {call} of the fake "{self.name}"']
-        words.append(f"  script it: {self.known_as}.{_verb(call)}.then(json={{...}})")
+        words.append(f"  script it: {self.known_as}.{call_of(call.method, call.path)}.then(json={{...}})")
         scripted = [str(pattern) for pattern, script in self._scripts.items() if not script.empty]
         if scripted:
             near = get_close_matches(str(call), scripted, n=1, cutoff=0.6)
@@ -243,9 +289,20 @@ class ServiceScript:
         return answer(501, body=text + "\n")
 
 
-def _verb(call: Call) -> str:
-    method = call.method.lower()
-    path = f'"{call.path}"'
-    if method in {"get", "head", "post", "put", "patch", "delete", "options"}:
-        return f"{method}({path})"
-    return f'request("{call.method}", {path})'
+def _bodies(calls: Sequence[Call]) -> str:
+    lines = [f"  {call}: {call.kept_body[:200]!r}" for call in calls[:MOST_TOLD]]
+    return "\n".join(["\nThe bodies of the others:", *lines]) if lines else ""
+
+
+def _match(
+    pattern: Pattern, methods: Sequence[str], path: str, params: Sequence[tuple[str, str]]
+) -> dict[str, str] | None:
+    found = (pattern.match(method, path, params) for method in methods)
+    return next((values for values in found if values is not None), None)
+
+
+def call_of(method: str, path: str) -> str:
+    """As a test writes it: `get("/x")`."""
+    if method.lower() in {"get", "head", "post", "put", "patch", "delete", "options"}:
+        return f'{method.lower()}("{path}")'
+    return f'request("{method}", "{path}")'

@@ -2,6 +2,10 @@
 
 Owns how an answer, a reset, a cut or a silence looks on the wire. What is answered is `script`'s. The thread is not the
 test's: a test, sync or async, may wait for the app while the fakes answer.
+
+Each answer ends its connection (`Connection: close`). The sidecar sends a request once more, beyond its retries, where
+a kept connection turned out to be dead; whether there was one would depend on the calls before, and so would the number
+of attempts that a test counts.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from inspect import isawaitable, iscoroutine
 from typing import Any, Final, TypeVar
 
 from aiohttp import web
@@ -21,6 +26,7 @@ from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
 
 from sidecar.testing.answers import Answer, answer, from_function
 from sidecar.testing.calls import Call
+from sidecar.testing.errors import FakeError
 from sidecar.testing.script import ServiceScript
 
 HANG_S: Final = 300.0
@@ -44,6 +50,8 @@ MAX_BODIES: Final = 64 * 1024 * 1024
 
 MISSING_BYTES: Final = 1024
 """What a truncated body's Content-Length promises beyond what comes."""
+
+MOST_OF_TRACEBACK: Final = 6
 
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close() sends RST
 
@@ -124,41 +132,57 @@ class Listener:
         return body, size
 
     async def _made(self, call: Call, function: Callable[[Call], object]) -> Answer:
-        """In a thread of its own: the function may wait, and one that waits for ever must not keep the run from ending
-        (as the threads of an executor would).
-        """
-        made: asyncio.Future[Answer] = self._loop.create_future()
-
-        def settle(given: Answer) -> None:
-            if not made.done():
-                made.set_result(given)
-
-        def make() -> None:
-            given = self._call(call, function)
-            with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(settle, given)
-
-        threading.Thread(target=make, name=f"fake {self._script.name}", daemon=True).start()
-        return await made
-
-    def _call(self, call: Call, function: Callable[[Call], object]) -> Answer:
+        """What it returns; of an `async def`, which runs on this loop, what that returns in the end."""
         try:
-            return from_function(function(call))
+            result = await self._in_a_thread(lambda: function(call))
+            return from_function(await result if isawaitable(result) else result)
         except Exception as error:
-            words = "".join(traceback.format_exception(error)[-6:]).rstrip()
+            words = _told(error)
             self._script.problem(f"{self._script.name}: the function that answers {call} failed:\n{words}")
             return answer(500, body=f"the function that answers failed: {type(error).__name__}\n")
+
+    async def _in_a_thread(self, do: Callable[[], object]) -> object:
+        """In a thread of its own: it may wait, and one that waits for ever must not keep the run from ending (as the
+        threads of an executor would).
+        """
+        done: asyncio.Future[object] = self._loop.create_future()
+
+        def settle(result: object, error: Exception | None) -> None:
+            if done.done():
+                _drop(result)
+            elif error is not None:
+                done.set_exception(error)
+            else:
+                done.set_result(result)
+
+        def run() -> None:
+            result: object = None
+            failed: Exception | None = None
+            try:
+                result = do()
+            except Exception as error:
+                failed = error
+            try:
+                self._loop.call_soon_threadsafe(settle, result, failed)
+            except RuntimeError:  # the loop is closed
+                _drop(result)
+
+        threading.Thread(target=run, name=f"fake {self._script.name}", daemon=True).start()
+        return await done
 
     async def _do(self, request: web.BaseRequest, given: Answer) -> web.StreamResponse:
         match given.how:
             case "answers":
                 return _response(given)
+            case "drips":
+                return await self._drip(request, given)
             case "truncates":
                 headers = CIMultiDict(given.headers)
                 headers["Content-Length"] = str(len(given.body) + MISSING_BYTES)
                 response = web.StreamResponse(status=given.status, headers=headers)
                 await response.prepare(request)
-                await response.write(given.body)
+                if request.method != "HEAD":
+                    await response.write(given.body)
                 if request.transport is not None:
                     request.transport.close()
             case "closes":
@@ -171,6 +195,18 @@ class Listener:
                 pass
         await asyncio.sleep(HANG_S)  # until the connection is gone, which cancels this
         return web.Response(status=504, text="the fake has been silent for long enough\n")
+
+    async def _drip(self, request: web.BaseRequest, given: Answer) -> web.StreamResponse:
+        response = web.StreamResponse(status=given.status, headers=CIMultiDict(given.headers))
+        response.force_close()
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        for number, piece in enumerate(given.pieces if request.method != "HEAD" else ()):
+            if number:
+                await asyncio.sleep(given.every_s)
+            await response.write(piece)
+        await response.write_eof()
+        return response
 
 
 class FakeServer:
@@ -241,7 +277,25 @@ def _bound(port: int) -> socket.socket:
 
 
 def _response(given: Answer) -> web.Response:
-    return web.Response(status=given.status, headers=CIMultiDict(given.headers), body=given.body)
+    response = web.Response(status=given.status, headers=CIMultiDict(given.headers), body=given.body)
+    response.force_close()
+    return response
+
+
+def _told(error: Exception) -> str:
+    """The traceback from where it is the test's own; what cannot be an answer says so itself."""
+    if isinstance(error, FakeError):
+        return str(error)
+    begin = error.__traceback__
+    while begin is not None and begin.tb_frame.f_code.co_filename == __file__:
+        begin = begin.tb_next
+    return "".join(traceback.format_exception(error.with_traceback(begin))[-MOST_OF_TRACEBACK:]).rstrip()
+
+
+def _drop(result: object) -> None:
+    """A coroutine that nobody will await any more."""
+    if iscoroutine(result):
+        result.close()
 
 
 def _abort(transport: asyncio.BaseTransport) -> None:

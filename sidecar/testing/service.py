@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, Final, cast
 
+from sidecar.testing.admin import FORCED_FOR_S
+from sidecar.testing.answers import UNSET
 from sidecar.testing.calls import Call
 from sidecar.testing.errors import AdminError, FakeError
 from sidecar.testing.paths import ANY, pattern
@@ -14,6 +17,10 @@ from sidecar.testing.script import Script, ServiceScript
 if TYPE_CHECKING:
     from sidecar.testing.server import Listener
     from sidecar.testing.stage import Fakes, Stage
+
+
+RETRY_AFTER_S: Final = 30.0
+"""What an open breaker tells the app: at most the default of `breaker.reset_timeout`."""
 
 
 class ServiceFake:
@@ -74,10 +81,12 @@ class ServiceFake:
         """All attempts that came here, scripted or not."""
         return self._script.calls
 
-    def assert_called(self, times: int | None = None) -> None:
-        """At least once, or exactly so many `times`."""
+    def assert_called(
+        self, times: int | None = None, *, json: object = UNSET, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """At least once, or exactly so many `times`: of the calls with this `json` and these `headers`."""
         __tracebackhide__ = True
-        self._script.check_count("it", self.calls, times)
+        self._script.check_count("it", self.calls, times, json, headers)
 
     def assert_not_called(self) -> None:
         __tracebackhide__ = True
@@ -111,6 +120,29 @@ class ServiceFake:
         return f"<fake {self.name} at 127.0.0.1:{self.port}, {len(self.calls)} calls>"
 
 
+class _Held:
+    """A forced breaker, forced anew again and again in a thread of its own: it lasts no longer than its retry_after."""
+
+    def __init__(self, force: Callable[[], None], every_s: float) -> None:
+        self._force = force
+        self._every_s = every_s
+        self._over = Event()
+        self._thread = Thread(target=self._run, name="a breaker held open", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Once this returns, nothing is forced any more."""
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(self._every_s):
+            try:
+                self._force()
+            except AdminError:  # the sidecar has ended, which the test's end says
+                return
+
+
 class BreakerOfFake:
     """`fake.venue.breaker`: the sidecar's. What is forced ends with the test.
 
@@ -120,18 +152,41 @@ class BreakerOfFake:
     def __init__(self, stage: Stage, name: str) -> None:
         self._stage = stage
         self._name = name
+        self._held: dict[str | None, _Held] = {}
 
-    def open(self, route: str | None = None) -> None:
-        """Refuse every call: `circuit_open`."""
-        self._stage.admin.breaker(self._name, "open", route)
+    def open(self, route: str | None = None, *, retry_after: float = RETRY_AFTER_S) -> None:
+        """Refuse every call: `circuit_open`, with a `retry_after` of so many seconds (at first; later, down to two
+        thirds of it). It is renewed, so that no call comes through for as long as the test lasts.
+        """
+        if not 1 <= retry_after <= FORCED_FOR_S:
+            raise FakeError(f"retry_after is 1 to {FORCED_FOR_S:g} seconds, not {retry_after!r}")
+
+        def force() -> None:
+            self._stage.admin.breaker(self._name, "open", route, retry_after)
+
+        self._let_go(route)
+        force()
+        self._held[route] = _Held(force, retry_after / 3)
 
     def close(self, route: str | None = None) -> None:
         """Let every call through, however many fail."""
+        self._let_go(route)
         self._stage.admin.breaker(self._name, "closed", route)
 
     def auto(self, route: str | None = None) -> None:
         """Let go of it. One that was forced open then lets a probe through, which decides."""
+        self._let_go(route)
         self._stage.admin.breaker(self._name, "auto", route)
+
+    def let_go(self) -> None:
+        """Renew nothing any more: the test is over."""
+        for route in list(self._held):
+            self._let_go(route)
+
+    def _let_go(self, route: str | None) -> None:
+        held = self._held.pop(route, None)
+        if held is not None:
+            held.end()
 
     @property
     def state(self) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import site
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any, Final
 import sidecar
 from sidecar.testing import log_lines, policy_file
 from sidecar.testing.errors import FakeError
+from sidecar.testing.strays import Stray, logged
 
 START_S: Final = 15.0
 END_S: Final = 5.0
@@ -31,6 +33,11 @@ MAX_LOG: Final = 64 * 1024
 FLUSHED_S: Final = 0.15
 """The sidecar writes the lines of requests together, at most 0.1 s late."""
 
+WRITTEN_S: Final = 2.0
+"""How long lines that must come are waited for."""
+
+PORTS: Final = 3
+
 _REAPER: Final = 'read -r _; kill -9 "$1"'
 
 
@@ -42,7 +49,7 @@ class SidecarProcess:
         self._folder = folder
         self._log = folder / "sidecar.log"
         self._since = ""
-        self._start()
+        self._start(free_ports(PORTS))
 
     def wait(self) -> None:
         """Until it serves. Raises FakeError where it does not start; then nothing of it is left."""
@@ -53,7 +60,7 @@ class SidecarProcess:
             self.close()
             if "already in use" not in words:
                 break
-            self._start()
+            self._start(free_ports(PORTS))
         else:
             self.close()
         raise FakeError(f"the sidecar did not start:\n{words or 'it said nothing'}")
@@ -79,8 +86,39 @@ class SidecarProcess:
     def running(self) -> bool:
         return self._process.poll() is None
 
+    @property
+    def ended(self) -> str:
+        """How it ended by itself, in words; empty while it runs."""
+        code = self._process.poll()
+        if code is None:
+            return ""
+        if code >= 0:
+            return f"exit code {code}"
+        try:
+            return f"killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"killed by signal {-code}"
+
+    def restart(self) -> None:
+        """One that ended by itself, on the same ports if they are still free. Raises FakeError."""
+        self.close()
+        self._start(self.ports)
+        self.wait()
+
+    def refused(self, count: int) -> list[Stray]:
+        """So many requests that came to no service, as the log of this test has them once it is written."""
+        deadline = time.monotonic() + WRITTEN_S
+        while True:
+            lines = self._log.read_text(encoding="utf-8", errors="replace")
+            found = logged(log_lines.since(lines, self._since))
+            if len(found) >= count or time.monotonic() > deadline:
+                return found
+            time.sleep(LOOK_S)
+
     def log(self) -> str:
         """What it wrote since `forget_log`, the newest 64 KiB of it."""
+        if not self._log.exists():  # the last test's teardown is told of after the run's own, which removed the folder
+            return ""
         with self._log.open("rb") as stream:
             stream.seek(max(0, os.fstat(stream.fileno()).st_size - MAX_LOG))
             text = stream.read(MAX_LOG).decode(errors="replace")
@@ -105,13 +143,13 @@ class SidecarProcess:
         self._process.kill()
         self._process.wait(END_S)
 
-    def _start(self) -> None:
+    def _start(self, ports: list[int]) -> None:
         """In a session of their own: Ctrl-C is for the test run, which then ends them.
 
         A test run that is killed ends nobody; its end of the pipe closes all the same, and the shell at the other end
         kills the sidecar.
         """
-        self.ports = free_ports(3)
+        self.ports = ports
         policy_file.write(self.path, self.listen, {"services": {}})
         with self._log.open("ab") as log:
             os.truncate(self._log, 0)

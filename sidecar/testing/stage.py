@@ -7,18 +7,19 @@ test's fakes listen on ports of their own, so that a late retry of one test neve
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from sidecar.testing import policy_file
+from sidecar.testing import policy_file, strays
 from sidecar.testing.admin import Admin
 from sidecar.testing.calls import told
 from sidecar.testing.errors import AdminError, FakeError
 from sidecar.testing.policy_file import Tree
-from sidecar.testing.script import ServiceScript
+from sidecar.testing.script import ServiceScript, call_of
 from sidecar.testing.service import ServiceFake
 from sidecar.testing.sidecar_process import SidecarProcess, check
 
@@ -46,13 +47,26 @@ class Stage:
             self._leave()
             raise
         self.admin = Admin(self.process.admin_port)
+        self._in_use: Fakes | None = None
 
     def fakes(self) -> Fakes:
-        """For one test."""
+        """For one test; or for more than one in a `with`, which sets SIDECAR_URL and raises the problems at its end."""
+        if self._in_use is not None and not self._in_use.closed:
+            raise FakeError(
+                "fakes of a wider scope are in use, and the sidecar serves those of one fixture at a time: "
+                "let the test use that fixture"
+            )
         if not self.process.running:
-            raise FakeError(f"the sidecar has ended by itself:\n{self.process.log()}")
+            self.process.restart()
+            self.admin = Admin(self.process.admin_port)
         self.process.forget_log()
-        return Fakes(self)
+        self._in_use = Fakes(self)
+        return self._in_use
+
+    def ended(self) -> str:
+        """That the sidecar ended by itself, in words; empty while it runs."""
+        how = self.process.ended
+        return f"the sidecar has ended by itself ({how}); the next test gets a new one" if how else ""
 
     def put_in_force(self, rest: Tree) -> None:
         """Raises AdminError; then what was in force stays."""
@@ -78,8 +92,31 @@ class Fakes:
         self._listeners: dict[str, Listener] = {}
         self._overrides: dict[str, Tree] = {}
         self._closed = False
+        self._url_before: str | None = None
+        self._allowed: set[str] | None = set()
+        self._refused_before = stage.admin.refused()
+        self._lost: list[str] = []
         if stage.app is not None:
             self._add(list(stage.app["services"]))
+
+    def __enter__(self) -> Self:
+        self._url_before = os.environ.get("SIDECAR_URL")
+        os.environ["SIDECAR_URL"] = self.url
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._url_before is None:
+            os.environ.pop("SIDECAR_URL", None)
+        else:
+            os.environ["SIDECAR_URL"] = self._url_before
+        problems = self.problems()
+        self.close()
+        if problems and kind is None:
+            raise AssertionError("\n".join(problems))
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
     @property
     def url(self) -> str:
@@ -119,9 +156,49 @@ class Fakes:
             words = "\n".join(error.errors) or str(error)
             raise FakeError(f"{known_as}.policy({given}): the sidecar does not take it:\n{words}") from None
 
+    def allow_unknown(self, *names: str) -> None:
+        """A request that the sidecar refuses because it knows no such service still gets a 404, but does not fail the
+        test. Of these services; without names, of any, and malformed requests (`bad_request`) are allowed too.
+        """
+        if not names:
+            self._allowed = None
+        elif self._allowed is not None:
+            self._allowed.update(names)
+
+    def assert_all_called(self) -> None:
+        """Each script that has an answer has given one, at least once."""
+        __tracebackhide__ = True
+        left = [f"  {script.name}: {asked}" for script in self._scripts.values() for asked in script.not_given()]
+        if left:
+            told_of = [self.told() or "  nothing was asked"]
+            raise AssertionError("\n".join(["scripted, but never asked for:", *left, "What was asked:", *told_of]))
+
     def problems(self) -> list[str]:
         """What fails the test at its end."""
-        return [problem for script in self._scripts.values() for problem in script.problems()]
+        found = [problem for script in self._scripts.values() for problem in script.problems()]
+        if not self._closed:
+            self._lost = self._what_came_to_no_fake()
+        return found + self._lost
+
+    def _what_came_to_no_fake(self) -> list[str]:
+        ended = self._stage.ended()
+        if ended:
+            return [ended]
+        if self._allowed is None:
+            return []
+        try:
+            count = self._stage.admin.refused() - self._refused_before
+        except AdminError as error:
+            return [self._stage.ended() or str(error)]
+        if count <= 0:
+            return []
+        found = self._stage.process.refused(count)
+        words = strays.told([one for one in found if one.service not in self._allowed], self._stray)
+        if len(found) < count:
+            words.append(
+                f"the sidecar refused {count} requests as of no service or malformed; its log has {len(found)}"
+            )
+        return words
 
     def told(self) -> str:
         """What each fake was asked, for the report of a failed test."""
@@ -138,7 +215,9 @@ class Fakes:
             return
         self._closed = True
         self._stage.server.close_all(list(self._listeners.values()))
-        if self._services:
+        for service in self._services.values():
+            service.breaker.let_go()
+        if self._services and self._stage.process.running:
             self._stage.put_in_force(policy_file.with_fakes(None, {}, {}))
 
     def _add(self, names: list[str]) -> None:
@@ -161,8 +240,12 @@ class Fakes:
         self._stage.put_in_force(policy_file.with_fakes(self._stage.app, ports, self._overrides))
 
     def _refused(self, names: list[str], error: AdminError) -> str:
+        ended = self._stage.ended()
+        if ended:
+            return f"{ended}\n{self._stage.process.log()}".rstrip()
         if self._stage.app_file is None:
-            return "\n".join([f"the sidecar does not take a service named {names[0]!r}:", *error.errors])
+            words = "\n".join(error.errors) or str(error)
+            return f"the sidecar does not take a service named {names[0]!r}:\n{words}"
         path = self._stage.app_file
         # The sidecar's own words on the app's own file have its lines; what was refused is a file made of that.
         words = check(path) or "\n".join(error.errors) or str(error)
@@ -171,6 +254,20 @@ class Fakes:
     def _known_as(self, name: str) -> str:
         plain = name.isidentifier() and not name.startswith("_") and not hasattr(type(self), name)
         return f"fake.{name}" if plain else f'fake["{name}"]'
+
+    def _stray(self, stray: strays.Stray) -> str:
+        """What to do about a call of a service that the sidecar does not know."""
+        known_as = self._known_as(stray.service)
+        words = f"the app called service {stray.service!r} ({stray.method} {stray.target})"
+        if stray.service in self._services:
+            words += f" before this test named it: name {known_as} earlier"
+        elif self._stage.app is not None:
+            words += f": {self._unknown(stray.service)}"
+        else:
+            script = f"{known_as}.{call_of(stray.method, stray.path)}.then(json={{...}})"
+            words += f", which this test does not script\n  script it: {script}"
+        words += "\n  a Host in place of the path counts where it is just the service's name, without a port"
+        return f"{words}\n  where the app is meant to get 404 unknown_service: fake.allow_unknown({stray.service!r})"
 
     def _unknown(self, name: str) -> str:
         assert self._stage.app is not None

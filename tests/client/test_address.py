@@ -138,3 +138,34 @@ def test_base_url_that_is_none(url: str) -> None:
     with pytest.raises(ValueError, match="base_url has to be") as caught:
         address.base_url(url)
     assert "secret" not in str(caught.value)
+
+
+def test_words_show_a_path_without_its_query_and_not_endlessly() -> None:
+    for asked in ("x?token=SECRET", "/..?token=SECRET", "/a\\?token=SECRET", "/a#SECRET", "/a?b=\x00SECRET"):
+        with pytest.raises(ValueError, match="a path ") as caught:
+            address.path(asked)
+        assert "SECRET" not in str(caught.value)
+    with pytest.raises(ValueError, match="a path ") as caught:
+        address.path("/.." + "a" * 100_000 + "/..")
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("asked", "plain"),
+    [
+        ("/a/b-c_1?q=1.5&to=../%2e%2e/x&s=a b~", True),
+        ("/?", True),
+        ("/a.b", False),
+        ("/%2e%2e", False),
+        ("/a?b#c", False),
+        ("/a?b=\\", False),
+        ("/a?b=\x7f", False),
+        ("/a?b=é", False),
+        ("/a?b\n", False),
+        ("/..?a", False),
+    ],
+)
+def test_plain_paths_are_a_part_of_those_allowed(asked: str, plain: bool) -> None:
+    assert bool(address.is_plain(asked)) is plain
+    if plain:
+        assert address.path(asked) == asked

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import dataclass
 
 import pytest
 from multidict import CIMultiDict
 
 from sidecar.client import errors
 from sidecar.client.errors import (
+    MAX_SHOWN,
     AggregateFailed,
     Attempt,
     CallError,
@@ -32,6 +34,7 @@ from sidecar.client.errors import (
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, CallError)]
 KNOWN = {"service": "venue", "method": "GET", "path": "/events/1", "request_id": "r-1"}
+POST = {**KNOWN, "method": "POST", "path": "/events"}
 
 
 @pytest.mark.parametrize(
@@ -78,15 +81,22 @@ def test_the_two_families_are_apart() -> None:
         (
             ConnectionFailed(reason="truncated", attempts=1, status=200, **KNOWN),
             (
-                "venue: GET /events/1: the answer broke off before its end; do without the answer: the sidecar has "
-                "retried what is safe to repeat (reason truncated, request r-1, 1 attempt)"
+                "venue: GET /events/1: the answer broke off before its end; do without the answer: retries are the "
+                "sidecar's, by `retry` in its file (reason truncated, request r-1, 1 attempt)"
             ),
         ),
         (
             ServiceError(status=503, attempts=3, **KNOWN),
             (
-                "venue: GET /events/1: the service answered 503; do without the answer: the sidecar has retried what "
-                "is safe to repeat (request r-1, 3 attempts)"
+                "venue: GET /events/1: the service answered 503; do without the answer: the sidecar has tried again "
+                "already (request r-1, 3 attempts)"
+            ),
+        ),
+        (
+            UpstreamTimeout(reason="attempt_timeout", attempts=1, **POST),
+            (
+                "venue: POST /events: no answer in time; it may have been done: look before it is sent again (reason "
+                "attempt_timeout, request r-1, 1 attempt)"
             ),
         ),
         (CircuitOpen(retry_after=5), "the circuit breaker is open; do without the answer, or try again in 5.0 s"),
@@ -102,6 +112,57 @@ def test_words_are_one_line_and_not_endless() -> None:
     assert str(error).startswith("venue: GET /events/1: the sidecar has no answer: a b c x")
     assert "\n" not in str(error)
     assert len(str(error)) < 800
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_words_repeat_no_long_name(kind: type[CallError]) -> None:
+    long = {name: value + "x" * 40_000 for name, value in KNOWN.items()}
+    error = kind("why", **long)
+    assert len(str(error)) < 1500
+    assert f"request r-1{'x' * 250}..., 0 attempts" in str(error)
+    assert (error.path, error.request_id) == (long["path"], long["request_id"])
+
+
+@pytest.mark.parametrize("size", [MAX_SHOWN - 1, MAX_SHOWN, MAX_SHOWN + 1])
+def test_the_longest_request_id_is_whole(size: int) -> None:
+    error = CallError(**{**KNOWN, "request_id": "r" * size})
+    assert (f"request {'r' * size}, " in str(error)) == (size <= MAX_SHOWN)
+
+
+MAY_BE_DONE = "it may have been done"
+
+
+@pytest.mark.parametrize(
+    ("error", "may_be"),
+    [
+        (UpstreamTimeout(reason="attempt_timeout", attempts=1, **POST), True),
+        (UpstreamTimeout(reason="attempt_timeout", attempts=1, **KNOWN), False),
+        (UpstreamTimeout(reason="attempt_timeout", attempts=1, **{**POST, "method": "PUT"}), False),
+        (UpstreamTimeout(reason="attempt_timeout", attempts=1, **{**POST, "method": "patch"}), True),
+        (ConnectTimeout(reason="connect_timeout", attempts=2, **POST), False),
+        (ConnectionFailed(reason="connect_failure", attempts=3, **POST), False),
+        (ConnectionFailed(reason="reset", attempts=1, **POST), True),
+        (
+            ConnectionFailed(
+                reason="connect_failure",
+                attempts=2,
+                tries=(Attempt(reason="reset"), Attempt(reason="connect_failure")),
+                **POST,
+            ),
+            True,
+        ),
+        (DeadlineExceeded(reason="deadline", attempts=0, **POST), False),
+        (DeadlineExceeded(reason="deadline", attempts=1, **POST), True),
+        (ServiceError(status=500, attempts=1, **POST), True),
+        (ClientError(status=409, attempts=1, **POST), False),
+        (CircuitOpen(reason="circuit_open", **POST), False),
+        (SidecarUnavailable(reason="sidecar_unavailable", attempts=0, **POST), False),
+        (SidecarUnavailable(reason="sidecar_unavailable", attempts=1, **POST), True),
+    ],
+    ids=str,
+)
+def test_what_may_have_been_done_says_so(error: CallError, may_be: bool) -> None:
+    assert (MAY_BE_DONE in str(error)) == may_be
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
@@ -122,7 +183,7 @@ def test_copies_know_the_same(kind: type[CallError]) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_each_says_what_to_do(kind: type[CallError]) -> None:
-    assert kind is CallError or kind is ResponseError or kind.advice
+    assert kind is CallError or kind is ResponseError or kind()._advice()
     assert kind.__doc__
 
 
@@ -135,5 +196,30 @@ def test_body_of_the_services_answer() -> None:
         error.json()
 
 
-def test_unavailable_names_what_to_look_at() -> None:
-    assert "SIDECAR_URL" in str(SidecarUnavailable())
+@dataclass
+class Refusal:
+    seat: str
+
+
+def test_decoded_body_of_the_services_answer() -> None:
+    error = ClientError(status=409, headers={"Content-Type": "text/json"}, body=b'{"seat": "A7"}', **KNOWN)
+    assert error.decode(Refusal) == Refusal("A7")
+    assert error.decode() == {"seat": "A7"}
+    with pytest.raises(InvalidAnswer) as caught:
+        error.decode(list[Refusal])
+    assert caught.value.detail == "409 with text/json: Expected `array`, got `object`"
+    assert (caught.value.service, caught.value.request_id, caught.value.status) == ("venue", "r-1", 409)
+
+
+def test_headers_are_found_in_any_case() -> None:
+    error = ServiceError(status=503, headers={"Retry-After": "7"})
+    assert (error.headers.get("retry-after"), error.headers["RETRY-AFTER"]) == ("7", "7")
+    assert dict(ServiceError().headers) == {}
+
+
+@pytest.mark.parametrize("attempts", [0, 1])
+def test_unavailable_names_what_to_look_at(attempts: int) -> None:
+    words = str(SidecarUnavailable(attempts=attempts))
+    assert "SIDECAR_URL" in words
+    assert ("start it (`sidecar run`)" in words) == (attempts == 0)
+    assert ("log" in words) == (attempts == 1)

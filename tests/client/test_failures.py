@@ -5,7 +5,10 @@ tests/system/test_client.py has them from the real one.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import traceback
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -15,8 +18,8 @@ from sidecar.client.errors import CallError, ConnectionFailed, InvalidAnswer, Si
 from sidecar.client.failures import BY_REASON
 from sidecar.client.service_client import ServiceClient
 from tests.support import steps
-from tests.support.steps import answer, raw, response_head, then_close
-from tests.support.upstream import Step, Upstream
+from tests.support.steps import answer, raw, response_head, silence, then, then_close
+from tests.support.upstream import Step, Turn, Upstream
 
 
 async def error_of(script: Step, method: str = "GET") -> CallError:
@@ -120,11 +123,48 @@ async def test_no_answer(script: Step, words: str) -> None:
     assert words in str(error)
 
 
-async def test_upload_that_is_cut_may_have_been_answered() -> None:
-    with Upstream(steps.close) as scripted:
+async def test_upload_that_breaks_off_is_not_for_want_of_a_sidecar() -> None:
+    """It may have answered: what it said is lost where the reset that follows is seen first."""
+
+    def reads_some(turn: Turn) -> None:
+        turn.read_head()
+        turn.reset()
+
+    async def flood() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(64 * 1024)
+
+    with Upstream(reads_some) as scripted:
         async with ServiceClient("venue", base_url=scripted.url) as venue:
-            with pytest.raises(SidecarUnavailable, match="may have refused it before its end"):
+            with pytest.raises(ConnectionFailed, match="may have refused the rest") as caught:
+                await venue.post("/x", data=flood())
+            with pytest.raises(ConnectionFailed, match="may have refused the rest"):
+                await venue.post("/x", data=bytes(32 * 1024 * 1024))
+    assert (caught.value.reason, caught.value.attempts, caught.value.status) == ("upload_broken", 1, None)
+
+
+async def test_body_that_was_sent_whole_and_not_answered() -> None:
+    with Upstream(then(steps.read_request, steps.close)) as scripted:
+        async with ServiceClient("venue", base_url=scripted.url) as venue:
+            with pytest.raises(SidecarUnavailable):
                 await venue.post("/x", data=b"body")
+
+
+@pytest.mark.parametrize("script", [steps.close, silence, raw(b"\x00\r\n\r\n")], ids=["closes", "hangs", "babbles"])
+async def test_query_is_nowhere_in_an_errors_traceback(script: Step) -> None:
+    """aiohttp's errors, which ours come of, print the URL."""
+    with Upstream(script) as scripted:
+        async with ServiceClient("venue", base_url=scripted.url, deadline=0.2) as venue:
+            with pytest.raises(SidecarError) as caught:
+                await venue.post("/x?token=SECRET", data=b"body", params={"key": "SECRET"})
+            whole = traceback.format_exception(caught.value)
+            with pytest.raises(SidecarError) as caught:
+                async with venue.stream("GET", "/x?token=SECRET"):
+                    pytest.fail("nobody answers")
+            whole += traceback.format_exception(caught.value)
+    shown = [line for line in whole if "File " not in line]  # Those quote the code, of this test too.
+    assert "SECRET" not in "".join(shown)
+    assert caught.value.__context__ is None or isinstance(caught.value.__context__, asyncio.CancelledError)
 
 
 async def test_error_body_that_breaks_off_is_truncated() -> None:

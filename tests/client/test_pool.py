@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import gc
+import types
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import Any
 
+import aiohttp
 import pytest
 import uvloop
+from aiohttp import client_reqrep
+from aiohttp.connector import Connection
 
-from sidecar.client import ServiceClient, pool
+from sidecar.client import ServiceClient, SidecarUnavailable, pool
 from tests.support.eventually import eventually
 from tests.support.steps import answer, silence
 from tests.support.upstream import Upstream
@@ -66,6 +71,71 @@ def test_upload_that_is_cancelled_ends_the_connection(run: Run) -> None:
         run(main())
         scripted.gate.set()
         eventually(lambda: scripted.connections[0].ended == "reset")
+
+
+@types.coroutine
+def rest_of(writing: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
+    yield
+    yield from writing  # type: ignore[misc]
+
+
+def run_at_once(writing: Coroutine[Any, Any, None], **_: object) -> asyncio.Task[None] | asyncio.Future[None]:
+    """As aiohttp starts its writer from Python 3.12 on: it runs up to its first wait before there is a task of it."""
+    try:
+        assert writing.send(None) is None
+    except Exception:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    async def goes_on() -> None:
+        await rest_of(writing)
+
+    return asyncio.get_running_loop().create_task(goes_on())
+
+
+@pytest.mark.parametrize("at_once", [False, True], ids=["later", "at once"])
+async def test_connection_that_is_lost_as_the_upload_begins(monkeypatch: pytest.MonkeyPatch, at_once: bool) -> None:
+    """The call fails, and nothing else: no task's exception is left for the loop to log."""
+    aiohttps = aiohttp.ClientRequest.write_bytes
+
+    conns: list[Connection] = []
+
+    async def writing(request: Any, writer: Any, conn: Connection, length: int | None = None) -> None:
+        conns.append(conn)
+        await aiohttps(request, writer, conn, length)
+
+    async def lost_at_its_end() -> AsyncIterator[bytes]:
+        yield b"piece"
+        assert conns[-1].transport is not None
+        conns[-1].transport.close()
+
+    async def lost_at_its_beginning() -> AsyncIterator[bytes]:
+        assert conns[-1].transport is not None
+        conns[-1].transport.close()
+        yield b"piece"
+
+    async def of_the_apps_own() -> AsyncIterator[bytes]:
+        yield b"piece"
+        None.read  # type: ignore[attr-defined] # noqa: B018
+
+    if at_once:
+        # What only this Python does otherwise: create_task, and Task where it starts at once.
+        monkeypatch.setattr(pool, "_RUNS_AT_ONCE", True)
+        namespace = types.SimpleNamespace(**{**vars(asyncio), "create_task": run_at_once, "Task": run_at_once})
+        monkeypatch.setattr(client_reqrep, "asyncio", namespace)
+    reports: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+    monkeypatch.setattr(aiohttp.ClientRequest, "write_bytes", writing)
+    with Upstream(answer()) as scripted:
+        async with ServiceClient("venue", base_url=scripted.url) as venue:
+            for lost in (lost_at_its_beginning, lost_at_its_end):
+                with pytest.raises(SidecarUnavailable, match="closed the connection without an answer"):
+                    await venue.post("/", data=lost())
+            with pytest.raises(AttributeError):
+                await venue.post("/", data=of_the_apps_own())
+    gc.collect()
+    assert reports == []
 
 
 def test_loop_that_ended_with_its_client_open_is_forgotten() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any, Self
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -46,10 +49,10 @@ async def test_attributes_are_clients() -> None:
 async def test_health_of_all() -> None:
     with Upstream(by_path) as scripted:
         async with LargerShop(scripted.url) as shop:
-            assert await shop.health() == {"venue-service": True, "payment-2": False, "order": True}
+            assert await shop.health() == {"venue": True, "payment": False, "order": True}
     nobody = RefusedPort()
     async with Shop(nobody.url) as shop:
-        assert await shop.health() == {"venue-service": False, "payment": False}
+        assert await shop.health() == {"venue": False, "payment": False}
     nobody.stop()
 
 
@@ -84,24 +87,127 @@ def test_declared_wrongly() -> None:
         Shop("nowhere")
 
 
-async def test_another_client_in_its_place() -> None:
-    class Fake(VenueClient):
-        async def event(self, number: int) -> int:
-            return -number
+class Fake(VenueClient):
+    async def event(self, number: int) -> int:
+        return -number
 
-    shop = Shop()
-    shop.venue = Fake("venue")
+
+class Bare(VenueClient):
+    """Does without what it has no use for."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def event(self, number: int) -> int:
+        return -number
+
+
+class Duck:
+    async def event(self, number: int) -> int:
+        return -number
+
+
+def mocked(**options: Any) -> Any:
+    mock = AsyncMock(**options)
+    mock.event.side_effect = lambda number: -number
+    return mock
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Fake("venue"), Bare, Duck, mocked, lambda: mocked(spec=VenueClient)],
+    ids=["client", "not-initialised", "duck", "mock", "mock-of-the-class"],
+)
+async def test_anything_in_a_clients_place(make: Callable[[], Any]) -> None:
+    shop, fake = Shop(), make()
+    shop.venue = fake
+    assert shop.venue is fake
     async with shop:
         assert await shop.venue.event(1) == -1
+    assert asyncio.get_running_loop() not in pool._by_loop
+
+
+async def test_health_of_what_was_put_there() -> None:
+    shop = Shop()
+    shop.venue = mocked()
+    shop.payment = mocked(**{"health_check.return_value": False})
+    assert await shop.health() == {"venue": True, "payment": False}
+
+
+async def test_two_attributes_of_one_service() -> None:
+    class Two(Services):
+        quick = service("venue", deadline=0.5)
+        patient = service("venue")
+
+    with Upstream(answer()) as scripted:
+        async with Two(scripted.url) as two:
+            assert await two.health() == {"quick": True, "patient": True}
+
+
+async def test_replaced_while_open() -> None:
+    async with Shop("http://127.0.0.1:1") as shop:
+        replaced = shop.venue
+        with pytest.raises(RuntimeError, match=r"Shop is open: put <Fake venue at .*> there before it is opened"):
+            shop.venue = Fake("venue")
+        assert shop.venue is replaced
+        async with Fake("venue") as fake:
+            shop.venue = fake
+            assert await shop.venue.event(2) == -2
+        shop.venue = mocked()
+        assert replaced._shared is not None
+    assert replaced._shared is None
+    assert asyncio.get_running_loop() not in pool._by_loop
+
+
+async def test_what_is_open_already_stays_open() -> None:
+    shop = Shop()
+    async with Fake("venue") as fake:
+        shop.venue = fake
+        async with shop:
+            assert shop.payment._shared is not None
+        assert (shop.payment._shared, fake._shared is None) == (None, False)
+    assert asyncio.get_running_loop() not in pool._by_loop
 
 
 async def test_what_fails_to_open_leaves_nothing_open() -> None:
+    class Broken(ServiceClient):
+        async def open(self) -> Self:
+            raise OSError("not today")
+
     shop = Shop()
-    await shop.payment.open()
-    with pytest.raises(RuntimeError, match="open already"):
+    shop.payment = Broken("payment")
+    with pytest.raises(OSError, match="not today"):
         await shop.open()
-    await shop.payment.close()
+    assert shop.venue._shared is None
     assert asyncio.get_running_loop() not in pool._by_loop
+    await shop.close()
+
+
+async def test_opened_once_and_again_after_it_closed() -> None:
+    shop = Shop()
+    for _ in range(2):
+        async with shop:
+            with pytest.raises(RuntimeError, match="Shop is open already"):
+                await shop.open()
+        await shop.close()
+    assert asyncio.get_running_loop() not in pool._by_loop
+
+
+async def test_without_the_init_of_its_base() -> None:
+    class Own(Services):
+        venue = service("venue")
+
+        def __init__(self) -> None:
+            pass
+
+    own = Own()
+    with pytest.raises(RuntimeError, match=r"Own\.__init__ does not call super\(\)\.__init__\(\)"):
+        _ = own.venue
+    with pytest.raises(RuntimeError, match="Own"):
+        own.venue = ServiceClient("venue")
+    with pytest.raises(RuntimeError, match="Own"):
+        async with own:
+            pass
 
 
 def test_of_the_class_it_is_the_declaration() -> None:

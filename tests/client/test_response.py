@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
 
-from sidecar.client import ConnectionFailed, InvalidAnswer, Response, ServiceClient
+from sidecar.client import (
+    ClientError,
+    ConnectionFailed,
+    InvalidAnswer,
+    NotFound,
+    Response,
+    ResponseError,
+    ServiceClient,
+    ServiceError,
+)
 from tests.support.steps import answer, answer_chunked, raw, response_head, then, then_held
 from tests.support.upstream import Step, Turn, Upstream
 
@@ -73,6 +83,29 @@ async def test_decode(scripted: Upstream, venue: ServiceClient) -> None:
 async def test_decode_of_no_body(scripted: Upstream, venue: ServiceClient) -> None:
     with pytest.raises(InvalidAnswer, match=r"204 with .*: the body is empty"):
         (await get(scripted, venue, answer(204))).decode(Venue)
+
+
+async def test_neither_query_nor_headers_in_its_words(scripted: Upstream, venue: ServiceClient) -> None:
+    scripted.play(answer(200, b"SECRET", [("Set-Cookie", "SECRET"), ("Content-Type", "text/plain")]))
+    response = await venue.get("/events/1?token=SECRET", params={"more": "SECRET"})
+    assert repr(response) == "<Response venue: GET /events/1 [200]>"
+    with pytest.raises(InvalidAnswer) as caught:
+        await response.json()
+    assert caught.value.detail == "200 with text/plain: not said to be application/json"
+    with pytest.raises(InvalidAnswer, match="text/plain: not JSON: JSONDecodeError") as caught:
+        await response.json(content_type=None)
+    assert "SECRET" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(("status", "kind"), [(503, ServiceError), (404, NotFound), (409, ClientError)])
+async def test_raised_later(scripted: Upstream, venue: ServiceClient, status: int, kind: type[ResponseError]) -> None:
+    scripted.play(answer(status, b"why", [("X-A", "b")]))
+    response = await venue.get("/events/1?token=SECRET", raise_for_status=False)
+    with pytest.raises(kind) as caught:
+        response.raise_for_status()
+    assert (caught.value.status, caught.value.body, caught.value.headers["x-a"]) == (status, b"why", "b")
+    assert "SECRET" not in str(caught.value)
+    (await get(scripted, venue, answer(204))).raise_for_status()
 
 
 async def test_body_of_a_stream_is_there_once_it_was_read(scripted: Upstream, venue: ServiceClient) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import io
 import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import AsyncMock
 
 import aiohttp
 import pytest
@@ -160,16 +162,18 @@ async def test_data(scripted: Upstream, venue: ServiceClient) -> None:
         yield b"b"
 
     form = aiohttp.FormData({"a": "b"})
+    large = bytes(3 * 1024 * 1024)
     for data, body in (
         (b"x", b"x"),
         ("é", "é".encode()),
         (io.BytesIO(b"file"), b"file"),
         (form, b"a=b"),
         (pieces(), b"ab"),
+        (bytearray(large), large),
+        (large.decode(), large),
+        (large, large),
     ):
         assert (await sent(scripted, venue, data=data)).body == body
-    large = bytes(3 * 1024 * 1024)
-    assert (await sent(scripted, venue, data=large)).body == large
 
 
 async def test_a_streamed_body_is_passed_on(scripted: Upstream, venue: ServiceClient) -> None:
@@ -276,8 +280,6 @@ async def test_health_check(scripted: Upstream, venue: ServiceClient, status: in
 async def test_health_check_never_raises_and_never_waits_long(scripted: Upstream, venue: ServiceClient) -> None:
     await play(scripted, silence)
     assert not await venue.health_check(within=0.05)
-    assert not await venue.health_check("no path")
-    assert not await ServiceClient("venue").health_check()
     checking = asyncio.get_running_loop().create_task(venue.health_check())
     await asyncio.sleep(0)
     checking.cancel()
@@ -285,7 +287,22 @@ async def test_health_check_never_raises_and_never_waits_long(scripted: Upstream
         await checking
 
 
+async def test_health_check_made_wrongly_is_no_answer(venue: ServiceClient) -> None:
+    with pytest.raises(RuntimeError, match="not open"):
+        await ServiceClient("venue").health_check()
+    with pytest.raises(ValueError, match="a path begins with /"):
+        await venue.health_check("no path")
+
+
 # Life.
+
+
+async def test_mocks_of_its_spec_are_awaited() -> None:
+    mock = AsyncMock(spec=ServiceClient)
+    for name in ("get", "head", "post", "put", "patch", "delete", "request", "get_json", "health_check", "close"):
+        assert inspect.iscoroutinefunction(getattr(ServiceClient, name))
+        getattr(mock, name).return_value = name
+        assert await getattr(mock, name)("/x") == name
 
 
 async def test_not_open() -> None:
@@ -313,6 +330,8 @@ def test_of_another_loop() -> None:
         runner.run(venue.open())
         other = asyncio.new_event_loop()
         other.run_until_complete(use())
+        with pytest.raises(RuntimeError, match="another event loop"):
+            other.run_until_complete(venue.close())
         other.close()
         runner.run(venue.close())
 
@@ -320,7 +339,7 @@ def test_of_another_loop() -> None:
 def test_made_wrongly() -> None:
     with pytest.raises(ValueError, match="cannot be the name"):
         ServiceClient("a/b")
-    for seconds in (0, -1, float("nan")):
+    for seconds in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="positive"):
             ServiceClient("venue", deadline=seconds)
 

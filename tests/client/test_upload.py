@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 
 import pytest
 from multidict import CIMultiDict
 
-from sidecar.client.upload import LARGE, Upload, body_of, watched
+from sidecar.client.upload import LARGE, Upload, body_of, under_way, watched
+
+FIELDS: CIMultiDict[str] = CIMultiDict()
 
 
 async def pieces(*, fails: bool = False) -> AsyncIterator[bytes]:
@@ -44,6 +47,37 @@ async def test_remembers_its_own_failure() -> None:
     assert isinstance(upload.error, LookupError)
 
 
+async def test_what_is_no_bytes_is_refused_in_words() -> None:
+    async def text() -> AsyncIterator[bytes]:
+        yield "text"  # type: ignore[misc]
+
+    upload = Upload(text())
+    with pytest.raises(TypeError, match="as bytes, not as str"):
+        await anext(upload)
+    assert isinstance(upload.error, TypeError)
+
+
+async def test_cancelled_task_that_the_app_awaits_is_the_apps() -> None:
+    async def awaits_another() -> AsyncIterator[bytes]:
+        other = asyncio.get_running_loop().create_future()
+        other.cancel()
+        yield await other
+
+    upload = Upload(awaits_another())
+    with pytest.raises(asyncio.CancelledError):
+        await anext(upload)
+    assert isinstance(upload.error, asyncio.CancelledError)
+
+
+async def test_is_under_way_between_its_first_piece_and_its_end() -> None:
+    upload = Upload(pieces())
+    seen = [under_way(upload)]
+    async for _ in upload:
+        seen.append(under_way(upload))  # noqa: PERF401 - it is a state in between
+    assert [*seen, under_way(upload)] == [False, False, True, False]
+    assert [under_way(data) for data in (None, b"x", io.BytesIO(b"x"))] == [False, False, True]
+
+
 async def test_being_cancelled_is_no_failure() -> None:
     async def endless() -> AsyncIterator[bytes]:
         await asyncio.Event().wait()
@@ -57,10 +91,15 @@ async def test_being_cancelled_is_no_failure() -> None:
 
 
 def test_watches_iterators_only() -> None:
-    assert [watched(data) for data in (None, b"x", "x", {"a": "b"})] == [None, b"x", "x", {"a": "b"}]
-    assert isinstance(watched(pieces()), Upload)
+    assert [watched(FIELDS, data) for data in (None, b"x", "x", {"a": "b"})] == [None, b"x", "x", {"a": "b"}]
+    assert isinstance(watched(FIELDS, pieces()), Upload)
 
 
 def test_large_bodies_go_piece_by_piece() -> None:
-    assert watched(bytes(LARGE)) == bytes(LARGE)
-    assert watched(bytes(LARGE + 1)).read() == bytes(LARGE + 1)
+    for kind in (bytes, bytearray, memoryview):
+        assert watched(FIELDS, kind(bytes(LARGE))) == bytes(LARGE)
+        assert watched(FIELDS, kind(bytes(LARGE + 1))).read() == bytes(LARGE + 1)
+    for text in ("a" * (LARGE + 1), "\N{EURO SIGN}" * (LARGE // 2)):
+        fields: CIMultiDict[str] = CIMultiDict()
+        assert watched(fields, text).read() == text.encode()
+        assert fields["Content-Type"] == "text/plain; charset=utf-8"

@@ -5,11 +5,12 @@ Where a comment ignores an error, mypy has to find that error: an ignore that is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict, assert_type
+from unittest.mock import AsyncMock
 
 import msgspec
+from multidict import CIMultiDict
 
 from sidecar.client import (
     AggregateFailed,
@@ -60,6 +61,10 @@ async def json_is_of_the_type_that_was_asked_for(venue: ServiceClient, maybe: bo
     assert_type(await venue.get_json("/v/1", type=Venue, missing_ok=False), Venue)
     assert_type(await venue.get_json("/v/1", type=Venue, missing_ok=True), Venue | None)
     assert_type(await venue.get_json("/v/1", type=Venue, missing_ok=maybe), Venue | None)
+    assert_type(await venue.get_json("/v/1", type=Venue | None), Venue | None)
+    assert_type(await venue.get_json("/v/1", type=Venue | Event), Venue | Event)
+    assert_type(await venue.get_json("/v", type=list[Venue | Event]), list[Venue | Event])
+    assert_type(await venue.get_json("/v/1", type=Venue | Event, missing_ok=True), Venue | Event | None)
     assert_type(await venue.get_json("/v/1"), Any)
     assert_type((await venue.get_json("/v/1", type=Venue)).name, Any)  # type: ignore[attr-defined]
     assert_type((await venue.get_json("/v/1", type=Venue, missing_ok=True)).id, int | Any)  # type: ignore[union-attr]
@@ -71,7 +76,13 @@ async def responses(venue: ServiceClient) -> None:
     assert_type(response.body, bytes)
     assert_type(response.decode(Venue), Venue)
     assert_type(response.decode(list[Venue]), list[Venue])
+    assert_type(response.decode(Venue | None), Venue | None)
+    assert_type(response.decode(), Any)
     assert_type(response.attempts, int)
+    pairs: list[tuple[str, str]] = [("a", "b")]
+    await venue.get("/v", params=pairs)
+    await venue.get("/v", params={"a": ["x", "y"], "b": 1, "c": (1, 2.5), "d": "e"})
+    await venue.get("/v", params={"a": None})  # type: ignore[dict-item]
     assert_type(await venue.post("/v", json=Venue(1), idempotency_key=True), Response)
     assert_type(await venue.health_check(), bool)
     async with venue.stream("POST", "/v", data=b"") as streamed:
@@ -92,6 +103,9 @@ async def registry() -> None:
         assert_type(await shop.venue.event(1), Event)
         assert_type(await shop.health(), dict[str, bool])
         shop.venue = ServiceClient("venue")  # type: ignore[assignment]
+        shop.venue = VenueClient("venue")
+        shop.venue = AsyncMock()
+        assert_type(shop.venues, Any)  # type: ignore[attr-defined]
     async with VenueClient("venue") as venue:
         assert_type(venue, VenueClient)
 
@@ -110,4 +124,7 @@ async def errors(venue: ServiceClient) -> None:
         assert_type(error.tries, tuple[Attempt, ...])
     except ServiceError as error:
         assert_type(error.status, int | None)
-        assert_type(error.headers, Mapping[str, str])
+        assert_type(error.headers, CIMultiDict[str])
+        assert_type(error.decode(Venue), Venue)
+        assert_type(error.decode(Venue | None), Venue | None)
+        assert_type(error.decode(), Any)

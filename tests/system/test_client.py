@@ -27,6 +27,7 @@ from sidecar.client import (
     NotFound,
     Overloaded,
     RateLimited,
+    Response,
     ServiceClient,
     ServiceError,
     SidecarError,
@@ -282,6 +283,31 @@ async def test_stream_up_and_down(rig: Rig, client: Client) -> None:
     assert read == b"POST /up\n" + b"".join(b"%d," % number * 100 for number in range(300))
 
 
+async def test_body_that_still_comes_when_the_limit_has_passed(
+    rig: Rig, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not for want of a sidecar."""
+    aiohttps, reading = Response.read, asyncio.Event()
+
+    async def noticed(response: Response) -> bytes:
+        reading.set()
+        return await aiohttps(response)
+
+    monkeypatch.setattr(Response, "read", noticed)
+    rig["scene"].play(then(HALF, Turn.wait_closed))
+    scene = await client("scene")
+    calling = asyncio.get_running_loop().create_task(scene.get("/x"))
+    await reading.wait()
+    limit = pool._by_loop[asyncio.get_running_loop()].limit
+    (task,) = limit._calls
+    limit._calls[task] = (0.0, *limit._calls[task][1:])
+    limit._look()
+    error = await raised(calling, UpstreamTimeout)
+    assert isinstance(error, UpstreamTimeout)
+    assert (error.reason, error.status) == ("body_timeout", 200)
+    await until(lambda: rig.idle("scene") is None)
+
+
 async def test_stream_of_an_error(rig: Rig, client: Client) -> None:
     rig["scene"].play(answer(500, b"x" * 200_000))
     scene = await client("scene")
@@ -354,14 +380,13 @@ async def test_what_is_no_sidecar() -> None:
     assert "not HTTP" in str(error)
 
 
-async def test_sidecar_that_hangs(rig: Rig, client: Client) -> None:
+async def test_sidecar_that_hangs(rig: Rig, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit of calls without a deadline, made short here; then it goes on."""
     rig["scene"].play(answer())
     scene = await client("scene")
     await scene.get("/1")
     limit = pool._by_loop[asyncio.get_running_loop()].limit
-    limit.close()  # Its timer has the tick of before.
-    limit._tick_s = 0.002
+    monkeypatch.setattr(limit, "_total_s", 0.2)
     rig.daemon.signal(signal.SIGSTOP)
     try:
         error = await raised(scene.get("/2"), SidecarUnavailable)
@@ -503,6 +528,54 @@ async def test_call_that_is_cancelled_leaves_nothing(rig: Rig, client: Client, w
     await until(lambda: upstream.open_connections == 0)
     rig["scene"].play(answer())
     assert (await scene.get("/again")).status == 200
+
+
+@pytest.mark.parametrize("limited", [False, True], ids=["no deadline", "deadline"])
+@pytest.mark.parametrize("where", GIVEN_UP)
+async def test_closing_the_last_client_ends_its_calls(rig: Rig, where: str, limited: bool) -> None:
+    """aiohttp would leave them waiting for ever."""
+    script, make = GIVEN_UP[where]
+    upstream = rig["scene"].play(script)
+    scene = ServiceClient("scene", base_url=f"http://127.0.0.1:{rig.ports.proxy}", deadline=60.0 if limited else None)
+    await scene.open()
+    under_way = asyncio.Event()
+    calling = asyncio.get_running_loop().create_task(make(scene, under_way))
+    await under_way.wait()
+    await until(lambda: upstream.hits == 1)
+    await scene.close()
+    async with asyncio.timeout(5):
+        with pytest.raises((CallError, ExceptionGroup)) as caught:
+            await calling
+    error = caught.value.exceptions[0] if isinstance(caught.value, ExceptionGroup) else caught.value
+    assert type(error) is CallError
+    assert "the client was closed while the call was under way" in str(error)
+    assert calling.cancelling() == 0
+    await until(lambda: rig.idle("scene") is None)
+    upstream.gate.set()
+    await until(lambda: upstream.open_connections == 0)
+
+
+async def test_closing_one_of_two_clients_ends_no_call(rig: Rig, client: Client) -> None:
+    upstream = rig["scene"].play(held(answer()))
+    first, _ = await client("scene"), await client("scene")
+    calling = asyncio.get_running_loop().create_task(first.get("/x"))
+    await until(lambda: upstream.hits == 1)
+    await first.close()
+    upstream.gate.set()
+    assert (await calling).status == 200
+
+
+async def test_stream_whose_client_is_closed_keeps_what_has_come_whole(rig: Rig) -> None:
+    rig["scene"].play(answer(body=b"whole"))
+    async with ServiceClient("scene", base_url=f"http://127.0.0.1:{rig.ports.proxy}") as scene:
+        entered = scene.stream("GET", "/x")
+        async with scene.stream("GET", "/x") as response:
+            await response.content.wait_eof()
+            await scene.close()
+            assert await response.read() == b"whole"
+        with pytest.raises(RuntimeError, match="not open"):
+            async with entered:
+                pytest.fail("the client is closed")
 
 
 async def test_stream_that_is_left_early(rig: Rig, client: Client) -> None:

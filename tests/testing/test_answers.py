@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.testing.answers import Answer, answer, checked_delay, checked_times, from_function
+from sidecar.testing.answers import Answer, answer, checked_delay, checked_times, dripping, from_function
 from sidecar.testing.errors import FakeError
 
 
@@ -65,15 +65,28 @@ def test_a_function_returns_an_answer_or_what_is_made_one() -> None:
 
 
 def test_a_function_that_returns_what_cannot_be_sent() -> None:
-    async def never() -> None:
-        raise AssertionError
-
-    coroutine = never()
-    with pytest.raises(FakeError, match="not async"):
-        from_function(coroutine)
-    coroutine.close()
     with pytest.raises(FakeError, match="not with another function"):
         from_function(Answer(made_by=str))
+
+
+def test_pieces_of_a_body() -> None:
+    made = dripping(200, ["a", b"", b"b"], 0.1, {"X-Kind": "b"})
+    assert (made.pieces, made.every_s, made.how) == ((b"a", b"b"), 0.1, "drips")
+    assert made.headers == (("X-Kind", "b"),)
+    assert str(made) == "200 in 2 pieces"
+    assert dripping(200, [], 0.1, None).pieces == ()
+
+
+def test_pieces_that_cannot_be() -> None:
+    with pytest.raises(FakeError, match="a list of bytes or str"):
+        dripping(200, b"whole", 0.1, None)
+    with pytest.raises(FakeError, match="an answer of 204 has no body"):
+        dripping(204, [b"a"], 0.1, None)
+    with pytest.raises(FakeError, match="objects go into json="):
+        dripping(200, [{}], 0.1, None)  # type: ignore[list-item]
+    assert dripping(200, [b"a"] * 300, 1.0, None).every_s == 1.0
+    with pytest.raises(FakeError, match="301 pieces, one every 1 s, take longer than 300 seconds"):
+        dripping(200, [b"a"] * 301, 1.0, None)
 
 
 def test_bounds_at_below_and_above() -> None:

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from sidecar.testing.calls import MOST_TOLD, told
+from sidecar.testing.calls import MOST_TOLD, as_json, told
 from sidecar.testing.errors import FakeError
 from tests.testing.a_call import a_call
 
@@ -32,8 +32,13 @@ def test_a_body_that_is_no_json_is_shown() -> None:
 
 def test_a_body_that_was_not_kept_as_a_whole_says_so() -> None:
     call = dataclasses.replace(a_call("POST /files", body=b"[1,"), body_size=9)
-    with pytest.raises(FakeError, match="only 3 of 9 bytes were kept"):
-        call.json()
+    assert call.body_cut
+    assert call.kept_body == b"[1,"
+    for read in (call.json, call.text, lambda: call.body):
+        with pytest.raises(FakeError, match="only 3 of 9 bytes were kept"):
+            read()
+    assert not call.is_json([1])
+    assert not a_call("POST /files", body=b"[1,").body_cut
 
 
 def test_calls_are_told_in_order_with_what_came_of_them() -> None:
@@ -52,3 +57,17 @@ def test_a_long_list_is_cut() -> None:
     lines = told([a_call(answered="200")] * (MOST_TOLD + 3)).splitlines()
     assert len(lines) == MOST_TOLD + 1
     assert lines[-1] == "   and 3 more"
+
+
+@dataclasses.dataclass
+class Charge:
+    amount: int
+
+
+def test_a_body_is_compared_as_json_is_read() -> None:
+    call = a_call("POST /charges", body=b'{ "amount": 3 }')
+    assert call.is_json(as_json(Charge(3)))
+    assert call.is_json({"amount": 3.0})
+    assert not call.is_json({"amount": "3"})
+    assert not a_call("POST /charges").is_json(None)
+    assert as_json((1, 2)) == [1, 2]

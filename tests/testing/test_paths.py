@@ -95,6 +95,7 @@ def test_the_one_that_says_more_answers() -> None:
         ("/events-{id}", "whole segment"),
         ("/{}", "whole segment"),
         ("/{id", "whole segment"),
+        ("/{id}/seats/{id}", "stands twice"),
     ],
 )
 def test_a_path_that_cannot_be_meant_is_refused(path: str, words: str) -> None:

@@ -122,6 +122,26 @@ FAILING = """
         fake.venue.allow_unexpected()
         assert get(fake, "/venue/events/1") == 501
 
+    def test_a_function_that_fails(fake):
+        fake.venue.get("/x").answers(lambda call: 1 / 0)
+        assert get(fake, "/venue/x") == 500
+
+    def test_nobody_named_it(fake):
+        fake.venue.get("/x").then()
+        assert get(fake, "/payment/charges", "POST") == 404
+
+    def test_nobody_names_it_on_purpose(fake):
+        fake.allow_unknown("payment")
+        assert get(fake, "/payment/charges", "POST") == 404
+
+    def test_the_sidecar_dies(fake, sidecar_stage):
+        sidecar_stage.process._process.kill()
+        sidecar_stage.process._process.wait(10)
+
+    def test_and_another_one_is_there(fake):
+        fake.venue.get("/x").then()
+        assert get(fake, "/venue/x") == 200
+
     def test_bad_policy(fake):
         fake.venue.policy(retry={"max_retry": 0})  # this line
         raise AssertionError("not reached")
@@ -140,8 +160,11 @@ FAILING = """
 def test_a_failure_says_what_to_do(tmp_path: Path) -> None:
     done = InnerRun(tmp_path, FAILING).run()
     out = done.output
-    assert done.counts() == {"passed": 1, "failed": 4}, out
-    unscripted, rest = out.split("_ test_bad_policy _")
+    assert done.counts() == {"passed": 3, "failed": 7}, out
+    unscripted, rest = out.split("_ test_a_function_that_fails _")
+    function, rest = rest.split("_ test_nobody_named_it _")
+    unknown, rest = rest.split("_ test_the_sidecar_dies _")
+    dead, rest = rest.split("_ test_bad_policy _")
     policy, rest = rest.split("_ test_count _")
     count, wrong = rest.split("_ test_wrong_itself _")
 
@@ -150,6 +173,15 @@ def test_a_failure_says_what_to_do(tmp_path: Path) -> None:
     assert "did you mean GET /event/1?" in unscripted
     assert "plugin.py" not in unscripted
     assert "warning GET /venue/events/1: 501 status" in unscripted
+
+    assert function.count("ZeroDivisionError: division by zero") == 1
+    assert function.count("the function that answers GET /x failed:") == 1
+
+    assert "the app called service 'payment' (POST /payment/charges), which this test does not script" in unknown
+    assert 'script it: fake.payment.post("/charges").then(json={...})' in unknown
+    assert "warning POST /payment/charges: 404 unknown_service" in unknown
+
+    assert dead.count("the sidecar has ended by itself (killed by SIGKILL); the next test gets a new one") == 1
 
     assert '>       fake.venue.policy(retry={"max_retry": 0})  # this line' in policy
     assert "services.venue.retry.max_retry: unknown key; did you mean max_retries?" in policy
@@ -166,6 +198,24 @@ def test_a_failure_says_what_to_do(tmp_path: Path) -> None:
     assert "asked of the fakes" in wrong
     assert "1. DELETE /asked: 501, nothing is scripted for it" in wrong
     assert 'script it: fake.venue.delete("/asked").then' in wrong
+
+
+def test_a_failure_after_the_end_of_all_is_told_too(tmp_path: Path) -> None:
+    """The last test's teardown is the run's."""
+    tests = """
+    import pytest
+
+    @pytest.fixture
+    def app(fake):
+        fake.venue.get("/x").then()
+        yield
+        raise RuntimeError("the app's own")
+
+    def test_last(app): ...
+    """
+    done = InnerRun(tmp_path, tests).run()
+    assert done.counts() == {"passed": 1, "error": 1}, done.output
+    assert "RuntimeError: the app's own" in done.output
 
 
 UNUSED = """
@@ -240,13 +290,18 @@ def test_a_file_that_is_wrong_fails_each_test_in_words(tmp_path: Path) -> None:
     """
     done = InnerRun(tmp_path, tests, ini="sidecar_config = missing.yaml\n").run()
     assert done.counts() == {"error": 2}, done.output
-    assert f"sidecar_config: {tmp_path / 'missing.yaml'} cannot be read: No such file or directory" in done.output
+    words = f"sidecar_config: {tmp_path / 'missing.yaml'} cannot be read: No such file or directory"
+    errors, _ = done.output.split("short test summary")
+    assert errors.count(words) == 2
     assert "Traceback" not in done.output
+    assert "During handling" not in done.output
 
     (tmp_path / "wrong.yaml").write_text("services:\n  venue:\n    urll: http://venue-service:3002\n")
     done = InnerRun(tmp_path, tests, ini="sidecar_config = wrong.yaml\n").run()
     assert done.counts() == {"error": 2}, done.output
-    assert "wrong.yaml:3" in done.output
+    errors, _ = done.output.split("short test summary")
+    assert errors.count("wrong.yaml:3") == 2
+    assert "During handling" not in done.output
     assert "did you mean url?" in done.output
 
 

@@ -43,6 +43,67 @@ def test_statements_add_to_the_same_script(venue: ServiceScript) -> None:
     assert asked(venue, "GET /events/1", "GET /events/1") == ["503", "200"]
 
 
+def test_an_answer_that_was_added_later_follows_the_last_one(venue: ServiceScript) -> None:
+    get(venue).then(times=2)
+    assert asked(venue, *["GET /events/1"] * 4) == ["200"] * 4
+    get(venue).fails().then(201)
+    assert asked(venue, *["GET /events/1"] * 3) == ["503", "201", "201"]
+
+
+def test_one_that_was_not_given_as_often_as_was_said_goes_on(venue: ServiceScript) -> None:
+    get(venue).then(times=2)
+    assert asked(venue) == ["200"]
+    get(venue).fails()
+    assert asked(venue, *["GET /events/1"] * 2) == ["200", "503"]
+
+
+def test_what_answers_get_answers_head(venue: ServiceScript) -> None:
+    get(venue).then(201)
+    venue.script(pattern(ANY, "*")).then(202)
+    assert asked(venue, "HEAD /events/1", "HEAD /other") == ["201", "202"]
+    venue.script(pattern("HEAD", "/events/*")).then(204)
+    assert asked(venue, "HEAD /events/1", "GET /events/1") == ["204", "201"]
+    get(venue).assert_called(times=1)
+    assert asked(venue, "POST /events/1") == ["202"]
+
+
+def test_get_is_not_answered_by_what_answers_head(venue: ServiceScript) -> None:
+    venue.script(pattern("HEAD", "/events/1")).then(201)
+    assert asked(venue) == ["501"]
+
+
+def test_scripts_that_never_answered(venue: ServiceScript) -> None:
+    get(venue).fails(times=2).then()
+    get(venue, "/other").then()
+    get(venue, "/looked/at").assert_not_called()
+    assert venue.not_given() == ["GET /events/1", "GET /other"]
+    asked(venue, "GET /events/1")
+    assert venue.not_given() == ["GET /other"]
+
+
+def test_assert_called_with_a_body_and_headers(venue: ServiceScript) -> None:
+    script = venue.script(pattern("POST", "/charges"))
+    script.then()
+    for call in (
+        a_call("POST /charges", json={"amount": 3}, headers={"Idempotency-Key": "k"}),
+        a_call("POST /charges", body=b"amount=3"),
+    ):
+        venue.take(call)
+    script.assert_called(times=1, json={"amount": 3})
+    script.assert_called(times=1, json={"amount": 3}, headers={"idempotency-key": "k"})
+    script.assert_called(times=0, json={"amount": 3}, headers={"idempotency-key": "K"})
+    script.assert_called(times=0, json=None)
+    with pytest.raises(AssertionError) as failed:
+        script.assert_called(json={"amount": 4})
+    words = str(failed.value)
+    assert "POST /charges with json={'amount': 4} was called 0 times, expected at least once" in words
+    assert "  POST /charges: b'{\"amount\": 3}'" in words
+    with pytest.raises(AssertionError, match="with x-mine: 1 was called 0 times"):
+        script.assert_called(headers={"x-mine": "1"})
+    with pytest.raises(FakeError, match="nothing that JSON can hold"):
+        script.assert_called(json=object())
+
+
 def test_clear_begins_anew(venue: ServiceScript) -> None:
     get(venue).fails().clear().then(status=201)
     assert asked(venue) == ["201"]

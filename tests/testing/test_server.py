@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
+import inspect
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 
 import pytest
 
@@ -121,19 +123,32 @@ def test_silence_is_bounded(venue: Venue, monkeypatch: pytest.MonkeyPatch) -> No
     assert ask(venue.url).status == 504
 
 
-def test_a_connection_is_kept_for_the_next_request(venue: Venue) -> None:
-    venue.any().then().fails(404).then()
+def test_no_connection_is_kept_for_the_next_request(venue: Venue) -> None:
+    venue.any().then(json=1).fails(404).drips([b"a"]).answers(lambda _: "x")
+    for _ in range(4):
+        with socket.create_connection(("127.0.0.1", venue.listener.port), timeout=5) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: venue\r\n\r\n")
+            received = b"".join(iter(lambda client=client: client.recv(65536), b""))  # type: ignore[misc]
+        assert b"\r\nConnection: close\r\n" in received
+
+
+def test_a_body_comes_in_pieces(venue: Venue) -> None:
+    venue.any().drips(["data: 1\n\n", b"data: 2\n\n"], every=0.2, headers={"Content-Type": "text/event-stream"})
     connection = http.client.HTTPConnection("127.0.0.1", venue.listener.port, timeout=5)
-    seen = []
-    for _ in range(3):
-        connection.request("GET", "/")
-        response = connection.getresponse()
-        response.read()
-        assert connection.sock is not None
-        seen.append((response.status, connection.sock.getsockname()))
+    before = time.monotonic()
+    connection.request("GET", "/")
+    response = connection.getresponse()
+    assert response.headers["transfer-encoding"] == "chunked"
+    assert response.headers["content-type"] == "text/event-stream"
+    assert response.read1() == b"data: 1\n\n"
+    assert response.read() == b"data: 2\n\n"
+    assert time.monotonic() - before >= 0.2
     connection.close()
-    assert [status for status, _ in seen] == [200, 404, 200]
-    assert len({name for _, name in seen}) == 1
+
+
+def test_a_head_for_what_has_a_body_in_pieces_or_a_cut_one(venue: Venue) -> None:
+    venue.any().drips([b"a", b"b"]).truncates(b"{")
+    assert [ask(venue.url, "HEAD").body for _ in range(2)] == [b"", b""]
 
 
 def test_down_refuses_and_cuts_and_up_is_the_same_port(server: FakeServer, venue: Venue) -> None:
@@ -190,6 +205,45 @@ def test_a_function_may_wait_while_others_are_answered(venue: Venue) -> None:
     assert bodies == [b"waited"]
 
 
+def test_an_async_function_answers(venue: Venue) -> None:
+    async def seat(call: Call) -> object:
+        await asyncio.sleep(0.01)
+        return {"seat": call.path_params["seat"]}
+
+    venue.any("/seats/{seat}").answers(seat)
+    assert ask(venue.url + "/seats/A7").json() == {"seat": "A7"}
+    assert venue.script.problems() == []
+
+
+def test_an_async_function_that_fails(venue: Venue) -> None:
+    async def fail(call: Call) -> object:
+        raise KeyError(call.path)
+
+    venue.any().answers(fail)
+    assert ask(venue.url + "/x").status == 500
+    assert venue.script.problems()[0].endswith("KeyError: '/x'")
+
+
+def test_a_coroutine_that_nobody_waits_for_any_more(venue: Venue) -> None:
+    """Is closed: it would warn that it was never awaited."""
+    go = threading.Event()
+    made: list[Coroutine[object, object, object]] = []
+
+    async def late() -> object:
+        raise AssertionError
+
+    def make(_: Call) -> object:
+        go.wait(5)
+        made.append(late())
+        return made[0]
+
+    venue.any().answers(make)
+    with pytest.raises(TimeoutError):
+        ask(venue.url, timeout=0.1)
+    go.set()
+    eventually(lambda: bool(made) and inspect.getcoroutinestate(made[0]) == inspect.CORO_CLOSED)
+
+
 def test_a_function_that_fails_is_a_500_and_a_problem(venue: Venue) -> None:
     venue.any().answers(lambda call: call.json()["amount"])
     answered = ask(venue.url, "POST", b"{}")
@@ -197,6 +251,15 @@ def test_a_function_that_fails_is_a_500_and_a_problem(venue: Venue) -> None:
     (problem,) = venue.script.problems()
     assert problem.startswith("venue: the function that answers POST / failed:")
     assert problem.endswith("KeyError: 'amount'")
+    assert "testing/server.py" not in problem
+
+
+def test_a_function_that_returns_what_is_no_answer(venue: Venue) -> None:
+    venue.any().answers(lambda _: object())
+    assert ask(venue.url).status == 500
+    (problem,) = venue.script.problems()
+    assert "nothing that JSON can hold" in problem
+    assert "Traceback" not in problem
 
 
 def test_bodies_are_kept_up_to_a_bound_and_read_beyond(venue: Venue, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +268,8 @@ def test_bodies_are_kept_up_to_a_bound_and_read_beyond(venue: Venue, monkeypatch
     venue.any().then()
     for size in (10, 11, 3):
         assert ask(venue.url, "POST", b"x" * size).status == 200
-    assert [(len(call.body), call.body_size) for call in venue.script.calls] == [(10, 10), (4, 11), (0, 3)]
+    assert [(len(call.kept_body), call.body_size) for call in venue.script.calls] == [(10, 10), (4, 11), (0, 3)]
+    assert [call.body_cut for call in venue.script.calls] == [False, True, True]
 
 
 def test_a_large_head_is_no_problem(venue: Venue) -> None:

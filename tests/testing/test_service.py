@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
 
 from sidecar.testing.errors import FakeError
-from sidecar.testing.stage import Fakes
+from sidecar.testing.stage import Fakes, Stage
 from tests.support.eventually import eventually
 from tests.testing.asking import ask
 
@@ -77,13 +78,59 @@ def test_a_forced_breaker(fakes: Fakes) -> None:
     assert fakes.payment.breaker.state == "open"
     answered = ask(fakes.payment.url + "/")
     assert (answered.status, answered.reason) == (503, "circuit_open")
-    assert "retry-after" in answered.headers
+    assert answered.headers["retry-after"] == "30"
     fakes.payment.assert_not_called()
     fakes.payment.breaker.close()
     assert [ask(fakes.payment.url + "/").status for _ in range(2)] == [500, 201]
     fakes.payment.breaker.auto()
     assert fakes.payment.breaker.state == "closed"
     assert repr(fakes.payment.breaker) == "<breaker of payment: closed>"
+
+
+def test_a_forced_breaker_stays_open_beyond_its_retry_after(fakes: Fakes) -> None:
+    fakes.payment.get("/").then()
+    fakes.payment.breaker.open(retry_after=1)
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:
+        answered = ask(fakes.payment.url + "/")
+        assert (answered.reason, answered.headers["retry-after"]) == ("circuit_open", "1")
+        time.sleep(0.05)
+    fakes.payment.breaker.auto()
+    assert ask(fakes.payment.url + "/").status == 200
+    assert fakes.payment.breaker.state == "closed"
+
+
+def test_nobody_holds_a_breaker_open_after_its_test(stage: Stage) -> None:
+    before = set(threading.enumerate())
+    fakes = stage.fakes()
+    fakes.payment.breaker.open()
+    fakes.payment.breaker.open(retry_after=60)
+    assert len(set(threading.enumerate()) - before) == 1
+    fakes.close()
+    assert set(threading.enumerate()) <= before
+
+
+def test_a_retry_after_that_cannot_be(fakes: Fakes) -> None:
+    for seconds in (0.9, 3600.1, float("nan")):
+        with pytest.raises(FakeError, match="1 to 3600 seconds"):
+            fakes.payment.breaker.open(retry_after=seconds)
+    assert fakes.payment.breaker.state == "closed"
+
+
+@pytest.mark.parametrize("how", ["resets", "closes"])
+@pytest.mark.parametrize("calls_before", [0, 1, 3])
+def test_how_often_a_request_is_sent_does_not_depend_on_calls_before(fakes: Fakes, how: str, calls_before: int) -> None:
+    fakes.venue.get("/ok").then(json=1)
+    getattr(fakes.venue.get("/x"), how)()
+    for _ in range(calls_before):
+        assert ask(fakes.venue.url + "/ok").status == 200
+    assert ask(fakes.venue.url + "/x").reason == "reset"
+    fakes.venue.get("/x").assert_called(times=3)  # and two retries
+
+
+def test_a_body_in_pieces_through_the_sidecar(fakes: Fakes) -> None:
+    fakes.venue.get("/news").drips(["data: 1\n\n", "data: 2\n\n"], headers={"Content-Type": "text/event-stream"})
+    assert ask(fakes.venue.url + "/news").body == b"data: 1\n\ndata: 2\n\n"
 
 
 def test_a_breaker_opens_by_itself(fakes: Fakes) -> None:

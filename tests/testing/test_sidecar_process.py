@@ -63,6 +63,41 @@ def test_the_log_is_of_a_test_and_without_our_own_doing(tmp_path: Path) -> None:
         process.close()
 
 
+def test_how_it_ended_and_another_start_on_the_same_ports(tmp_path: Path) -> None:
+    process = SidecarProcess(tmp_path)
+    try:
+        process.wait()
+        assert process.ended == ""
+        ports, pid = process.ports, process.pid
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not process.running)
+        assert process.ended == "killed by SIGKILL"
+        process.restart()
+        assert process.ports == ports
+        assert process.pid != pid
+        assert ask(process.url + "/").status == 404
+        os.kill(process.pid, signal.SIGTERM)
+        eventually(lambda: not process.running, timeout=10)
+        assert process.ended.startswith("exit code ")
+    finally:
+        process.close()
+
+
+def test_the_lines_of_refused_requests_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = SidecarProcess(tmp_path)
+    try:
+        process.wait()
+        process.forget_log()
+        assert process.refused(0) == []
+        ask(process.url + "/venue/x", "PUT")
+        (stray,) = process.refused(1)
+        assert (stray.service, stray.method, stray.path) == ("venue", "PUT", "/x")
+        monkeypatch.setattr(sidecar_process, "WRITTEN_S", 0.05)
+        assert process.refused(2) == [stray]
+    finally:
+        process.close()
+
+
 def test_a_port_that_somebody_took_is_not_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         choices = [[*free_ports(2), taken.getsockname()[1]], free_ports(3)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -209,6 +211,14 @@ def test_a_service_of_the_file_that_no_test_names_is_a_fake_all_the_same(app_sta
         assert len(fake.problems()) == 1
 
 
+def test_a_call_of_a_service_that_the_file_does_not_have(app_stage: Stage) -> None:
+    with one_test(app_stage) as fake:
+        assert ask(fake.url + "/paymnt/x").reason == "unknown_service"
+        (problem,) = fake.problems()
+        assert problem.startswith("the app called service 'paymnt' (GET /paymnt/x): there is no service 'paymnt' in ")
+        assert "did you mean fake.payment?" in problem
+
+
 def test_a_service_that_the_file_does_not_have(app_stage: Stage) -> None:
     with one_test(app_stage) as fake:
         with pytest.raises(FakeError, match=r"no service 'paymnt' in .*; did you mean fake\.payment\?"):
@@ -233,15 +243,115 @@ def test_a_file_that_the_sidecar_refuses_is_refused_in_its_words(tmp_path: Path)
     assert "did you mean timeout?" in str(refused.value)
 
 
-def test_a_sidecar_that_ended_is_said(tmp_path: Path) -> None:
+def test_a_sidecar_that_ended_is_said_and_the_next_test_has_another() -> None:
     stage = Stage()
+    said = "the sidecar has ended by itself (killed by SIGKILL); the next test gets a new one"
     try:
-        stage.process._process.kill()
-        stage.process._process.wait(5)
-        with pytest.raises(FakeError, match="ended by itself"):
-            stage.fakes()
+        with one_test(stage) as fake:
+            fake.venue.get("/x").then()
+            fake.venue.breaker.open(retry_after=1)
+            url = fake.url
+            os.kill(stage.process.pid, signal.SIGKILL)
+            eventually(lambda: not stage.process.running)
+            assert fake.problems()[0].splitlines()[0] == said
+            with pytest.raises(FakeError, match="ended by itself"):
+                assert fake.payment
+        with one_test(stage) as fake:
+            fake.venue.get("/x").then(201)
+            assert fake.url == url
+            assert ask(fake.venue.url + "/x").status == 201
+            assert fake.problems() == []
     finally:
         stage.close()
+
+
+def test_a_service_that_no_test_named(stage: Stage) -> None:
+    with one_test(stage) as fake:
+        fake.venue.get("/x").then()
+        for _ in range(2):
+            assert ask(fake.url + "/payment/charges", "POST", b"{}").reason == "unknown_service"
+        assert [problem.splitlines() for problem in fake.problems()] == [
+            [
+                "the app called service 'payment' (POST /payment/charges), which this test does not script",
+                '  script it: fake.payment.post("/charges").then(json={...})',
+                "  a Host in place of the path counts where it is just the service's name, without a port",
+                "  where the app is meant to get 404 unknown_service: fake.allow_unknown('payment')",
+                "  (this happened 2 times)",
+            ]
+        ]
+        fake.payment.post("/charges").then()
+        assert "before this test named it: name fake.payment earlier" in fake.problems()[0]
+    assert len(fake.problems()) == 1, "as it was when the test ended"
+    with one_test(stage) as fake:
+        assert fake.problems() == []
+
+
+def test_a_service_that_is_meant_to_be_unknown(stage: Stage) -> None:
+    with one_test(stage) as fake:
+        fake.allow_unknown("payment", "mail")
+        ask(fake.url + "/payment/")
+        assert fake.problems() == []
+        ask(fake.url + "/file/")
+        assert len(fake.problems()) == 1
+        fake.allow_unknown()
+        fake.allow_unknown("file")
+        ask(fake.url + "/venue/")
+        assert fake.problems() == []
+
+
+def test_what_is_no_request_is_a_problem_too(stage: Stage) -> None:
+    with one_test(stage) as fake:
+        assert ask(fake.url + "/venue/", headers={"Content-Length": "x"}).reason == "bad_request"
+        (problem,) = fake.problems()
+        assert problem.startswith("the sidecar refused ")
+        assert ": 400 bad_request, " in problem
+        assert ask(fake.url + "/", headers={"Host": "payment"}).reason == "unknown_service"
+        assert "GET /: 404 unknown_service, the path names no service" in fake.problems()[1]
+        fake.allow_unknown()
+        assert fake.problems() == []
+
+
+def test_requests_between_tests_are_nobody_s(stage: Stage) -> None:
+    with one_test(stage) as fake:
+        url = fake.url
+    ask(url + "/payment/charges")
+    with one_test(stage) as fake:
+        assert fake.problems() == []
+
+
+def test_fakes_of_more_than_one_test(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIDECAR_URL", "http://before:1")
+    with stage.fakes() as fake:
+        assert os.environ["SIDECAR_URL"] == fake.url
+        with pytest.raises(FakeError, match="wider scope are in use"):
+            stage.fakes()
+        fake.venue.get("/x").then(201)
+        assert ask(fake.venue.url + "/x").status == 201
+    assert os.environ["SIDECAR_URL"] == "http://before:1"
+    monkeypatch.delenv("SIDECAR_URL")
+    with pytest.raises(AssertionError, match="nothing is scripted for GET /x"), stage.fakes() as fake:
+        ask(fake.venue.url + "/x")
+    assert "SIDECAR_URL" not in os.environ
+    with pytest.raises(KeyError), stage.fakes() as fake:
+        raise KeyError(ask(fake.venue.url + "/x").status)
+    assert fake.closed
+
+
+def test_all_that_is_scripted_was_asked_for(fakes: Fakes) -> None:
+    fakes.assert_all_called()
+    fakes.venue.get("/x").fails().then()
+    fakes.payment.post("/charges").then()
+    assert fakes.payment.get("/looked/at").calls == []
+    assert ask(fakes.venue.url + "/x").status == 200
+    with pytest.raises(AssertionError) as failed:
+        fakes.assert_all_called()
+    assert str(failed.value).splitlines()[:3] == [
+        "scripted, but never asked for:",
+        "  payment: POST /charges",
+        "What was asked:",
+    ]
+    assert ask(fakes.payment.url + "/charges", "POST", b"").status == 200
+    fakes.assert_all_called()
 
 
 def test_a_start_that_is_interrupted_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
