@@ -1,8 +1,13 @@
 """`python -m benchmarks.client_overhead`: what a call of `sidecar.client` costs beside a bare one of aiohttp.
 
-Both take turns in one process, one call after the other, to the same URLs of one sidecar with a fast upstream.
-CPU is this process's own, so it is the client's part alone; wall time is what an app waits. The ratio is taken within
-each round, where machine and caches are the same for both, and its median counts. Exits with 1 above the bound.
+They take turns in one process, one call after the other, to the same URLs of one sidecar with a fast upstream: a call
+by itself, and one made while a request is being served, whose id, trace context and deadline go with it. Beside each
+stands bare aiohttp with the same headers and the same deadline, once with the session's settings as aiohttp has them,
+and once with those of the client (no timer for each call, no cookies).
+
+CPU is this process's own, so it is the client's part alone; wall time is what an app waits. A ratio is taken within
+each round, where machine and caches are the same, and its median counts. Exits with 1 where one to aiohttp as it comes
+is above the bound.
 """
 
 from __future__ import annotations
@@ -24,10 +29,11 @@ from typing import NamedTuple, cast
 
 import aiohttp
 import uvloop
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from benchmarks.__main__ import machine
 from benchmarks.ports import free_ports
-from sidecar.client import ServiceClient
+from sidecar.client import ServiceClient, serving
 
 BOUND = 1.10
 BODY = b'{"id":42,"name":"The Great Hall","city":"Lisbon","capacity":1200,"tags":["indoor","seated"],"open":true}'
@@ -37,6 +43,29 @@ PATHS = [f"/events/{number}" for number in range(100)]
 Call = Callable[[str], Awaitable[bytes]]
 
 
+HANDED = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+REQUEST_ID = {"X-Request-Id": "0123456789abcdef0123456789abcdef"}
+SECONDS = 5
+INCOMING = CIMultiDictProxy(
+    CIMultiDict(
+        {
+            "Host": "app.local:8080",
+            "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)",
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+            "Via": "1.1 sidecar",
+            **REQUEST_ID,
+            **HANDED,
+            "x-envoy-attempt-count": "1",
+            "x-envoy-expected-rq-timeout-ms": str(SECONDS * 1000),
+        }
+    )
+)
+"""Of the request that is being served, as aiohttp's server gives them to the middleware."""
+OUTGOING = {**REQUEST_ID, **HANDED, "x-envoy-upstream-rq-timeout-ms": str(SECONDS * 1000)}
+"""What the client makes of them."""
+
+
 class Cost(NamedTuple):
     """Of one call, in microseconds."""
 
@@ -44,12 +73,24 @@ class Cost(NamedTuple):
     wall_us: float
 
 
+class Costs(NamedTuple):
+    """Of one round: of aiohttp as it comes, of aiohttp with the client's settings, and of the client."""
+
+    bare: Cost
+    tuned: Cost
+    client: Cost
+
+
+Rounds = dict[str, list[Costs]]
+"""By what kind of call it is."""
+
+
 def main() -> None:
     """Parse the arguments, measure, print, judge."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.client_overhead", description=__doc__)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--calls", type=int, default=500, help="of each kind in a round (default: 500)")
-    parser.add_argument("--bound", type=float, default=BOUND, help=f"of both median ratios (default: {BOUND})")
+    parser.add_argument("--bound", type=float, default=BOUND, help=f"of the ratios to bare aiohttp (default: {BOUND})")
     parser.add_argument("--uvloop", action="store_true", help="the app's loop; asyncio's unless given")
     parser.add_argument("--upstream", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -63,31 +104,56 @@ def main() -> None:
     loop = "uvloop" if options.uvloop else "asyncio"
     print(f"{options.rounds} rounds of {options.calls} calls of each kind, on {loop}.\n")
     print(table(rounds))
-    worst = max(ratio(rounds, "cpu_us"), ratio(rounds, "wall_us"))
+    worst = max(ratio(each, of, "bare") for each in rounds.values() for of in Cost._fields)
     if worst > options.bound:
         sys.exit(f"the client costs {worst:.3f} times a bare call; the bound is {options.bound}")
 
 
-async def measure(base_url: str, rounds: int, calls: int) -> list[tuple[Cost, Cost]]:
-    """(bare, client) of each round; they change places from one round to the next."""
-    async with aiohttp.ClientSession() as session, ServiceClient("venue", base_url=base_url) as venue:
+async def measure(base_url: str, rounds: int, calls: int) -> Rounds:
+    """The kinds change places from one round to the next."""
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=2.0)
+    async with (
+        aiohttp.ClientSession() as default,
+        aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as lean,
+        ServiceClient("venue", base_url=base_url) as venue,
+    ):
 
-        async def bare(path: str) -> bytes:
-            # Not in `async with`, which costs aiohttp some 5 us more: this is the least that it can be.
-            response = await session.get(f"{base_url}/venue{path}")
-            return await response.read()
+        def plain(session: aiohttp.ClientSession) -> Call:
+            async def call(path: str) -> bytes:
+                # Not in `async with`, which costs aiohttp some 5 us more: this is the least that it can be.
+                response = await session.get(f"{base_url}/venue{path}")
+                return await response.read()
+
+            return call
+
+        def within_time(session: aiohttp.ClientSession) -> Call:
+            async def call(path: str) -> bytes:
+                async with asyncio.timeout(SECONDS):
+                    response = await session.get(f"{base_url}/venue{path}", headers=OUTGOING)
+                    return await response.read()
+
+            return call
 
         async def client(path: str) -> bytes:
             return (await venue.get(path)).body
 
-        await _turn(bare, calls)
-        await _turn(client, calls)
-        found = []
+        async def client_serving(path: str) -> bytes:
+            with serving(INCOMING):
+                return (await venue.get(path)).body
+
+        kinds = {
+            "a call": (plain(default), plain(lean), client),
+            "a call within `serving`": (within_time(default), within_time(lean), client_serving),
+        }
+        each = [call for kind in kinds.values() for call in kind]
+        for call in each:
+            await _turn(call, calls)
+        found: Rounds = {name: [] for name in kinds}
         for number in range(rounds):
             gc.collect()
-            first, second = (bare, client) if number % 2 else (client, bare)
-            costs = {first: await _turn(first, calls), second: await _turn(second, calls)}
-            found.append((costs[bare], costs[client]))
+            costs = {call: await _turn(call, calls) for call in (reversed(each) if number % 2 else each)}
+            for name, kind in kinds.items():
+                found[name].append(Costs(*(costs[call] for call in kind)))
         return found
 
 
@@ -99,18 +165,24 @@ async def _turn(call: Call, calls: int) -> Cost:
     return Cost((time.process_time() - cpu) / calls * 1e6, (time.perf_counter() - wall) / calls * 1e6)
 
 
-def ratio(rounds: list[tuple[Cost, Cost]], of: str) -> float:
-    """The median of what the client cost beside the bare call of the same round."""
-    ratios: list[float] = [getattr(client, of) / getattr(bare, of) for bare, client in rounds]
+def ratio(rounds: list[Costs], of: str, beside: str) -> float:
+    """The median of what the client cost `beside` another call of the same round."""
+    ratios: list[float] = [getattr(each.client, of) / getattr(getattr(each, beside), of) for each in rounds]
     return statistics.median(ratios)
 
 
-def table(rounds: list[tuple[Cost, Cost]]) -> str:
+def table(found: Rounds) -> str:
     """The medians in Markdown."""
-    rows = ["| | bare aiohttp us | sidecar.client us | median ratio |", "|---|---:|---:|---:|"]
-    for of, name in (("cpu_us", "CPU of the app"), ("wall_us", "wall time")):
-        bare, client = (statistics.median(getattr(pair[index], of) for pair in rounds) for index in (0, 1))
-        rows.append(f"| {name} | {bare:.1f} | {client:.1f} | {ratio(rounds, of):.3f} |")
+    rows = [
+        "| | | bare aiohttp us | with the client's settings us | `sidecar.client` us | ratio to bare | to the other |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, rounds in found.items():
+        for of, title in (("cpu_us", "CPU of the app"), ("wall_us", "wall time")):
+            medians = (statistics.median(getattr(cost, of) for cost in costs) for costs in zip(*rounds, strict=True))
+            cells = [f"{median:.1f}" for median in medians]
+            cells += [f"{ratio(rounds, of, beside):.3f}" for beside in ("bare", "tuned")]
+            rows.append(f"| {name} | {title} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
