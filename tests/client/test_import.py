@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 
@@ -25,15 +24,19 @@ def test_it_brings_no_part_of_the_daemon() -> None:
     assert not set(others) & set(loaded)
 
 
+IMPORT = """
+import time, aiohttp
+began = time.process_time()
+import sidecar.client
+print((time.process_time() - began) * 1000)
+"""
+
+
 def import_ms() -> float:
-    """The time that modules take which aiohttp does not bring: each one's own, as `-X importtime` has it."""
-    lines = run("import aiohttp; import sidecar.client", "-X", "importtime").stderr.splitlines()
-    found = [re.fullmatch(r"import time:\s+(\d+) \|\s+\d+ \| +(\S+)", line) for line in lines]
-    times = [(match[2], int(match[1])) for match in found if match is not None]
-    names = [name for name, _ in times]
-    return sum(own_us for _, own_us in times[names.index("aiohttp") + 1 :]) / 1000
+    """In a process of its own. CPU time: with all cores busy, the clock tells of the machine."""
+    return float(run(IMPORT).stdout)
 
 
 def test_it_is_quick() -> None:
-    # The lowest: on a busy machine the others tell of the machine.
-    assert min(import_ms() for _ in range(5)) < BUDGET_MS
+    # The lowest: caches that others use slow a process down, and nothing speeds it up.
+    assert any(import_ms() < BUDGET_MS for _ in range(10))
