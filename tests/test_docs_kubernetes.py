@@ -89,5 +89,15 @@ def test_versions() -> None:
 
 
 def test_installing_takes_three_commands() -> None:
-    assert len(SHELL[:3]) == 3
+    install, _ = TEXT.split("## The first injection")
+    block = re.findall(r"^```sh\n(.*?)^```$", install, re.DOTALL | re.MULTILINE)[0]
+    assert len(block.splitlines()) == 3
     assert SHELL[0] == "kubectl apply -k deploy/k8s/base"
+    assert "label namespace" not in install
+
+
+def test_a_namespace_has_its_policy_before_its_label() -> None:
+    """Else its new pods hang."""
+    order = ["apply -n shop -k deploy/k8s/policy", "label namespace shop sidecar.dev/inject=true", "rollout restart"]
+    places = [next(number for number, line in enumerate(SHELL) if one in line) for one in order]
+    assert places == sorted(places)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
+from msgspec.structs import replace
 
 from sidecar.cli.probe_client import DEFAULT_PROBE, ProbeClient, wait_idle, wait_ready
 from sidecar.kubernetes.annotations import is_config_map, is_image
@@ -31,6 +32,7 @@ CHOSEN: Final = (
     "cpu",
     "memory",
     "kubernetes_discovery",
+    "no_proxy",
     "user",
     "namespace",
 )
@@ -97,6 +99,14 @@ def _user(text: str) -> int | None:
     return int(text)
 
 
+def _no_proxy(text: str) -> tuple[str, ...]:
+    """The injector's own names and the given ones, each once."""
+    given = [name.strip() for name in text.split(",")]
+    if not all(name.isascii() and name.isprintable() and " " not in name for name in given):
+        raise ValueError("expected names of hosts, with commas between them: .example,10.0.0.0/8")
+    return tuple(dict.fromkeys((*DEFAULTS.no_proxy, *filter(None, given))))
+
+
 def _address(text: str) -> Any:
     from sidecar.config.addresses import parse_address
     from sidecar.config.errors import BadValueError
@@ -127,7 +137,7 @@ def settings_options(command: _Command) -> _Command:
             "image_pull_secrets",
             multiple=True,
             envvar=f"{PREFIX}IMAGE_PULL_SECRETS",
-            help="A Secret of the pod's namespace to pull it with; may be given more than once.",
+            help="A Secret of the pod's namespace to pull it with, beside the pod's own; may be given more than once.",
         ),
         click.option(
             "--native/--ordinary",
@@ -150,6 +160,13 @@ def settings_options(command: _Command) -> _Command:
             show_default=True,
             envvar=f"{PREFIX}KUBERNETES_DISCOVERY",
             help="Mount the service account's token, for policies with discovery: {kubernetes: ...}.",
+        ),
+        click.option(
+            "--no-proxy",
+            type=_Checked("names", _no_proxy),
+            default="",
+            envvar=f"{PREFIX}NO_PROXY",
+            help="NAMES with commas between them, added to the NO_PROXY of containers that get HTTP_PROXY.",
         ),
         _option("--user", _Checked("uid", _user), str(DEFAULTS.user), "The user it runs as; any: the cluster's."),
         _option("--namespace", click.STRING, DEFAULTS.namespace, "The injector's own: nothing is injected there."),
@@ -181,6 +198,12 @@ def _option(name: str, kind: Any, default: Any, purpose: str) -> Callable[[_Comm
 @_option("--webhook", click.STRING, "sidecar-injector", "The MutatingWebhookConfiguration that has to trust them.")
 @_option("--log-level", click.Choice(["debug", "info", "warning", "error"]), "info", "What is logged.")
 @_option("--end", Seconds(), "5s", "How long reviews are still answered after SIGTERM.")
+@click.option(
+    "--fail-closed",
+    is_flag=True,
+    envvar=f"{PREFIX}FAIL_CLOSED",
+    help="Deny a pod that a defect of the injector keeps from its sidecar, in place of letting it pass without one.",
+)
 @click.option("--api-server", metavar="URL", envvar=f"{PREFIX}API_SERVER", help="Default: the pod's own.")
 @click.option("--token-file", metavar="FILE", envvar=f"{PREFIX}TOKEN_FILE", help="For --api-server.")
 @click.option("--ca-file", metavar="FILE", envvar=f"{PREFIX}CA_FILE", help="For --api-server.")
@@ -209,7 +232,7 @@ def injector(settings: InjectorSettings, **options: Any) -> None:
         token_file=options["token_file"],
         ca_file=options["ca_file"],
     )
-    sys.exit(process.run(settings, serving))
+    sys.exit(process.run(replace(settings, fail_closed=options["fail_closed"]), serving))
 
 
 @click.command(short_help="Put the sidecar into the workloads of YAML files.")
@@ -224,7 +247,7 @@ def injector(settings: InjectorSettings, **options: Any) -> None:
 )
 @settings_options
 def inject(files: tuple[Path, ...], settings: InjectorSettings) -> None:
-    """Print YAML files with the sidecar in their workloads; comments stay, and what was done is on stderr.
+    """Print YAML and JSON files with the sidecar in their workloads; comments stay, and what was done is on stderr.
 
     It is made for pipes: sidecar inject -f app.yaml | kubectl apply -f -
 
@@ -239,20 +262,34 @@ def inject(files: tuple[Path, ...], settings: InjectorSettings) -> None:
         raise _WithoutExtra("ruamel.yaml")
     from sidecar.kubernetes import files as workloads
 
-    texts: list[str] = []
+    made_of: list[bytes] = []
     for file in files:
         name = "stdin" if str(file) == "-" else str(file)
         try:
-            text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
-            made = workloads.inject(text, settings)
-        except (workloads.BadFile, OSError, UnicodeDecodeError) as error:
+            # As bytes: text streams would change line ends.
+            read = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+            made = workloads.inject(read.decode("utf-8"), settings)
+            written = made.text.encode("utf-8")
+        except UnicodeError as error:
+            raise click.ClickException(f"{name}: this is no UTF-8: {error}") from None
+        except (workloads.BadFile, OSError) as error:
             raise click.ClickException(f"{name}: {error}") from None
         for note in made.notes:
             click.echo(f"{name}: {note}", err=True)
-        if texts and not made.text.lstrip().startswith("---"):
-            texts.append("---\n")
-        texts.append(made.text if made.text.endswith("\n") or not made.text else made.text + "\n")
-    click.echo("".join(texts), nl=False)
+        made_of.append(written)
+    click.echo(_joined(made_of), nl=False)
+
+
+def _joined(files: Sequence[bytes]) -> bytes:
+    """One file as it is; of more, one stream of documents."""
+    if len(files) == 1:
+        return files[0]
+    made = b""
+    for file in files:
+        # A marker before the first, too: kubectl takes what begins with a brace for JSON to its end.
+        marked = file.lstrip().startswith((b"---", b"%"))
+        made += (b"" if marked else b"---\n") + file + (b"" if file.endswith(b"\n") or not file else b"\n")
+    return made
 
 
 probe_option = click.option(

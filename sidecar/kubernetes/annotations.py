@@ -1,7 +1,7 @@
 """What a pod asks for, by annotations that begin with `sidecar.dev/`. This table is the contract:
 
     annotation   value                                   default            a bad value
-    inject       true, false                             the namespace's    warning; as if it were not there
+    inject       true, false, in any case                the namespace's    warning; as if it were not there
     config       CONFIGMAP or CONFIGMAP/KEY              the injector's     denied: another policy is not what was asked
     image        an image                                the injector's     denied: another program is not, either
     cpu          REQUEST or REQUEST/LIMIT: 100m, 100m/1  the injector's     warning; the default
@@ -11,9 +11,14 @@
     http-proxy   true, false, or containers: app,worker  false              warning; the default, or without those
                                                                             that are not there
 
-A label `sidecar.dev/inject` says the same as the annotation, which has precedence: selectors of webhooks see labels
-only. An unknown `sidecar.dev/...` is a warning, with the one that may be meant. `sidecar.dev/injected` is ours: it
-says that a pod has its sidecar, and of which version.
+A label `sidecar.dev/inject` says the same as the annotation; where they differ, `false` wins. It has to, for selectors
+of webhooks see labels only: of a pod with the label `false` the injector is not even asked. An unknown
+`sidecar.dev/...` is a warning, with the one that may be meant. `sidecar.dev/injected` is ours: it says that a pod has
+its sidecar, and of which version.
+
+Everybody who may create a pod writes these, and one injector reads them for the whole cluster: reading takes time in
+proportion to their length at worst. So every expression has only one way to match a text, and lengths are looked at
+first.
 
 Owns the words and their meaning. Which pod gets what in the end is `sidecar.kubernetes.patch`.
 """
@@ -28,7 +33,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.kubernetes.quantity import BadQuantity, Resources, cpu_resources, memory_resources
+from sidecar.kubernetes.quantity import BadQuantity, cpu_resources, memory_resources
 from sidecar.kubernetes.settings import InjectorSettings
 
 T = TypeVar("T")
@@ -40,13 +45,23 @@ INJECTED: Final = PREFIX + "injected"
 KNOWN: Final = ("inject", "config", "image", "cpu", "memory", "log-level", "http-proxy")
 LEVELS: Final = ("debug", "info", "warning", "error")
 
+LONGEST_KEY: Final = 40
+"""Of an unknown name that is compared with the known ones: none is half as long."""
+LONGEST_CONFIG: Final = 253
+LONGEST_IMAGE: Final = 512
+LONGEST_LIST: Final = 4096
+"""Of the names of containers."""
+MOST_WARNINGS: Final = 16
+"""What an answer has room for (`sidecar.kubernetes.review`)."""
+
 _LABEL: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
-_SUBDOMAIN: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*", re.ASCII)
+_SUBDOMAIN: Final = re.compile(r"[a-z0-9]+(?:-+[a-z0-9]+)*(?:\.[a-z0-9]+(?:-+[a-z0-9]+)*)*", re.ASCII)
 _KEY: Final = re.compile(r"[-._a-zA-Z0-9]+", re.ASCII)
-# name[:tag][@digest], the grammar of the OCI distribution specification with a host and a port before it.
+# [host[:port]/]path[:tag][@digest], the grammar of the OCI distribution specification with a host and a port before it.
+# What is repeated begins with a character that cannot end what is before it.
 _IMAGE: Final = re.compile(
-    r"(?:(?:[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?\.?)+(?::[0-9]{1,5})?/)?"
-    r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
+    r"(?:[a-zA-Z0-9]+(?:-+[a-zA-Z0-9]+)*(?:\.[a-zA-Z0-9]+(?:-+[a-zA-Z0-9]+)*)*(?::[0-9]{1,5})?/)?"
+    r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*)*"
     r"(?::[A-Za-z0-9_][-.A-Za-z0-9_]{0,127})?(?:@sha256:[0-9a-f]{64})?",
     re.ASCII,
 )
@@ -57,41 +72,61 @@ class BadValue(ValueError):
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """What a pod wants. `settings` are the injector's with the pod's wishes in them; `inject` None is no wish.
+    """What a pod wants. `settings` are the injector's with the pod's wishes in them.
 
-    `http_proxy` is True for every container of the app, or the names of some.
+    `given` are the names that it used. `http_proxy` is True for every container of the app, or the names of some.
     """
 
     settings: InjectorSettings
-    inject: bool | None = None
+    given: frozenset[str] = frozenset()
     log_level: str = ""
     http_proxy: HttpProxy = False
     warnings: tuple[str, ...] = ()
     denied: str | None = None
 
 
-def read(annotations: Mapping[str, str], labels: Mapping[str, str], settings: InjectorSettings) -> Asked:
-    """Everything that the pod asks for, and what is wrong with it."""
-    reader = _Reader(annotations)
+class Wish(Struct, frozen=True, kw_only=True):
+    """Whether a pod wants a sidecar; None where it does not say, or not legibly."""
+
+    inject: bool | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def wish(annotations: Mapping[str, str], labels: Mapping[str, str]) -> Wish:
+    """The one question that comes before all others, by itself: most pods of a cluster answer nothing else.
+
+    With it come names that are not known, for one of them may be `inject`, spelt wrong.
+    """
+    warnings: list[str] = []
+    said = [
+        _Reader(texts, kind, warnings).lenient("inject", _boolean, None)
+        for texts, kind in ((annotations, "annotation"), (labels, "label"))
+    ]
+    inject = False if False in said else True if True in said else None
+    _unknown(annotations, warnings)
+    return Wish(inject=inject, warnings=tuple(warnings))
+
+
+def read(annotations: Mapping[str, str], settings: InjectorSettings) -> Asked:
+    """Everything else that the pod asks for, and what is wrong with it."""
+    reader = _Reader(annotations, "annotation", [])
     name, key = reader.strict("config", _config, (settings.config_map, settings.config_key))
     wanted = replace(
         settings,
         config_map=name,
         config_key=key or settings.config_key,
         image=reader.strict("image", _image, settings.image),
-        cpu=reader.lenient("cpu", _cpu, settings.cpu),
-        memory=reader.lenient("memory", _memory, settings.memory),
+        cpu=reader.lenient("cpu", cpu_resources, settings.cpu),
+        memory=reader.lenient("memory", memory_resources, settings.memory),
     )
-    asked: bool | None = reader.lenient("inject", _boolean, None)
-    if asked is None and INJECT not in annotations and INJECT in labels:
-        asked = _Reader(labels, reader.warnings, "label").lenient("inject", _boolean, None)
-    reader.unknown()
     no_proxy: HttpProxy = False
+    log_level = reader.lenient("log-level", _level, "")
+    http_proxy = reader.lenient("http-proxy", _http_proxy, no_proxy)
     return Asked(
         settings=wanted,
-        inject=asked,
-        log_level=reader.lenient("log-level", _level, ""),
-        http_proxy=reader.lenient("http-proxy", _http_proxy, no_proxy),
+        given=frozenset(known for known in KNOWN if PREFIX + known in annotations),
+        log_level=log_level,
+        http_proxy=http_proxy,
         warnings=tuple(reader.warnings),
         denied=reader.denied,
     )
@@ -100,10 +135,10 @@ def read(annotations: Mapping[str, str], labels: Mapping[str, str], settings: In
 class _Reader:
     """Reads one value after the other, and gathers what is wrong."""
 
-    def __init__(self, texts: Mapping[str, str], warnings: list[str] | None = None, kind: str = "annotation") -> None:
+    def __init__(self, texts: Mapping[str, str], kind: str, warnings: list[str]) -> None:
         self._texts = texts
         self._kind = kind
-        self.warnings: list[str] = [] if warnings is None else warnings
+        self.warnings = warnings
         self.denied: str | None = None
 
     def lenient(self, name: str, parse: Callable[[str], T], default: T) -> T:
@@ -119,14 +154,6 @@ class _Reader:
         self.denied = self.denied or problem
         return value
 
-    def unknown(self) -> None:
-        for key in self._texts:
-            if not key.startswith(PREFIX) or key == INJECTED or key.removeprefix(PREFIX) in KNOWN:
-                continue
-            near = difflib.get_close_matches(key.removeprefix(PREFIX), KNOWN, n=1)
-            hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
-            self.warnings.append(f"{self._kind} {key[:80]} is not known{hint}")
-
     def _read(self, name: str, parse: Callable[[str], T], default: T) -> tuple[T, str | None]:
         text: Any = self._texts.get(PREFIX + name)
         if text is None:
@@ -137,6 +164,19 @@ class _Reader:
             return default, f"{self._kind} {PREFIX}{name} is {shown(text)}: {bad}"
 
 
+def _unknown(annotations: Mapping[str, str], warnings: list[str]) -> None:
+    """As many as an answer has room for: looking for what may be meant costs more than reading."""
+    for key in annotations:
+        if len(warnings) >= MOST_WARNINGS:
+            return
+        name = key.removeprefix(PREFIX)
+        if not key.startswith(PREFIX) or key == INJECTED or name in KNOWN:
+            continue
+        near = difflib.get_close_matches(name, KNOWN, n=1) if len(name) <= LONGEST_KEY else []
+        hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
+        warnings.append(f"annotation {key[:80]} is not known{hint}")
+
+
 def shown(text: str) -> str:
     """A value in a message: short, on one line."""
     return repr(text if len(text) <= 40 else text[:37] + "...")
@@ -144,18 +184,19 @@ def shown(text: str) -> str:
 
 def is_config_map(text: str) -> bool:
     """Whether it can be the name of a ConfigMap (a DNS subdomain, RFC 1123)."""
-    return len(text) <= 253 and _SUBDOMAIN.fullmatch(text) is not None
+    return len(text) <= LONGEST_CONFIG and _SUBDOMAIN.fullmatch(text) is not None
 
 
 def is_image(text: str) -> bool:
     """Whether a kubelet would try to pull it."""
-    return len(text) <= 512 and _IMAGE.fullmatch(text) is not None
+    return len(text) <= LONGEST_IMAGE and _IMAGE.fullmatch(text) is not None
 
 
 def _boolean(text: str) -> bool:
-    if text not in ("true", "false"):
+    word = text.lower() if len(text) <= 5 else ""
+    if word not in ("true", "false"):
         raise BadValue("expected true or false")
-    return text == "true"
+    return word == "true"
 
 
 def _level(text: str) -> str:
@@ -169,7 +210,8 @@ def _config(text: str) -> tuple[str, str]:
     name, slash, key = text.partition("/")
     if not is_config_map(name):
         raise BadValue("expected the name of a ConfigMap of the pod's namespace, or NAME/KEY")
-    if slash and not (len(key) <= 253 and _KEY.fullmatch(key) and key not in (".", "..")):
+    # As the API server has it; names that begin with two dots are the kubelet's, in the folder that it mounts.
+    if slash and not (len(key) <= LONGEST_CONFIG and _KEY.fullmatch(key) and key != "." and not key.startswith("..")):
         raise BadValue("expected a ConfigMap's key after the slash")
     return name, key
 
@@ -180,18 +222,10 @@ def _image(text: str) -> str:
     return text
 
 
-def _cpu(text: str) -> Resources:
-    return cpu_resources(text)
-
-
-def _memory(text: str) -> Resources:
-    return memory_resources(text)
-
-
 def _http_proxy(text: str) -> HttpProxy:
     if text in ("true", "false"):
         return text == "true"
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(","))) if len(text) <= LONGEST_LIST else ("",)
     if not all(_LABEL.fullmatch(name) for name in names):
         raise BadValue("expected true, false, or names of containers: app,worker")
     return names

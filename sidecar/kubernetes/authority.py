@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -35,6 +36,16 @@ MOST_IN_BUNDLE: Final = 3
 
 KEYS: Final = {"bundle": "ca.crt", "ca_key": "ca.key", "chain": "tls.crt", "key": "tls.key"}
 """As Secrets of type kubernetes.io/tls call them; `ca.key` is ours."""
+
+UNUSABLE: Final = (
+    ValueError,
+    TypeError,
+    IndexError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What `cryptography` raises at material that nobody here has made."""
 
 
 class Material(Struct, frozen=True):
@@ -66,21 +77,29 @@ def from_secret(data: Any) -> Material | None:
 
 
 def renewed(found: Material | None, names: Sequence[str], now: datetime) -> Material | None:
-    """What to have instead of `found` for a server of these DNS names; None where `found` will do."""
+    """What to have instead of `found` for a server of these DNS names; None where `found` will do.
+
+    What cannot be used is as if it were not there, whatever is wrong with it.
+    """
     if found is None:
         return _all_new(names, now)
     try:
-        bundle = _certificates(found.bundle)
-        ca_key = _key(found.ca_key)
-        leaf, key = _certificates(found.chain)[0], _key(found.key)
-        whole = (
-            _fits(bundle[0], ca_key)
-            and _fits(leaf, key)
-            and leaf.issuer == bundle[0].subject
-            and _is_signed_by(leaf, bundle[0])
-        )
-    except (ValueError, TypeError, IndexError):
-        whole = False
+        return _renewed(found, names, now)
+    except UNUSABLE:
+        return _all_new(names, now)
+
+
+def _renewed(found: Material, names: Sequence[str], now: datetime) -> Material | None:
+    """Raises one of UNUSABLE."""
+    bundle = _certificates(found.bundle)
+    ca_key = _key(found.ca_key)
+    leaf, key = _certificates(found.chain)[0], _key(found.key)
+    whole = (
+        _fits(bundle[0], ca_key)
+        and _fits(leaf, key)
+        and leaf.issuer == bundle[0].subject
+        and _is_signed_by(leaf, bundle[0])
+    )
     if not whole:
         return _all_new(names, now)
     if _is_due(bundle[0], CA_LIFETIME, now):
@@ -150,9 +169,9 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _key(pem: bytes) -> ec.EllipticCurvePrivateKey:
-    """Raises ValueError or TypeError."""
+    """Raises one of UNUSABLE."""
     key = load_pem_private_key(pem, None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ValueError("another kind of key")
     return key
 
@@ -167,8 +186,6 @@ def _fits(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> boo
 
 
 def _is_signed_by(leaf: x509.Certificate, ca: x509.Certificate) -> bool:
-    from cryptography.exceptions import InvalidSignature
-
     try:
         leaf.verify_directly_issued_by(ca)
     except InvalidSignature:

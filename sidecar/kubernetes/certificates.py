@@ -34,7 +34,7 @@ from sidecar.kubernetes import authority
 from sidecar.kubernetes.authority import Material
 from sidecar.kubernetes.objects import CONFLICT, MISSING, TEST_FAILED, Objects
 from sidecar.kubernetes.patch_path import Operation
-from sidecar.kubernetes.server_tls import ServerTls
+from sidecar.kubernetes.server_tls import BadCertificate, ServerTls
 
 log = logging.getLogger("sidecar.injector")
 
@@ -72,9 +72,11 @@ class Certificates:
         self._random = random
         self.expires = 0.0
         """Unix seconds; 0 before there is a certificate."""
+        self._unusable: Material | None = None
+        """What was in the Secret and could not be served with."""
 
     async def run(self) -> None:
-        """Until cancelled. What is in force stays while the API server cannot be asked."""
+        """Until cancelled, whatever happens. What is in force stays while the API server cannot be asked."""
         told = ""
         wait_s = FIRST_WAIT_S
         while True:
@@ -82,10 +84,17 @@ class Certificates:
                 await self.look()
                 told, wait_s = "", FIRST_WAIT_S
                 await self._sleep(LOOK_S * (0.9 + 0.2 * self._random()))
-            except Problem as problem:
-                if problem.kind != told:
-                    told = problem.kind
-                    log.error("certificates cannot be looked after", extra={"fields": {"detail": str(problem)}})
+            except Exception as error:  # of an object that has another shape, say: without a renewal all would end
+                is_problem = isinstance(error, Problem)
+                kind = error.kind if isinstance(error, Problem) else type(error).__name__
+                if kind != told:
+                    told = kind
+                    detail = str(error) if is_problem else f"a defect: {kind}"
+                    log.error(
+                        "certificates cannot be looked after",
+                        exc_info=None if is_problem else error,
+                        extra={"fields": {"detail": detail}},
+                    )
                 await self._sleep(wait_s * (0.5 + 0.5 * self._random()))
                 wait_s = min(wait_s * 2, LOOK_S)
 
@@ -94,7 +103,12 @@ class Certificates:
         material, changed = await self._trusted()
         if changed and self._tls.ready:
             await self._sleep(SETTLE_S)
-        if self._tls.load(material.chain, material.key):
+        try:
+            is_another = self._tls.load(material.chain, material.key)
+        except BadCertificate as bad:
+            self._unusable = material
+            raise Problem("certificate", f"{self._secret} cannot be served with, and is made anew: {bad}") from None
+        if is_another:
             self.expires = material.expires()
             log.info("certificate loaded", extra={"fields": {"expires": round(self.expires)}})
 
@@ -109,6 +123,8 @@ class Certificates:
                     raise Problem(MISSING, words) from None
                 raise
             found = authority.from_secret(secret.get("data"))
+            if found == self._unusable:
+                found = None
             material = authority.renewed(found, self._names, self._now())
             if material is None and found is not None:
                 return found

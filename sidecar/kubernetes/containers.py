@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sidecar.kubernetes.pod import Object
+from sidecar.kubernetes.pod import Object, objects
 from sidecar.kubernetes.quantity import Resources
 from sidecar.kubernetes.settings import PROBE_PORT, InjectorSettings
 
@@ -30,19 +30,45 @@ TOKEN_S: Final = 3607
 """As the API server's own tokens: kubelet renews it at 80% of that."""
 
 IDLE_S: Final = 2
-DRAIN_S: Final = 15
-"""What of the grace period is left for draining, after `preStop`."""
+DRAIN_S: Final = 21
+"""What the sidecar may need after SIGTERM: `drain.delay` and `drain.timeout`, as they are by default."""
+SPARE_S: Final = 1
+"""For the hook itself to start and to end."""
+LONG_GRACE_S: Final = 30
+"""Kubernetes' default, and the shortest grace period that has time for both the app's last calls and for draining."""
+MOST_PRESTOP_S: Final = 24 * 3600
+
+PORT_NAME: Final = "sidecar-probe"
 
 
 def prestop_s(grace_s: int) -> int:
-    """How long `preStop` may wait for the app to end, of a pod's whole grace period; 0 where there is no time."""
-    return max(grace_s - DRAIN_S, grace_s // 2)
+    """How long `preStop` may wait for the app to end, of a pod's whole grace period; 0 where there is no time.
+
+    Draining gets its time first. Where there is not enough for that, each gets a half, of which this one needs no more
+    than it would have of `LONG_GRACE_S`.
+    """
+    kept_s = DRAIN_S + SPARE_S
+    return min(max(grace_s - kept_s, min(grace_s // 2, LONG_GRACE_S - kept_s)), MOST_PRESTOP_S)
+
+
+def is_ours(container: Object) -> bool:
+    """Whether it is a sidecar that was injected, whatever became of its pod's annotations. Raises NotAPod."""
+    return container.get("name") == NAME and any(
+        port.get("name") == PORT_NAME and port.get("containerPort") == PROBE_PORT
+        for port in objects(container, "ports", f"the ports of {NAME}")
+    )
 
 
 def container(
-    settings: InjectorSettings, *, log_level: str, grace_s: int, config_volume: str, token_volume: str
+    settings: InjectorSettings,
+    *,
+    log_level: str,
+    grace_s: int,
+    config_volume: str,
+    token_volume: str,
+    shared: frozenset[str] = frozenset(),
 ) -> Object:
-    """`token_volume` is empty where no token is mounted."""
+    """`token_volume` is empty where no token is mounted; `shared` is what the pod as a whole has resources of."""
     mounts = [{"name": config_volume, "mountPath": CONFIG_FOLDER, "readOnly": True}]
     if token_volume:
         mounts.append({"name": token_volume, "mountPath": TOKEN_FOLDER, "readOnly": True})
@@ -52,8 +78,8 @@ def container(
         "imagePullPolicy": settings.image_pull_policy,
         "args": ["run", "--config", f"{CONFIG_FOLDER}/{settings.config_key}"],
         # Only the probes' port: the others are on loopback, and a port that is named gets scraped.
-        "ports": [{"name": "sidecar-probe", "containerPort": PROBE_PORT, "protocol": "TCP"}],
-        "resources": _resources(settings.cpu, settings.memory),
+        "ports": [{"name": PORT_NAME, "containerPort": PROBE_PORT, "protocol": "TCP"}],
+        "resources": _resources({"cpu": settings.cpu, "memory": settings.memory}, shared),
         "securityContext": _security(settings.user),
         "startupProbe": _probe("/readyz", period_s=1, failures=START_S, timeout_s=1),
         "livenessProbe": _probe("/livez", period_s=10, failures=6, timeout_s=5),
@@ -97,12 +123,15 @@ def _hooks(grace_s: int) -> Object:
     return hooks
 
 
-def _resources(cpu: Resources, memory: Resources) -> Object:
-    limits = {name: one.limit for name, one in (("cpu", cpu), ("memory", memory)) if one.limit}
-    made: Object = {"requests": {"cpu": cpu.request, "memory": memory.request}}
-    if limits:
-        made["limits"] = limits
-    return made
+def _resources(wanted: dict[str, Resources], shared: frozenset[str]) -> Object:
+    """None of what is `shared`: the API server refuses pods whose containers ask for more than the pod has, and a
+    container that asks for nothing has a part in all of it."""
+    own = {name: one for name, one in wanted.items() if name not in shared}
+    made: Object = {
+        "requests": {name: one.request for name, one in own.items()},
+        "limits": {name: one.limit for name, one in own.items() if one.limit},
+    }
+    return {kind: texts for kind, texts in made.items() if texts}
 
 
 def _security(user: int | None) -> Object:

@@ -1,19 +1,23 @@
-"""The injector's patch on YAML files: workloads of every kind, lists, several documents; comments and order are kept.
+"""The injector's patch on files: workloads of every kind, lists, several documents; comments and order are kept.
 
-Owns where in an object its pods are described. Needs `ruamel.yaml` (the extra `injector`), the YAML library that
-remembers comments. A document that nothing is injected into comes out as it went in, byte for byte.
+Owns where in an object its pods are described. YAML stays YAML, for which `ruamel.yaml` is needed (the extra
+`injector`), the YAML library that remembers comments; JSON stays JSON, and CRLF stays CRLF. A document that nothing is
+injected into comes out as it went in, byte for byte.
 """
 
 from __future__ import annotations
 
 import copy
 import io
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
 from sidecar.kubernetes.patch import patch
@@ -32,17 +36,32 @@ TEMPLATES: Final[dict[str, tuple[str, ...]]] = {
 }
 """Where the pod is, by kind."""
 
+ELSEWHERE: Final = (("template",), ("spec", "template"), ("spec", "jobTemplate", "spec", "template"))
+"""Where kinds that are not known here have a pod (Argo's Rollout, PodTemplate), so that it can be said."""
+
 MOST_DEPTH: Final = 64
+MOST_COPIED: Final = 100_000
+"""Values that are there because aliases are written out: a page of aliases of aliases can be more than fit anywhere."""
 WIDTH: Final = 4096
 """No line is ever broken that was not."""
 
 _MARKER: Final = re.compile(r"^(---(?=\s|$))", re.MULTILINE)
 """Between documents. YAML allows it at the start of a line for nothing else, not even in a block of text."""
-_EMPTY: Final = re.compile(r"(?:[ \t]*(?:[#%][^\n]*)?(?:\n|$))*")
+_MARK: Final = re.compile("^\ufeff", re.MULTILINE)
+_EMPTY: Final = re.compile(r"(?:[ \t]*(?:[#%][^\n]*)?(?:\r?\n|$))*")
 """Nothing, comments, or directives."""
 _BREAKS: Final = re.compile("[\x85\u2028\u2029]")
 """Line ends to YAML 1.1, which kubectl reads, and letters to YAML 1.2, which is read here."""
 _INDENTED_LISTS: Final = re.compile(r"^( *)[^\s#-][^\n]*:[ \t]*\n\1 +- ", re.MULTILINE)
+_JSON_INDENT: Final = re.compile(r"\{\r?\n([ \t]+)\S")
+_ODD_IN_JSON: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
+"""Better escaped: kubectl may read JSON as YAML, and half a surrogate pair is no UTF-8."""
+_TEMPLATE: Final = re.compile(r"\{\{|\{%")
+LOST_SECRETS: Final = (
+    "the imagePullSecrets of its service account hold no longer, for a pod has either these or its own: "
+    "name them with --image-pull-secret as well"
+)
+RENDER_FIRST: Final = "this is a template: render it first (helm template CHART | sidecar inject -f -)"
 
 
 class BadFile(ValueError):
@@ -58,7 +77,13 @@ class Injected(Struct, frozen=True):
 
 
 def inject(text: str, settings: InjectorSettings) -> Injected:
-    """The text with a sidecar in each workload that does not refuse it. Raises BadFile."""
+    """The text with a sidecar in each workload that does not refuse it. Line ends are as they were. Raises BadFile."""
+    if mark := _MARK.search(text):
+        line = text.count("\n", 0, mark.start()) + 1
+        raise BadFile(f"line {line}: it begins with a byte order mark (U+FEFF): save it as UTF-8 without one")
+    if text.count("\r") == text.count("\n") == (breaks := text.count("\r\n")) and breaks:
+        injected = inject(text.replace("\r\n", "\n"), settings)
+        return replace(injected, text=injected.text.replace("\n", "\r\n"))
     notes: list[str] = []
     made: list[str] = []
     count = line = 0
@@ -83,51 +108,148 @@ def _document(
     if not _EMPTY.fullmatch(head):  # it begins in the marker's own line
         head, end, body = "", "\n", text
         line -= 1
-    yaml = YAML(typ="rt")
-    yaml.preserve_quotes = True
-    yaml.width = WIDTH
-    if _INDENTED_LISTS.search(body):
-        yaml.indent(mapping=2, sequence=4, offset=2)
-    try:
-        found = yaml.load(body)
-    except (YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {line + mark.line + 1 + len(end)}: " if mark is not None else ""
-        raise BadFile(f"{where}{getattr(error, 'problem', None) or 'this is no YAML'}") from None
-    count = sum(_inject(workload, settings, notes) for workload in _workloads(found, 0))
+    found = _json(body)
+    is_json = found is not None
+    yaml = _yaml(body)
+    if not is_json:
+        try:
+            found = yaml.load(body)
+        except (YAMLError, ValueError, RecursionError) as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f"line {line + mark.line + 1 + len(end)}: " if mark is not None else ""
+            problem = getattr(error, "problem", None) or "this is no YAML"
+            raise BadFile(f"{where}{RENDER_FIRST if _TEMPLATE.search(body) else problem}") from None
+        if (odd_line := _no_name(found, set())) is not None:
+            problem = RENDER_FIRST if _TEMPLATE.search(body) else "a list or a mapping is no key"
+            raise BadFile(f"line {line + odd_line + 1 + len(end)}: {problem}")
+    workloads = list(_workloads(found, notes, 0))
+    if workloads:
+        _Unshared().unshare(found, 0)
+        workloads = list(_workloads(found, [], 0))
+    count = sum(_inject(workload, settings, notes) for workload in workloads)
     if not count:
         return text, 0
+    if is_json:
+        return head + end + _dumped_json(found, body), count
+    if "\r" in body:
+        raise BadFile("some of its lines end in CRLF and some in LF: write one of them")
     if odd := _BREAKS.search(body):
         name = f"U+{ord(odd[0]):04X}"
         raise BadFile(f"{name} is a line end to YAML 1.1 and a letter to 1.2: write it as an escape, in double quotes")
     out = io.StringIO()
     yaml.dump(found, out)
-    return head + end + out.getvalue(), count
+    made = out.getvalue()
+    if _plain(made) != _expected(body, settings):
+        # One pod whose map is merged into another's: what is added to the one would be hidden from or added to the other.
+        raise BadFile("one pod is merged into another (<<): write it out")
+    return head + end + made, count
 
 
-def _workloads(document: Any, depth: int) -> Iterator[dict[str, Any]]:
+def _plain(text: str) -> Any:
+    return YAML(typ="safe", pure=True).load(text)
+
+
+def _expected(body: str, settings: InjectorSettings) -> Any:
+    """What has to come out, as values alone: no aliases, nothing merged."""
+    found = _plain(body)
+    _Unshared().unshare(found, 0)
+    for workload in list(_workloads(found, [], 0)):
+        _inject(workload, settings, [])
+    return found
+
+
+def _yaml(body: str) -> YAML:
+    yaml = YAML(typ="rt")
+    yaml.preserve_quotes = True
+    yaml.width = WIDTH
+    if _INDENTED_LISTS.search(body):
+        yaml.indent(mapping=2, sequence=4, offset=2)
+    return yaml
+
+
+def _json(body: str) -> Any:
+    """What a JSON object says; None where this is none."""
+    if not body.lstrip().startswith("{"):
+        return None
+    try:
+        return json.loads(body, object_pairs_hook=_once)
+    except (json.JSONDecodeError, RecursionError):
+        return None  # a flow mapping of YAML, or nothing at all
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise BadFile(f"the key {name} is there twice")
+        found[name] = value
+    return found
+
+
+def _dumped_json(found: Any, body: str) -> str:
+    """On one line or on many, as `body` is."""
+    spaces = _JSON_INDENT.search(body)
+    try:
+        text = json.dumps(found, indent=spaces[1] if spaces else None, ensure_ascii=False, allow_nan=False)
+    except RecursionError:
+        raise BadFile("this is nested too deeply") from None
+    except ValueError:
+        raise BadFile("it has a number that no computer can hold") from None
+    text = _ODD_IN_JSON.sub(lambda odd: f"\\u{ord(odd[0]):04x}", text)
+    return text + body[len(body.rstrip()) :]
+
+
+def _no_name(found: Any, seen: set[int]) -> int | None:
+    """The line, from 0, of a mapping with a key that is itself a mapping or a list, as `{{ }}` is to YAML."""
+    if not isinstance(found, CommentedMap | CommentedSeq) or id(found) in seen:
+        return None
+    seen.add(id(found))
+    if isinstance(found, CommentedMap) and any(
+        isinstance(name, Mapping | Sequence) and not isinstance(name, str) for name in found
+    ):
+        return int(found.lc.line)
+    inner = found.values() if isinstance(found, CommentedMap) else found
+    return next((line for one in inner if (line := _no_name(one, seen)) is not None), None)
+
+
+def _workloads(document: Any, notes: list[str], depth: int) -> Iterator[dict[str, Any]]:
+    """Those of known kinds; of another that has pods it is noted that nothing is done about it."""
     if not isinstance(document, dict) or depth > MOST_DEPTH:
         return
     kind = document.get("kind")
     items = document.get("items")
     if isinstance(kind, str) and kind.endswith("List") and isinstance(items, list):
         for one in items:
-            yield from _workloads(one, depth + 1)
-    elif kind in TEMPLATES:
+            yield from _workloads(one, notes, depth + 1)
+    elif isinstance(kind, str) and kind in TEMPLATES:
         yield document
+    elif any(_has_containers(_at(document, steps)) for steps in ELSEWHERE):
+        notes.append(f"{_name(document)}: left as it is (a kind that is not known here, though it has a pod template)")
+
+
+def _at(found: Any, steps: tuple[str, ...]) -> Any:
+    for step in steps:
+        found = found.get(step) if isinstance(found, dict) else None
+    return found
+
+
+def _has_containers(pod: Any) -> bool:
+    return isinstance(_at(pod, ("spec", "containers")), list)
+
+
+def _name(workload: dict[str, Any]) -> str:
+    metadata = workload.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    kind = workload.get("kind") or "(without a kind)"
+    return f"{kind} {metadata.get('name') or metadata.get('generateName') or '(without a name)'}"
 
 
 def _inject(workload: dict[str, Any], settings: InjectorSettings, notes: list[str]) -> int:
-    metadata = workload.get("metadata")
-    metadata = metadata if isinstance(metadata, dict) else {}
-    name = f"{workload['kind']} {metadata.get('name') or metadata.get('generateName') or '(without a name)'}"
-    pod: Any = workload
-    for step in TEMPLATES[workload["kind"]]:
-        pod = pod.get(step) if isinstance(pod, dict) else None
+    name, steps = _name(workload), TEMPLATES[workload["kind"]]
+    pod = _at(workload, steps)
     if not isinstance(pod, dict):
-        raise BadFile(f"{name} has no {'.'.join(TEMPLATES[workload['kind']])}")
-    _unshare(pod, set(), 0)
-    namespace = metadata.get("namespace")
+        raise BadFile(f"{name} has no {'.'.join(steps)}")
+    namespace = _at(workload, ("metadata", "namespace"))
     result = patch(pod, settings, namespace=namespace if isinstance(namespace, str) else "")
     notes += [f"{name}: warning: {one}" for one in result.warnings]
     if result.denied is not None:
@@ -135,28 +257,41 @@ def _inject(workload: dict[str, Any], settings: InjectorSettings, notes: list[st
     if result.skipped is not None:
         notes.append(f"{name}: left as it is ({result.skipped.replace('_', ' ')})")
         return 0
+    if settings.image_pull_secrets and not _at(pod, ("spec", "imagePullSecrets")):
+        notes.append(f"{name}: warning: {LOST_SECRETS}")
     apply(list(result.patch), pod)
     notes.append(f"{name}: injected")
     return 1
 
 
-def _unshare(found: Any, seen: set[int], depth: int) -> None:
+class _Unshared:
     """What an alias puts into two places becomes two things: an addition to one would be one to both."""
-    if depth > MOST_DEPTH:
-        raise BadFile("this is nested too deeply")
-    if isinstance(found, dict):
-        places: list[Any] = list(found)
-    elif isinstance(found, list):
-        places = list(range(len(found)))
-    else:
-        return
-    for place in places:
-        value = found[place]
-        if not isinstance(value, dict | list):
-            continue
-        if id(value) in seen:
-            value = found[place] = copy.deepcopy(value)
-            if hasattr(value, "yaml_set_anchor"):
-                value.yaml_set_anchor(None)
-        seen.add(id(value))
-        _unshare(value, seen, depth + 1)
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+        self._copied = 0
+
+    def unshare(self, found: Any, depth: int) -> None:
+        """In the order of the text, so that what has the anchor stays. Raises BadFile."""
+        if depth > MOST_DEPTH:
+            raise BadFile("this is nested too deeply")
+        places: list[Any] = list(found) if isinstance(found, dict) else list(range(len(found)))
+        for place in places:
+            value = found[place]
+            if not isinstance(value, dict | list):
+                continue
+            if id(value) in self._seen:
+                self._copied += 1 + len(value)
+                if self._copied > MOST_COPIED:
+                    raise BadFile(f"its aliases, written out, would be more than {MOST_COPIED} values")
+                value = found[place] = _one_level(value)
+                if hasattr(value, "yaml_set_anchor"):
+                    value.yaml_set_anchor(None)
+            self._seen.add(id(value))
+            self.unshare(value, depth + 1)
+
+
+def _one_level(value: Any) -> Any:
+    """A copy with its comments; what is in it stays what it was, to be copied when its turn comes."""
+    inner = value.values() if isinstance(value, dict) else value
+    return copy.deepcopy(value, {id(one): one for one in inner if one is not value})

@@ -3,13 +3,15 @@
 Owns the order of these questions, each with its answer:
 
 1. Is it a pod at all?                     no: skipped, with a warning; the API server will refuse it
-2. Does it have its sidecar?               skipped: injecting twice is injecting once
+2. Does it have its sidecar?               skipped: injecting twice is injecting once, and a copy of a pod that has lost
+                                           its annotations (`kubectl debug --copy-to`) has it no less. Denied where
+                                           another webhook has added Istio's proxy since
 3. Does the pod want it, or its namespace? no: skipped
 4. Can it have one?                        host network (the ports would be the node's), the injector's own namespace,
                                            static pods, Windows: skipped, with a warning where the pod asked for it
 5. Are its wishes good?                    `sidecar.kubernetes.annotations` says which of them deny
-6. Is there room?                          a container that is called `sidecar`, or a port of the sidecar that is taken:
-                                           denied, for neither with it nor without it would the app work
+6. Is there room?                          a container that is called `sidecar`, Istio's proxy, or a port of the sidecar
+                                           that is taken: denied, for neither with it nor without it would the app work
 
 Pure: nothing is read but the arguments. The patch only adds; a pod keeps all that it had, in its order.
 """
@@ -17,14 +19,14 @@ Pure: nothing is read but the arguments. The patch only adds; a pod keeps all th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from msgspec import Struct
 
 from sidecar import __version__
 from sidecar.kubernetes import containers as made
 from sidecar.kubernetes import pod as pods
-from sidecar.kubernetes.annotations import INJECTED, Asked, read
+from sidecar.kubernetes.annotations import INJECTED, Asked, read, wish
 from sidecar.kubernetes.patch_path import Operation, add_items, add_texts
 from sidecar.kubernetes.pod import NotAPod, Object
 from sidecar.kubernetes.proxy_env import proxy_env
@@ -33,6 +35,11 @@ from sidecar.kubernetes.settings import ADMIN_PORT, PROBE_PORT, PROXY_PORT, Inje
 MIRROR: Final = "kubernetes.io/config.mirror"
 DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
 SHORT_GRACE_S: Final = 5
+"""To a native sidecar: its app has ended by the time that it is to end, and nothing is in flight any more."""
+ISTIO: Final = "istio-proxy"
+ISTIO_STATUS: Final = "sidecar.istio.io/status"
+DENIED: Final = "the sidecar cannot be injected"
+REFUSE: Final = "set sidecar.dev/inject: 'false'"
 
 
 class Result(Struct, frozen=True, kw_only=True):
@@ -59,21 +66,29 @@ def patch(pod: Object, settings: InjectorSettings, *, namespace: str = "", only_
 def _patch(pod: Object, settings: InjectorSettings, namespace: str, only_if_asked: bool) -> Result:
     everything = [*pods.containers(pod), *pods.containers(pod, "initContainers")]
     annotations = pods.texts(pod, "annotations")
-    has_it = any(one["name"] == made.NAME for one in everything)
-    if INJECTED in annotations and has_it:
+    named = [one for one in everything if one["name"] == made.NAME]
+    if (INJECTED in annotations and named) or any(made.is_ours(one) for one in named):
+        if clash := _istio(everything, annotations):
+            return Result(denied=f"{DENIED}: {clash}")
         return Result(skipped="injected")
-    asked = read(annotations, pods.texts(pod, "labels"), settings)
-    if asked.inject is False:
-        return Result(skipped="refused", warnings=asked.warnings)
-    if only_if_asked and not asked.inject:
-        return Result(skipped="not_asked", warnings=asked.warnings)
+    wanted = wish(annotations, pods.texts(pod, "labels"))
+    if wanted.inject is False:
+        return Result(skipped="refused", warnings=wanted.warnings)
+    if only_if_asked and not wanted.inject:
+        return Result(skipped="not_asked", warnings=wanted.warnings)
     if why := _unfit(pod, annotations, settings, namespace):
         word, sentence = why
-        told = (f"no sidecar was injected: {sentence}",) if asked.inject else ()
-        return Result(skipped=word, warnings=asked.warnings + told)
-    if denied := asked.denied or ("" if pods.containers(pod) else "the pod has no containers") or _taken(everything):
-        return Result(denied=f"the sidecar cannot be injected: {denied}", warnings=asked.warnings)
-    warnings = list(asked.warnings)
+        told = (f"no sidecar was injected: {sentence}",) if wanted.inject else ()
+        return Result(skipped=word, warnings=wanted.warnings + told)
+    asked = read(annotations, settings)
+    if denied := (
+        asked.denied
+        or ("" if pods.containers(pod) else "the pod has no containers")
+        or _istio(everything, annotations)
+        or _taken(everything)
+    ):
+        return Result(denied=f"{DENIED}: {denied}", warnings=asked.warnings + wanted.warnings)
+    warnings = [*asked.warnings, *wanted.warnings]
     operations = tuple(_operations(pod, asked, warnings))
     return Result(patch=operations, warnings=tuple(warnings))
 
@@ -92,19 +107,26 @@ def _unfit(
     return None
 
 
+def _istio(everything: list[Object], annotations: dict[str, str]) -> str:
+    """Why not beside Istio's proxy, which declares none of its ports; empty where it is not there."""
+    if ISTIO_STATUS not in annotations and all(one["name"] != ISTIO for one in everything):
+        return ""
+    return (
+        f"the pod has Istio's proxy, which listens on {ADMIN_PORT}, {PROXY_PORT} and {PROBE_PORT} as the sidecar does; "
+        f"have one of the two: sidecar.istio.io/inject: 'false', or {REFUSE}"
+    )
+
+
 def _taken(everything: list[Object]) -> str:
     """What the sidecar needs and somebody else has; empty where all is free."""
     for one in everything:
         if one["name"] == made.NAME:
-            return f"the pod has another container called {made.NAME}; rename it, or set sidecar.dev/inject: 'false'"
-        for port in one.get("ports") or []:
-            if port.get("containerPort") in (PROXY_PORT, ADMIN_PORT, PROBE_PORT) and port.get("protocol") in (
-                None,
-                "TCP",
-            ):
+            return f"the pod has another container called {made.NAME}; rename it, or {REFUSE}"
+        for port in pods.ports(one):
+            if port in (PROXY_PORT, ADMIN_PORT, PROBE_PORT):
                 return (
-                    f"container {one['name']} has port {port['containerPort']}, which the sidecar listens on; "
-                    "use another, or set sidecar.dev/inject: 'false'"
+                    f"container {one['name']:.63} has port {port}, or a probe of it, which the sidecar listens on; "
+                    f"use another, or {REFUSE}"
                 )
     return ""
 
@@ -114,20 +136,31 @@ def _operations(pod: Object, asked: Asked, warnings: list[str]) -> Iterator[Oper
     # Before the sidecar: an ordinary one becomes the first of the containers, and moves the places of all others.
     yield from proxy_env(pod, asked.http_proxy, settings, warnings)
     volumes = pods.objects(spec, "volumes", "spec.volumes")
-    names = [volume.get("name") for volume in volumes]  # of any type, hence no set
+    names = {name for volume in volumes if isinstance(name := volume.get("name"), str)}
     config = _free("sidecar-config", names)
     token = _free("sidecar-token", names) if settings.kubernetes_discovery else ""
     added = [made.config_volume(settings, config)] + ([made.token_volume(token)] if token else [])
     yield from add_items(spec, "/spec/volumes", "volumes", added)
     yield from _pull_secrets(spec, settings)
     grace_s = pods.grace_s(pod)
-    if grace_s < SHORT_GRACE_S:
+    if grace_s < (SHORT_GRACE_S if settings.native else made.LONG_GRACE_S):
         warnings.append(
             f"terminationGracePeriodSeconds is {grace_s}: calls that are in flight at the end may be cut; "
-            "the sidecar wants 30 to drain"
+            f"the sidecar wants {made.LONG_GRACE_S} to drain"
         )
+    shared = pods.shared_resources(pod)
+    warnings += [
+        f"annotation sidecar.dev/{name}: the sidecar shares the {name} of the pod as a whole (spec.resources); ignored"
+        for name in ("cpu", "memory")
+        if name in shared and name in asked.given
+    ]
     container = made.container(
-        settings, log_level=asked.log_level, grace_s=grace_s, config_volume=config, token_volume=token
+        settings,
+        log_level=asked.log_level,
+        grace_s=grace_s,
+        config_volume=config,
+        token_volume=token,
+        shared=shared,
     )
     kind = "initContainers" if settings.native else "containers"
     yield from add_items(spec, f"/spec/{kind}", kind, [container], first=True)
@@ -151,7 +184,7 @@ def _annotations(pod: Object, settings: InjectorSettings) -> Iterator[Operation]
     yield from add_texts(pod["metadata"], "/metadata/annotations", "annotations", texts)
 
 
-def _free(name: str, taken: list[Any]) -> str:
+def _free(name: str, taken: set[str]) -> str:
     """A volume's name that nobody has: nobody refers to ours."""
     number = 1
     found = name

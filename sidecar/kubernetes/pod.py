@@ -6,12 +6,16 @@ been typed by nobody: what has not the shape of a pod is `NotAPod`, and is left 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final, TypeAlias
 
 Object: TypeAlias = dict[Any, Any]
 """A JSON object. From a file it may have any key; whoever reads one takes texts."""
 
 DEFAULT_GRACE_S: Final = 30
+MOST_GRACE_S: Final = 2**63 - 1
+SYSTEM_LABELS: Final = ("kubernetes.io/os", "beta.kubernetes.io/os")
+PROBES: Final = ("livenessProbe", "readinessProbe", "startupProbe")
 
 
 class NotAPod(ValueError):
@@ -69,16 +73,73 @@ def grace_s(pod: Object) -> int:
     found = spec(pod).get("terminationGracePeriodSeconds")
     if found is None:
         return DEFAULT_GRACE_S
-    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found <= MOST_GRACE_S:
         raise NotAPod("spec.terminationGracePeriodSeconds is no number of seconds")
     return found
 
 
+def ports(container: Object) -> Iterator[int]:
+    """TCP ports that a container listens on, as far as it says so: what it declares, and what its probes ask.
+
+    A probe that names a host asks somebody else. Raises NotAPod.
+    """
+    for port in container.get("ports") or []:
+        if port.get("protocol") in (None, "TCP") and _is_number(number := port.get("containerPort")):
+            yield number
+    for name in PROBES:
+        probe = _mapping(container, name)
+        for kind in ("httpGet", "tcpSocket", "grpc"):
+            asked = _mapping(probe, kind, f"{name}.{kind}")
+            if not asked.get("host") and _is_number(number := asked.get("port")):
+                yield number
+
+
+def shared_resources(pod: Object) -> frozenset[str]:
+    """What the pod as a whole has a request or a limit of (`spec.resources`, Kubernetes 1.34). Raises NotAPod."""
+    found = _mapping(spec(pod), "resources", "spec.resources")
+    return frozenset(
+        name
+        for kind in ("requests", "limits")
+        for name in _mapping(found, kind, f"spec.resources.{kind}")
+        if isinstance(name, str)
+    )
+
+
 def is_windows(pod: Object) -> bool:
-    """Raises NotAPod."""
+    """By `os`, or by where alone it may run, or by options that only Windows has. Raises NotAPod."""
     system = _mapping(spec(pod), "os", "spec.os").get("name")
     selector = _mapping(spec(pod), "nodeSelector", "spec.nodeSelector")
-    return "windows" in (system, selector.get("kubernetes.io/os"))
+    named = [one for one in (system, *(selector.get(label) for label in SYSTEM_LABELS)) if one is not None]
+    if named:
+        return "windows" in named
+    if _wants_windows_nodes(pod):
+        return True
+    securities = [_mapping(spec(pod), "securityContext", "spec.securityContext")]
+    securities += [
+        _mapping(one, "securityContext") for kind in ("containers", "initContainers") for one in containers(pod, kind)
+    ]
+    return any(_mapping(one, "windowsOptions", "securityContext.windowsOptions") for one in securities)
+
+
+def _wants_windows_nodes(pod: Object) -> bool:
+    """Whether its node affinity leaves no other: one term has to hold, and of that all expressions."""
+    place = "spec.affinity.nodeAffinity"
+    affinity = _mapping(_mapping(spec(pod), "affinity", "spec.affinity"), "nodeAffinity", place)
+    required = _mapping(affinity, "requiredDuringSchedulingIgnoredDuringExecution", place)
+    terms = objects(required, "nodeSelectorTerms", place)
+    return bool(terms) and all(
+        any(_is_windows_only(one) for one in objects(term, "matchExpressions", place)) for term in terms
+    )
+
+
+def _is_windows_only(expression: Object) -> bool:
+    if expression.get("key") not in SYSTEM_LABELS:
+        return False
+    return (expression.get("operator"), expression.get("values")) in (("In", ["windows"]), ("NotIn", ["linux"]))
+
+
+def _is_number(found: Any) -> bool:
+    return isinstance(found, int) and not isinstance(found, bool)
 
 
 def _mapping(parent: Object, name: str, where: str = "") -> Object:

@@ -18,6 +18,7 @@ from sidecar.kubernetes.patch import Result
 
 API_VERSION: Final = "admission.k8s.io/v1"
 LONGEST_WARNING: Final = 250
+LONGEST_DENIAL: Final = 1000
 MOST_WARNINGS: Final = 16
 LONGEST_UID: Final = 256
 
@@ -87,7 +88,12 @@ def answer(uid: str, result: Result) -> bytes:
     """The AdmissionReview that says it."""
     response: dict[str, Any] = {"uid": uid, "allowed": result.denied is None}
     if result.denied is not None:
-        response["status"] = {"status": "Failure", "message": _line(result.denied), "reason": "Forbidden", "code": 403}
+        response["status"] = {
+            "status": "Failure",
+            "message": _line(result.denied)[:LONGEST_DENIAL],
+            "reason": "Forbidden",
+            "code": 403,
+        }
     if result.patch:
         response["patchType"] = "JSONPatch"
         response["patch"] = base64.b64encode(msgspec.json.encode(result.patch)).decode()

@@ -40,8 +40,15 @@ class InjectorSettings(Struct, frozen=True, kw_only=True):
         "127.0.0.1",
         "::1",
         "169.254.169.254",
+        "fd00:ec2::254",
         "metadata.google.internal",
+        "169.254.170.2",
+        "169.254.170.23",
+        "fd00:ec2::23",
     )
-    """What a container with HTTP_PROXY still calls directly: itself, and the cloud's metadata."""
+    """What a container with HTTP_PROXY still calls directly: itself, the cloud's metadata (AWS, Azure and Google share
+    an address), and where AWS gives out a pod's credentials (of ECS and of EKS Pod Identity)."""
+    fail_closed: bool = False
+    """Whether a pod that is to have a sidecar is denied where a defect keeps it from one, and not let pass without."""
     namespace: str = "sidecar-system"
     """The injector's own, in which nothing is injected: its pods must start while there is no injector."""

@@ -5,7 +5,8 @@
 
 Owns HTTP: paths, methods, types, sizes, times, and that every request gets an answer. A defect in making the patch
 lets the pod pass, with a warning and an error in the log: an injector must not be what keeps a cluster from starting
-pods.
+pods. Where it has to be (`fail_closed`), a pod that is to have a sidecar is denied instead; what is no review is
+answered with a status of 400 or more either way, for which an API server has the webhook's `failurePolicy`.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from typing import Final
 
 from aiohttp import web
 
+from sidecar.kubernetes import pod as pods
 from sidecar.kubernetes import review
+from sidecar.kubernetes.annotations import wish
 from sidecar.kubernetes.counters import InjectorCounters
 from sidecar.kubernetes.patch import Result, patch
-from sidecar.kubernetes.pod import Object
+from sidecar.kubernetes.pod import NotAPod, Object
 from sidecar.kubernetes.server_tls import ServerTls
 from sidecar.kubernetes.settings import InjectorSettings
 from sidecar.runtime.http_listener import Bounds, HttpListener, http_logger
@@ -45,6 +48,7 @@ SHUTDOWN_S: Final = 5.0
 FAILED: Final = Result(
     skipped="failed", warnings=("no sidecar was injected, through a defect of the injector; its log says more",)
 )
+NOT_WITHOUT: Final = "the sidecar could not be injected, and no pod is to start here without one: "
 
 
 class _Refused(Exception):
@@ -107,7 +111,7 @@ class Webhook:
         return web.Response(body=review.answer(question.uid, result), content_type="application/json")
 
     def _decide(self, question: review.Question, only_if_asked: bool) -> Result:
-        """Never raises."""
+        """Never raises. What it costs is in proportion to the pod's bytes: it runs between all other reviews."""
         if question.pod is None:
             result = Result(skipped="no_pod")
         else:
@@ -118,12 +122,31 @@ class Webhook:
             except Exception:
                 log.exception("no sidecar was injected, through a defect", extra={"fields": _about(question)})
                 self.counters.injections["failed"] += 1
+                if self._settings.fail_closed and self._must_have_one(question, only_if_asked):
+                    return Result(denied=f"{NOT_WITHOUT}a defect of the injector; its log says more")
                 return FAILED
+        if (
+            result.skipped == "malformed"
+            and self._settings.fail_closed
+            and self._must_have_one(question, only_if_asked)
+        ):
+            result = Result(denied=NOT_WITHOUT + " ".join(result.warnings))
         if result.denied is not None:
             log.warning("pod denied", extra={"fields": _about(question) | {"detail": result.denied}})
         outcome = "denied" if result.denied is not None else "skipped" if result.skipped is not None else "injected"
         self.counters.injections[outcome] += 1
         return result
+
+    def _must_have_one(self, question: review.Question, only_if_asked: bool) -> bool:
+        """Where the patch itself cannot say: in a labelled namespace whoever does not refuse, elsewhere who asks."""
+        pod: Object = question.pod or {}
+        try:
+            asked = wish(pods.texts(pod, "annotations"), pods.texts(pod, "labels")).inject
+        except NotAPod:
+            asked = None
+        if asked is False or question.namespace == self._settings.namespace:
+            return False
+        return asked is True or not only_if_asked
 
     async def _body(self, request: web.BaseRequest) -> bytearray:
         """Raises _Refused."""
@@ -203,4 +226,4 @@ def _about(question: review.Question) -> dict[str, object]:
     pod: Object = question.pod or {}
     metadata = pod.get("metadata")
     name = (metadata.get("name") or metadata.get("generateName")) if isinstance(metadata, dict) else None
-    return {"uid": question.uid, "namespace": question.namespace, "pod": str(name)[:253]}
+    return {"uid": question.uid, "namespace": question.namespace, "pod": name[:253] if isinstance(name, str) else ""}

@@ -64,8 +64,75 @@ def test_the_defaults_of_the_options_are_those_of_the_settings(monkeypatch: pyte
     monkeypatch.setattr("sidecar.kubernetes.files.inject", lambda _, settings: seen.append(settings))
     run(commands.inject, "-f", str(pod))
     assert seen == [InjectorSettings()]
-    without = {"config_key", "no_proxy"}
+    without = {"config_key", "fail_closed"}  # the annotation's; of the injector alone
     assert {field.name for field in fields(InjectorSettings)} - without == set(commands.CHOSEN)
+
+
+def test_no_proxy_adds_names(pod: Path) -> None:
+    text = POD.replace("name: a}", 'name: a, annotations: {sidecar.dev/http-proxy: "true"}}', 1)
+    for options, env in (
+        (["--no-proxy", ".corp, localhost,10.0.0.0/8,"], {}),
+        ([], {"SIDECAR_INJECTOR_NO_PROXY": ".corp,10.0.0.0/8"}),
+    ):
+        result = run(commands.inject, "-f", "-", *options, input=text, env=env)
+        (app,) = yaml.safe_load(result.stdout)["spec"]["containers"]
+        (value,) = [one["value"] for one in app["env"] if one["name"] == "NO_PROXY"]
+        assert value == ",".join((*InjectorSettings().no_proxy, ".corp", "10.0.0.0/8"))
+
+
+@pytest.mark.parametrize(
+    ("options", "env", "expected"),
+    [
+        ([], {}, False),
+        (["--fail-closed"], {}, True),
+        ([], {"SIDECAR_INJECTOR_FAIL_CLOSED": "true"}, True),
+        ([], {"SIDECAR_INJECTOR_FAIL_CLOSED": "false"}, False),
+    ],
+)
+def test_the_injector_may_fail_closed(
+    options: list[str], env: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[InjectorSettings] = []
+    monkeypatch.setattr("sidecar.kubernetes.injector.run", lambda settings, _: seen.append(settings))
+    run(commands.injector, *options, env=env)
+    assert [one.fail_closed for one in seen] == [expected]
+
+
+@pytest.mark.parametrize("text", [POD, POD.rstrip(), "a: 1", "# none\n\n\na:   1\n\n"])
+@pytest.mark.parametrize("breaks", [b"\n", b"\r\n"])
+def test_line_ends_stay_what_they_are(text: str, breaks: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "app.yaml"
+    path.write_bytes(text.encode().replace(b"\n", breaks))
+    for result in (run(commands.inject, "-f", str(path)), run(commands.inject, "-f", "-", input=path.read_bytes())):
+        made = result.stdout_bytes
+        assert made.count(breaks) == made.count(b"\n")
+        assert b"kind: Pod" in made or made == path.read_bytes()
+
+
+def test_of_several_files_one_stream_is_made(tmp_path: Path) -> None:
+    texts = {"a": '{"kind": "Service"}', "b": "a: 1", "c": "---\nb: 1\n", "d": "", "e": "# e\nc: 1\n"}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    result = run(commands.inject, *(word for name in texts for word in ("-f", str(tmp_path / name))))
+    assert result.stdout.startswith("---\n"), "else kubectl takes all of it for JSON"
+    found = [one for one in yaml.safe_load_all(result.stdout) if one is not None]
+    assert found == [{"kind": "Service"}, {"a": 1}, {"b": 1}, {"c": 1}]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\xef\xbb\xbfkind: Pod\n", "byte order mark"),
+        ("kind: Pod\n".encode("utf-16"), "no UTF-8"),
+        (b"kind: Pod\nspec: {containers: [{name: a, image: {{ .Values.image }}}]}\n", "line 2: this is a template"),
+    ],
+)
+def test_what_is_no_manifest_is_refused_in_words(content: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "app.yaml"
+    path.write_bytes(content)
+    result = run(commands.inject, "-f", str(path))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert words in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -75,6 +142,7 @@ def test_the_defaults_of_the_options_are_those_of_the_settings(monkeypatch: pyte
         (["--memory", "1"], "expected memory"),
         (["--cpu", "x"], "expected CPU"),
         (["--user", "0"], "expected a number above 0"),
+        (["--no-proxy", "a b"], "expected names of hosts"),
         (["--config-map", "A"], "expected the name of a ConfigMap"),
         ([], "No such file|does not exist"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import yaml
 
 from sidecar import __version__
 from sidecar.config.load import loads
+from sidecar.kubernetes.annotations import INJECT
 from sidecar.kubernetes.authority import KEYS
 from sidecar.kubernetes.patch import patch
 from sidecar.kubernetes.settings import InjectorSettings
@@ -24,6 +26,8 @@ from tests.support.kustomize import key, render
 
 FOLDER = ROOT / "deploy" / "k8s"
 PLACES = sorted(str(path.parent.relative_to(FOLDER)) for path in FOLDER.rglob("kustomization.yaml"))
+NATIVE = {"base", "overlays/cert-manager", "overlays/fail-closed"}
+"""For clusters that know native sidecars, and conditions of webhooks."""
 OTHERS = {"Issuer", "Certificate"}
 """Kinds of cert-manager, which Kubernetes' schemas do not have."""
 
@@ -33,6 +37,12 @@ def rendered(place: str) -> dict[tuple[str, str, str], dict[str, Any]]:
     found = {key(one): one for one in objects}
     assert len(found) == len(objects), "something is there twice"
     return found
+
+
+def kubectl_kustomize(folder: Path) -> list[dict[str, Any]]:
+    run = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+    return list(yaml.safe_load_all(run.stdout))
 
 
 def pod_spec(one: dict[str, Any]) -> dict[str, Any]:
@@ -53,9 +63,10 @@ def test_there_is_what_the_documentation_names() -> None:
     ]
 
 
-@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+@pytest.mark.parametrize("newest", [False, True])
 @pytest.mark.parametrize("place", PLACES)
-def test_every_object_validates(place: str, version: str) -> None:
+def test_every_object_validates(place: str, newest: bool) -> None:
+    version = NEWEST if newest else NATIVE_OLDEST if place in NATIVE else OLDEST
     for one in rendered(place).values():
         if one["kind"] not in OTHERS:
             assert problems(one, version) == [], one["metadata"]
@@ -66,11 +77,7 @@ def test_every_object_validates(place: str, version: str) -> None:
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed; the renderer is not held to it")
 @pytest.mark.parametrize("place", PLACES)
 def test_kubectl_renders_the_same(place: str) -> None:
-    run = subprocess.run(
-        ["kubectl", "kustomize", str(FOLDER / place)], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    theirs = {key(one): one for one in yaml.safe_load_all(run.stdout)}
+    theirs = {key(one): one for one in kubectl_kustomize(FOLDER / place)}
     assert theirs == rendered(place)
 
 
@@ -141,9 +148,47 @@ def test_who_is_asked_for_by_which_webhook() -> None:
     assert {one["sideEffects"] for one in webhooks} == {"None"}
 
 
+@pytest.mark.parametrize("place", ["base", "overlays/no-native-sidecar"])
+def test_who_does_not_ask_is_not_asked_about(place: str) -> None:
+    """Else each pod of the cluster would wait for the injector; versions before 1.28 cannot say so."""
+    in_labelled, elsewhere = rendered(place)["MutatingWebhookConfiguration", "", "sidecar-injector"]["webhooks"]
+    assert "matchConditions" not in in_labelled
+    assert ("matchConditions" in elsewhere) == (place in NATIVE)
+    for one in elsewhere.get("matchConditions", []):
+        assert one["expression"] == " || ".join(
+            f"has(object.metadata.{where}) && {json.dumps(INJECT)} in object.metadata.{where}"
+            for where in ("annotations", "labels")
+        )
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed; the renderer knows no namespace")
+@pytest.mark.parametrize("place", sorted(NATIVE - {"overlays/cert-manager"} | {"overlays/no-native-sidecar"}))
+def test_it_can_be_put_into_another_namespace(place: str, tmp_path: Path) -> None:
+    base = os.path.relpath(FOLDER / place, tmp_path.resolve())
+    (tmp_path / "kustomization.yaml").write_text(f"namespace: elsewhere\nresources: [{base}]\n")
+    objects = {key(one): one for one in kubectl_kustomize(tmp_path)}
+    spec = pod_spec(objects["Deployment", "elsewhere", "sidecar-injector"])
+    (env,) = [one for one in spec["containers"][0]["env"] if one["name"] == "SIDECAR_INJECTOR_NAMESPACE"]
+    assert env["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.namespace"}}
+    assert objects["Namespace", "", "elsewhere"]["metadata"]["labels"]["sidecar.dev/inject"] == "false"
+    for webhook in objects["MutatingWebhookConfiguration", "", "sidecar-injector"]["webhooks"]:
+        assert webhook["clientConfig"]["service"]["namespace"] == "elsewhere"
+        # What keeps its own pods from it is the namespace's label; the name in the selectors says it once more.
+        (labelled,) = [
+            one for one in webhook["namespaceSelector"]["matchExpressions"] if one["key"] == "sidecar.dev/inject"
+        ]
+        assert ("false" in labelled["values"]) == (labelled["operator"] == "NotIn")
+    for kind in ("RoleBinding", "ClusterRoleBinding"):
+        (subject,) = objects[kind, "elsewhere" if kind == "RoleBinding" else "", "sidecar-injector"]["subjects"]
+        assert subject["namespace"] == "elsewhere"
+    assert {where for _, where, _ in objects} == {"", "elsewhere"}
+
+
 def test_the_overlays_change_what_they_say() -> None:
     closed = rendered("overlays/fail-closed")["MutatingWebhookConfiguration", "", "sidecar-injector"]
     assert [one["failurePolicy"] for one in closed["webhooks"]] == ["Fail", "Ignore"]
+    spec = pod_spec(rendered("overlays/fail-closed")["Deployment", "sidecar-system", "sidecar-injector"])
+    assert {"name": "SIDECAR_INJECTOR_FAIL_CLOSED", "value": "true"} in spec["containers"][0]["env"]
     old = pod_spec(rendered("overlays/no-native-sidecar")["Deployment", "sidecar-system", "sidecar-injector"])
     assert {"name": "SIDECAR_INJECTOR_NATIVE", "value": "false"} in old["containers"][0]["env"]
     managed = rendered("overlays/cert-manager")
@@ -159,17 +204,19 @@ def test_the_environment_of_the_injector_is_understood() -> None:
 
     from sidecar.cli.kubernetes import injector
 
-    env = pod_spec(rendered("base")["Deployment", "sidecar-system", "sidecar-injector"])["containers"][0]["env"]
     known = {option.envvar for option in injector.params}  # type: ignore[attr-defined]
-    assert {one["name"] for one in env} <= known
-    result = CliRunner().invoke(injector, ["--help"], env={one["name"]: one["value"] for one in env})
-    assert result.exit_code == 0
+    for place in NATIVE | {"overlays/no-native-sidecar"}:
+        env = pod_spec(rendered(place)["Deployment", "sidecar-system", "sidecar-injector"])["containers"][0]["env"]
+        assert {one["name"] for one in env} <= known
+        given = {one["name"]: one.get("value", "sidecar-system") for one in env}
+        result = CliRunner().invoke(injector, ["--help"], env=given)
+        assert result.exit_code == 0
 
 
 def test_images_are_of_this_version() -> None:
     spec = pod_spec(rendered("base")["Deployment", "sidecar-system", "sidecar-injector"])
     (container,) = spec["containers"]
-    env = {one["name"]: one["value"] for one in container["env"]}
+    env = {one["name"]: one.get("value") for one in container["env"]}
     assert container["image"] == f"service-sidecar-injector:{__version__}"
     assert env["SIDECAR_INJECTOR_IMAGE"] == InjectorSettings().image == f"service-sidecar:{__version__}"
 
@@ -181,11 +228,7 @@ def test_the_documented_kustomization_puts_both_images_elsewhere(tmp_path: Path)
     (tmp_path / "kustomization.yaml").write_text(
         block.replace("deploy/k8s/base", os.path.relpath(FOLDER / "base", tmp_path.resolve()))
     )
-    run = subprocess.run(
-        ["kubectl", "kustomize", str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    (spec,) = [pod_spec(one) for one in yaml.safe_load_all(run.stdout) if one["kind"] == "Deployment"]
+    (spec,) = [pod_spec(one) for one in kubectl_kustomize(tmp_path) if one["kind"] == "Deployment"]
     (container,) = spec["containers"]
     assert container["image"] == f"registry.example/service-sidecar-injector:{__version__}"
     assert {

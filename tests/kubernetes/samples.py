@@ -89,7 +89,8 @@ def pods(draw: st.DrawFn) -> dict[str, Any]:
                     "sidecar.dev/cpu": st.sampled_from(["100m", "1/2", "2/1", "lots"]) | some_text,
                     "sidecar.dev/memory": st.sampled_from(["96Mi", "96Mi/1Gi", "1"]) | some_text,
                     "sidecar.dev/log-level": st.sampled_from(["debug", "loud"]),
-                    "sidecar.dev/inject": st.sampled_from(["true", "yes"]) | some_text.filter(lambda t: t != "false"),
+                    "sidecar.dev/inject": st.sampled_from(["true", "yes"])
+                    | some_text.filter(lambda t: t.strip().lower() != "false"),
                     "sidecar.dev/config": st.sampled_from(["mine", "mine/policy.yaml"]),
                 },
             )

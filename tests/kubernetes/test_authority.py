@@ -7,8 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from msgspec.structs import replace
 
+from sidecar.kubernetes import authority
 from sidecar.kubernetes.authority import (
     CA_LIFETIME,
     LIFETIME,
@@ -134,4 +138,27 @@ def test_what_does_not_fit_together_is_made_anew(member: str, how: str) -> None:
     value = {"garbage": b"-----BEGIN x", "empty": b"", "another": getattr(other, member)}[how]
     newer = renewed(replace(made(), **{member: value}), NAMES, NOW)
     assert newer is not None
+    assert renewed(newer, NAMES, NOW) is None
+
+
+@pytest.mark.parametrize("key", [ec.generate_private_key(ec.SECP224R1()), ed25519.Ed25519PrivateKey.generate()])
+def test_another_kind_of_key_is_made_anew(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> None:
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    newer = renewed(replace(made(), ca_key=pem), NAMES, NOW)
+    assert newer is not None
+    assert renewed(newer, NAMES, NOW) is None
+
+
+@pytest.mark.parametrize("error", [UnsupportedAlgorithm("x"), x509.DuplicateExtension("x", x509.oid.NameOID.TITLE)])
+@pytest.mark.parametrize("where", ["_key", "_is_signed_by", "_names_of", "_is_due"])
+def test_what_the_library_cannot_do_is_made_anew(where: str, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raises(*_: object) -> None:
+        raise error
+
+    found = made()
+    with monkeypatch.context() as patched:
+        patched.setattr(authority, where, raises)
+        newer = renewed(found, NAMES, NOW)
+    assert newer is not None
+    assert newer.ca_key != found.ca_key
     assert renewed(newer, NAMES, NOW) is None

@@ -17,7 +17,7 @@ from sidecar.discovery.tasks import Tasks
 from sidecar.kubernetes.authority import CA_LIFETIME, LIFETIME, Material, from_secret
 from sidecar.kubernetes.certificates import SETTLE_S, Certificates
 from sidecar.kubernetes.objects import Objects
-from sidecar.kubernetes.server_tls import ServerTls
+from sidecar.kubernetes.server_tls import BadCertificate, ServerTls
 from sidecar.policy.settings import KubernetesSettings
 from tests.support.kubernetes_api import refuse, until
 from tests.support.kubernetes_objects import SECRET, WEBHOOK, ObjectsApi
@@ -264,6 +264,48 @@ async def test_trouble_is_logged_once_and_tried_again_ever_more_slowly(caplog: A
         assert one.slept[9] == 60
         assert [record.levelname for record in caplog.records].count("ERROR") == 1
         assert one.tls.ready
+
+
+async def test_what_cannot_be_served_with_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with ObjectsApi() as api, Replica(api) as one, Replica(api) as two:
+        await one.certificates.look()
+        old = from_secret(api.objects[SECRET]["data"])
+        assert old is not None
+        load = two.tls.load
+
+        def refuses_old(chain: bytes, key: bytes) -> bool:
+            if chain == old.chain:
+                raise BadCertificate("no certificate")
+            return load(chain, key)
+
+        monkeypatch.setattr(two.tls, "load", refuses_old)
+        with pytest.raises(Problem, match="made anew: no certificate"):
+            await two.certificates.look()
+        await two.certificates.look()
+        made = from_secret(api.objects[SECRET]["data"])
+        assert made is not None
+        assert made != old
+        assert bundles(api) == {made.bundle}
+        assert two.tls._loaded == (made.chain, made.key)
+        await one.certificates.look()
+        assert one.tls._loaded == (made.chain, made.key)
+
+
+@pytest.mark.parametrize("wrong", [{"webhooks": [{}]}, {"metadata": None}, {"webhooks": [7]}])
+async def test_an_object_of_another_shape_ends_nothing(wrong: dict[str, Any], caplog: Any) -> None:
+    async with ObjectsApi() as api, Replica(api) as one:
+        right = copy.deepcopy(api.objects[WEBHOOK])
+        api.objects[WEBHOOK] |= wrong
+        with caplog.at_level(logging.INFO, "sidecar.injector"):
+            task = Tasks(logging.getLogger()).start(one.certificates.run(), "certificates")
+            await until(lambda: len(one.slept) > 3)
+            assert not one.tls.ready
+            api.objects[WEBHOOK] = right
+            await until(lambda: one.tls.ready)
+            task.cancel()
+            await asyncio.wait([task])
+        assert one.slept[:3] == [0.75, 1.5, 3]
+        assert [record.levelname for record in caplog.records].count("ERROR") == 1
 
 
 async def test_no_key_is_ever_logged(caplog: Any) -> None:

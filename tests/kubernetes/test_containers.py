@@ -2,18 +2,61 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from sidecar.kubernetes.containers import DRAIN_S, config_volume, container, prestop_s, token_volume
+from sidecar.config.schema import Drain
+from sidecar.kubernetes.containers import (
+    DRAIN_S,
+    LONG_GRACE_S,
+    config_volume,
+    container,
+    is_ours,
+    prestop_s,
+    token_volume,
+)
 from sidecar.kubernetes.quantity import Resources
 from sidecar.kubernetes.settings import InjectorSettings
 from sidecar.policy.settings import Timeouts
 
 
-@pytest.mark.parametrize(("grace_s", "expected"), [(0, 0), (1, 0), (2, 1), (29, 14), (30, 15), (31, 16), (120, 105)])
+@pytest.mark.parametrize(
+    ("grace_s", "expected"),
+    [(0, 0), (1, 0), (2, 1), (10, 5), (16, 8), (29, 8), (30, 8), (31, 9), (120, 98), (2**62, 86400)],
+)
 def test_what_the_hook_may_take(grace_s: int, expected: int) -> None:
     assert prestop_s(grace_s) == expected
     assert grace_s - prestop_s(grace_s) >= min(DRAIN_S, grace_s // 2)
+
+
+def test_draining_has_as_long_as_it_may_take() -> None:
+    assert Drain().delay + Drain().timeout == DRAIN_S
+    assert all(grace_s - prestop_s(grace_s) > DRAIN_S for grace_s in range(LONG_GRACE_S, 400))
+
+
+def test_what_is_ours_is_known_by_its_name_and_its_port() -> None:
+    made = container(InjectorSettings(), log_level="", grace_s=30, config_volume="c", token_volume="")
+    assert is_ours(made)
+    assert is_ours(made | {"args": None, "startupProbe": None})
+    assert not is_ours(made | {"name": "other"})
+    assert not is_ours(made | {"ports": None})
+    assert not is_ours({"name": "sidecar", "ports": [{"name": "sidecar-probe", "containerPort": 80}]})
+
+
+@pytest.mark.parametrize(
+    ("shared", "expected"),
+    [
+        ({"cpu", "memory"}, {}),
+        ({"cpu"}, {"requests": {"memory": "64Mi"}, "limits": {"memory": "256Mi"}}),
+        ({"memory"}, {"requests": {"cpu": "50m"}}),
+    ],
+)
+def test_what_the_pod_as_a_whole_has_is_shared(shared: set[str], expected: dict[str, Any]) -> None:
+    made = container(
+        InjectorSettings(), log_level="", grace_s=30, config_volume="c", token_volume="", shared=frozenset(shared)
+    )
+    assert made["resources"] == expected
 
 
 def test_limits_are_there_where_there_are_some() -> None:

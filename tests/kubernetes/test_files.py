@@ -103,9 +103,99 @@ def test_a_document_that_begins_in_the_markers_line() -> None:
     assert second == {"a": 1}
 
 
-def test_json_is_yaml() -> None:
-    made = inject(json.dumps(workload("Pod", sample("postgres"))), NATIVE)
-    assert yaml.safe_load(made.text)["spec"]["initContainers"][0]["name"] == "sidecar"
+@pytest.mark.parametrize("indent", [None, 2, 4, "\t"])
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_json_stays_json(indent: int | str | None, end: str) -> None:
+    whole = workload("Pod", sample("postgres"))
+    whole["metadata"]["note"] = "ä \u2028 \ud800 \x7f \U0001f600"
+    text = json.dumps(whole, indent=indent) + end
+    made = inject(text, NATIVE).text
+    again = json.loads(made)
+    assert again["spec"]["initContainers"][0]["name"] == "sidecar"
+    assert again["metadata"]["note"] == whole["metadata"]["note"]
+    assert made.encode().count(b"\n") == (made.count("\n") if indent else end.count("\n"))
+    assert made.endswith("}" + end)
+    if indent:
+        assert made.splitlines()[:3] == text.splitlines()[:3]
+
+
+def test_json_among_other_documents() -> None:
+    one = json.dumps({"kind": "Pod", "spec": {"containers": [{"name": "a"}]}})
+    made = inject(f"--- # one\n{one}\n---\na: 1\n---\n{one}", NATIVE)
+    assert made.count == 2
+    assert [len(found) for found in yaml.safe_load_all(made.text)] == [3, 1, 3]
+    assert made.text.splitlines()[1].startswith('{"kind": "Pod"')
+
+
+def test_a_flow_mapping_that_is_no_json_stays_yaml() -> None:
+    made = inject("{kind: Pod, spec: {containers: [{name: a}]}}\n", NATIVE)
+    assert yaml.safe_load(made.text)["spec"]["initContainers"]
+
+
+@given(pods(), st.sampled_from(["Pod", "Deployment", "CronJob"]))
+def test_json_gets_the_webhooks_patch(found: dict[str, Any], kind: str) -> None:
+    whole = workload(kind, found) if kind != "Pod" else {"apiVersion": "v1", "kind": "Pod"} | found
+    expected = jsonpatch.apply_patch(found, list(patch(found, NATIVE).patch))
+    got = template(kind, json.loads(inject(json.dumps(whole), NATIVE).text))
+    assert {key: got[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "text", [SHOP, "kind: Pod\nspec:\n  containers:\n  - name: a\n    args:\n    - |\n      x\n      y\n"]
+)
+def test_crlf_stays_crlf(text: str) -> None:
+    made = inject(text.replace("\n", "\r\n"), NATIVE)
+    assert made == inject(text, NATIVE).__replace__(text=inject(text, NATIVE).text.replace("\n", "\r\n"))
+    with pytest.raises(BadFile, match="some in LF"):
+        inject(text.replace("\n", "\r\n", 5), NATIVE)
+    assert inject("a: 1\r\nb: 1\n", NATIVE).text == "a: 1\r\nb: 1\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "image: {{ .Values.image }}",
+        "{{- if .Values.env }}",
+        "{{ toYaml .Values.x | indent 4 }}",
+        "args: [{{ .Values.x }}]",
+        "{% if x %}",
+        "args: {{ .Values.image }}-{{ .Values.tag }}",
+    ],
+)
+def test_a_template_is_refused(line: str) -> None:
+    before = "kind: Pod\nspec:\n  containers:\n  - name: a\n"
+    for text, number in ((f"{before}    {line}\n", 5), (f"a: 1\n---\n{before}    {line}\n    tty: true\n", 7)):
+        with pytest.raises(BadFile, match=rf"^line ({number}|{number + 1}): this is a template: render it first"):
+            inject(text, NATIVE)
+
+
+def test_what_only_looks_like_a_template_is_none() -> None:
+    text = SHOP.replace('"shop:1"', '"{{workflow.image}}"')
+    assert '"{{workflow.image}}"' in inject(text, NATIVE).text
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"kind": "Rollout", "spec": {"template": {"spec": {"containers": []}}}},
+        {"kind": "PodTemplate", "template": {"spec": {"containers": [{}]}}},
+        {"kind": "CronRollout", "spec": {"jobTemplate": {"spec": {"template": {"spec": {"containers": []}}}}}},
+        {"kind": "RolloutList", "items": [{"kind": "Rollout", "spec": {"template": {"spec": {"containers": []}}}}]},
+    ],
+)
+def test_kinds_that_are_not_known_are_told(found: dict[str, Any]) -> None:
+    text = json.dumps(found)
+    made = inject(text, NATIVE)
+    assert (made.text, made.count) == (text, 0)
+    assert len(made.notes) == 1
+    assert "left as it is (a kind that is not known here, though it has a pod template)" in made.notes[0]
+
+
+def test_pull_secrets_take_the_service_accounts_away() -> None:
+    secret = InjectorSettings(image_pull_secrets=("ours",))
+    (warning, _) = inject(yaml.safe_dump(workload("Pod", pod(imagePullSecrets=[]))), secret).notes
+    assert "service account hold no longer" in warning
+    assert len(inject(yaml.safe_dump(workload("Pod", pod(imagePullSecrets=[{"name": "own"}]))), secret).notes) == 1
 
 
 @pytest.mark.parametrize(
@@ -139,6 +229,42 @@ spec:
         assert [one["name"] for one in container["env"]] == ["A", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"]
 
 
+def test_pods_that_share_by_an_alias_get_theirs_each() -> None:
+    text = """\
+kind: List
+items:
+- kind: Pod
+  metadata: {name: a}
+  spec: &spec
+    volumes: &volumes [{name: v, emptyDir: {}}]
+    containers: &containers [{name: one}]
+- kind: Pod
+  metadata: {name: b}
+  spec: {volumes: *volumes, containers: *containers}
+- kind: Pod
+  metadata: {name: c}
+  spec: *spec
+"""
+    for settings in (NATIVE, InjectorSettings(native=False)):
+        found = yaml.safe_load(inject(text, settings).text)["items"]
+        for before, after in zip(yaml.safe_load(text)["items"], found, strict=True):
+            expected = jsonpatch.apply_patch(before, list(patch(before, settings).patch))
+            assert after == expected
+
+
+def test_what_is_outside_of_the_pod_stays() -> None:
+    whole = "kind: Job\nmetadata: {annotations: &a {x: y}}\nspec: {template: {metadata: {annotations: *a}, spec: "
+    made = yaml.safe_load(inject(whole + "{containers: [{name: a}]}}}\n", NATIVE).text)
+    assert made["metadata"] == {"annotations": {"x": "y"}}
+    assert len(made["spec"]["template"]["metadata"]["annotations"]) == 2
+
+
+def test_a_bomb_of_aliases_is_refused() -> None:
+    lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]" for n in range(1, 12))]
+    with pytest.raises(BadFile, match="its aliases, written out"):
+        inject("\n".join(["kind: Pod", *lines, "spec: {containers: [{name: a}]}"]), NATIVE)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -151,6 +277,11 @@ spec:
         ("kind: Pod\nspec: {containers: [{name: sidecar}]}\n", "another container called sidecar"),
         ("a: !!python/object:os.system x\n--- [\n", "line"),
         ("\x00", "no YAML|special characters"),
+        ("\ufeffkind: Pod\n", "line 1: it begins with a byte order mark"),
+        ("a: 1\n---\n\ufeffkind: Pod\n", "line 3: it begins with a byte order mark"),
+        ("a: 1\n? [1]\n: 2\n", "line 1: a list or a mapping is no key"),
+        ('{"kind": "Pod", "kind": "Job"}', "the key kind is there twice"),
+        ('{"kind": "Pod", "x": 1e999, "spec": {"containers": [{"name": "a"}]}}', "a number that no computer"),
     ],
 )
 def test_what_cannot_be_used(text: str, words: str) -> None:
@@ -184,3 +315,23 @@ def test_it_is_the_webhooks_patch(found: dict[str, Any], kind: str) -> None:
     expected = jsonpatch.apply_patch(found, list(patch(found, NATIVE).patch))
     got = template(kind, yaml.safe_load(inject(text, NATIVE).text))
     assert got == expected
+
+
+def test_a_pod_that_is_merged_into_another_is_refused() -> None:
+    text = """apiVersion: v1
+kind: List
+items:
+  - apiVersion: v1
+    kind: Pod
+    metadata: {name: one}
+    spec: &spec
+      containers: [{name: app, image: app}]
+  - apiVersion: v1
+    kind: Pod
+    metadata: {name: two}
+    spec:
+      <<: *spec
+      restartPolicy: Never
+"""
+    with pytest.raises(BadFile, match="merged into another"):
+        inject(text, InjectorSettings())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from typing import Any
 
 import jsonpatch
@@ -167,7 +168,7 @@ def test_an_ordinary_sidecar_is_the_first_container_and_has_hooks() -> None:
     one = sidecar_of(made, "containers")
     assert one["lifecycle"] == {
         "postStart": {"exec": {"command": ["sidecar", "wait", "--timeout", "60s"]}},
-        "preStop": {"exec": {"command": ["sidecar", "prestop", "--idle", "2s", "--max", "15s"]}},
+        "preStop": {"exec": {"command": ["sidecar", "prestop", "--idle", "2s", "--max", "8s"]}},
     }
     assert "restartPolicy" not in one
     assert made["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"] == "postgresql"
@@ -187,10 +188,10 @@ def test_a_default_container_that_is_named_stays() -> None:
         (1, None),
         (2, ["--idle", "1s", "--max", "1s"]),
         (10, ["--idle", "2s", "--max", "5s"]),
-        (29, ["--idle", "2s", "--max", "14s"]),
-        (30, ["--idle", "2s", "--max", "15s"]),
-        (31, ["--idle", "2s", "--max", "16s"]),
-        (300, ["--idle", "2s", "--max", "285s"]),
+        (29, ["--idle", "2s", "--max", "8s"]),
+        (30, ["--idle", "2s", "--max", "8s"]),
+        (31, ["--idle", "2s", "--max", "9s"]),
+        (300, ["--idle", "2s", "--max", "278s"]),
     ],
 )
 def test_the_wait_before_the_end_leaves_time_for_draining(grace_s: int, command: list[str] | None) -> None:
@@ -198,11 +199,23 @@ def test_the_wait_before_the_end_leaves_time_for_draining(grace_s: int, command:
     assert hooks.get("preStop") == (command and {"exec": {"command": ["sidecar", "prestop", *command]}})
 
 
-@pytest.mark.parametrize(("grace_s", "warned"), [(0, True), (4, True), (5, False), (30, False), (None, False)])
-def test_a_grace_period_without_time_to_drain_is_a_warning(grace_s: int | None, warned: bool) -> None:
-    result = patch(pod(terminationGracePeriodSeconds=grace_s), NATIVE)
-    assert any("terminationGracePeriodSeconds" in one for one in result.warnings) is warned
-    assert result.patch
+@pytest.mark.parametrize(
+    ("grace_s", "native", "ordinary"),
+    [
+        (0, True, True),
+        (4, True, True),
+        (5, False, True),
+        (29, False, True),
+        (30, False, False),
+        (None, False, False),
+        (2**63 - 1, False, False),
+    ],
+)
+def test_a_grace_period_without_time_to_drain_is_a_warning(grace_s: int | None, native: bool, ordinary: bool) -> None:
+    for settings, warned in ((NATIVE, native), (ORDINARY, ordinary)):
+        result = patch(pod(terminationGracePeriodSeconds=grace_s), settings)
+        assert any("terminationGracePeriodSeconds" in one for one in result.warnings) is warned
+        assert result.patch
 
 
 def test_the_token_is_mounted_where_discovery_is_on() -> None:
@@ -258,6 +271,7 @@ def test_what_cannot_have_one_is_skipped_and_says_so_to_who_asked() -> None:
         ("static_pod", pod(annotations={"kubernetes.io/config.mirror": "5f1d"})),
         ("windows", pod(os={"name": "windows"})),
         ("windows", pod(nodeSelector={"kubernetes.io/os": "windows"})),
+        ("windows", pod(securityContext={"windowsOptions": {"hostProcess": True}})),
     ]
     for word, found in cases:
         assert patch(found, NATIVE) == Result(skipped=word)
@@ -287,7 +301,10 @@ def test_the_namespace_of_the_request_counts_where_the_pod_has_none() -> None:
         (annotated(inject="yes"), None, "not_asked"),
         (pod(labels={"sidecar.dev/inject": "true"}), None, None),
         (pod(labels={"sidecar.dev/inject": "false"}), "refused", "refused"),
-        (pod(labels={"sidecar.dev/inject": "false"}, annotations={"sidecar.dev/inject": "true"}), None, None),
+        (annotated(inject="False"), "refused", "refused"),
+        (annotated(inject="off"), None, "not_asked"),
+        (pod(labels={"sidecar.dev/inject": "false"}, annotations={"sidecar.dev/inject": "true"}), "refused", "refused"),
+        (pod(labels={"sidecar.dev/inject": "true"}, annotations={"sidecar.dev/inject": "false"}), "refused", "refused"),
     ],
 )
 def test_who_gets_one(
@@ -306,6 +323,12 @@ def test_who_gets_one(
         (pod(containers=[{"name": "a", "ports": [{"containerPort": 15001}]}]), "container a has port 15001"),
         (pod(containers=[{"name": "a", "ports": [{"containerPort": 15021, "protocol": "TCP"}]}]), "port 15021"),
         (pod(containers=[{"name": "a", "ports": [{"containerPort": 15000}]}]), "port 15000"),
+        (pod(containers=[{"name": "a", "livenessProbe": {"httpGet": {"port": 15000}}}]), "port 15000"),
+        (pod(containers=[{"name": "a", "startupProbe": {"tcpSocket": {"port": 15001}}}]), "port 15001"),
+        (pod(initContainers=[{"name": "a", "readinessProbe": {"grpc": {"port": 15021}}}]), "port 15021"),
+        (pod(initContainers=[{"name": "istio-proxy", "restartPolicy": "Always"}]), "Istio's proxy"),
+        (pod(containers=[{"name": "a"}, {"name": "istio-proxy"}]), "Istio's proxy"),
+        (pod(annotations={"sidecar.istio.io/status": "{}"}), "Istio's proxy"),
         (pod(containers=[]), "no containers"),
         (annotated(config="My Map"), "sidecar.dev/config is 'My Map'"),
         (annotated(config="mine/.."), "a ConfigMap's key"),
@@ -317,6 +340,62 @@ def test_what_is_denied(found: dict[str, Any], words: str) -> None:
     assert result.denied is not None
     assert words in result.denied
     assert not result.patch
+
+
+@pytest.mark.parametrize("settings", [NATIVE, ORDINARY], ids=["native", "ordinary"])
+def test_istio_that_comes_after_us_is_denied_when_we_are_asked_again(settings: InjectorSettings) -> None:
+    made = patched(pod(), settings)
+    made["spec"]["containers"].append({"name": "istio-proxy"})
+    assert "Istio's proxy" in (patch(made, settings).denied or "")
+    made["metadata"]["annotations"] = {"sidecar.dev/inject": "false"}
+    assert "Istio's proxy" in (patch(made, settings).denied or "")
+
+
+@pytest.mark.parametrize("settings", [NATIVE, ORDINARY], ids=["native", "ordinary"])
+def test_a_copy_without_its_annotations_is_left_alone(settings: InjectorSettings) -> None:
+    """`kubectl debug POD --copy-to NAME` keeps the containers and drops annotations and labels."""
+    copied = {"metadata": {"name": "debug"}, "spec": patched(pod(), settings)["spec"]}
+    assert patch(copied, settings) == Result(skipped="injected")
+    for one in (*copied["spec"].get("initContainers", ()), *copied["spec"]["containers"]):
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            one.pop(probe, None)
+    assert patch(copied, settings) == Result(skipped="injected")
+
+
+RESOURCES = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "100m", "memory": "128Mi"}}
+
+
+def test_resources_of_the_pod_as_a_whole_are_shared() -> None:
+    made = patched(pod(resources=RESOURCES))
+    assert sidecar_of(made)["resources"] == {}
+    assert made["spec"]["resources"] == RESOURCES
+    assert sidecar_of(patched(pod(resources={"limits": {"memory": "1Gi"}})))["resources"] == {
+        "requests": {"cpu": "50m"}
+    }
+    assert sidecar_of(patched(pod(resources={})))["resources"]["limits"] == {"memory": "256Mi"}
+    asked = patch(pod(resources=RESOURCES, annotations={"sidecar.dev/cpu": "1/2"}), NATIVE)
+    assert asked.warnings == (
+        "annotation sidecar.dev/cpu: the sidecar shares the cpu of the pod as a whole (spec.resources); ignored",
+    )
+
+
+def test_a_pod_of_many_parts_does_not_take_long() -> None:
+    count = 30_000
+    begin = time.process_time()
+    for found in (
+        pod(
+            volumes=[{"name": f"sidecar-config-{number}"} for number in range(2, count)] + [{"name": "sidecar-config"}]
+        ),
+        pod(annotations={f"sidecar.dev/inject-cpu{number}": "" for number in range(count)}),
+        pod(
+            annotations={"sidecar.dev/http-proxy": "true"},
+            containers=[{"name": f"a{number}", "env": [{"name": "NO_PROXY"}]} for number in range(count)],
+        ),
+        pod(containers=[{"name": "a", "ports": [{"containerPort": number} for number in range(16_000, 46_000)]}]),
+        pod(imagePullSecrets=[{"name": f"a{number}"} for number in range(count)]),
+    ):
+        assert patch(found, DISCOVERY).patch
+    assert time.process_time() - begin < 5
 
 
 def test_a_port_of_another_protocol_is_free() -> None:

@@ -11,6 +11,7 @@ from sidecar.kubernetes.quantity import BadQuantity, Resources, cpu_resources, m
         ("100m", Resources("100m")),
         ("1", Resources("1")),
         ("0.5/1", Resources("0.5", "1")),
+        ("1m/50m", Resources("1m", "50m")),
         ("500m/0.5", Resources("500m", "0.5")),
         ("1m", Resources("1m")),
         ("64", Resources("64")),
@@ -23,10 +24,11 @@ def test_cpu(text: str, expected: Resources) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("32Mi", Resources("32Mi", "32Mi")),
+        ("64Mi", Resources("64Mi", "64Mi")),
+        ("32Mi/64Mi", Resources("32Mi", "64Mi")),
         ("64Mi/256Mi", Resources("64Mi", "256Mi")),
         ("128M/0.125Gi", Resources("128M", "0.125Gi")),
-        ("33554432", Resources("33554432", "33554432")),
+        ("67108864", Resources("67108864", "67108864")),
     ],
 )
 def test_memory(text: str, expected: Resources) -> None:
@@ -34,7 +36,26 @@ def test_memory(text: str, expected: Resources) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0", "0m", "0.0001", "-1", "1e3", "100Mi", "1 ", "lots", "2/1", "1/", "/1", "1/2/3", "65", "٣", "100k"]
+    "text",
+    [
+        "",
+        "0",
+        "0m",
+        "0.0001",
+        "-1",
+        "1e3",
+        "100Mi",
+        "1 ",
+        "lots",
+        "2/1",
+        "1/",
+        "/1",
+        "1/2/3",
+        "65",
+        "٣",
+        "100k",
+        "1m/49m",
+    ],
 )
 def test_what_is_no_cpu(text: str) -> None:
     with pytest.raises(BadQuantity):
@@ -42,7 +63,22 @@ def test_what_is_no_cpu(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "64", "31Mi", "33554431", "64mi", "64MB", "65Gi", "1Gi/512Mi", "64Mi/", "1Ei", "1e9"]
+    "text",
+    [
+        "",
+        "64",
+        "32Mi",
+        "63Mi",
+        "67108863",
+        "31Mi/64Mi",
+        "32Mi/63Mi",
+        "64mi",
+        "64MB",
+        "65Gi",
+        "1Gi/512Mi",
+        "64Mi/",
+        "1Ei",
+    ],
 )
 def test_what_is_no_memory(text: str) -> None:
     with pytest.raises(BadQuantity):

@@ -285,6 +285,71 @@ async def test_a_crash_lets_the_pod_pass_with_a_warning_and_an_error_in_the_log(
     assert caplog.records[0].fields["namespace"] == "shop"
 
 
+CLOSED = InjectorSettings(fail_closed=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "found", "allowed"),
+    [
+        ("/inject", pod(), False),
+        ("/inject", annotated(inject="true"), False),
+        ("/inject", annotated(inject="false"), True),
+        ("/inject/asked", pod(), True),
+        ("/inject/asked", annotated(inject="true"), False),
+        ("/inject", pod() | {"metadata": []}, False),
+        ("/inject/asked", pod() | {"metadata": []}, True),
+    ],
+)
+async def test_fail_closed_denies_who_is_to_have_one(path: str, found: dict[str, Any], allowed: bool) -> None:
+    def crash(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError
+
+    async with running(CLOSED, make_patch=crash) as webhook:
+        answer = await webhook.ask(review(found), path)
+        assert answer["allowed"] is allowed
+        assert ("a defect of the injector" in answer.get("status", {}).get("message", "")) is not allowed
+        assert webhook.webhook.counters.injections["failed"] == 1
+        assert (await webhook.ask(review(found, namespace="sidecar-system"), path))["allowed"] is True
+        async with await webhook.post(b"{}") as malformed:
+            assert malformed.status == 400, "for which an API server has failurePolicy: Fail"
+
+
+async def test_fail_closed_denies_what_is_no_pod_where_one_has_to_be() -> None:
+    found = pod() | {"spec": {"containers": "app"}}
+    async with running(CLOSED) as webhook:
+        denied = await webhook.ask(review(found))
+        assert "spec.containers is no list of objects" in denied["status"]["message"]
+        assert (await webhook.ask(review(found), "/inject/asked"))["allowed"] is True
+        assert "patch" in await webhook.ask(review())
+
+
+@pytest.mark.parametrize("path", ["/inject", "/inject/asked"])
+@pytest.mark.parametrize("wanted", ["true", "", "false"])
+async def test_no_pod_keeps_all_others_waiting(path: str, wanted: str) -> None:
+    texts = [text * 60 + "!" for text in ("a", "a.", "a-", "a/", "1", "a,", "_")] + ["a" * 100_000]
+    async with running() as found:
+        begin = time.process_time()
+        for text in texts:
+            every = dict.fromkeys(("config", "image", "cpu", "memory", "log_level", "http_proxy", "x" + text), text)
+            reviewed = annotated(**every, **({"inject": wanted} if wanted else {}))
+            reviewed["spec"]["volumes"] = [{"name": f"sidecar-config-{number}"} for number in range(2, 3000)]
+            await found.ask(review(reviewed), path)
+        assert time.process_time() - begin < 5
+
+
+async def test_names_of_any_depth_and_length_are_answered(caplog: Any) -> None:
+    deep: Any = "x"
+    for _ in range(500):
+        deep = [deep]
+    port = {"ports": [{"containerPort": 15001}]}
+    async with running() as found:
+        for name, app in ((deep, "app"), ("x", "a" * 100_000)):
+            denied = pod(containers=[{"name": app} | port])
+            denied["metadata"]["name"] = name
+            answer = await found.ask(review(denied))
+            assert len(answer["status"]["message"]) < 500
+
+
 async def test_probes_and_metrics() -> None:
     async with running(loaded=False) as found:
         assert await found.probe("/livez") == (200, "ok\n")
