@@ -140,7 +140,7 @@ def _document(
     yaml.dump(found, out)
     made = out.getvalue()
     if _plain(made) != _expected(body, settings):
-        # One pod whose map is merged into another's: what is added to the one would be hidden from or added to the other.
+        # One pod's map is merged into another's: an addition to the one would be hidden from the other, or be in both.
         raise BadFile("one pod is merged into another (<<): write it out")
     return head + end + made, count
 
