@@ -140,13 +140,22 @@ def _document(
     yaml.dump(found, out)
     made = out.getvalue()
     if _plain(made) != _expected(body, settings):
-        # One pod's map is merged into another's: an addition to the one would be hidden from the other, or be in both.
-        raise BadFile("one pod is merged into another (<<): write it out")
+        # As where one pod's map is merged into another's: what is added to one is hidden from the other, or in both.
+        why = (
+            "one pod is merged into another (<<): write it out"
+            if "<<" in body
+            else "it cannot be kept as it is written"
+        )
+        raise BadFile(why)
     return head + end + made, count
 
 
 def _plain(text: str) -> Any:
-    return YAML(typ="safe", pure=True).load(text)
+    """Raises BadFile."""
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise BadFile(getattr(error, "problem", None) or "a workload has values alone, and no tags") from None
 
 
 def _expected(body: str, settings: InjectorSettings) -> Any:

@@ -335,3 +335,12 @@ items:
 """
     with pytest.raises(BadFile, match="merged into another"):
         inject(text, InjectorSettings())
+
+
+@pytest.mark.parametrize("tagged", ["!mine app", "!!python/object:x app", "!include {file: x}"])
+def test_a_tag_that_only_its_author_knows_is_refused_in_words(tagged: str) -> None:
+    text = (
+        f"apiVersion: v1\nkind: Pod\nmetadata: {{name: one}}\nspec:\n  containers: [{{name: app, image: {tagged}}}]\n"
+    )
+    with pytest.raises(BadFile):
+        inject(text, InjectorSettings())
