@@ -3,10 +3,10 @@
     async with ServiceClient("venue") as venue:
         event = await venue.get_json("/events/1", type=Event)
 
-`service_client` makes calls (`upload` their bodies) and `response` is what they bring; `errors` is what they raise, and
-`failures` decides which. `registry` holds an app's services together. `context` is what calls inherit from the request
-being served, set by the middlewares `aiohttp_server` and `asgi`, which are imported by their own names. `pool` has the
-connections, `decoding` the types.
+`service_client` makes calls (`outgoing` their headers, `upload` their bodies) and `response` is what they bring;
+`errors` is what they raise, and `failures` decides which. `registry` holds an app's services together. `context` is
+what calls inherit from the request being served, set by the middlewares `aiohttp_server` and `asgi`, which are imported
+by their own names. `pool` has the connections, `decoding` the types.
 
 Imports aiohttp and msgspec, and nothing else of this project: it knows the daemon by HTTP alone.
 """

@@ -1,4 +1,4 @@
-"""Where calls go: the sidecar's URL, a service's name, and the paths below it.
+"""Where calls go: the sidecar's URL, a service's name, the paths below it and their queries.
 
 Owns that a call for one service cannot become one for another, whatever a path or a header holds. The service is the
 first segment of the path that the sidecar sees, and a URL is normalised on its way: "/venue/../payment/charges" would
@@ -7,13 +7,18 @@ be payment's.
 
 from __future__ import annotations
 
+import operator
 import os
 import re
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, SupportsIndex
 from urllib.parse import unquote
 
 from multidict import CIMultiDict, istr
 from yarl import URL
+
+Param = str | int | float
+Params = Mapping[str, Param | Sequence[Param]] | Sequence[tuple[str, Param]] | str
 
 DEFAULT_URL: Final = "http://localhost:15001"
 
@@ -27,6 +32,8 @@ _SHOWN: Final = 100
 """Characters of a path."""
 _DOTS: Final = re.compile(r"(?:^|[/\\])\.\.?(?:[/\\]|$)")
 
+
+_AS_THEY_ARE: Final = frozenset({str, int, float})
 
 _NOT_THE_APPS: Final = (istr("Host"), istr("Content-Length"), istr("Transfer-Encoding"))
 
@@ -72,6 +79,34 @@ def path(asked: str) -> str:
     if _DOTS.search(unquote(asked.partition("?")[0])):
         raise ValueError(f"a path has no segment . or ..: {shown(asked)}")
     return asked
+
+
+def query(params: Params) -> Params:
+    """`params` as aiohttp is to have them: a member of an Enum that is text, by its value.
+
+    Raises TypeError for what is neither text nor a number. aiohttp would make it one where it can: of a UUID or a
+    Decimal its whole number, in silence.
+    """
+    if isinstance(params, str):
+        return params
+    pairs = params.items() if isinstance(params, Mapping) else params
+    if all(type(value) in _AS_THEY_ARE for _, value in pairs):
+        return params
+    return [(name, _plain(name, value)) for name, given in pairs for value in _values(given)]
+
+
+def _values(given: object) -> Iterable[object]:
+    return given if isinstance(given, list | tuple) else (given,)
+
+
+def _plain(name: str, value: object) -> Param:
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, float):
+        return value
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
+        return operator.index(value)
+    raise TypeError(f"params take text, numbers, and lists of these: {name!r} is a {type(value).__name__}")
 
 
 def shown(asked: str) -> str:

@@ -1,7 +1,7 @@
 """What calls inherit from where they are made: the incoming request that is being served, and the deadlines in force.
 
 Owns the context variable, its rules of nesting, and which values of an incoming request are taken over: only those that
-are well-formed, so that nothing malformed is handed on. What is sent of it with a call is `service`'s; servers set it
+are well-formed, so that nothing malformed is handed on. What is sent of it with a call is `outgoing`'s; servers set it
 through `aiohttp_server` and `asgi`.
 
 The headers are those the sidecar adds to each request (Envoy's, and W3C Trace Context's), so what is taken over is what
@@ -40,14 +40,23 @@ def _never() -> bool:
     return False
 
 
+def _always() -> bool:
+    return True
+
+
 class Scope(msgspec.Struct, frozen=True):
     """`caller_at` is when the caller's time is over, which counts until the answer has `begun`; `block_at` is when that
-    of the nearest of all `deadline` blocks around is."""
+    of the nearest of all `deadline` blocks around is.
+    """
 
     handed: Handed
     caller_at: float | None = None
     begun: Callable[[], bool] = _never
     block_at: float | None = None
+
+    def attempt(self) -> int:
+        """Which of the caller's attempts this is; 0 where there can be no other one, for the answer has begun."""
+        return 0 if self.begun() else self.handed.attempt
 
     def deadline_at(self) -> float | None:
         caller_at, block_at = self.caller_at, self.block_at
@@ -162,16 +171,22 @@ class serving:  # noqa: N801 - reads as a statement
     what was in force before: each request stands for itself.
 
     `begun` says whether the answer has begun. The caller's time is for that alone, as the sidecar counts it; a stream,
-    a WebSocket, or work after the answer may take longer, and so may their calls. It runs from here on, though the
-    sidecar's does not while a body is still on its way: what takes that long to receive calls `detached`.
+    a WebSocket, or work after the answer may take longer, and so may their calls. Nor does anybody repeat the request
+    from then on, so the sidecar may repeat those calls. The end of the block is an answer too, if only a server's 500,
+    which `begun` may not see. The time runs from here on, though the sidecar's does not while a body is still on its
+    way: what takes that long to receive calls `detached`.
     """
 
-    __slots__ = ("_inside", "_token")
+    __slots__ = ("_begun", "_inside", "_token")
 
     def __init__(
         self, headers: Mapping[str, str] | Iterable[tuple[str, str]], begun: Callable[[], bool] = _never
     ) -> None:
-        self._inside = _incoming(headers, begun)
+        self._begun = begun
+        self._inside = _incoming(headers, self._answered)
+
+    def _answered(self) -> bool:
+        return self._begun()
 
     def __enter__(self) -> None:
         self._token: Token[Scope] = _scope.set(self._inside)
@@ -179,6 +194,7 @@ class serving:  # noqa: N801 - reads as a statement
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._begun = _always  # Tasks that go on may live long: what the server's knows of is not kept for them.
         _scope.reset(self._token)
 
 

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
+_BOM: Final = b"\xef\xbb\xbf"
+"""Some services begin with it, which a reader may ignore (RFC 8259, section 8.1)."""
 _MODEL_LOADS: Final = "model_validate_json"
 _MODEL_DUMPS: Final = "model_dump"
 _REPEATS: Final = ("Invalid enum value", "Invalid value", "Object contains unknown field")
@@ -26,6 +28,7 @@ def decode(body: bytes, wanted: Any = Any) -> Any:
     """`body` as a value of type `wanted`: any that msgspec knows (its page "Supported Types"), or that has
     `model_validate_json` as a pydantic model does. Raises Mismatch; NotImplementedError for a type that is neither.
     """
+    body = body.removeprefix(_BOM)
     if not body.strip():
         raise Mismatch("the body is empty")
     try:

@@ -84,6 +84,8 @@ class CallError(Exception):
         status: int | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(detail, str):  # As tests make one, which are rarely typed.
+            raise TypeError(f"{type(self).__name__}({detail!r}): what is no text goes by name: retry_after=, status=")
         self.detail = detail
         self.service = service
         self.method = method

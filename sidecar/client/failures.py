@@ -13,6 +13,7 @@ import aiohttp
 import msgspec
 from aiohttp.http_exceptions import ContentEncodingError
 
+from sidecar.client import address
 from sidecar.client.errors import (
     AggregateFailed,
     Attempt,
@@ -33,7 +34,9 @@ from sidecar.client.errors import (
     UnknownService,
     UpstreamTimeout,
 )
+from sidecar.client.limit import Cut
 from sidecar.client.response import REASON, Call, Response, told_attempts
+from sidecar.client.upload import Upload, under_way
 
 BY_REASON: Final[Mapping[str, type[SidecarError]]] = {
     "circuit_open": CircuitOpen,
@@ -91,8 +94,33 @@ def of_sidecar(call: Call, response: aiohttp.ClientResponse, body: bytes) -> Sid
     return kind(detail, reason=reason, retry_after=retry_after, tries=tries, **known)
 
 
-def before_head(call: Call, base_url: str, error: Exception, *, sending: bool = False) -> SidecarError:
-    """aiohttp has no head of an answer to show, because of `error`. `sending`: in the middle of a body."""
+def unanswered(call: Call, base_url: str, data: Any, error: Exception) -> BaseException:
+    """aiohttp has no head of an answer to show, because of `error`; `data` is what it was given as the body."""
+    if isinstance(error, aiohttp.InvalidURL):
+        return ValueError(f"{address.shown(call.path)} and its query make no URL")
+    if isinstance(data, Upload) and data.error is not None:
+        return data.error
+    return _before_head(call, base_url, error, sending=under_way(data))
+
+
+def cut_short(
+    call: Call, base_url: str, cut: Cut, given_s: float | None, response: Response | None = None
+) -> CallError:
+    """The call was ended by us. `given_s` is what its deadline gave it, `response` what had come of an answer."""
+    if cut is Cut.CLOSED:
+        return of_closing(call)
+    if given_s is not None:
+        return of_deadline(call, 1, given_s)
+    if response is not None:
+        return in_body(call, response, TimeoutError())
+    return _before_head(call, base_url, TimeoutError())
+
+
+def _before_head(call: Call, base_url: str, error: Exception, *, sending: bool = False) -> CallError:
+    """`sending`: in the middle of a body."""
+    if (coding := _of_coding(error)) is not None:
+        # Of the head already, where there is no decoder: aiohttp names the one that is missing.
+        return InvalidAnswer(coding.message, **_known(call, 1, status=None))
     attempts = 1  # Whether the sidecar had read the request is not known, so it may have.
     if isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError):
         attempts = 0
@@ -120,9 +148,15 @@ def in_body(call: Call, response: Response, error: Exception) -> CallError:
     known = _known(call, response.attempts, response.status)
     if isinstance(error, TimeoutError):
         return UpstreamTimeout("the body did not come within the client's own limit", reason="body_timeout", **known)
-    if isinstance(error.__cause__, ContentEncodingError):
+    if _of_coding(error) is not None:
         return InvalidAnswer("the body is not of its Content-Encoding", **known)
     return ConnectionFailed(reason="truncated", **known)
+
+
+def _of_coding(error: BaseException) -> ContentEncodingError | None:
+    """What aiohttp's error comes of, if that is a Content-Encoding."""
+    cause = error.__cause__
+    return cause if cause is None or isinstance(cause, ContentEncodingError) else _of_coding(cause)
 
 
 def of_deadline(call: Call, attempts: int, given_s: float) -> DeadlineExceeded:

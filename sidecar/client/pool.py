@@ -25,6 +25,10 @@ from sidecar.client.response import Response
 MAX_CONNECTIONS: Final = 1024
 """Of one loop to the sidecar, as many as `limits.max_concurrent` lets one service have: limits are the sidecar's, which
 says so when it refuses, where a call that waits here could not. A call beyond it waits, within its own limits."""
+MAX_FIELD: Final = 64 * 1024
+MAX_FIELDS: Final = 256
+"""Of an answer's head: bytes of one field, and how many fields. More than a head that the sidecar passes on can have
+(32 KiB, 128 fields and its own); what it has let through is not for its client to refuse, as aiohttp's 8 KiB would."""
 CONNECT_S: Final = 2.0
 """For a connection to the sidecar, which is in the same pod."""
 
@@ -121,6 +125,9 @@ def _new_session() -> aiohttp.ClientSession:
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
         # HTTP_PROXY may well name the sidecar itself, and ~/.netrc is nobody's business here.
         trust_env=False,
+        max_line_size=MAX_FIELD,
+        max_field_size=MAX_FIELD,
+        max_headers=MAX_FIELDS,
         request_class=Request,
         response_class=Response,
     )

@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Generic, Self, TypedDict, TypeVar, Unpack, overload
 
-from sidecar.client.service_client import Headers, ServiceClient
+from sidecar.client.outgoing import Headers
+from sidecar.client.service_client import ServiceClient
 
 C = TypeVar("C", bound=ServiceClient)
 

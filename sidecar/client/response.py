@@ -127,7 +127,8 @@ class Response(aiohttp.ClientResponse):
         return bytes(read)
 
     def invalid(self, detail: str) -> InvalidAnswer:
-        words = f"{self.status} with {self.content_type}: {detail}"
+        content_type = self.content_type if "Content-Type" in self.headers else "no Content-Type"
+        words = f"{self.status} with {content_type}: {detail}"
         return InvalidAnswer(words, attempts=self.attempts, status=self.status, **self.call.known())
 
 

@@ -1,6 +1,6 @@
 """The client of one service: what an app calls instead of an HTTP library.
 
-Owns what is sent with every call, and the order in which a call's answer is judged. Nothing here is sent twice: when,
+Owns a call's course, and the order in which its answer is judged. Nothing here is sent twice: when,
 how often and where to a call is retried is the sidecar's to decide, which knows the endpoints, the budget and the
 breaker. A client that retried too would multiply its retries.
 """
@@ -8,8 +8,8 @@ breaker. A client that retried too would multiply its retries.
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from math import inf
 from time import monotonic
@@ -17,21 +17,19 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypedDict, TypeVar, Unpack, cast, overload
 
 import aiohttp
-from multidict import CIMultiDict, istr
+from multidict import CIMultiDict
 
-from sidecar.client import address, context, failures, pool
+from sidecar.client import address, failures, outgoing, pool
+from sidecar.client.address import Params
 from sidecar.client.errors import CallError, NotFound
-from sidecar.client.limit import Cut
-from sidecar.client.response import REASON, REQUEST_ID, Call, Response
-from sidecar.client.upload import Upload, body_of, under_way
+from sidecar.client.outgoing import Headers
+from sidecar.client.response import REASON, Call, Response
+from sidecar.client.upload import body_of
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
 T = TypeVar("T")
-Headers = Mapping[str, str]
-Param = str | int | float
-Params = Mapping[str, Param | Sequence[Param]] | Sequence[tuple[str, Param]] | str
 
 STREAM_HEAD_S: Final = 3600.0
 """For the head of a stream's answer, and so for the whole upload before it, where there is no deadline."""
@@ -41,18 +39,15 @@ MAX_ERROR_BODY: Final = 64 * 1024
 """Of the body of a stream's error answer, in bytes: it is read whole, for the exception."""
 HEALTH_S: Final = 2.0
 
-TRACEPARENT: Final = istr("traceparent")
-TRACESTATE: Final = istr("tracestate")
-ATTEMPT: Final = istr("x-envoy-attempt-count")
-TIME_LEFT: Final = istr("x-envoy-upstream-rq-timeout-ms")
+log = logging.getLogger("sidecar.client")
 
 _BY_PIECE: Final = aiohttp.ClientTimeout(total=None, sock_connect=pool.CONNECT_S, sock_read=STREAM_IDLE_S)
 
 
 class CallOptions(TypedDict, total=False):
-    """What any call takes. `params` is added to the path's query, with the values of a list one by one; True, False and
-    None are a TypeError, for services do not agree on how they are written. `headers` win over those that the client
-    sends of itself; `raise_for_status` is the client's unless given.
+    """What any call takes. `params` is added to the path's query, with the values of a list one by one; what is neither
+    text nor a number is a TypeError, for services do not agree on how None, True or a date is written. `headers` win
+    over those that the client sends of itself; `raise_for_status` is the client's unless given.
     """
 
     params: Params | None
@@ -202,20 +197,25 @@ class ServiceClient:
             if missing_ok:
                 return None
             raise
+        if response.status == 304:
+            raise response.invalid("not modified, by a condition in the headers, and so without a body")
         if response.status >= 300:
             raise response.invalid("a redirect, which is not followed: it could lead past the sidecar")
         return response.decode(type)
 
     async def health_check(self, path: str = "/health", *, within: float = HEALTH_S) -> bool:
-        """Whether GET `path` is answered with 2xx within so many seconds. What a call may end with is not raised, but
-        what is wrong with the code that makes it is: a client that is not open, a path that is none.
+        """Whether GET `path` is answered with 2xx within so many seconds. Never raises, apart from a CancelledError of
+        the caller's. What is wrong with the code that asks (a client that is not open, a path that is none) is False
+        too, and an ERROR of the logger `sidecar.client`; what a call may end with it says at DEBUG.
         """
-        self._opened()
-        address.path(path)
         try:
             async with asyncio.timeout(within):
                 response = await self.request("GET", path, raise_for_status=False)
-        except Exception:
+        except (CallError, TimeoutError) as error:
+            log.debug("health check of %s: %r", self.service, error)
+            return False
+        except Exception as error:
+            log.error("health check of %s could not be made: %s: %s", self.service, type(error).__name__, error)
             return False
         return 200 <= response.status < 300
 
@@ -237,11 +237,14 @@ class ServiceClient:
         the service's root (dot segments, however written, a backslash), and for a fragment or control characters.
         """
         shared = self._opened()
+        params = params if params is None else address.query(params)
         url = self._prefix + (path if address.is_plain(path) else address.path(path))
-        call, fields, at = self._begin(method, path, headers)
+        call, fields, at = outgoing.begin(
+            self.service, method, path, always=self._headers, headers=headers, deadline_s=self._deadline_s
+        )
         if json is not None or data is not None or idempotency_key:
             data = body_of(fields, json, data, idempotency_key)
-        left = None if at is None else self._left(call, fields, at)
+        left = None if at is None else outgoing.left(call, fields, at)
         limit = shared.limit
         task = limit.begin(at)
         response: Response | None = None
@@ -258,11 +261,11 @@ class ServiceClient:
         except (aiohttp.ClientError, OSError) as error:
             if response is not None:
                 raise failures.in_body(call, response, error) from error
-            failed = self._unanswered(call, data, error)
+            failed = failures.unanswered(call, self.base_url, data, error)
         except asyncio.CancelledError:
             if (cut := limit.cut(task)) is None:
                 raise
-            raise self._cut_short(call, cut, left, response) from None
+            raise failures.cut_short(call, self.base_url, cut, left, response) from None
         finally:
             limit.end(task)
         if failed is not None:  # Not raised above: what aiohttp says has the whole URL, whose query may hold secrets.
@@ -290,8 +293,11 @@ class ServiceClient:
         body that breaks off raises ConnectionFailed where it is read. Leaving before its end closes the connection.
         """
         shared = self._opened()
+        params = params if params is None else address.query(params)
         url = self._prefix + address.path(path)
-        call, fields, at = self._begin(method, path, headers)
+        call, fields, at = outgoing.begin(
+            self.service, method, path, always=self._headers, headers=headers, deadline_s=self._deadline_s
+        )
         body = body_of(fields, json, data, idempotency_key)
         return self._stream(shared, call, url, at, raise_for_status, params=params, headers=fields, data=body)
 
@@ -307,7 +313,7 @@ class ServiceClient:
     ) -> AsyncIterator[Response]:
         if shared.closed:
             raise self._not_open_here()
-        left = None if at is None else self._left(call, options["headers"], at)
+        left = None if at is None else outgoing.left(call, options["headers"], at)
         limit = shared.limit
         task = limit.begin(monotonic() + STREAM_HEAD_S if at is None else at)
         response: Response | None = None
@@ -319,7 +325,7 @@ class ServiceClient:
             except asyncio.CancelledError:
                 if (cut := limit.cut(task)) is None:
                     raise
-                raise self._cut_short(call, cut, left) from None
+                raise failures.cut_short(call, self.base_url, cut, left) from None
             finally:
                 limit.end(task)
             shared.streams.add(response)
@@ -335,7 +341,7 @@ class ServiceClient:
                 call.method, url, allow_redirects=False, timeout=_BY_PIECE, **options
             )
         except (aiohttp.ClientError, OSError) as error:
-            failed = self._unanswered(call, options["data"], error)
+            failed = failures.unanswered(call, self.base_url, options["data"], error)
         else:
             ours = cast(Response, response)
             ours.call = call
@@ -359,59 +365,6 @@ class ServiceClient:
         if self._shared is None:
             return RuntimeError(f"{self!r} is not open: use it in `async with`, or await open()")
         return RuntimeError(f"{self!r} was opened in another event loop: each loop wants a client of its own")
-
-    def _begin(self, method: str, path: str, headers: Headers | None) -> tuple[Call, CIMultiDict[str], float | None]:
-        """What the call is known by, the fields that go with it, and the nearest deadline."""
-        fields = CIMultiDict(self._headers)
-        if headers:
-            fields.update(headers)
-            address.check_fields(fields)
-        at = request_id = None
-        scope = context.current()
-        if scope is not context.FREE:
-            at = scope.deadline_at()
-            request_id = self._hand_on(scope.handed, fields)
-        if self._deadline_s is not None:
-            own_at = monotonic() + self._deadline_s
-            at = own_at if at is None else min(at, own_at)
-        request_id = fields.setdefault(REQUEST_ID, request_id or os.urandom(16).hex())
-        return Call(self.service, method.upper(), path.partition("?")[0], request_id), fields, at
-
-    def _hand_on(self, handed: context.Handed, fields: CIMultiDict[str]) -> str:
-        """Adds what the request being served came with; its id."""
-        if handed.traceparent and TRACEPARENT not in fields:
-            fields[TRACEPARENT] = handed.traceparent
-            if handed.tracestate:
-                fields.setdefault(TRACESTATE, handed.tracestate)
-        if handed.attempt > 1:
-            # Whoever called us retries already: the sidecar then does not.
-            fields.setdefault(ATTEMPT, str(handed.attempt))
-        return handed.request_id
-
-    def _left(self, call: Call, fields: CIMultiDict[str], at: float) -> float:
-        left = at - monotonic()
-        if left <= 0:
-            raise failures.of_deadline(call, 0, left)
-        fields.setdefault(TIME_LEFT, str(max(int(left * 1000), 1)))
-        return left
-
-    def _unanswered(self, call: Call, data: Any, error: Exception) -> BaseException:
-        """What it is that aiohttp has no head of an answer."""
-        if isinstance(error, aiohttp.InvalidURL):
-            return ValueError(f"{address.shown(call.path)} and its query make no URL")
-        if isinstance(data, Upload) and data.error is not None:
-            return data.error
-        return failures.before_head(call, self.base_url, error, sending=under_way(data))
-
-    def _cut_short(self, call: Call, cut: Cut, given_s: float | None, response: Response | None = None) -> CallError:
-        """The call was ended by us. `given_s` is what its deadline gave it, `response` what had come of an answer."""
-        if cut is Cut.CLOSED:
-            return failures.of_closing(call)
-        if given_s is not None:
-            return failures.of_deadline(call, 1, given_s)
-        if response is not None:
-            return failures.in_body(call, response, TimeoutError())
-        return failures.before_head(call, self.base_url, TimeoutError())
 
     def _raises(self, response: Response, raise_for_status: bool | None) -> bool:
         own = self._raise_for_status if raise_for_status is None else raise_for_status

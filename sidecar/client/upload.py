@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Generator
 from typing import Any, Final, Self, cast
 
 from multidict import CIMultiDict, istr
@@ -75,6 +75,8 @@ def watched(fields: CIMultiDict[str], data: Any) -> Any:
         return data
     if hasattr(data, "iter_any"):
         data = data.iter_any()
+    if isinstance(data, Generator):
+        raise TypeError("data= takes bytes, text, a file, or an async iterator of bytes; this generator is none")
     return Upload(data) if isinstance(data, AsyncIterable) else data
 
 

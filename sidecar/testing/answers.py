@@ -57,8 +57,9 @@ def answer(
     headers: Headers | None = None,
 ) -> Answer:
     """A whole answer. `json` may be anything msgspec encodes: dataclasses, Structs, dates. Raises FakeError."""
-    if not 200 <= status <= 599:
-        raise FakeError(f"a status is a number from 200 to 599, not {status!r}")
+    if not _is_number(status) or not 200 <= status <= 599:
+        words = "" if _is_number(status) else ": a body is json=... or body=..."
+        raise FakeError(f"a status is a number from 200 to 599, not {status!r}{words}")
     if json is not UNSET and body:
         raise FakeError("an answer has a json or a body, not both")
     given = list(headers.items() if isinstance(headers, Mapping) else headers or ())
@@ -111,13 +112,18 @@ def dripping(status: int, pieces: Iterable[bytes | str], every: float, headers: 
     )
 
 
+def _is_number(value: object) -> bool:
+    """Tests are rarely typed, and a TypeError would be about a comparison in here."""
+    return isinstance(value, int | float)
+
+
 def checked_delay(seconds: float) -> float:
-    if not 0 <= seconds <= MAX_DELAY_S:
+    if not _is_number(seconds) or not 0 <= seconds <= MAX_DELAY_S:
         raise FakeError(f"a delay is 0 to {MAX_DELAY_S:g} seconds, not {seconds!r}; .hangs() never answers")
     return float(seconds)
 
 
 def checked_times(times: int) -> int:
-    if times < 1:
+    if not _is_number(times) or times < 1:
         raise FakeError(f"times is 1 or more, not {times!r}")
     return times

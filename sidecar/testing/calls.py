@@ -94,6 +94,21 @@ def told(calls: Sequence[Call], marked: Iterable[Call] = ()) -> str:
     return "\n".join(lines)
 
 
+def bodies(calls: Sequence[Call]) -> str:
+    """Those of calls that were not the expected ones."""
+    lines = [f"  {call}: {call.kept_body[:200]!r}" for call in calls[:MOST_TOLD]]
+    return "\n".join(["\nThe bodies of the others:", *lines]) if lines else ""
+
+
+def fields(calls: Sequence[Call], names: Sequence[str]) -> str:
+    """What calls had that were not the expected ones, of the headers that were asked for."""
+    lines = [
+        f"  {call}: " + ", ".join(f"{name}: {', '.join(call.headers.getall(name, ['(none)']))}" for name in names)
+        for call in calls[:MOST_TOLD]
+    ]
+    return "\n".join(["\nThese headers of the others:", *lines]) if lines else ""
+
+
 def as_json(value: object) -> Any:
     """As a body of it would be read: dataclasses, Structs, dates are what they are in JSON. Raises FakeError."""
     try:

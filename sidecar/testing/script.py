@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sidecar.testing.answers import UNSET, Answer, Headers, answer, checked_delay, checked_times, dripping
-from sidecar.testing.calls import MOST_TOLD, Call, as_json, times, told
+from sidecar.testing.calls import Call, as_json, bodies, fields, times, told
 from sidecar.testing.errors import FakeError
 from sidecar.testing.paths import Pattern
 
@@ -72,9 +72,10 @@ class Script:
         headers: Headers | None = None,
     ) -> Script:
         """An answer that says no: 4xx or 5xx."""
-        if status < 400:
+        given = answer(status, json=json, body=body, headers=headers)
+        if given.status < 400:
             raise FakeError(f"{status} is no failure: .then(status={status})")
-        return self._add(answer(status, json=json, body=body, headers=headers), times)
+        return self._add(given, times)
 
     def answers(self, function: Callable[[Call], object], times: int = 1) -> Script:
         """What `function(call)` returns: `answer(...)`, bytes, text, or an object for JSON.
@@ -264,10 +265,12 @@ class ServiceScript:
         if found == wanted or (wanted is None and found):
             return
         expected = "at least once" if wanted is None else times(wanted)
+        others = [call for call in others if call not in calls]
         raise AssertionError(
             f"{self.name}: {what} was called {times(found)}, expected {expected}. All that was asked of it:\n"
             + told(self.calls, calls)
-            + ("" if json is UNSET else _bodies([call for call in others if call not in calls]))
+            + ("" if json is UNSET else bodies(others))
+            + (fields(others, list(headers)) if headers else "")
         )
 
     def _record(self, call: Call) -> None:
@@ -287,11 +290,6 @@ class ServiceScript:
         if self.fails_unexpected:
             self.problem(text)
         return answer(501, body=text + "\n")
-
-
-def _bodies(calls: Sequence[Call]) -> str:
-    lines = [f"  {call}: {call.kept_body[:200]!r}" for call in calls[:MOST_TOLD]]
-    return "\n".join(["\nThe bodies of the others:", *lines]) if lines else ""
 
 
 def _match(

@@ -168,7 +168,13 @@ class Listener:
                 _drop(result)
 
         threading.Thread(target=run, name=f"fake {self._script.name}", daemon=True).start()
-        return await done
+        try:
+            return await done
+        except asyncio.CancelledError:
+            # The result may be there all the same: it came, and the connection was lost, before this went on.
+            if done.done() and not done.cancelled() and done.exception() is None:
+                _drop(done.result())
+            raise
 
     async def _do(self, request: web.BaseRequest, given: Answer) -> web.StreamResponse:
         match given.how:

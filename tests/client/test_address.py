@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import decimal
+import enum
+import uuid
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
+from yarl import URL
 
 from sidecar.client import ServiceClient, address
 from tests.support.steps import answer
@@ -169,3 +175,51 @@ def test_plain_paths_are_a_part_of_those_allowed(asked: str, plain: bool) -> Non
     assert bool(address.is_plain(asked)) is plain
     if plain:
         assert address.path(asked) == asked
+
+
+class Kind(str, enum.Enum):  # noqa: UP042
+    """As apps have them that are older than StrEnum: `str(Kind.HALL)` is "Kind.HALL"."""
+
+    HALL = "hall"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Count:
+    """As a number of numpy's."""
+
+    def __index__(self) -> int:
+        return 7
+
+
+@pytest.mark.parametrize(
+    ("params", "sent"),
+    [
+        ({"a": "é&b", "n": 2, "f": 1.5}, "a=%C3%A9%26b&n=2&f=1.5"),
+        ([("a", "1"), ("a", "2")], "a=1&a=2"),
+        ({"a": ["x", "y"], "b": (1, 2), "c": []}, "a=x&a=y&b=1&b=2"),
+        (
+            {"kind": Kind.HALL, "kinds": [Kind.HALL, "club"], "level": Level.HIGH},
+            "kind=hall&kinds=hall&kinds=club&level=3",
+        ),
+        ([("kind", Kind.HALL), ("count", Count())], "kind=hall&count=7"),
+        (CIMultiDict([("a", "1"), ("a", Kind.HALL)]), "a=1&a=hall"),
+        ("a=b&c=", "a=b&c="),
+    ],
+)
+def test_params(params: Any, sent: str) -> None:
+    assert URL("http://h/").update_query(address.query(params)).raw_query_string == sent
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, True, b"x", {"x"}, uuid.UUID(int=7), decimal.Decimal("1.50"), datetime.date(2026, 1, 2), ["a", None]],
+)
+def test_params_that_are_no_text_and_no_numbers(value: Any) -> None:
+    """A UUID and a Decimal have a whole number, which aiohttp would send."""
+    params: Any
+    for params in ({"id": value}, [("a", "b"), ("id", value)]):
+        with pytest.raises(TypeError, match="params take text, numbers, and lists of these: 'id' is a "):
+            address.query(params)

@@ -113,6 +113,23 @@ async def test_it_is_left_when_the_application_fails() -> None:
     assert handed() == Handed()
 
 
+async def test_a_task_that_outlives_a_request_that_failed_has_no_deadline_of_the_callers() -> None:
+    """Its 500 is sent by the framework or the server, past this middleware."""
+    tasks: list[asyncio.Task[float | None]] = []
+
+    async def work() -> float | None:
+        await asyncio.sleep(0)
+        return remaining()
+
+    def fail() -> object:
+        tasks.append(asyncio.get_running_loop().create_task(work()))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await serve(fail, HEADERS)
+    assert await tasks[0] is None
+
+
 async def test_concurrent_requests_do_not_see_each_other() -> None:
     meet = asyncio.Barrier(3)
 

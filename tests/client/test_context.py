@@ -199,15 +199,39 @@ async def test_a_task_started_while_serving_inherits_the_request() -> None:
         await asyncio.sleep(0)
         return handed().request_id, deadline_at()
 
-    async with asyncio.TaskGroup() as group:
-        with serving(HEADERS):
-            at = deadline_at()
+    with serving(HEADERS):
+        async with asyncio.TaskGroup() as group:
             inside = group.create_task(look())
             with detached():
                 free = group.create_task(look())
             assert handed().request_id == "4f2c"
-    assert inside.result() == ("4f2c", at)
+        assert inside.result() == ("4f2c", deadline_at())
+        assert deadline_at() is not None
     assert free.result() == ("", None)
+
+
+async def test_a_task_that_outlives_the_request_has_no_deadline_of_the_callers() -> None:
+    """Whatever the answer was: that of a handler that failed is made outside of the block, and not seen to begin."""
+    over = asyncio.Event()
+    tasks: list[asyncio.Task[tuple[str, float | None, float | None]]] = []
+
+    async def work() -> tuple[str, float | None, float | None]:
+        before = remaining()
+        await over.wait()
+        return handed().request_id, before, remaining()
+
+    async def handler() -> None:
+        with serving(HEADERS):
+            tasks.append(asyncio.get_running_loop().create_task(work()))
+            await asyncio.sleep(0)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await handler()
+    over.set()
+    request_id, before, after = await tasks[0]
+    assert (request_id, after) == ("4f2c", None)
+    assert before is not None
 
 
 async def test_concurrent_requests_do_not_see_each_other() -> None:

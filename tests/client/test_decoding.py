@@ -83,6 +83,7 @@ class Holder(msgspec.Struct):
         (b"null", Venue | None, None),
         (b'{"a": [1, null]}', Any, {"a": [1, None]}),
         (b" 7 ", int, 7),
+        (b'\xef\xbb\xbf{"id": 1}', Venue, Venue(1)),
     ],
 )
 def test_types(body: bytes, wanted: Any, value: Any) -> None:
@@ -118,6 +119,7 @@ def test_a_real_pydantic_model() -> None:
     [
         (b"", Venue, "the body is empty"),
         (b" \n", Any, "the body is empty"),
+        (b"\xef\xbb\xbf", Any, "the body is empty"),
         (b"<html>", Venue, "not JSON: JSON is malformed: invalid character (byte 0)"),
         (b'{"id": 1', Venue, "not JSON: Input data was truncated"),
         (b'"\xff"', str, "not JSON: not UTF-8"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from dataclasses import dataclass
+from typing import Any, cast
 
 import pytest
 from multidict import CIMultiDict
@@ -35,6 +36,13 @@ from sidecar.client.errors import (
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, CallError)]
 KNOWN = {"service": "venue", "method": "GET", "path": "/events/1", "request_id": "r-1"}
 POST = {**KNOWN, "method": "POST", "path": "/events"}
+
+
+def test_made_with_what_goes_by_name() -> None:
+    """It would be the detail, and fail where the error is printed."""
+    with pytest.raises(TypeError, match=r"CircuitOpen\(5.0\): what is no text goes by name: retry_after="):
+        CircuitOpen(cast(Any, 5.0))
+    assert CircuitOpen(retry_after=5.0).retry_after == 5.0
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiohttp import http_parser
 
 from sidecar.client import errors
 from sidecar.client.errors import CallError, ConnectionFailed, InvalidAnswer, SidecarError, SidecarUnavailable
@@ -106,6 +107,23 @@ async def test_body_that_is_not_of_its_coding() -> None:
     error = await error_of(answer(200, b"no gzip", [("Content-Encoding", "gzip")]))
     assert isinstance(error, InvalidAnswer)
     assert "Content-Encoding" in str(error)
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd"])
+async def test_body_in_a_coding_that_the_app_has_no_decoder_for(coding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service answered so without being asked for it, or the app did ask. It is not for want of a sidecar."""
+    for installed in ("HAS_BROTLI", "HAS_ZSTD"):
+        monkeypatch.setattr(http_parser, installed, False)
+    script = answer(200, b"?", [("Content-Encoding", coding)])
+    error = await error_of(script)
+    assert type(error) is InvalidAnswer
+    assert f"({coding}). Please install" in str(error)
+    with Upstream(script) as scripted:
+        async with ServiceClient("venue", base_url=scripted.url) as venue:
+            with pytest.raises(InvalidAnswer, match="Please install"):
+                async with venue.stream("GET", "/x"):
+                    pytest.fail("there is nothing to read")
+            assert await venue.health_check() is False
 
 
 @pytest.mark.parametrize(

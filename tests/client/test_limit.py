@@ -92,7 +92,7 @@ def test_each_call_ends_in_its_own_time(run: Callable[[Coroutine[Any, Any, None]
         for task, seconds in ((over, 0), (soon, 0.02), (late, 0.04), (limited, 0.06)):
             await task
             assert monotonic() - began >= seconds - 0.002
-        assert said == ["answered", "deadline", "deadline", "limit"]
+        assert sorted(said) == ["answered", "deadline", "deadline", "limit"]  # where it is late, more than one is due
         assert not free.done()
         limit.close()
         await free

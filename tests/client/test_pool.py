@@ -16,6 +16,7 @@ from aiohttp.connector import Connection
 
 from sidecar.client import ServiceClient, SidecarUnavailable, pool
 from tests.support.eventually import eventually
+from tests.support.kubernetes_api import until
 from tests.support.steps import answer, silence
 from tests.support.upstream import Upstream
 
@@ -54,6 +55,13 @@ def test_each_loop_has_its_own(run: Run) -> None:
         assert [request.connection for request in scripted.requests] == [0, 1]
 
 
+async def test_head_as_large_as_the_sidecar_passes_on() -> None:
+    fields = [("X-One", "a" * 60_000), *((f"X-{number}", "b") for number in range(200))]
+    with Upstream(answer(headers=fields)) as scripted:
+        async with ServiceClient("venue", base_url=scripted.url) as venue:
+            assert len((await venue.get("/")).headers["x-one"]) == 60_000
+
+
 @pytest.mark.parametrize("run", RUNS)
 def test_upload_that_is_cancelled_ends_the_connection(run: Run) -> None:
     """Although its bytes are not taken: nobody waits for that. (What it is for: tests/system/test_client.py.)"""
@@ -61,12 +69,18 @@ def test_upload_that_is_cancelled_ends_the_connection(run: Run) -> None:
 
         async def main() -> None:
             async with ServiceClient("venue", base_url=scripted.url) as venue:
-                with pytest.raises(TimeoutError):
-                    async with asyncio.timeout(0.3):
-                        await venue.post("/", data=bytes(64 * 1024 * 1024))
-                shared = pool._by_loop[asyncio.get_running_loop()]
-                assert shared.session.connector is not None
-                assert not shared.session.connector._acquired
+                loop = asyncio.get_running_loop()
+                calling = loop.create_task(venue.post("/", data=bytes(64 * 1024 * 1024)))
+                await asyncio.to_thread(eventually, lambda: scripted.hits == 1)
+                connector = pool._by_loop[loop].session.connector
+                assert connector is not None
+                (protocol,) = connector._acquired
+                assert protocol.transport is not None
+                await until(protocol.transport.get_write_buffer_size)
+                calling.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await calling
+                assert not connector._acquired
 
         run(main())
         scripted.gate.set()

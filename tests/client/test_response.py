@@ -77,7 +77,7 @@ async def test_decode(scripted: Upstream, venue: ServiceClient) -> None:
     error = caught.value
     assert (error.service, error.method, error.path, error.status) == ("venue", "GET", "/events/1", 200)
     assert error.request_id == response.request_id
-    assert error.detail == "200 with application/octet-stream: Expected `array`, got `object`"
+    assert error.detail == "200 with no Content-Type: Expected `array`, got `object`"
 
 
 async def test_decode_of_no_body(scripted: Upstream, venue: ServiceClient) -> None:

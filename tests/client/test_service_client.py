@@ -6,16 +6,16 @@ import asyncio
 import inspect
 import io
 import json
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from unittest.mock import AsyncMock
 
 import aiohttp
 import pytest
 
 from sidecar.client import (
-    CallError,
     ClientError,
     InvalidAnswer,
     NotFound,
@@ -23,9 +23,6 @@ from sidecar.client import (
     ServiceError,
     SidecarError,
     UnknownService,
-    deadline,
-    detached,
-    serving,
 )
 from tests.support.steps import answer, echo, silence
 from tests.support.upstream import Received, Step, Upstream
@@ -74,76 +71,15 @@ async def test_verbs(scripted: Upstream, venue: ServiceClient) -> None:
     assert {request.target for request in scripted.requests[:6]} == {"/venue/events/1?a=b"}
 
 
-async def test_every_call_bears_an_id_of_its_own(scripted: Upstream, venue: ServiceClient) -> None:
-    for _ in range(3):
-        await venue.get("/")
-    ids = {request.get("x-request-id") or "" for request in scripted.requests}
-    assert len(ids) == 3
-    assert {len(each) for each in ids} == {32}
-    absent = ("traceparent", "x-envoy-attempt-count", "x-envoy-upstream-rq-timeout-ms", "idempotency-key", "cookie")
-    assert [scripted.last.get(name) for name in absent] == [None] * 5
-
-
-async def test_what_the_request_being_served_came_with_is_handed_on(scripted: Upstream, venue: ServiceClient) -> None:
-    incoming = {
-        "X-Request-Id": "r-1",
-        "traceparent": TRACEPARENT,
-        "tracestate": "a=1",
-        "x-envoy-attempt-count": "2",
-        "x-envoy-expected-rq-timeout-ms": "5000",
-    }
-    with serving(incoming):
-        await venue.get("/")
-        with detached():
-            await venue.get("/")
-    served, free = scripted.requests
-    names = ("x-request-id", "traceparent", "tracestate", "x-envoy-attempt-count")
-    assert [served.get(name) for name in names] == ["r-1", TRACEPARENT, "a=1", "2"]
-    assert 4000 < int(served.get("x-envoy-upstream-rq-timeout-ms") or "") <= 5000
-    assert [free.get(name) for name in names[1:]] == [None] * 3
-
-
-async def test_first_attempt_is_not_handed_on(scripted: Upstream, venue: ServiceClient) -> None:
-    with serving({"x-envoy-attempt-count": "1"}):
-        await venue.get("/")
-    assert scripted.last.get("x-envoy-attempt-count") is None
-
-
-async def test_nearest_deadline_is_sent(scripted: Upstream) -> None:
-    async with ServiceClient("venue", base_url=scripted.url, deadline=30.0) as venue:
-        for seconds in (10.0, 50.0):
-            async with deadline(seconds):
-                await venue.get("/")
-    given = [int(request.get("x-envoy-upstream-rq-timeout-ms") or "") for request in scripted.requests]
-    assert 9000 < given[0] <= 10_000 < 29_000 < given[1] <= 30_000
-
-
-async def test_deadline_that_is_nearly_over_is_sent_as_a_millisecond(scripted: Upstream, venue: ServiceClient) -> None:
-    scripted.play(silence)
-    async with deadline(0.0009):
-        with pytest.raises(CallError):
-            await venue.get("/")
-    assert {request.get("x-envoy-upstream-rq-timeout-ms") for request in scripted.requests} <= {"1"}
-
-
-async def test_callers_headers_win_in_any_case(scripted: Upstream) -> None:
-    async with ServiceClient("venue", base_url=scripted.url, headers={"X-App": "a", "x-team": "t"}) as venue:
-        own = {"x-request-id": "mine", "TRACEPARENT": TRACEPARENT, "x-app": "b", "X-Envoy-Upstream-Rq-Timeout-Ms": "7"}
-        scripted.play(answer(500))
-        with serving({"x-request-id": "theirs", "traceparent": TRACEPARENT.replace("b7", "c7"), "tracestate": "a=1"}):
-            async with deadline(5):
-                with pytest.raises(ServiceError) as caught:
-                    await venue.get("/", headers=own)
-    assert caught.value.request_id == "mine"
-    names = ("x-request-id", "traceparent", "tracestate", "x-app", "x-team", "x-envoy-upstream-rq-timeout-ms")
-    assert [scripted.last.get(name) for name in names] == ["mine", TRACEPARENT, None, "b", "t", "7"]
-
-
 async def test_params_join_the_paths_query(scripted: Upstream, venue: ServiceClient) -> None:
     await venue.get("/x?a=1", params={"b": "é&c", "n": 2})
     assert scripted.last.target == "/venue/x?a=1&b=%C3%A9%26c&n=2"
     await venue.get("/x", params=[("a", "1"), ("a", "2")])
     assert scripted.last.target == "/venue/x?a=1&a=2"
+    with pytest.raises(TypeError, match="'id' is a UUID"):
+        await venue.get("/x", params=cast(Any, {"id": uuid.UUID(int=7)}))
+    with pytest.raises(TypeError, match="'id' is a UUID"):
+        venue.stream("GET", "/x", params=cast(Any, {"id": uuid.UUID(int=7)}))
 
 
 async def test_json(scripted: Upstream, venue: ServiceClient) -> None:
@@ -255,6 +191,13 @@ async def test_get_json(scripted: Upstream, venue: ServiceClient) -> None:
         await venue.get_json("/x", type=list[Venue])
 
 
+async def test_get_json_of_what_has_no_body(scripted: Upstream, venue: ServiceClient) -> None:
+    for status, words in ((204, "the body is empty"), (302, "a redirect"), (304, "not modified")):
+        await play(scripted, answer(status))
+        with pytest.raises(InvalidAnswer, match=words):
+            await venue.get_json("/x", headers={"If-None-Match": '"1"'})
+
+
 async def test_missing_is_none_where_that_is_said(scripted: Upstream, venue: ServiceClient) -> None:
     await play(scripted, answer(404))
     assert await venue.get_json("/x", type=Venue, missing_ok=True) is None
@@ -287,11 +230,45 @@ async def test_health_check_never_raises_and_never_waits_long(scripted: Upstream
         await checking
 
 
-async def test_health_check_made_wrongly_is_no_answer(venue: ServiceClient) -> None:
-    with pytest.raises(RuntimeError, match="not open"):
-        await ServiceClient("venue").health_check()
-    with pytest.raises(ValueError, match="a path begins with /"):
-        await venue.health_check("no path")
+async def test_health_check_made_wrongly_is_false_and_an_error_in_the_log(
+    venue: ServiceClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    nowhere: Any = None
+    assert await ServiceClient("venue").health_check() is False
+    assert await venue.health_check("no path") is False
+    assert await venue.health_check("/a/../b?token=SECRET") is False
+    assert await venue.health_check(nowhere) is False
+    assert await venue.health_check(within=nowhere) is True  # No limit but the client's own.
+    assert await venue.health_check(within=cast(Any, "2s")) is False
+    words = ("is not open: use it in", "a path begins with /, not 'no path'", "no segment . or ..", "NoneType", "str")
+    assert [(record.name, record.levelname) for record in caplog.records] == [("sidecar.client", "ERROR")] * 5
+    for message, part in zip(caplog.messages, words, strict=True):
+        assert message.startswith("health check of venue could not be made: ")
+        assert part in message
+    assert "SECRET" not in caplog.text
+
+
+def test_health_check_of_another_loop_is_false(caplog: pytest.LogCaptureFixture) -> None:
+    venue = ServiceClient("venue")
+    with asyncio.Runner() as runner:
+        runner.run(venue.open())
+        with asyncio.Runner() as other:
+            assert other.run(venue.health_check()) is False
+        runner.run(venue.close())
+    assert "was opened in another event loop" in caplog.text
+
+
+async def test_health_check_that_fails_is_no_error_of_the_app(
+    scripted: Upstream, venue: ServiceClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A service that is down is asked again and again: at DEBUG there is why."""
+    caplog.set_level("DEBUG", "sidecar.client")
+    await play(scripted, answer(503, b"", [("x-sidecar-reason", "circuit_open")]))
+    assert not await venue.health_check()
+    await play(scripted, silence)
+    assert not await venue.health_check(within=0.05)
+    assert [record.levelname for record in caplog.records if record.name == "sidecar.client"] == ["DEBUG"] * 2
+    assert "the circuit breaker is open" in caplog.text
 
 
 # Life.

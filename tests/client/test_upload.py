@@ -47,6 +47,11 @@ async def test_remembers_its_own_failure() -> None:
     assert isinstance(upload.error, LookupError)
 
 
+async def test_generator_that_is_not_async_is_refused_in_words() -> None:
+    with pytest.raises(TypeError, match="an async iterator of bytes; this generator is none"):
+        body_of(CIMultiDict(), None, (piece for piece in (b"a", b"b")), False)
+
+
 async def test_what_is_no_bytes_is_refused_in_words() -> None:
     async def text() -> AsyncIterator[bytes]:
         yield "text"  # type: ignore[misc]

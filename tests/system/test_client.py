@@ -167,6 +167,12 @@ async def test_answer_of_the_service_goes_with_its_error(rig: Rig, client: Clien
     assert (error.json(), error.text(), error.headers["x-code"]) == ({"field": "name"}, '{"field": "name"}', "E7")
 
 
+async def test_large_head_of_the_services_answer(rig: Rig, client: Client) -> None:
+    """As large as the sidecar lets it be, which is more than aiohttp would take by itself."""
+    rig["scene"].play(answer(200, b"ok", [("X-Large", "a" * 30_000)]))
+    assert len((await (await client("scene")).get("/x")).headers["x-large"]) == 30_000
+
+
 async def test_attempts_of_an_answer_that_a_retry_brought(rig: Rig, client: Client) -> None:
     rig["scene"].play(then_reset(steps.read_request), answer(body=b"[1]"))
     response = await (await client("scene")).get("/x")
@@ -386,13 +392,13 @@ async def test_sidecar_that_hangs(rig: Rig, client: Client, monkeypatch: pytest.
     scene = await client("scene")
     await scene.get("/1")
     limit = pool._by_loop[asyncio.get_running_loop()].limit
-    monkeypatch.setattr(limit, "_total_s", 0.2)
+    monkeypatch.setattr(limit, "_total_s", 1.0)
     rig.daemon.signal(signal.SIGSTOP)
     try:
         error = await raised(scene.get("/2"), SidecarUnavailable)
         began = time.monotonic()
         assert not await scene.health_check(within=0.1)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 0.9
     finally:
         rig.daemon.signal(signal.SIGCONT)
     assert "no answer within" in str(error)
@@ -406,24 +412,24 @@ async def test_deadline_is_sent_and_kept(rig: Rig, client: Client) -> None:
     upstream = rig["scene"].play(silence)
     scene = await client("scene")
     began = time.monotonic()
-    async with deadline(0.3):
+    async with deadline(0.6):
         with pytest.raises(UpstreamTimeout) as caught:
             await scene.get("/x")
-    assert 0.25 < time.monotonic() - began < 2
+    assert 0.55 < time.monotonic() - began < 2.5
     # The sidecar answers at the same moment as we give up: either may come first.
     assert isinstance(caught.value, DeadlineExceeded) or caught.value.reason == "request_timeout"
     assert caught.value.attempts == 1
-    assert 0 < int(upstream.last.get("x-envoy-expected-rq-timeout-ms") or "") <= 300
+    assert 0 < int(upstream.last.get("x-envoy-expected-rq-timeout-ms") or "") <= 600
     await until(lambda: rig.idle("scene") is None)
 
 
 async def test_deadline_of_a_client(client: Client) -> None:
     with Upstream(silence) as scripted:
-        hurried = await client("venue", base_url=scripted.url, deadline=0.1)
+        hurried = await client("venue", base_url=scripted.url, deadline=0.4)
         error = await raised(hurried.get("/x"), DeadlineExceeded)
         assert isinstance(error, TimeoutError)
         assert (error.attempts, error.status) == (1, None)
-        assert 0 < int(scripted.last.get("x-envoy-upstream-rq-timeout-ms") or "") <= 100
+        assert 0 < int(scripted.last.get("x-envoy-upstream-rq-timeout-ms") or "") <= 400
         with pytest.raises(DeadlineExceeded):
             async with hurried.stream("GET", "/x"):
                 pytest.fail("nobody answers")
@@ -441,9 +447,9 @@ async def test_after_the_deadline_nothing_is_sent(rig: Rig, client: Client) -> N
 
 async def test_body_of_a_stream_may_outlast_the_deadline_of_its_head(rig: Rig, client: Client) -> None:
     upstream = rig["scene"].play(then_held(HALF, lambda turn: turn.send(b"whole")))
-    hurried = await client("scene", deadline=0.2)
+    hurried = await client("scene", deadline=0.6)
     async with hurried.stream("GET", "/x") as response:
-        await asyncio.sleep(0.3)  # The rule is about our clock: nothing to poll for.
+        await asyncio.sleep(0.7)  # The rule is about our clock: nothing to poll for.
         upstream.gate.set()
         assert await response.read() == b"half-whole"
 

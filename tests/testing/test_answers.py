@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -44,6 +44,8 @@ def test_headers_of_the_test_win_and_may_be_repeated() -> None:
     [
         ({"status": 199}, "200 to 599"),
         ({"status": 600}, "200 to 599"),
+        ({"status": "503"}, "200 to 599, not '503'"),
+        ({"status": {"id": 1}}, "a body is json=... or body=..."),
         ({"json": {}, "body": "x"}, "not both"),
         ({"json": object()}, "nothing that JSON can hold"),
         ({"body": {"id": 1}}, "objects go into json="),
@@ -92,12 +94,15 @@ def test_pieces_that_cannot_be() -> None:
 def test_bounds_at_below_and_above() -> None:
     assert checked_delay(0) == 0.0
     assert checked_delay(300) == 300.0
-    for delay in (-0.1, 300.1, float("nan")):
+    delays: tuple[Any, ...] = (-0.1, 300.1, float("nan"), "1s", None)
+    for delay in delays:
         with pytest.raises(FakeError, match="0 to 300 seconds"):
             checked_delay(delay)
     assert checked_times(1) == 1
     with pytest.raises(FakeError, match="1 or more"):
         checked_times(0)
+    with pytest.raises(FakeError, match="1 or more, not '2'"):
+        checked_times(cast(Any, "2"))
 
 
 def test_it_reads_as_a_word_in_a_list_of_calls() -> None:

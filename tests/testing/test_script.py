@@ -98,8 +98,9 @@ def test_assert_called_with_a_body_and_headers(venue: ServiceScript) -> None:
     words = str(failed.value)
     assert "POST /charges with json={'amount': 4} was called 0 times, expected at least once" in words
     assert "  POST /charges: b'{\"amount\": 3}'" in words
-    with pytest.raises(AssertionError, match="with x-mine: 1 was called 0 times"):
-        script.assert_called(headers={"x-mine": "1"})
+    with pytest.raises(AssertionError, match="with x-mine: 1 with Idempotency-Key: other was called 0 times") as failed:
+        script.assert_called(headers={"x-mine": "1", "Idempotency-Key": "other"})
+    assert "  POST /charges: x-mine: (none), Idempotency-Key: k\n" in str(failed.value)
     with pytest.raises(FakeError, match="nothing that JSON can hold"):
         script.assert_called(json=object())
 

@@ -226,22 +226,48 @@ def test_an_async_function_that_fails(venue: Venue) -> None:
 
 def test_a_coroutine_that_nobody_waits_for_any_more(venue: Venue) -> None:
     """Is closed: it would warn that it was never awaited."""
-    go = threading.Event()
+    came, go = threading.Event(), threading.Event()
     made: list[Coroutine[object, object, object]] = []
 
     async def late() -> object:
         raise AssertionError
 
     def make(_: Call) -> object:
+        came.set()
         go.wait(5)
         made.append(late())
         return made[0]
 
     venue.any().answers(make)
-    with pytest.raises(TimeoutError):
-        ask(venue.url, timeout=0.1)
+    caller = http.client.HTTPConnection("127.0.0.1", venue.listener.port, timeout=5)
+    caller.request("GET", "/")
+    assert came.wait(5)
+    caller.close()
     go.set()
     eventually(lambda: bool(made) and inspect.getcoroutinestate(made[0]) == inspect.CORO_CLOSED)
+
+
+async def test_a_coroutine_that_was_there_as_the_caller_went() -> None:
+    """Its connection is lost after the function has returned it, and before it is awaited."""
+    made: list[Coroutine[object, object, object]] = []
+
+    async def late() -> object:
+        raise AssertionError
+
+    def make() -> object:
+        made.append(late())
+        return made[0]
+
+    loop = asyncio.get_running_loop()
+    answering = loop.create_task(Listener(ServiceScript("lost", "fake.lost"), loop)._in_a_thread(make))
+    await asyncio.sleep(0)
+    for thread in threading.enumerate():
+        if thread.name == "fake lost":
+            thread.join(5)
+    answering.get_loop().call_soon(answering.cancel)  # after what the thread has put there
+    with pytest.raises(asyncio.CancelledError):
+        await answering
+    assert inspect.getcoroutinestate(made[0]) == inspect.CORO_CLOSED
 
 
 def test_a_function_that_fails_is_a_500_and_a_problem(venue: Venue) -> None:

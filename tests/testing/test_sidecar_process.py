@@ -57,7 +57,7 @@ def test_the_log_is_of_a_test_and_without_our_own_doing(tmp_path: Path) -> None:
         assert process.log() == ""
         Admin(process.admin_port).reload()
         ask(process.url + "/venue/x")
-        (line,) = process.readable_log().splitlines()
+        (line,) = eventually(lambda: process.readable_log().splitlines() or False)
         assert "GET /venue/x: 404 unknown_service" in line
     finally:
         process.close()

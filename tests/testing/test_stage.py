@@ -160,7 +160,7 @@ def test_what_was_asked_and_logged_is_there_for_a_report(fakes: Fakes) -> None:
     assert fakes.payment
     ask(fakes.venue.url + "/x")
     assert fakes.told() == "venue:\n   1. GET /x: 200 (+0.000 s)"
-    (line,) = fakes.sidecar_log().splitlines()
+    (line,) = eventually(lambda: fakes.sidecar_log().splitlines() or False)
     assert " info GET /venue/x: 200 ok, " in line
 
 

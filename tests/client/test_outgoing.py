@@ -1,0 +1,113 @@
+"""What goes with a call of itself, by a scripted sidecar: ids, the caller's attempt, deadlines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from sidecar.client import CallError, Response, ServiceClient, ServiceError, deadline, detached, serving
+from tests.support.steps import answer, silence
+from tests.support.upstream import Upstream
+
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture
+def scripted() -> Iterator[Upstream]:
+    with Upstream(answer()) as upstream:
+        yield upstream
+
+
+@pytest.fixture
+async def venue(scripted: Upstream) -> AsyncIterator[ServiceClient]:
+    async with ServiceClient("venue", base_url=scripted.url) as client:
+        yield client
+
+
+async def test_every_call_bears_an_id_of_its_own(scripted: Upstream, venue: ServiceClient) -> None:
+    for _ in range(3):
+        await venue.get("/")
+    ids = {request.get("x-request-id") or "" for request in scripted.requests}
+    assert len(ids) == 3
+    assert {len(each) for each in ids} == {32}
+    absent = ("traceparent", "x-envoy-attempt-count", "x-envoy-upstream-rq-timeout-ms", "idempotency-key", "cookie")
+    assert [scripted.last.get(name) for name in absent] == [None] * 5
+
+
+async def test_what_the_request_being_served_came_with_is_handed_on(scripted: Upstream, venue: ServiceClient) -> None:
+    incoming = {
+        "X-Request-Id": "r-1",
+        "traceparent": TRACEPARENT,
+        "tracestate": "a=1",
+        "x-envoy-attempt-count": "2",
+        "x-envoy-expected-rq-timeout-ms": "5000",
+    }
+    with serving(incoming):
+        await venue.get("/")
+        with detached():
+            await venue.get("/")
+    served, free = scripted.requests
+    names = ("x-request-id", "traceparent", "tracestate", "x-envoy-attempt-count")
+    assert [served.get(name) for name in names] == ["r-1", TRACEPARENT, "a=1", "2"]
+    assert 4000 < int(served.get("x-envoy-upstream-rq-timeout-ms") or "") <= 5000
+    assert [free.get(name) for name in names[1:]] == [None] * 3
+
+
+async def test_attempt_is_handed_on_until_the_answer_has_begun(scripted: Upstream, venue: ServiceClient) -> None:
+    """From then on nobody repeats the request, so the sidecar may repeat calls. They still bear its ids."""
+    begun = False
+    going_on: list[asyncio.Task[Response]] = []
+    over = asyncio.Event()
+
+    async def go_on() -> Response:
+        await over.wait()
+        return await venue.get("/after")
+
+    with serving({"X-Request-Id": "r-1", "x-envoy-attempt-count": "2"}, lambda: begun):
+        await venue.get("/before")
+        begun = True
+        await venue.get("/streaming")
+        begun = False
+        going_on.append(asyncio.get_running_loop().create_task(go_on()))
+    over.set()
+    await going_on[0]
+    assert [request.get("x-envoy-attempt-count") for request in scripted.requests] == ["2", None, None]
+    assert {request.get("x-request-id") for request in scripted.requests} == {"r-1"}
+
+
+async def test_first_attempt_is_not_handed_on(scripted: Upstream, venue: ServiceClient) -> None:
+    with serving({"x-envoy-attempt-count": "1"}):
+        await venue.get("/")
+    assert scripted.last.get("x-envoy-attempt-count") is None
+
+
+async def test_nearest_deadline_is_sent(scripted: Upstream) -> None:
+    async with ServiceClient("venue", base_url=scripted.url, deadline=30.0) as venue:
+        for seconds in (10.0, 50.0):
+            async with deadline(seconds):
+                await venue.get("/")
+    given = [int(request.get("x-envoy-upstream-rq-timeout-ms") or "") for request in scripted.requests]
+    assert 9000 < given[0] <= 10_000 < 29_000 < given[1] <= 30_000
+
+
+async def test_deadline_that_is_nearly_over_is_sent_as_a_millisecond(scripted: Upstream, venue: ServiceClient) -> None:
+    scripted.play(silence)
+    async with deadline(0.0009):
+        with pytest.raises(CallError):
+            await venue.get("/")
+    assert {request.get("x-envoy-upstream-rq-timeout-ms") for request in scripted.requests} <= {"1"}
+
+
+async def test_callers_headers_win_in_any_case(scripted: Upstream) -> None:
+    async with ServiceClient("venue", base_url=scripted.url, headers={"X-App": "a", "x-team": "t"}) as venue:
+        own = {"x-request-id": "mine", "TRACEPARENT": TRACEPARENT, "x-app": "b", "X-Envoy-Upstream-Rq-Timeout-Ms": "7"}
+        scripted.play(answer(500))
+        with serving({"x-request-id": "theirs", "traceparent": TRACEPARENT.replace("b7", "c7"), "tracestate": "a=1"}):
+            async with deadline(5):
+                with pytest.raises(ServiceError) as caught:
+                    await venue.get("/", headers=own)
+    assert caught.value.request_id == "mine"
+    names = ("x-request-id", "traceparent", "tracestate", "x-app", "x-team", "x-envoy-upstream-rq-timeout-ms")
+    assert [scripted.last.get(name) for name in names] == ["mine", TRACEPARENT, None, "b", "t", "7"]
