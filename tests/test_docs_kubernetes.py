@@ -12,6 +12,7 @@ from sidecar.cli.main import main
 from sidecar.kubernetes.annotations import KNOWN
 from sidecar.kubernetes.containers import container
 from sidecar.kubernetes.counters import RESULTS, InjectorCounters
+from sidecar.kubernetes.patch import MESHES
 from sidecar.kubernetes.settings import InjectorSettings
 from tests.support.daemon import ROOT
 from tests.support.kubernetes_schema import NATIVE_OLDEST, NEWEST, OLDEST
@@ -38,6 +39,16 @@ def test_the_defaults() -> None:
     assert f"`{settings.config_map}/{settings.config_key}`" in ROWS["config"]
     assert f"`{settings.cpu.request}`, no limit" in ROWS["cpu"]
     assert f"`{settings.memory.request}/{settings.memory.limit}`" in ROWS["memory"]
+
+
+def test_the_meshes_that_it_does_not_go_with() -> None:
+    rows = re.findall(r"^\| ([A-Z][a-z]+) \| (150[^|]*) \|(.*)\|$", TEXT, re.MULTILINE)
+    assert len(rows) == len(MESHES)
+    for (name, _, row), mesh in zip(rows, MESHES, strict=True):
+        assert mesh.proxy.startswith(f"{name}'s")
+        signs = {sign for sign in (mesh.container, mesh.annotation) if sign is not None}
+        assert signs <= set(re.findall(r"`([^`]+)`", row))
+        assert mesh.without in row.replace('"', "'")
 
 
 def test_folders_are_there() -> None:

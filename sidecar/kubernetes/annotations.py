@@ -9,7 +9,8 @@
                  (REQUEST alone is the limit too)
     log-level    debug, info, warning, error             the policy's       warning; the default
     http-proxy   true, false, or containers: app,worker  false              warning; the default, or without those
-                                                                            that are not there
+                                                                            that are not there, or that run before
+                                                                            an ordinary sidecar
 
 A label `sidecar.dev/inject` says the same as the annotation; where they differ, `false` wins. It has to, for selectors
 of webhooks see labels only: of a pod with the label `false` the injector is not even asked. An unknown

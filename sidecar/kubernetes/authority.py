@@ -79,14 +79,16 @@ def from_secret(data: Any) -> Material | None:
 def renewed(found: Material | None, names: Sequence[str], now: datetime) -> Material | None:
     """What to have instead of `found` for a server of these DNS names; None where `found` will do.
 
-    What cannot be used is as if it were not there, whatever is wrong with it.
+    What cannot be used is as if it were not there, whatever is wrong with it; but CAs that can still be read stay in
+    the bundle, for replicas go on serving what these have signed until they read the new. So to end the trust in a CA,
+    take all of it away.
     """
     if found is None:
         return _all_new(names, now)
     try:
         return _renewed(found, names, now)
     except UNUSABLE:
-        return _all_new(names, now)
+        return _all_new(names, now, _still_good(found.bundle, now))
 
 
 def _renewed(found: Material, names: Sequence[str], now: datetime) -> Material | None:
@@ -100,10 +102,8 @@ def _renewed(found: Material, names: Sequence[str], now: datetime) -> Material |
         and leaf.issuer == bundle[0].subject
         and _is_signed_by(leaf, bundle[0])
     )
-    if not whole:
-        return _all_new(names, now)
-    if _is_due(bundle[0], CA_LIFETIME, now):
-        return _all_new(names, now, [one for one in bundle if one.not_valid_after_utc > now])
+    if not whole or _is_due(bundle[0], CA_LIFETIME, now):
+        return _all_new(names, now, _still_good(found.bundle, now))
     if _is_due(leaf, LIFETIME, now) or _names_of(leaf) != set(names):
         return _issued(bundle, ca_key, names, now)
     return None
@@ -174,6 +174,14 @@ def _key(pem: bytes) -> ec.EllipticCurvePrivateKey:
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ValueError("another kind of key")
     return key
+
+
+def _still_good(bundle: bytes, now: datetime) -> list[x509.Certificate]:
+    """Those that have not ended; none where they cannot be read."""
+    try:
+        return [one for one in _certificates(bundle) if one.not_valid_after_utc > now]
+    except UNUSABLE:
+        return []
 
 
 def _certificates(pem: bytes) -> list[x509.Certificate]:

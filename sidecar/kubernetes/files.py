@@ -11,6 +11,7 @@ import copy
 import io
 import json
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import ReusedAnchorWarning, YAMLError
 
 from sidecar.kubernetes.patch import patch
 from sidecar.kubernetes.patch_path import apply
@@ -35,6 +36,9 @@ TEMPLATES: Final[dict[str, tuple[str, ...]]] = {
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
 }
 """Where the pod is, by kind."""
+
+GROUPS: Final = frozenset({"", "apps", "extensions", "batch"})
+"""Of `apiVersion`, where Kubernetes' own workloads are: a Job of another is another thing (Volcano's)."""
 
 ELSEWHERE: Final = (("template",), ("spec", "template"), ("spec", "jobTemplate", "spec", "template"))
 """Where kinds that are not known here have a pod (Argo's Rollout, PodTemplate), so that it can be said."""
@@ -62,6 +66,7 @@ LOST_SECRETS: Final = (
     "name them with --image-pull-secret as well"
 )
 RENDER_FIRST: Final = "this is a template: render it first (helm template CHART | sidecar inject -f -)"
+NO_KEY: Final = "a list or a mapping is no key"
 
 
 class BadFile(ValueError):
@@ -113,20 +118,22 @@ def _document(
     yaml = _yaml(body)
     if not is_json:
         try:
-            found = yaml.load(body)
-        except (YAMLError, ValueError, RecursionError) as error:
+            found = _loaded(yaml, body)
+        except (YAMLError, ValueError, RecursionError, TypeError) as error:
             mark = getattr(error, "problem_mark", None)
             where = f"line {line + mark.line + 1 + len(end)}: " if mark is not None else ""
-            problem = getattr(error, "problem", None) or "this is no YAML"
+            # A TypeError is ruamel's, of a key with a mapping in it, which it cannot hash.
+            other = "this is no YAML" if not isinstance(error, TypeError) else NO_KEY
+            problem = getattr(error, "problem", None) or other
             raise BadFile(f"{where}{RENDER_FIRST if _TEMPLATE.search(body) else problem}") from None
         if (odd_line := _no_name(found, set())) is not None:
-            problem = RENDER_FIRST if _TEMPLATE.search(body) else "a list or a mapping is no key"
+            problem = RENDER_FIRST if _TEMPLATE.search(body) else NO_KEY
             raise BadFile(f"line {line + odd_line + 1 + len(end)}: {problem}")
-    workloads = list(_workloads(found, notes, 0))
+    workloads = list(_workloads(found, notes))
     if workloads:
         _Unshared().unshare(found, 0)
-        workloads = list(_workloads(found, [], 0))
-    count = sum(_inject(workload, settings, notes) for workload in workloads)
+        workloads = list(_workloads(found, []))
+    count = sum(_inject(kind, workload, settings, notes) for kind, workload in workloads)
     if not count:
         return text, 0
     if is_json:
@@ -153,7 +160,7 @@ def _document(
 def _plain(text: str) -> Any:
     """Raises BadFile."""
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        return _loaded(YAML(typ="safe", pure=True), text)
     except (YAMLError, ValueError, RecursionError) as error:
         raise BadFile(getattr(error, "problem", None) or "a workload has values alone, and no tags") from None
 
@@ -162,9 +169,15 @@ def _expected(body: str, settings: InjectorSettings) -> Any:
     """What has to come out, as values alone: no aliases, nothing merged."""
     found = _plain(body)
     _Unshared().unshare(found, 0)
-    for workload in list(_workloads(found, [], 0)):
-        _inject(workload, settings, [])
+    for kind, workload in list(_workloads(found, [])):
+        _inject(kind, workload, settings, [])
     return found
+
+
+def _loaded(yaml: YAML, text: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ReusedAnchorWarning)  # YAML allows it: an alias is of the last one
+        return yaml.load(text)
 
 
 def _yaml(body: str) -> YAML:
@@ -221,19 +234,36 @@ def _no_name(found: Any, seen: set[int]) -> int | None:
     return next((line for one in inner if (line := _no_name(one, seen)) is not None), None)
 
 
-def _workloads(document: Any, notes: list[str], depth: int) -> Iterator[dict[str, Any]]:
-    """Those of known kinds; of another that has pods it is noted that nothing is done about it."""
+def _workloads(
+    document: Any, notes: list[str], depth: int = 0, default: tuple[Any, Any] = (None, None)
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Those of known kinds, each after its kind; of another that has pods it is noted that nothing is done about it.
+
+    `default` is the kind and `apiVersion` of what has none itself: an item of a PodList, say.
+    """
     if not isinstance(document, dict) or depth > MOST_DEPTH:
         return
-    kind = document.get("kind")
+    kind = document.get("kind", default[0])
+    version = document.get("apiVersion", default[1])
     items = document.get("items")
     if isinstance(kind, str) and kind.endswith("List") and isinstance(items, list):
+        of_items = (kind.removesuffix("List") or None, version)
         for one in items:
-            yield from _workloads(one, notes, depth + 1)
+            yield from _workloads(one, notes, depth + 1, of_items)
     elif isinstance(kind, str) and kind in TEMPLATES:
-        yield document
+        if _group(version) in GROUPS:
+            yield kind, document
+        else:
+            notes.append(f"{_name(kind, document)}: left as it is (of {version}, which is not known here)")
     elif any(_has_containers(_at(document, steps)) for steps in ELSEWHERE):
-        notes.append(f"{_name(document)}: left as it is (a kind that is not known here, though it has a pod template)")
+        name = _name(kind, document)
+        notes.append(f"{name}: left as it is (a kind that is not known here, though it has a pod template)")
+
+
+def _group(version: Any) -> str:
+    """Of an `apiVersion`; empty for Kubernetes' own core, and where there is none."""
+    group, slash, _ = str(version or "").partition("/")
+    return group if slash else ""
 
 
 def _at(found: Any, steps: tuple[str, ...]) -> Any:
@@ -246,15 +276,14 @@ def _has_containers(pod: Any) -> bool:
     return isinstance(_at(pod, ("spec", "containers")), list)
 
 
-def _name(workload: dict[str, Any]) -> str:
+def _name(kind: Any, workload: dict[str, Any]) -> str:
     metadata = workload.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
-    kind = workload.get("kind") or "(without a kind)"
-    return f"{kind} {metadata.get('name') or metadata.get('generateName') or '(without a name)'}"
+    return f"{kind or '(without a kind)'} {metadata.get('name') or metadata.get('generateName') or '(without a name)'}"
 
 
-def _inject(workload: dict[str, Any], settings: InjectorSettings, notes: list[str]) -> int:
-    name, steps = _name(workload), TEMPLATES[workload["kind"]]
+def _inject(kind: str, workload: dict[str, Any], settings: InjectorSettings, notes: list[str]) -> int:
+    name, steps = _name(kind, workload), TEMPLATES[kind]
     pod = _at(workload, steps)
     if not isinstance(pod, dict):
         raise BadFile(f"{name} has no {'.'.join(steps)}")

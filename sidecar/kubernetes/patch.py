@@ -5,13 +5,14 @@ Owns the order of these questions, each with its answer:
 1. Is it a pod at all?                     no: skipped, with a warning; the API server will refuse it
 2. Does it have its sidecar?               skipped: injecting twice is injecting once, and a copy of a pod that has lost
                                            its annotations (`kubectl debug --copy-to`) has it no less. Denied where
-                                           another webhook has added Istio's proxy since
+                                           another webhook has added a mesh's proxy since
 3. Does the pod want it, or its namespace? no: skipped
 4. Can it have one?                        host network (the ports would be the node's), the injector's own namespace,
                                            static pods, Windows: skipped, with a warning where the pod asked for it
 5. Are its wishes good?                    `sidecar.kubernetes.annotations` says which of them deny
-6. Is there room?                          a container that is called `sidecar`, Istio's proxy, or a port of the sidecar
-                                           that is taken: denied, for neither with it nor without it would the app work
+6. Is there room?                          a container that is called `sidecar`, a mesh's proxy on the same ports, or
+                                           one of them taken otherwise: denied, for neither with it nor without it
+                                           would the app work
 
 Pure: nothing is read but the arguments. The patch only adds; a pod keeps all that it had, in its order.
 """
@@ -22,6 +23,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sidecar import __version__
 from sidecar.kubernetes import containers as made
@@ -36,10 +38,43 @@ MIRROR: Final = "kubernetes.io/config.mirror"
 DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
 SHORT_GRACE_S: Final = 5
 """To a native sidecar: its app has ended by the time that it is to end, and nothing is in flight any more."""
-ISTIO: Final = "istio-proxy"
-ISTIO_STATUS: Final = "sidecar.istio.io/status"
 DENIED: Final = "the sidecar cannot be injected"
 REFUSE: Final = "set sidecar.dev/inject: 'false'"
+
+
+class Mesh(Struct, frozen=True, kw_only=True):
+    """Another sidecar on ports of this one, none of which it declares: by what a pod shows that it has it."""
+
+    proxy: str
+    ports: str
+    container: str | None = None
+    annotation: str | None = None
+    without: str
+    """How a pod refuses it."""
+
+
+MESHES: Final = (
+    Mesh(
+        proxy="Istio's proxy",
+        ports=f"{ADMIN_PORT}, {PROXY_PORT} and {PROBE_PORT}",
+        container="istio-proxy",
+        annotation="sidecar.istio.io/status",
+        without="sidecar.istio.io/inject: 'false'",
+    ),
+    Mesh(
+        proxy="Kuma's proxy",
+        ports=str(PROXY_PORT),
+        container="kuma-sidecar",
+        without="kuma.io/sidecar-injection: disabled",
+    ),
+    # Its containers say nothing: without the transparent proxy none of its ports is ours.
+    Mesh(
+        proxy="Consul's transparent proxy",
+        ports=str(PROXY_PORT),
+        annotation="consul.hashicorp.com/transparent-proxy-status",
+        without="consul.hashicorp.com/transparent-proxy: 'false'",
+    ),
+)
 
 
 class Result(Struct, frozen=True, kw_only=True):
@@ -68,7 +103,7 @@ def _patch(pod: Object, settings: InjectorSettings, namespace: str, only_if_aske
     annotations = pods.texts(pod, "annotations")
     named = [one for one in everything if one["name"] == made.NAME]
     if (INJECTED in annotations and named) or any(made.is_ours(one) for one in named):
-        if clash := _istio(everything, annotations):
+        if clash := _mesh(everything, annotations):
             return Result(denied=f"{DENIED}: {clash}")
         return Result(skipped="injected")
     wanted = wish(annotations, pods.texts(pod, "labels"))
@@ -84,7 +119,7 @@ def _patch(pod: Object, settings: InjectorSettings, namespace: str, only_if_aske
     if denied := (
         asked.denied
         or ("" if pods.containers(pod) else "the pod has no containers")
-        or _istio(everything, annotations)
+        or _mesh(everything, annotations)
         or _taken(everything)
     ):
         return Result(denied=f"{DENIED}: {denied}", warnings=asked.warnings + wanted.warnings)
@@ -96,7 +131,7 @@ def _patch(pod: Object, settings: InjectorSettings, namespace: str, only_if_aske
 def _unfit(
     pod: Object, annotations: dict[str, str], settings: InjectorSettings, namespace: str
 ) -> tuple[str, str] | None:
-    if pods.spec(pod).get("hostNetwork") is True:
+    if pods.has_host_network(pod):
         return "host_network", "the pod has hostNetwork, so the sidecar's ports would be the node's"
     if namespace == settings.namespace:
         return "own_namespace", f"nothing is injected in {namespace}, the injector's own namespace"
@@ -107,14 +142,16 @@ def _unfit(
     return None
 
 
-def _istio(everything: list[Object], annotations: dict[str, str]) -> str:
-    """Why not beside Istio's proxy, which declares none of its ports; empty where it is not there."""
-    if ISTIO_STATUS not in annotations and all(one["name"] != ISTIO for one in everything):
-        return ""
-    return (
-        f"the pod has Istio's proxy, which listens on {ADMIN_PORT}, {PROXY_PORT} and {PROBE_PORT} as the sidecar does; "
-        f"have one of the two: sidecar.istio.io/inject: 'false', or {REFUSE}"
-    )
+def _mesh(everything: list[Object], annotations: dict[str, str]) -> str:
+    """Why not beside a mesh's proxy; empty where there is none."""
+    names = {one["name"] for one in everything}
+    for mesh in MESHES:
+        if mesh.container in names or mesh.annotation in annotations:
+            return (
+                f"the pod has {mesh.proxy}, which listens on {mesh.ports} as the sidecar does; "
+                f"have one of the two: {mesh.without}, or {REFUSE}"
+            )
+    return ""
 
 
 def _taken(everything: list[Object]) -> str:
@@ -133,6 +170,9 @@ def _taken(everything: list[Object]) -> str:
 
 def _operations(pod: Object, asked: Asked, warnings: list[str]) -> Iterator[Operation]:
     spec, settings = pods.spec(pod), asked.settings
+    if settings.user is None and pods.runs_as_root(pod):
+        # No user would be the pod's, and no kubelet starts root in a container that is to be another.
+        settings = replace(settings, user=InjectorSettings().user)
     # Before the sidecar: an ordinary one becomes the first of the containers, and moves the places of all others.
     yield from proxy_env(pod, asked.http_proxy, settings, warnings)
     volumes = pods.objects(spec, "volumes", "spec.volumes")

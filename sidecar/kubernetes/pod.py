@@ -78,6 +78,20 @@ def grace_s(pod: Object) -> int:
     return found
 
 
+def has_host_network(pod: Object) -> bool:
+    """Raises NotAPod: `yes` of a file is a text here and true to kubectl, which reads YAML 1.1."""
+    found = spec(pod).get("hostNetwork")
+    if found is not None and not isinstance(found, bool):
+        raise NotAPod("spec.hostNetwork is neither true nor false")
+    return found is True
+
+
+def runs_as_root(pod: Object) -> bool:
+    """Whether its containers do that say nothing else. Raises NotAPod."""
+    user = _mapping(spec(pod), "securityContext", "spec.securityContext").get("runAsUser")
+    return _is_number(user) and user == 0
+
+
 def ports(container: Object) -> Iterator[int]:
     """TCP ports that a container listens on, as far as it says so: what it declares, and what its probes ask.
 

@@ -2,16 +2,20 @@
 
 Owns which variables are added: each in upper and in lower case, for curl reads only `http_proxy` and others only the
 upper one. What a container sets itself is never touched: with an HTTP_PROXY of its own it is left as it is, with a
-NO_PROXY of its own it keeps that. HTTPS_PROXY is not set: the sidecar does not tunnel (CONNECT is a 405).
+NO_PROXY of its own it keeps that. HTTPS_PROXY is not set: the sidecar does not tunnel (CONNECT is a 405). Beside an
+ordinary sidecar init containers get nothing: they run before it, and all their calls would be refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from sidecar.kubernetes.patch_path import Operation, add_items
 from sidecar.kubernetes.pod import Object, containers
 from sidecar.kubernetes.settings import PROXY_PORT, InjectorSettings
+
+TOO_EARLY: Final = "is an init container, which runs before an ordinary sidecar"
 
 
 def proxy_env(
@@ -29,6 +33,9 @@ def proxy_env(
             name = one["name"]
             if (kind == "containers") if wanted is True else (name in missing):
                 missing.discard(name)
+                if kind == "initContainers" and not settings.native:
+                    warnings.append(f"annotation sidecar.dev/http-proxy: {name} {TOO_EARLY}; ignored")
+                    continue
                 yield from add_items(one, f"/spec/{kind}/{place}/env", "env", _variables(one, settings, warnings))
     warnings += [
         f"annotation sidecar.dev/http-proxy: there is no container {name}; ignored" for name in sorted(missing)

@@ -204,7 +204,14 @@ class Webhook:
 
 def _server(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], bounds: Bounds) -> web.Server:
     http_log = http_logger("sidecar.injector.http")
-    return web.Server(handle, access_log=None, logger=http_log, keepalive_timeout=bounds.idle_s, lingering_time=1.0)
+    return web.Server(
+        handle,
+        access_log=None,
+        logger=http_log,
+        keepalive_timeout=bounds.idle_s,
+        lingering_time=1.0,
+        auto_decompress=False,  # what is compressed is refused, and a bomb would keep all reviews waiting first
+    )
 
 
 def _checked(request: web.BaseRequest) -> bool:

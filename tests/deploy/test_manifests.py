@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -20,16 +21,17 @@ from sidecar.kubernetes.authority import KEYS
 from sidecar.kubernetes.patch import patch
 from sidecar.kubernetes.settings import InjectorSettings
 from sidecar.kubernetes.webhook import PATHS
+from tests.support import custom_resources
 from tests.support.daemon import ROOT
 from tests.support.kubernetes_schema import NATIVE_OLDEST, NEWEST, OLDEST, problems, spec_problems
-from tests.support.kustomize import key, render
+from tests.support.kustomize import is_component, key, render
 
 FOLDER = ROOT / "deploy" / "k8s"
-PLACES = sorted(str(path.parent.relative_to(FOLDER)) for path in FOLDER.rglob("kustomization.yaml"))
+FOLDERS = sorted(path.parent for path in FOLDER.rglob("kustomization.yaml"))
+PLACES = [str(folder.relative_to(FOLDER)) for folder in FOLDERS if not is_component(folder)]
+COMPONENTS = [str(folder.relative_to(FOLDER)) for folder in FOLDERS if is_component(folder)]
 NATIVE = {"base", "overlays/cert-manager", "overlays/fail-closed"}
 """For clusters that know native sidecars, and conditions of webhooks."""
-OTHERS = {"Issuer", "Certificate"}
-"""Kinds of cert-manager, which Kubernetes' schemas do not have."""
 
 
 def rendered(place: str) -> dict[tuple[str, str, str], dict[str, Any]]:
@@ -43,6 +45,11 @@ def kubectl_kustomize(folder: Path) -> list[dict[str, Any]]:
     run = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 0, run.stderr
     return list(yaml.safe_load_all(run.stdout))
+
+
+def path_to(place: str, folder: Path) -> str:
+    """kustomize reads relative paths alone."""
+    return os.path.relpath(FOLDER / place, folder.resolve())
 
 
 def pod_spec(one: dict[str, Any]) -> dict[str, Any]:
@@ -61,6 +68,7 @@ def test_there_is_what_the_documentation_names() -> None:
         "overlays/no-native-sidecar",
         "policy",
     ]
+    assert COMPONENTS == ["components/cert-manager", "components/fail-closed", "components/no-native-sidecar"]
 
 
 @pytest.mark.parametrize("newest", [False, True])
@@ -68,8 +76,8 @@ def test_there_is_what_the_documentation_names() -> None:
 def test_every_object_validates(place: str, newest: bool) -> None:
     version = NEWEST if newest else NATIVE_OLDEST if place in NATIVE else OLDEST
     for one in rendered(place).values():
-        if one["kind"] not in OTHERS:
-            assert problems(one, version) == [], one["metadata"]
+        found = custom_resources.problems(one) if custom_resources.is_custom(one) else problems(one, version)
+        assert found == [], one["metadata"]
         if one["kind"] == "Deployment":
             assert spec_problems(pod_spec(one)) == []
 
@@ -164,8 +172,7 @@ def test_who_does_not_ask_is_not_asked_about(place: str) -> None:
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed; the renderer knows no namespace")
 @pytest.mark.parametrize("place", sorted(NATIVE - {"overlays/cert-manager"} | {"overlays/no-native-sidecar"}))
 def test_it_can_be_put_into_another_namespace(place: str, tmp_path: Path) -> None:
-    base = os.path.relpath(FOLDER / place, tmp_path.resolve())
-    (tmp_path / "kustomization.yaml").write_text(f"namespace: elsewhere\nresources: [{base}]\n")
+    (tmp_path / "kustomization.yaml").write_text(f"namespace: elsewhere\nresources: [{path_to(place, tmp_path)}]\n")
     objects = {key(one): one for one in kubectl_kustomize(tmp_path)}
     spec = pod_spec(objects["Deployment", "elsewhere", "sidecar-injector"])
     (env,) = [one for one in spec["containers"][0]["env"] if one["name"] == "SIDECAR_INJECTOR_NAMESPACE"]
@@ -199,6 +206,59 @@ def test_the_overlays_change_what_they_say() -> None:
     assert spec["automountServiceAccountToken"] is False
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(COMPONENTS)), ids=str)
+def test_the_components_go_together_in_any_order(order: tuple[str, ...], tmp_path: Path) -> None:
+    """As for cert-manager's certificates and no pod without its sidecar: two overlays cannot be added up."""
+    text = {"resources": [path_to("base", tmp_path)], "components": [path_to(one, tmp_path) for one in order]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump({"kind": "Kustomization"} | text))
+    objects = {key(one): one for one in render(tmp_path)}
+    if shutil.which("kubectl") is not None:
+        assert objects == {key(one): one for one in kubectl_kustomize(tmp_path)}
+    env = pod_spec(objects["Deployment", "sidecar-system", "sidecar-injector"])["containers"][0]["env"]
+    given = {one["name"]: one.get("value") for one in env}
+    assert len(given) == len(env)
+    assert given["SIDECAR_INJECTOR_NATIVE"] == "false"
+    assert given["SIDECAR_INJECTOR_FAIL_CLOSED"] == "true"
+    assert given["SIDECAR_INJECTOR_CERTIFICATES"] == "/tls"
+    configuration = objects["MutatingWebhookConfiguration", "", "sidecar-injector"]
+    assert [one["failurePolicy"] for one in configuration["webhooks"]] == ["Fail", "Ignore"]
+    assert not any("matchConditions" in one for one in configuration["webhooks"])
+    assert configuration["metadata"]["annotations"].keys() == {"cert-manager.io/inject-ca-from"}
+    assert not {kind for kind, *_ in objects} & {"Role", "ClusterRole", "Secret"}
+
+
+def test_an_overlay_is_the_base_with_one_component() -> None:
+    for component in COMPONENTS:
+        overlay = FOLDER / component.replace("components", "overlays")
+        found = yaml.safe_load((overlay / "kustomization.yaml").read_text())
+        assert found["resources"] == ["../../base"]
+        assert found["components"] == [f"../../{component}"]
+        assert "patches" not in found
+
+
+def test_what_cert_manager_renews_is_trusted_before_it_is_served() -> None:
+    """caBundle changes at once, and what the kubelet mounts a minute later: so what is trusted has to stay the same.
+
+    A certificate that signed itself would be another CA at each renewal. And the CA keeps its key, so that what the old
+    one has signed is as good to the new one.
+    """
+    objects = rendered("overlays/cert-manager")
+    issuers = {name: one["spec"] for (kind, _, name), one in objects.items() if kind == "Issuer"}
+    certificates = {name: one["spec"] for (kind, _, name), one in objects.items() if kind == "Certificate"}
+    annotations = objects["MutatingWebhookConfiguration", "", "sidecar-injector"]["metadata"]["annotations"]
+    namespace, _, trusted = annotations["cert-manager.io/inject-ca-from"].partition("/")
+    serving = certificates.pop(trusted)
+    (volume,) = pod_spec(objects["Deployment", namespace, "sidecar-injector"])["volumes"]
+    assert serving["secretName"] == volume["secret"]["secretName"]
+    assert {f"sidecar-injector.{namespace}.svc"} <= set(serving["dnsNames"])
+    (ca,) = certificates.values()
+    assert ca["isCA"]
+    assert issuers[serving["issuerRef"]["name"]] == {"ca": {"secretName": ca["secretName"]}}
+    assert issuers[ca["issuerRef"]["name"]] == {"selfSigned": {}}
+    assert ca["privateKey"]["rotationPolicy"] == "Never"
+    assert ca["secretName"] != serving["secretName"]
+
+
 def test_the_environment_of_the_injector_is_understood() -> None:
     from click.testing import CliRunner
 
@@ -225,9 +285,7 @@ def test_images_are_of_this_version() -> None:
 def test_the_documented_kustomization_puts_both_images_elsewhere(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "kubernetes.md").read_text()
     (block,) = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "\nimages:\n" in block]
-    (tmp_path / "kustomization.yaml").write_text(
-        block.replace("deploy/k8s/base", os.path.relpath(FOLDER / "base", tmp_path.resolve()))
-    )
+    (tmp_path / "kustomization.yaml").write_text(block.replace("deploy/k8s/base", path_to("base", tmp_path)))
     (spec,) = [pod_spec(one) for one in kubectl_kustomize(tmp_path) if one["kind"] == "Deployment"]
     (container,) = spec["containers"]
     assert container["image"] == f"registry.example/service-sidecar-injector:{__version__}"

@@ -17,6 +17,7 @@ import yaml
 from sidecar.kubernetes.patch import patch
 from sidecar.kubernetes.settings import InjectorSettings
 from tests.kubernetes.samples import pod
+from tests.support import custom_resources
 from tests.support.daemon import ROOT
 from tests.support.promtool import needs_promtool, promtool
 
@@ -102,6 +103,10 @@ def test_an_injected_pod_is_one_target_with_job_namespace_and_pod(config: Any, n
     assert labels == {"__address__": "10.0.0.7:15021", "job": "sidecar", "namespace": "shop", "pod": "app"}
     assert [relabelled(begin | one, rules) for one in targets(injected, "Succeeded")] == [None] * len(found)
     assert [relabelled(begin | one, rules) for one in targets(given, "Running")] == [None]
+
+
+def test_the_pod_monitor_is_one_that_the_operator_takes() -> None:
+    assert custom_resources.problems(yaml.safe_load(MONITOR.read_text())) == []
 
 
 @needs_promtool

@@ -141,6 +141,24 @@ def test_what_does_not_fit_together_is_made_anew(member: str, how: str) -> None:
     assert renewed(newer, NAMES, NOW) is None
 
 
+@pytest.mark.parametrize("member", ["ca_key", "chain", "key"])
+def test_what_others_still_serve_with_stays_trusted_where_it_is_made_anew(member: str) -> None:
+    found = made(datetime.now(UTC).replace(microsecond=0))
+    newer = renewed(replace(found, **{member: b"garbage"}), NAMES, datetime.now(UTC))
+    assert newer is not None
+    handshake(newer, newer.bundle)
+    handshake(found, newer.bundle)
+
+
+def test_to_take_all_away_is_to_end_the_trust() -> None:
+    found, newer = made(), renewed(None, NAMES, NOW)
+    assert newer is not None
+    assert found.bundle not in newer.bundle
+    over = renewed(replace(found, key=b"garbage"), NAMES, NOW + CA_LIFETIME)
+    assert over is not None
+    assert found.bundle not in over.bundle
+
+
 @pytest.mark.parametrize("key", [ec.generate_private_key(ec.SECP224R1()), ed25519.Ed25519PrivateKey.generate()])
 def test_another_kind_of_key_is_made_anew(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> None:
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -165,6 +165,21 @@ async def test_a_secret_with_garbage_is_made_anew() -> None:
         assert api.objects[SECRET]["data"]["mine"] == "a2VlcA=="
 
 
+async def test_a_secret_that_was_broken_is_mended_with_no_replica_out_of_trust() -> None:
+    """The other one goes on with the old certificate for up to a minute, and the one that mends it while it settles."""
+    async with ObjectsApi() as api, Replica(api) as one, Replica(api) as two:
+        await one.certificates.look()
+        await two.certificates.look()
+        (old,) = bundles(api)
+        api.objects[SECRET]["data"]["tls.key"] = base64.b64encode(b"garbage").decode()
+        await one.certificates.look()
+        (new,) = bundles(api)
+        assert new.endswith(old)
+        assert new != old
+        await two.certificates.look()
+        assert one.tls._loaded == two.tls._loaded
+
+
 async def test_a_patch_that_meets_another_change_is_tried_again() -> None:
     async with ObjectsApi() as api, Replica(api) as one:
         api.faults = [None, None, None, refuse(422, "Invalid")]

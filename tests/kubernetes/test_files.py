@@ -191,6 +191,37 @@ def test_kinds_that_are_not_known_are_told(found: dict[str, Any]) -> None:
     assert "left as it is (a kind that is not known here, though it has a pod template)" in made.notes[0]
 
 
+def test_a_kind_of_the_same_name_from_elsewhere_is_left_alone_and_told() -> None:
+    """A Job of Volcano has its pods in `spec.tasks`: it is no reason to refuse what else is in the file."""
+    job = {"apiVersion": "batch.volcano.sh/v1alpha1", "kind": "Job", "metadata": {"name": "v"}, "spec": {"tasks": []}}
+    made = inject("---\n".join(yaml.safe_dump(one) for one in (job, workload("Pod", pod()))), NATIVE)
+    assert made.notes == (
+        "Job v: left as it is (of batch.volcano.sh/v1alpha1, which is not known here)",
+        "Pod app: injected",
+    )
+
+
+@pytest.mark.parametrize("kind", TEMPLATES)
+def test_items_of_a_typed_list_are_of_its_kind(kind: str) -> None:
+    """As `kubectl get --raw` gives them: kubectl takes them so."""
+    item = workload(kind, pod())
+    del item["kind"], item["apiVersion"]
+    whole = {"apiVersion": HEADS[kind], "kind": f"{kind}List", "metadata": {}, "items": [item]}
+    made = inject(json.dumps(whole), NATIVE)
+    assert made.notes == (f"{kind} app: injected",)
+    (got,) = json.loads(made.text)["items"]
+    assert template(kind, got)["spec"]["initContainers"][0]["name"] == "sidecar"
+    assert "kind" not in got
+
+
+@pytest.mark.parametrize("word", ["yes", "on", "True", '"true"'])
+def test_host_network_in_words_that_only_some_readers_take_for_true(word: str) -> None:
+    """To kubectl, which reads YAML 1.1, `yes` is true; here it is a text."""
+    text = f"kind: Pod\nmetadata: {{name: a}}\nspec: {{hostNetwork: {word}, containers: [{{name: a}}]}}\n"
+    made = inject(text, NATIVE)
+    assert (made.text, made.count) == (text, 0)
+
+
 def test_pull_secrets_take_the_service_accounts_away() -> None:
     secret = InjectorSettings(image_pull_secrets=("ours",))
     (warning, _) = inject(yaml.safe_dump(workload("Pod", pod(imagePullSecrets=[]))), secret).notes
@@ -259,6 +290,20 @@ def test_what_is_outside_of_the_pod_stays() -> None:
     assert len(made["spec"]["template"]["metadata"]["annotations"]) == 2
 
 
+def test_an_anchor_may_be_used_again() -> None:
+    """With warnings as errors, as here, a warning of the YAML library would be one."""
+    text = """\
+kind: Pod
+spec:
+  containers:
+  - {name: a, env: &env [{name: A, value: "1"}]}
+  - {name: b, env: &env [{name: B, value: "2"}]}
+  - {name: c, env: *env}
+"""
+    made = yaml.safe_load(inject(text, NATIVE).text)
+    assert [one["env"][0]["name"] for one in made["spec"]["containers"]] == ["A", "B", "B"]
+
+
 def test_a_bomb_of_aliases_is_refused() -> None:
     lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]" for n in range(1, 12))]
     with pytest.raises(BadFile, match="its aliases, written out"):
@@ -280,6 +325,9 @@ def test_a_bomb_of_aliases_is_refused() -> None:
         ("\ufeffkind: Pod\n", "line 1: it begins with a byte order mark"),
         ("a: 1\n---\n\ufeffkind: Pod\n", "line 3: it begins with a byte order mark"),
         ("a: 1\n? [1]\n: 2\n", "line 1: a list or a mapping is no key"),
+        ("? {a: {b: c}}\n: 2\n", "a list or a mapping is no key"),
+        ("a: {}\n? {a: [{b: c}]}\n", "a list or a mapping is no key"),
+        ("kind: Pod\nname: {{ .x }}\n? {a: {b: c}}\n", "this is a template"),
         ('{"kind": "Pod", "kind": "Job"}', "the key kind is there twice"),
         ('{"kind": "Pod", "x": 1e999, "spec": {"containers": [{"name": "a"}]}}', "a number that no computer"),
     ],

@@ -26,7 +26,7 @@ COMMAND = [sys.executable, "-c", "from sidecar.cli.kubernetes import injector; i
 @asynccontextmanager
 async def process(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, int, int]]:
     reviews, probes = free_ports(2)
-    listen = ["--listen", f"127.0.0.1:{reviews}", "--probe", f"127.0.0.1:{probes}", "--end", "300ms"]
+    listen = ["--listen", f"127.0.0.1:{reviews}", "--probe", f"127.0.0.1:{probes}", "--end", "2s"]
     started = await asyncio.create_subprocess_exec(
         *COMMAND, *listen, *arguments, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )

@@ -329,6 +329,9 @@ def test_who_gets_one(
         (pod(initContainers=[{"name": "istio-proxy", "restartPolicy": "Always"}]), "Istio's proxy"),
         (pod(containers=[{"name": "a"}, {"name": "istio-proxy"}]), "Istio's proxy"),
         (pod(annotations={"sidecar.istio.io/status": "{}"}), "Istio's proxy"),
+        (pod(initContainers=[{"name": "kuma-sidecar", "restartPolicy": "Always"}]), "Kuma's proxy"),
+        (pod(containers=[{"name": "a"}, {"name": "kuma-sidecar"}]), "kuma.io/sidecar-injection: disabled"),
+        (pod(annotations={"consul.hashicorp.com/transparent-proxy-status": "enabled"}), "Consul's transparent proxy"),
         (pod(containers=[]), "no containers"),
         (annotated(config="My Map"), "sidecar.dev/config is 'My Map'"),
         (annotated(config="mine/.."), "a ConfigMap's key"),
@@ -340,6 +343,21 @@ def test_what_is_denied(found: dict[str, Any], words: str) -> None:
     assert result.denied is not None
     assert words in result.denied
     assert not result.patch
+
+
+@pytest.mark.parametrize(("uid", "expected"), [(0, 65532), (1000, None), (None, None)])
+def test_where_the_cluster_assigns_users_a_pod_of_root_gets_one_that_is_not(
+    uid: int | None, expected: int | None
+) -> None:
+    """`runAsNonRoot` and the pod's `runAsUser: 0` together would be a container that no kubelet starts."""
+    made = patched(pod(securityContext={"runAsUser": uid}), InjectorSettings(user=None))
+    assert sidecar_of(made)["securityContext"].get("runAsUser") == expected
+    assert made["spec"]["securityContext"] == {"runAsUser": uid}
+
+
+def test_consul_without_its_transparent_proxy_is_no_reason() -> None:
+    injected = {"consul.hashicorp.com/connect-inject-status": "injected"}
+    assert patch(pod(annotations=injected, containers=[{"name": "a"}, {"name": "consul-dataplane"}]), NATIVE).patch
 
 
 @pytest.mark.parametrize("settings", [NATIVE, ORDINARY], ids=["native", "ordinary"])

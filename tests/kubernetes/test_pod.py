@@ -111,6 +111,26 @@ def test_resources_of_the_whole_pod() -> None:
 
 
 @pytest.mark.parametrize(
+    ("spec", "expected"), [({}, False), ({"hostNetwork": None}, False), ({"hostNetwork": True}, True)]
+)
+def test_host_network(spec: dict[str, Any], expected: bool) -> None:
+    assert pods.has_host_network(pod(**spec)) is expected
+
+
+@pytest.mark.parametrize(
+    ("context", "expected"), [(None, False), ({}, False), ({"runAsUser": 0}, True), ({"runAsUser": 1000}, False)]
+)
+def test_who_runs_as_root(context: Any, expected: bool) -> None:
+    assert pods.runs_as_root(pod(securityContext=context)) is expected
+
+
+@pytest.mark.parametrize("wrong", ["yes", "true", 1, [], {}])
+def test_host_network_is_true_or_false(wrong: Any) -> None:
+    with pytest.raises(NotAPod, match="neither true nor false"):
+        pods.has_host_network(pod(hostNetwork=wrong))
+
+
+@pytest.mark.parametrize(
     "spec",
     [
         {"affinity": "x"},

@@ -43,6 +43,17 @@ def test_those_that_are_named() -> None:
     assert warnings == ["annotation sidecar.dev/http-proxy: there is no container x; ignored"]
 
 
+def test_beside_an_ordinary_sidecar_no_init_container_gets_one() -> None:
+    """It runs before the sidecar, so each of its calls would be refused."""
+    found, warnings = pod(initContainers=containers("migrate")), list[str]()
+    ordinary = InjectorSettings(native=False)
+    made = jsonpatch.apply_patch(found, list(proxy_env(found, ("app", "migrate"), ordinary, warnings)))
+    assert "env" in made["spec"]["containers"][0]
+    assert "env" not in made["spec"]["initContainers"][0]
+    (warning,) = warnings
+    assert "migrate is an init container, which runs before an ordinary sidecar; ignored" in warning
+
+
 def test_none() -> None:
     assert with_proxy(pod(), False)[0] == pod()["spec"]
 

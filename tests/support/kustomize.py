@@ -1,8 +1,8 @@
 """Renders a kustomization as `kubectl kustomize` does, for the few features that deploy/k8s/ uses.
 
-Those are: `resources` (files and folders), `patches` (RFC 6902 with a target; strategic merge for `$patch: delete`),
-and `configMapGenerator` with `files` and no hash in the name. Anything else is an AssertionError. Where kubectl is
-installed, a test holds this renderer against it.
+Those are: `resources` (files and folders), `components`, `patches` (RFC 6902 with a target; strategic merge for
+`$patch: delete`), and `configMapGenerator` with `files` and no hash in the name. Anything else is an AssertionError.
+Where kubectl is installed, a test holds this renderer against it.
 """
 
 from __future__ import annotations
@@ -14,18 +14,31 @@ import jsonpatch
 import yaml
 
 Object = dict[str, Any]
-KNOWN = {"apiVersion", "kind", "resources", "patches", "configMapGenerator"}
+KNOWN = {"apiVersion", "kind", "resources", "components", "patches", "configMapGenerator"}
 
 
 def render(folder: Path) -> list[Object]:
     """The objects, in no order that means anything."""
+    return _rendered(folder, [])
+
+
+def is_component(folder: Path) -> bool:
+    """Whether it changes what others render, and renders nothing alone."""
+    return bool(_one(folder / "kustomization.yaml")["kind"] == "Component")
+
+
+def _rendered(folder: Path, objects: list[Object]) -> list[Object]:
+    """With what a component is given."""
     found = _one(folder / "kustomization.yaml")
     assert set(found) <= KNOWN, f"{folder}: {set(found) - KNOWN} is not known to this renderer"
-    objects: list[Object] = []
+    objects = list(objects)
     for resource in found.get("resources", []):
         path = (folder / resource).resolve()
         objects += render(path) if path.is_dir() else _all(path)
     objects += [_config_map(folder, one) for one in found.get("configMapGenerator", [])]
+    for component in found.get("components", []):
+        assert is_component(folder / component), component
+        objects = _rendered(folder / component, objects)
     for patch in found.get("patches", []):
         objects = _patched(objects, patch)
     return objects
