@@ -13,7 +13,7 @@ import msgspec
 from sidecar.config.effective import policy_tree
 from sidecar.config.load import Origins
 from sidecar.config.schema import Config, Route, Service
-from sidecar.proxy.head_asked import NOT_ASCII, head_asked
+from sidecar.proxy.head_asked import aggregate_refusal, head_asked
 from sidecar.runtime.live import Live
 from sidecar.runtime.near_name import near_name
 from sidecar.runtime.routing import NotRouted
@@ -29,7 +29,7 @@ def explained(config: Config, origins: Origins, method: str, target: str, host: 
         table = Live(config, 0.0, float).table
         live, upstream, by_path = table.find(head.method, head.target, head.host)
     except NotRouted as refused:
-        return _not_routed(config, refused, target)
+        return _not_routed(config, refused, method, target)
     service = live.config
     route = live.route_for(method, upstream)
     at = next((at for at, one in enumerate(live.routes) if one is route), None)
@@ -56,9 +56,12 @@ def explained(config: Config, origins: Origins, method: str, target: str, host: 
     }
 
 
-def _not_routed(config: Config, refused: NotRouted, target: str) -> dict[str, Any]:
+def _not_routed(config: Config, refused: NotRouted, method: str, target: str) -> dict[str, Any]:
     name = refused.reserved.partition(b"?")[0].removeprefix(_AGGREGATES).decode("latin-1")
     aggregate = config.aggregates.get(name) if refused.reserved.startswith(_AGGREGATES) else None
+    refusal = aggregate_refusal(name, aggregate, method, refused.reserved) if aggregate is not None else None
+    if refusal is not None:
+        refused, aggregate = refusal, None
     if aggregate is not None:
         asked = ", ".join(part.service for part in aggregate.parts.values())
         words = [f"It is for the aggregate {name!r}: the sidecar asks {asked} and answers one JSON object."]
@@ -67,7 +70,6 @@ def _not_routed(config: Config, refused: NotRouted, target: str) -> dict[str, An
         f"No service gets it: {refused.detail}.",
         f"The app is told {refused.status} (x-sidecar-reason: {refused.reason}).",
     ]
-    words += [] if target.isascii() else [NOT_ASCII]
     if refused.reason == "unknown_service":
         near = near_name(target, config.services)
         words += [f"Did you mean {near!r}?"] if near else []

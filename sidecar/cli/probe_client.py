@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 DEFAULT_PROBE: Final = "http://127.0.0.1:15021"
 POLL_S: Final = 0.2
 CALL_S: Final = 2.0
+SHORTEST_S: Final = 0.1
+"""What one call has, and what it has at least: with less left than that, it is made all the same."""
 MOST_BYTES: Final = 64 * 1024 * 1024
 
 _SAMPLE: Final = re.compile(
@@ -44,13 +46,13 @@ class ProbeClient:
         self.url = f"http://{parts.netloc}"
         self._host, self._port = parts.hostname, parts.port or 80
 
-    def ready(self) -> bool:
-        """Whether `/readyz` says so now. Raises Gone."""
-        return self._get("/readyz")[0] == 200
+    def ready(self, left_s: float = CALL_S) -> bool:
+        """Whether `/readyz` says so now, with `left_s` seconds to say it. Raises Gone."""
+        return self._get("/readyz", left_s)[0] == 200
 
-    def traffic(self) -> Traffic | None:
+    def traffic(self, left_s: float = CALL_S) -> Traffic | None:
         """None where it does not tell in time. Raises Gone."""
-        status, body = self._get("/metrics")
+        status, body = self._get("/metrics", left_s)
         found = _SAMPLE.findall(body)
         if status != 200 or not found:
             return None
@@ -59,10 +61,11 @@ class ProbeClient:
             sum(float(value) for name, value in found if name == b"sidecar_in_flight_requests"),
         )
 
-    def _get(self, path: str) -> tuple[int, bytes]:
+    def _get(self, path: str, left_s: float) -> tuple[int, bytes]:
         import http.client
 
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=CALL_S)
+        within = max(SHORTEST_S, min(CALL_S, left_s))
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=within)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -76,13 +79,13 @@ class ProbeClient:
 
 
 def wait_ready(
-    ready: Callable[[], bool], timeout_s: float, clock: Callable[[], float], sleep: Callable[[float], None]
+    ready: Callable[[float], bool], timeout_s: float, clock: Callable[[], float], sleep: Callable[[float], None]
 ) -> bool:
     """Whether it was ready before `timeout_s` were over. That nobody listens yet is a reason to wait."""
     until = clock() + timeout_s
     while True:
         try:
-            if ready():
+            if ready(until - clock()):
                 return True
         except Gone:
             pass
@@ -93,7 +96,7 @@ def wait_ready(
 
 
 def wait_idle(
-    traffic: Callable[[], Traffic | None],
+    traffic: Callable[[float], Traffic | None],
     idle_s: float,
     max_s: float,
     clock: Callable[[], float],
@@ -105,7 +108,7 @@ def wait_idle(
     before: float | None = None
     while True:
         try:
-            now = traffic()
+            now = traffic(until - clock())
         except Gone:
             return "gone"
         moment = clock()

@@ -61,7 +61,7 @@ def test_the_three_ways_in(explain: Any, target: str, host: str | None, by: str,
 def test_a_target_that_is_not_ascii_is_refused_as_the_proxy_would(explain: Any) -> None:
     answer = explain("GET", "/venue/caf\xe9")
     assert answer["problem"]["status"] == 400
-    assert "What is not ASCII has to be percent-encoded in a target." in answer["words"]
+    assert "percent-encode it" in answer["words"][0]
 
 
 TARGETS = [
@@ -90,6 +90,8 @@ def test_an_aggregate(explain: Any) -> None:
     assert (answer["by"], answer["service"], answer["problem"], answer["deadline_s"]) == ("aggregate", None, None, 2.0)
     assert "'page'" in answer["words"][0]
     assert explain("GET", "/_aggregate/other")["problem"]["status"] == 404
+    answer = explain("POST", "/_aggregate/page?id=1")
+    assert (answer["by"], answer["problem"]["status"]) == (None, 405)
 
 
 def test_a_name_that_is_nearly_one(explain: Any) -> None:

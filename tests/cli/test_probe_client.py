@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
+from time import monotonic
 
 import pytest
 
-from sidecar.cli.probe_client import Gone, ProbeClient, Traffic, wait_idle, wait_ready
+from sidecar.cli.probe_client import CALL_S, SHORTEST_S, Gone, ProbeClient, Traffic, wait_idle, wait_ready
 from tests.support.daemon import Daemon, free_ports
 
 
@@ -25,7 +27,7 @@ class Clock:
 def told(story: Callable[[float], Traffic | None]) -> tuple[str, float]:
     """How `prestop --idle 2s --max 15s` ends, and after how many seconds."""
     clock = Clock()
-    how = wait_idle(lambda: story(clock.now - 100.0), 2.0, 15.0, clock, clock.sleep)
+    how = wait_idle(lambda _: story(clock.now - 100.0), 2.0, 15.0, clock, clock.sleep)
     return how, round(clock.now - 100.0, 3)
 
 
@@ -64,13 +66,40 @@ def test_one_that_is_gone_is_not_waited_for() -> None:
 def test_waiting_for_readiness(after: float, expected: bool, took: float) -> None:
     clock = Clock()
 
-    def ready() -> bool:
+    def ready(_: float) -> bool:
         if after and clock.now < 101:
             raise Gone
         return clock.now - 100 >= after
 
     assert wait_ready(ready, 10.0, clock, clock.sleep) is expected
     assert took <= clock.now - 100.0 <= took + 0.21
+
+
+def test_one_that_hangs_takes_no_longer_than_there_is_time_for() -> None:
+    clock = Clock()
+
+    def hangs(left_s: float) -> None:
+        clock.sleep(max(SHORTEST_S, min(CALL_S, left_s)))
+
+    def ready(left_s: float) -> bool:
+        hangs(left_s)
+        return False
+
+    assert not wait_ready(ready, 3.0, clock, clock.sleep)
+    assert clock.now - 100.0 == pytest.approx(3.0, abs=SHORTEST_S)
+
+    clock = Clock()
+    assert wait_idle(hangs, 2.0, 3.0, clock, clock.sleep) == "late"
+    assert clock.now - 100.0 == pytest.approx(3.0, abs=SHORTEST_S)
+
+
+def test_a_real_one_that_hangs() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = ProbeClient(f"127.0.0.1:{listener.getsockname()[1]}")
+        before = monotonic()
+        assert not client.ready(0.2)
+        assert client.traffic(0.2) is None
+        assert 0.4 <= monotonic() - before < CALL_S
 
 
 @pytest.fixture(scope="module")
