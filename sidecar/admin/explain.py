@@ -17,7 +17,8 @@ from sidecar.config.effective import policy_tree, shown_target
 from sidecar.config.units import format_duration
 from sidecar.policy.breaker import Breaker
 from sidecar.policy.settings import FallbackService, FallbackStale, FallbackStep, HashSettings
-from sidecar.proxy.head_asked import NOT_ASCII, head_asked
+from sidecar.proxy.fallback import FIRST_PART
+from sidecar.proxy.head_asked import aggregate_refusal, head_asked
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.near_name import near_name
 from sidecar.runtime.route import LiveRoute
@@ -42,7 +43,7 @@ def explain(
         head = head_asked(method, target, host)
         service, upstream_target, by_path = running.live.table.find(head.method, head.target, head.host)
     except NotRouted as problem:
-        return _not_routed(running, problem, target)
+        return _not_routed(running, problem, method, target)
     by: Literal["path", "host", "absolute"] = "path" if by_path else "host" if target[0] in "/*" else "absolute"
     route = service.route_for(method, upstream_target)
     return _Story(running, view, clock, service, route, method).told(by, upstream_target.decode("latin-1"))
@@ -98,7 +99,7 @@ class _Story:
             *self._failure_words(),
             *self._endpoint_words(balancer),
             self._retry_words(retry),
-            self._deadline_words(),
+            self._deadline_words(fallback),
             self._fallback_words(fallback),
         ]
         return answers.Explanation(
@@ -223,11 +224,12 @@ class _Story:
         why = f" (last: {last.detail})" if last is not None and last.detail else ""
         return [f"In the last {NOW_S} s, {count} of {failed.judged} requests to it failed: {each}{why}."]
 
-    def _deadline_words(self) -> str:
+    def _deadline_words(self, fallback: Sequence[str]) -> str:
         whole, each = format_duration(self._route.request_s), format_duration(self._route.attempt_s)
+        kept = f" As there is a fallback, the service itself gets {FIRST_PART:.0%} of it." if fallback else ""
         return (
             f"It has {whole} in all and {each} for each try, until the answer begins;"
-            " an app's own deadline can only shorten that."
+            f" an app's own deadline can only shorten that.{kept}"
         )
 
     def _fallback_words(self, fallback: Sequence[str]) -> str:
@@ -300,9 +302,12 @@ def _step(step: FallbackStep) -> str:
     return f"the file's own answer with status {step.status}"
 
 
-def _not_routed(running: Running, problem: NotRouted, target: str) -> answers.Explanation:
+def _not_routed(running: Running, problem: NotRouted, method: str, target: str) -> answers.Explanation:
     name = problem.reserved.partition(b"?")[0].removeprefix(_AGGREGATES).decode("latin-1")
     aggregate = running.live.config.aggregates.get(name) if problem.reserved.startswith(_AGGREGATES) else None
+    refused = aggregate_refusal(name, aggregate, method, problem.reserved) if aggregate is not None else None
+    if refused is not None:
+        problem, aggregate = refused, None
     if aggregate is not None:
         parts = ", ".join(f"{key} (GET /{part.service}...)" for key, part in aggregate.parts.items())
         words = [f"It is for the aggregate {name!r}: the sidecar asks {parts} and answers one JSON object."]
@@ -311,7 +316,6 @@ def _not_routed(running: Running, problem: NotRouted, target: str) -> answers.Ex
             f"No service gets it: {problem.detail}.",
             f"The app is told {problem.status} (x-sidecar-reason: {problem.reason}).",
         ]
-        words += [] if target.isascii() else [NOT_ASCII]
         if problem.reason == "unknown_service":
             near = near_name(target, running.live.services)
             words += [f"Did you mean {near!r}?"] if near else []

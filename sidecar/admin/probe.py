@@ -33,9 +33,14 @@ class Probes:
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         http_log = http_logger("sidecar.admin.http")
-        self._listener = HttpListener(
-            web.Server(self._bounded, access_log=None, logger=http_log, keepalive_timeout=IDLE_S)
+        server = web.Server(
+            self._bounded,
+            access_log=None,
+            logger=http_log,
+            keepalive_timeout=IDLE_S,
+            auto_decompress=False,  # no body is read, so none is unpacked for whoever sends it
         )
+        self._listener = HttpListener(server)
         await self._listener.start(sockets)
 
     async def _bounded(self, request: web.BaseRequest) -> web.Response:

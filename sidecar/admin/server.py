@@ -81,6 +81,7 @@ class Admin:
             handler_cancellation=True,  # a reader of events that has gone gives up its place at once
             shutdown_timeout=1.0,
             max_line_size=LONGEST_LINE_BYTES,
+            auto_decompress=False,  # what is sent compressed is no JSON; unpacking it would only be more to go wrong
         )
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:

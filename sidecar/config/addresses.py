@@ -23,7 +23,7 @@ _DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _PATH = re.compile(r"/[!-~]*")
 
 _URL_EXPECTED = "expected a URL such as http://venue-service:3002"
-_SERVER_EXPECTED = "expected a URL such as https://10.0.0.1:6443"
+_SERVER_EXPECTED = "expected a server's URL such as http://collector:4318 or https://10.0.0.1:6443"
 _ADDRESS_EXPECTED = "expected an address and a port, such as 127.0.0.1:15001 or [::1]:15001"
 
 

@@ -289,11 +289,11 @@ class Resolver:
         """Take a lookup's result in; returns the seconds to wait before the next."""
         if isinstance(result, Exception):
             name.failures += 1
+            name.problem = _why(result)
             if name.failures_in_a_row == 0:
                 kept = len(name.addresses)
                 stays = f"its {kept} known addresses stay" if kept else "nothing is known of it"
-                _log.warning("lookup of %s failed (%s); %s", name.host, result, stays, extra=_about(name))
-            name.problem = str(result) or type(result).__name__
+                _log.warning("lookup of %s failed (%s); %s", name.host, name.problem, stays, extra=_about(name))
             longest = min(LONGEST_RETRY_S, _FIRST_RETRY_S * 2.0 ** min(name.failures_in_a_row, _LAST_DOUBLING))
             name.failures_in_a_row += 1
             return longest * (0.5 + 0.5 * self._random())
@@ -319,6 +319,12 @@ class Resolver:
         for watch in tuple(name.watches):
             if watch in name.watches:  # a push may close other watches
                 watch._update()
+
+
+def _why(failure: Exception) -> str:
+    """In words: the system's, without its number for them."""
+    said = failure.strerror if isinstance(failure, OSError) else None
+    return said or str(failure) or type(failure).__name__
 
 
 def _about(name: _Name) -> dict[str, object]:

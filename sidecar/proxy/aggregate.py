@@ -64,7 +64,10 @@ def unrouted(core: ProxyCore, downstream: Downstream, request: RequestHead, stra
             detail = f"the request bears this sidecar's own Via: a part of {name} leads back to it"
         else:
             try:
-                return Aggregate(core, downstream, request, name, config, _targets(request, config, query))
+                targets = targets_of(config, request.method, query)
+                if request.length:
+                    raise BadRequest(400, "an aggregate takes no body")
+                return Aggregate(core, downstream, request, name, config, targets)
             except BadRequest as refusal:
                 status, reason, detail = refusal.status, "bad_request", f"{name}: {refusal.detail}"
     return Problem(
@@ -76,12 +79,10 @@ def unrouted(core: ProxyCore, downstream: Downstream, request: RequestHead, stra
     )
 
 
-def _targets(request: RequestHead, config: AggregateConfig, query: bytes) -> list[bytes]:
+def targets_of(config: AggregateConfig, method: str, query: bytes) -> list[bytes]:
     """The parts' paths and queries. Raises BadRequest."""
-    if request.method not in ("GET", "HEAD"):
+    if method not in ("GET", "HEAD"):
         raise BadRequest(405, "an aggregate is for GET and HEAD")
-    if request.length:
-        raise BadRequest(400, "an aggregate takes no body")
     values = values_of(query)
     return [filled(part.path, values) for part in config.parts.values()]
 

@@ -543,6 +543,12 @@ class Downstream:
             self._close()
 
     def abort(self) -> None:
+        """The proxy ends: it is not the app that went away, and its request's record should not say so."""
+        exchange = self._exchange
+        if exchange is not None:
+            self._keep = False
+            self._take_rest()
+            exchange.disconnected("the sidecar ended before the answer was whole")
         self.transport.abort()
 
     def _worth_draining(self, request: RequestHead) -> bool:

@@ -222,14 +222,16 @@ def _why_not_a_request_line(head: bytes) -> BadRequest:
     token = _TOKEN.match(line)
     if token is None or (token.end() < len(line) and line[token.end()] != 0x20):
         return BadRequest(400, "this is not an HTTP request")
+    if _BARE_LINE_END.search(line):
+        return BadRequest(400, "a line of the head does not end with CRLF")
     parts = line.split(b" ")
     if len(parts) == 2:
         return BadRequest(400, "HTTP/0.9 is not spoken here: the request line has no version")
-    if len(parts) != 3:
+    if len(parts) != 3 or not parts[1]:
         return BadRequest(400, "the request line is not method, target and version with one space between them")
-    if not parts[2].startswith(b"HTTP/1."):
+    if parts[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
         return BadRequest(400, "only HTTP/1.1 and HTTP/1.0 are spoken here")
-    return BadRequest(400, "the request line is malformed")
+    return BadRequest(400, "the target has a byte that is not printable ASCII: percent-encode it")
 
 
 def _refusal(head: bytes, method: bytes, error: HttpParserError) -> BadRequest:

@@ -1,17 +1,14 @@
 """The head of a request that somebody only asks about: checked as if it had been sent.
 
-Owns the way from a question's method, target and Host to what the parser says of them.
+Owns the way from a question's method, target and Host to what the parser says of them, and an aggregate.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
+from sidecar.config.schema import Aggregate
+from sidecar.proxy.aggregate import targets_of
 from sidecar.proxy.head import MAX_HEAD, BadRequest, RequestHead, parse_request
 from sidecar.runtime.routing import NotRouted
-
-NOT_ASCII: Final = "What is not ASCII has to be percent-encoded in a target."
-"""What an explanation adds where that is why."""
 
 
 def head_asked(method: str, target: str, host: str) -> RequestHead:
@@ -27,3 +24,12 @@ def head_asked(method: str, target: str, host: str) -> RequestHead:
         return parse_request(head)
     except BadRequest as refusal:
         raise NotRouted(refusal.status, "bad_request", refusal.detail) from None
+
+
+def aggregate_refusal(name: str, aggregate: Aggregate, method: str, target: bytes) -> NotRouted | None:
+    """What the app would be told instead of the aggregate's answer; `target` is the path with its query."""
+    try:
+        targets_of(aggregate, method, target.partition(b"?")[2])
+    except BadRequest as refusal:
+        return NotRouted(refusal.status, "bad_request", f"{name}: {refusal.detail}")
+    return None

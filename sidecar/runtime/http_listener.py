@@ -56,7 +56,7 @@ class _OurFaultsOnly(logging.Filter):
     """What is not HTTP is its sender's fault, who is told so; a traceback for each would let anyone fill the log."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+        return not (record.exc_info and isinstance(record.exc_info[1], (HttpProcessingError, web.RequestPayloadError)))
 
 
 _OUR_FAULTS_ONLY: Final = _OurFaultsOnly()

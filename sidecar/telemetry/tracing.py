@@ -106,7 +106,7 @@ class SpanExport:
         spans = 1 + len(trace.attempts)
         if self._handed - exporter.exported - exporter.failed + spans > MAX_WAITING:
             self._refused += spans
-            exporter.complain("spans are made faster than they are taken")
+            exporter.overflowed()
             return
         self._handed += spans
         context = _context(trace, trace.span_id, remote=False)
@@ -213,6 +213,8 @@ class _Counted(SpanExporter):
         self._words = words
         self._complained_at: float | None = None
         self._failing = False
+        self._failure = ""
+        """Why the last batch was not taken, if it was not."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self._words.first = ""
@@ -222,23 +224,29 @@ class _Counted(SpanExporter):
             result = SpanExportResult.FAILURE
             self._words.first = str(error)[:300]
         if result is SpanExportResult.SUCCESS:
-            self.exported += len(spans)
+            self._failure = ""
             if self._failing:
                 self._failing = False
                 log.info("the collector takes spans again", extra={"fields": {"otlp": self._otlp}})
+            self.exported += len(spans)
         else:
-            self.failed += len(spans)
             self._failing = True
-            self.complain(self._words.first)
+            self._failure = self._words.first
+            self._complain(self._failure, self.failed + len(spans))
+            self.failed += len(spans)  # after the words: what is counted has been told
         return result
 
-    def complain(self, detail: str) -> None:
+    def overflowed(self) -> None:
+        """There is no room for spans: because the collector fails, if it does, and not because it is slow."""
+        self._complain(self._words.first or self._failure or "spans are made faster than they are taken", self.failed)
+
+    def _complain(self, detail: str, failed: int) -> None:
         now = monotonic()
         if self._complained_at is None or now - self._complained_at >= COMPLAIN_EVERY_S:
             self._complained_at = now
             if self._path:
                 detail = detail.replace(self._path, "/***")
-            fields = {"otlp": self._otlp, "failed": self.failed, "detail": detail}
+            fields = {"otlp": self._otlp, "failed": failed, "detail": detail}
             log.warning("spans are dropped", extra={"fields": fields})
 
     def shutdown(self) -> None:

@@ -97,6 +97,25 @@ def test_an_aggregate() -> None:
     assert asked(stage, "/_aggregate/other").problem is not None
 
 
+@pytest.mark.parametrize(
+    ("target", "method", "status", "word"),
+    [
+        ("/_aggregate/page?id=1", "POST", 405, "an aggregate is for GET and HEAD"),
+        ("/_aggregate/page", "GET", 400, "the query parameter id is missing"),
+        ("/_aggregate/page?id=1&id=2", "GET", 400, "id came more than once"),
+    ],
+)
+def test_what_an_aggregate_refuses_is_a_problem(target: str, method: str, status: int, word: str) -> None:
+    parts = "{v: {service: venue, path: '/x/{query.id}'}}"
+    stage = Stage(f"services: {{venue: {{url: http://a:1}}}}\naggregates: {{page: {{parts: {parts}}}}}")
+    found = asked(stage, target, method)
+    assert found.problem is not None
+    assert (found.by, found.problem.status, found.problem.reason) == (None, status, "bad_request")
+    assert word in found.problem.detail
+    assert f"The app is told {status}" in found.words[1]
+    assert asked(stage, "/_aggregate/page?id=1", "HEAD").problem is None
+
+
 def test_without_a_target_nothing_is_asked() -> None:
     with pytest.raises(BadQuestion):
         asked(Stage(), "")
@@ -109,7 +128,7 @@ def test_without_a_target_nothing_is_asked() -> None:
         ("CONNECT", "venue:80", "venue:80", 405, "CONNECT is not offered"),
         ("get", "/venue", "", 501, "the method is not known"),
         ("GET", "/venue#x", "", 400, "fragment"),
-        ("GET", "/venue/caf\u00e9", "", 400, "has to be percent-encoded"),
+        ("GET", "/venue/caf\u00e9", "", 400, "not printable ASCII: percent-encode it"),
     ],
 )
 def test_what_the_parser_refuses_is_a_problem(method: str, target: str, host: str, status: int, word: str) -> None:
@@ -274,7 +293,8 @@ def test_the_story_of_a_service_without_endpoints() -> None:
         ("retry: {max_retries: 0}", "GET", "It is not retried: retry.max_retries is 0."),
         ("retry: {max_retries: 1}", "POST", "POST is not in retry.methods, so it is never sent twice"),
         ("fallback: [{stale: 5m}]", "GET", "If all that fails: the last good response, at most 5m old."),
-        ("fallback: [{stale: 5m}]", "PUT", "There is no fallback for PUT"),
+        ("fallback: [{stale: 5m}]", "GET", "the service itself gets 80% of it."),
+        ("fallback: [{stale: 5m}]", "PUT", "can only shorten that.\nThere is no fallback for PUT"),
         ("fallback: [{status: 200}]", "GET", "the file's own answer with status 200"),
         ("preserve_host: true", "GET", "It has no routes, so it gets the service's own policy."),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 from collections.abc import AsyncIterator
 
@@ -180,6 +181,17 @@ async def test_what_is_not_http_is_refused_and_the_next_probe_served(probed: Pro
     writer.close()
     await writer.wait_closed()
     assert (await probed.ask("/livez"))[0] == 200
+
+
+async def test_a_body_is_not_unpacked(probed: Probed, caplog: pytest.LogCaptureFixture) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", probed.probe_port)
+    async with asyncio.timeout(5):
+        for _ in range(2):  # the connection is fit for the next probe
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnot!")
+            assert (await reader.readuntil(b"ok\n")).startswith(b"HTTP/1.1 200")
+    writer.close()
+    await writer.wait_closed()
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 async def test_idle_connections_keep_no_probe_out(probed: Probed) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import os
 from pathlib import Path
@@ -133,6 +134,15 @@ async def test_a_body_is_bounded(size: int, status: int) -> None:
     async with serving(RealTime()) as client:
         found, problem = await client.post("/reload", b" " * size)
         assert (found, problem["status"]) == (status, status)
+
+
+async def test_a_compressed_body_is_its_senders_mistake(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(RealTime()) as client:
+        for body in (b"not gzip", gzip.compress(b"{}")):
+            headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+            status, _, problem = await client.ask("POST", "/reload", body, headers)
+            assert (status, problem["reason"]) == (400, "bad_request")
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 async def test_a_request_is_bounded_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

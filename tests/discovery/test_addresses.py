@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable, Coroutine
 from itertools import pairwise
 from typing import Any
@@ -174,6 +175,29 @@ def test_the_last_good_set_stays_while_lookups_fail(
         names.zone["venue"] = answer
         await asyncio.sleep(10)
         assert len(caplog.records) == 3
+        addresses.close()
+
+    drive(scenario())
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "Name or service not known"),
+        (OSError("SERVFAIL"), "SERVFAIL"),
+        (OSError(), "OSError"),
+        ([], "the answer is empty"),
+    ],
+)
+def test_why_a_lookup_failed_is_said_in_words(
+    drive: Drive, caplog: pytest.LogCaptureFixture, failure: list[str] | Exception, words: str
+) -> None:
+    async def scenario() -> None:
+        addresses = resolver(NameService({"venue": failure}))
+        watch = addresses.watch([spec("venue")], Watcher())
+        await asyncio.sleep(0.1)
+        assert [source.problem for source in watch.sources] == [words]
+        assert f"lookup of venue failed ({words}); nothing is known of it" in caplog.text
         addresses.close()
 
     drive(scenario())

@@ -168,6 +168,22 @@ def test_close_cuts_everything(make_world: Callable[..., World]) -> None:
     assert world.service.connections == 0
 
 
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"])
+def test_what_the_end_cuts_is_not_blamed_on_the_app(make_world: Callable[..., World], answer: bytes) -> None:
+    world = make_world(access="errors")
+    app = world.app().says(request() + request("GET /venue/next"))
+    if answer:
+        world.upstream.says(answer)
+    world.loop.run(world.core.close())
+    world.settle()
+    world.access_log.flush()
+    (line,) = world.lines
+    assert (line["status"], line["reason"]) == (499, "client_disconnect")
+    assert line["detail"] == "the sidecar ended before the answer was whole"
+    assert not app.open
+    world.check_at_rest()
+
+
 def test_requests_share_connections_and_each_is_answered(world: World) -> None:
     for number in range(3):
         app = world.app().says(request(f"GET /venue/{number}"))

@@ -329,6 +329,29 @@ HEAD = "Host: a\r\n\r\n"
 
 
 @pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("GET /", "no version"),
+        ("GET  / HTTP/1.1", "one space"),
+        ("GET  HTTP/1.1", "one space"),
+        ("GET", "one space"),
+        ("GET / HTTP/1.2", "only HTTP/1.1 and HTTP/1.0"),
+        ("GET / HTTP/2.0", "only HTTP/1.1 and HTTP/1.0"),
+        ("GET / HTTP/1.1\nHost:a", "CRLF"),
+        ("GET /caf\xe9 HTTP/1.1", "percent-encode"),
+        ("GET /\x7f HTTP/1.1", "percent-encode"),
+        ("G@T / HTTP/1.1", "not an HTTP request"),
+    ],
+)
+def test_what_is_wrong_with_a_request_line_is_said(line: str, words: str) -> None:
+    head = f"{line}\r\n{HEAD}".encode("latin-1")
+    with pytest.raises(BadRequest, match=words):
+        parse_request(head)
+    with pytest.raises(BadRequest, match=words):
+        check_partial(head[:-2])
+
+
+@pytest.mark.parametrize(
     ("head", "status"),
     [
         ("GET /\r\n\r\n", 400),  # HTTP/0.9

@@ -324,12 +324,17 @@ async def test_at_the_end_what_is_idle_is_closed_and_what_is_under_way_answered(
         await until(lambda: len(found.listener) == 0)
 
 
-async def test_what_is_no_http_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+NOT_GZIP = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnot!"
+
+
+@pytest.mark.parametrize("sent", [b"\x00garbage\r\n\r\n", NOT_GZIP])
+async def test_what_is_no_http_fills_no_log(sent: bytes, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         async with listening() as found:
             for name in ("test.http", "test.http"):  # asking twice changes nothing
                 found.server._kwargs["logger"] = http_logger(name)
             stream = await found.open()
-            stream[1].write(b"\x00garbage\r\n\r\n")
+            stream[1].write(sent)
             assert (await stream[0].read(100)).startswith(b"HTTP/1.")
+            await closed(stream)
     assert not [record for record in caplog.records if record.exc_info]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from sidecar.telemetry.line_writer import LineWriter
+from tests.support.eventually import eventually
 
 
 def test_lines_come_out_in_order_and_all_of_them_before_it_closes() -> None:
@@ -46,3 +49,30 @@ def test_what_fits_again_is_written_again() -> None:
     with os.fdopen(reading, "rb") as out:
         assert out.read() == b"short\n"
     assert writer.dropped == 1
+
+
+def test_a_descriptor_that_does_not_block_loses_nothing() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    writer = LineWriter(writing)
+    lines = [b"%d " % number + b"x" * 999 + b"\n" for number in range(500)]  # a pipe holds some 64 of them
+    for line in lines:
+        writer.write(line)
+    eventually(lambda: not select.select([], [writing], [], 0)[1])  # it is full
+    with os.fdopen(reading, "rb") as out, ThreadPoolExecutor() as threads:
+        read = threads.submit(out.read)
+        writer.close(5)
+        os.close(writing)
+        assert read.result(5) == b"".join(lines)
+    assert writer.dropped == 0
+
+
+def test_lines_that_cannot_be_written_are_counted() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    writer = LineWriter(writing)
+    writer.write(b"one\ntwo\n")
+    writer.write(b"three\n")
+    writer.close(5)
+    os.close(writing)
+    assert writer.dropped == 3

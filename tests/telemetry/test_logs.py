@@ -31,12 +31,13 @@ def formatted(message: str, *args: Any, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def root_logger() -> Iterator[logging.Logger]:
-    """The root logger, put back as it was."""
-    root = logging.getLogger()
-    handlers, level, raising = root.handlers[:], root.level, logging.raiseExceptions
+    """The root logger; it and ours are put back as they were."""
+    root, ours = logging.getLogger(), logging.getLogger("sidecar")
+    handlers, levels, raising = root.handlers[:], (root.level, ours.level), logging.raiseExceptions
     yield root
     root.handlers[:], logging.raiseExceptions = handlers, raising
-    root.setLevel(level)
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
 
 
 def test_a_line_is_time_level_event_logger_and_fields() -> None:

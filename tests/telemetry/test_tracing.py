@@ -27,11 +27,14 @@ class Sink(SpanExporter):
     def __init__(self, result: SpanExportResult = SpanExportResult.SUCCESS) -> None:
         self.spans: list[ReadableSpan] = []
         self.result = result
+        self.error: Exception | None = None
         self.go_on = threading.Event()
         self.go_on.set()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self.go_on.wait(10)
+        if self.error is not None:
+            raise self.error
         self.spans += spans
         return self.result
 
@@ -142,6 +145,32 @@ def test_what_does_not_fit_is_dropped_and_counted(
     assert [record.getMessage() for record in caplog.records] == ["spans are dropped"]
     sink.go_on.set()
     assert len(spans_of(export, sink)) == export.exported == MAX_WAITING
+
+
+def test_a_collector_that_is_gone_is_not_called_slow(
+    make: Callable[..., SpanExport], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracing, "EVERY_S", 0.01)
+    monkeypatch.setattr(tracing, "COMPLAIN_EVERY_S", 0.0)
+    sink = Sink()
+    export = make(sink)
+
+    def why_there_is_no_room() -> str:
+        sink.go_on.clear()
+        for _ in range(MAX_WAITING + 1):
+            trace_of(export).finish(200, "ok", "", 1.0)
+        detail: str = vars(caplog.records[-1])["fields"]["detail"]
+        sink.go_on.set()
+        return detail
+
+    with caplog.at_level(logging.WARNING, "sidecar.tracing"):
+        sink.error = ConnectionRefusedError("connection refused")
+        trace_of(export).finish(200, "ok", "", 1.0)
+        eventually(lambda: export.dropped == 1)
+        sink.error = None
+        assert why_there_is_no_room() == "connection refused"
+        eventually(lambda: export.exported == MAX_WAITING)
+        assert why_there_is_no_room() == "spans are made faster than they are taken"
 
 
 def test_failures_are_counted_and_told_once_a_minute(
