@@ -55,6 +55,10 @@ class FileWatch:
         self._folders: Folders = frozenset()
         self._target = path
 
+    async def at_rest(self) -> None:
+        """Until the content stays the same: only what differs from it is then a change."""
+        self._seen = await self._settled(None)
+
     async def run(self) -> None:
         """Until cancelled."""
         try:
@@ -65,18 +69,18 @@ class FileWatch:
                     async with asyncio.timeout(min(self._look_s, FIRST_LOOK_S) if anew else self._look_s):
                         await self._told.wait()
                 self._told.clear()
-                content = await self._settled()
+                content = await self._settled(self._seen)
                 if content != self._seen:
                     self._seen = content
                     await self._on_change()
         finally:
             self._stop.set()
 
-    async def _settled(self) -> bytes:
-        """The content, once it is what was seen last, or stays as it is."""
+    async def _settled(self, known: bytes | None) -> bytes:
+        """The content, once it is what is known, or stays as it is."""
         content = await asyncio.to_thread(content_of, self._path)
         for _ in range(MOST_LOOKS):
-            if content == self._seen:
+            if content == known:
                 break
             await asyncio.sleep(SETTLED_S)
             before, content = content, await asyncio.to_thread(content_of, self._path)

@@ -112,6 +112,17 @@ async def test_what_is_written_in_pieces_is_told_when_it_is_whole(path: Path) ->
     assert seen.contents == ["x" * 10]
 
 
+@pytest.mark.usefixtures("patient")
+async def test_at_rest_is_what_has_been_written_whole(path: Path) -> None:
+    watch = FileWatch(path, Seen(path), look_s=FOR_EVER_S)
+    path.write_text("half")
+    waiting = asyncio.get_running_loop().create_task(watch.at_rest())
+    await asyncio.sleep(0.05)
+    path.write_text("whole")
+    await waiting
+    assert watch._seen == content_of(path)
+
+
 async def test_what_never_rests_is_taken_all_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sidecar.daemon.watch, "SETTLED_S", 0.01)
     async with watching(path, look_s=0.01) as seen:
