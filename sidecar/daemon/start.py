@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 import socket
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +17,7 @@ import uvloop
 
 from sidecar.config.load import Origins
 from sidecar.config.schema import Config
+from sidecar.daemon import open_files
 from sidecar.daemon.extras import missing_extra
 from sidecar.daemon.serve import serve
 from sidecar.proxy.listener import PortTaken, bind
@@ -48,7 +47,7 @@ def run(config: Config, path: Path | None = None, origins: Origins | None = None
         sys.stderr.write(f"sidecar: {missing}\n")
         return 2
     _keep_freed_memory()
-    _raise_descriptor_limit()
+    open_files.raise_limit()
     sockets: dict[str, list[socket.socket]] = {}
     try:
         for name, addresses in (
@@ -83,11 +82,3 @@ def _keep_freed_memory() -> None:
         libc.mallopt(_M_MMAP_THRESHOLD, KEPT_FREE_BYTES)
     except (ImportError, OSError, AttributeError):
         log.debug("this C library has no mallopt")
-
-
-def _raise_descriptor_limit() -> None:
-    """Each request in flight takes two descriptors; a soft limit of 1024 would be met below the default limits."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

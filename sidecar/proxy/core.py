@@ -38,6 +38,11 @@ SWEEP_S: Final = 0.25
 COPY_ROOM: Final = 16 * 1024 * 1024
 """Bytes of responses that are being copied, for a fallback to the last good one, at a time."""
 
+TURNED_AWAY_EVERY_S: Final = 60.0
+"""For the log to say so again."""
+TOLD_WHY: Final = 16
+"""Connections beyond the most that stay for the second that their answer may take."""
+
 ANSWER_ROOM: Final = 32 * 1024 * 1024
 """Bytes of parts' bodies that all aggregates hold at a time, until their apps have taken them: as many as one with the
 most and largest parts."""
@@ -67,6 +72,7 @@ class ProxyCore:
         access_log: AccessLog,
         *,
         random: Callable[[], float] = random,
+        max_connections: int = 1 << 20,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.live = live
@@ -86,6 +92,9 @@ class ProxyCore:
         self.via_name = b"sidecar-%012x" % getrandbits(48)
         """Random for each process, so that a request that comes back is known (RFC 9110, section 7.6.3)."""
         self.via_line = b"\r\nVia: 1.1 " + self.via_name
+        self.max_connections = max_connections
+        """That apps may have open. Those beyond it are told so, and closed."""
+        self._warn_at = 0.0
         self.connections: set[Downstream] = set()
         self.inner: set[Downstream] = set()
         """Those of calls that the sidecar makes on behalf of an app."""
@@ -123,12 +132,33 @@ class ProxyCore:
     def opened(self, connection: Downstream) -> None:
         (self.inner if connection.inner else self.connections).add(connection)
         self.deadlines.watch(connection)
+        if len(self.connections) > self.max_connections and not connection.inner:
+            self._turn_away(connection)
 
     def closed(self, connection: Downstream) -> None:
         self.connections.discard(connection)
         self.inner.discard(connection)
         self.paused.discard(connection)
         self.deadlines.forget(connection)
+
+    def _turn_away(self, connection: Downstream) -> None:
+        """No room for one more. Few at a time are told why, which takes a second; the others are reset."""
+        count = len(self.connections) - 1
+        detail = (
+            f"{count} connections of apps are open, as many as the limit on open files lets be:"
+            " close those that are not used, or raise it (ulimit -n)"
+        )
+        now = self.loop.time()
+        if now >= self._warn_at:
+            self._warn_at = now + TURNED_AWAY_EVERY_S
+            log.warning("connections of apps are turned away", extra={"fields": {"open": count, "detail": detail}})
+        if count < self.max_connections + TOLD_WHY:
+            problem = Problem(status=503, reason="overloaded", detail=detail, retry_after=1.0)
+            self.refused(problem, None)
+            connection.turn_away(problem)
+        else:
+            self.live.unrouted.request(503, "overloaded", 0.0)
+            connection.abort()
 
     def refused(self, problem: Problem, request: RequestHead | None) -> None:
         """Record what reached no service."""

@@ -542,6 +542,11 @@ class Downstream:
         if self.at_rest and monotonic() >= self._fresh_until:
             self._close()
 
+    def turn_away(self, problem: Problem) -> None:
+        """There is no room for this connection, whatever it would have asked."""
+        self.answer(problem, None)
+        self._linger()
+
     def abort(self) -> None:
         """The proxy ends: it is not the app that went away, and its request's record should not say so."""
         exchange = self._exchange

@@ -10,7 +10,8 @@ from uuid import UUID
 import pytest
 
 from sidecar.policy.settings import Policy, Timeouts
-from sidecar.proxy.core import HANG_UP_CHECK_S, SWEEP_S
+from sidecar.proxy.core import HANG_UP_CHECK_S, SWEEP_S, TOLD_WHY, TURNED_AWAY_EVERY_S
+from sidecar.proxy.downstream import LINGER_S
 from sidecar.proxy.problem import Problem
 from tests.proxy.fakes import World, ok, request, status
 
@@ -166,6 +167,46 @@ def test_close_cuts_everything(make_world: Callable[..., World]) -> None:
     assert not any(wire.open for wire in (resting, waiting, tunnel, connecting, *world.upstreams))
     world.check_at_rest()
     assert world.service.connections == 0
+
+
+def test_a_connection_too_many_is_told_so(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.core.max_connections = 2
+    first, second = world.app(), world.asks()
+    with caplog.at_level(logging.WARNING):
+        third = world.app().says(request())
+    answer = third.heard
+    assert (status(answer), third.eof_sent) == (503, True)
+    assert b"x-sidecar-reason: overloaded" in answer
+    assert b"Connection: close" in answer
+    assert b"2 connections of apps are open" in answer
+    assert [record.message for record in caplog.records] == ["connections of apps are turned away"]
+    assert world.upstream.heard.count(b"GET ") == 1
+    world.pass_time(LINGER_S + 0.1)
+    assert not third.open
+
+    # Those that were there go on, and one that leaves makes room for another.
+    world.upstream.says(ok())
+    assert status(second.heard) == 200
+    first.leaves()
+    assert world.asks().open
+    assert len(world.core.connections) == 2
+    assert world.live.unrouted.requests == {(503, "overloaded"): 1}
+
+
+def test_of_a_flood_few_are_told_why_and_the_log_says_it_once_a_minute(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.core.max_connections = 1
+    world.app()
+    with caplog.at_level(logging.WARNING):
+        flood = [world.app() for _ in range(50)]
+        assert [status(one.heard) for one in flood if one.heard] == [503] * TOLD_WHY
+        assert sum(one.open for one in flood) <= TOLD_WHY
+        assert len(caplog.records) == 1
+        world.pass_time(TURNED_AWAY_EVERY_S)
+        world.app()
+        world.app()
+    assert len(caplog.records) == 2
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"])
