@@ -7,7 +7,7 @@ import re
 import click
 import pytest
 
-from sidecar.cli import kubernetes as commands
+from sidecar.cli import injection, life_cycle
 from sidecar.cli.main import main
 from sidecar.kubernetes.annotations import KNOWN
 from sidecar.kubernetes.containers import container
@@ -60,7 +60,8 @@ def test_folders_are_there() -> None:
 
 @pytest.mark.parametrize("name", ["wait", "prestop", "quit", "inject", "injector"])
 def test_commands_are_there(name: str) -> None:
-    assert any(getattr(commands, one).name == name for one in ("wait", "prestop", "quit_", "inject", "injector"))
+    module = injection if name.startswith("inject") else life_cycle
+    assert getattr(module, "quit_" if name == "quit" else name).name == name
     assert f"sidecar {name}" in TEXT or name == "injector"
 
 
@@ -82,7 +83,7 @@ def test_ports_and_their_names() -> None:
 
 
 def test_variables_are_the_injectors() -> None:
-    known = {getattr(option, "envvar", None) for option in commands.injector.params}
+    known = {getattr(option, "envvar", None) for option in injection.injector.params}
     assert set(re.findall(r"SIDECAR_INJECTOR_[A-Z_]+", TEXT)) <= known
 
 

@@ -44,11 +44,11 @@ SECTIONS: Final[Sections] = {
         "drain": "sidecar.cli.steer:drain",
     },
     "Kubernetes": {
-        "inject": "sidecar.cli.kubernetes:inject",
-        "injector": "sidecar.cli.kubernetes:injector",
-        "wait": "sidecar.cli.kubernetes:wait",
-        "prestop": "sidecar.cli.kubernetes:prestop",
-        "quit": "sidecar.cli.kubernetes:quit_",
+        "inject": "sidecar.cli.injection:inject",
+        "injector": "sidecar.cli.injection:injector",
+        "wait": "sidecar.cli.life_cycle:wait",
+        "prestop": "sidecar.cli.life_cycle:prestop",
+        "quit": "sidecar.cli.life_cycle:quit_",
     },
     "This command itself": {
         "completion": "sidecar.cli.completion:completion",

@@ -81,7 +81,7 @@ def test_it_runs_as_a_numeric_user_without_a_shell(target: str) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_its_health_check_asks_a_port_that_it_has(target: str) -> None:
-    from sidecar.cli.kubernetes import wait
+    from sidecar.cli.life_cycle import wait
     from sidecar.cli.probe_client import DEFAULT_PROBE
 
     (check,) = said("HEALTHCHECK", target)

@@ -262,7 +262,7 @@ def test_what_cert_manager_renews_is_trusted_before_it_is_served() -> None:
 def test_the_environment_of_the_injector_is_understood() -> None:
     from click.testing import CliRunner
 
-    from sidecar.cli.kubernetes import injector
+    from sidecar.cli.injection import injector
 
     known = {option.envvar for option in injector.params}  # type: ignore[attr-defined]
     for place in NATIVE | {"overlays/no-native-sidecar"}:

@@ -20,7 +20,7 @@ from tests.kubernetes.reviewed import HOST, new_material, result_of, review, tru
 from tests.support.daemon import ROOT, free_ports
 from tests.support.kubernetes_objects import WEBHOOK, ObjectsApi
 
-COMMAND = [sys.executable, "-c", "from sidecar.cli.kubernetes import injector; injector()"]
+COMMAND = [sys.executable, "-c", "from sidecar.cli.injection import injector; injector()"]
 
 
 @asynccontextmanager

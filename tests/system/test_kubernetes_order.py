@@ -154,7 +154,7 @@ def config(venue: Venue) -> str:
 
 def command(name: str, daemon: Daemon, *arguments: str) -> list[str]:
     probe = ["--probe", f"http://127.0.0.1:{daemon.ports.probe}"]
-    return [sys.executable, "-c", f"from sidecar.cli.kubernetes import {name}; {name}()", *probe, *arguments]
+    return [sys.executable, "-c", f"from sidecar.cli.life_cycle import {name}; {name}()", *probe, *arguments]
 
 
 @contextmanager
