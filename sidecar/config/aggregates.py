@@ -13,7 +13,7 @@ from sidecar.config.annotations import fields_of, required_keys
 from sidecar.config.errors import Place, Reporter
 from sidecar.config.merge import build
 from sidecar.config.schema import Aggregate, AggregatePart
-from sidecar.config.tree import Leaf, is_valid
+from sidecar.config.tree import Leaf, Tree, is_valid
 from sidecar.config.unknown import unknown_service
 from sidecar.config.walk import Walker
 from sidecar.config.yaml_nodes import Mapping, Node
@@ -32,11 +32,14 @@ _NEEDS = {"service": "a part needs a service: the name of one", "path": "a part 
 
 def read_aggregates(
     node: Node, place: Place, services: Sequence[str], walker: Walker, reporter: Reporter
-) -> dict[str, Aggregate]:
-    """The aggregates by name; one with a mistake, which is reported, is left out. `services` are those of the file."""
+) -> tuple[dict[str, Aggregate], dict[str, Tree]]:
+    """The aggregates by name, and what the file sets of each and of its parts, by key path.
+
+    One with a mistake, which is reported, is left out. `services` are those of the file.
+    """
     if not isinstance(node, Mapping):
         reporter.report(place, f"expected a mapping of aggregates: {_EXAMPLE}")
-        return {}
+        return {}, {}
     reader = _Reader(services, walker, reporter)
     aggregates = {}
     for name, entry in node.entries.items():
@@ -46,7 +49,7 @@ def read_aggregates(
         aggregate = reader.aggregate(entry.node, at)
         if aggregate is not None:
             aggregates[name] = aggregate
-    return aggregates
+    return aggregates, reader.trees
 
 
 class _Reader:
@@ -54,11 +57,13 @@ class _Reader:
         self._services = services
         self._walker = walker
         self._reporter = reporter
+        self.trees: dict[str, Tree] = {}
 
     def aggregate(self, node: Node, place: Place) -> Aggregate | None:
         keys = fields_of(Aggregate)
         found = self._walker.entries(node, keys, place)
-        tree = self._walker.tree({key: one for key, one in found.items() if key != "parts"}, keys, "service")
+        tree = self._walker.tree({key: one for key, one in found.items() if key != "parts"}, keys, "file")
+        self.trees[place.path] = tree
         if "parts" not in found:
             if isinstance(node, Mapping):
                 self._reporter.report(place, f"an aggregate needs parts: {_EXAMPLE}")
@@ -87,7 +92,8 @@ class _Reader:
         return parts
 
     def _part(self, node: Node, place: Place) -> AggregatePart | None:
-        tree = self._walker.group(AggregatePart, node, place, "service")
+        tree = self._walker.group(AggregatePart, node, place, "file")
+        self.trees[place.path] = tree
         if not isinstance(node, Mapping):
             return None
         missing = [key for key in required_keys(AggregatePart) if key not in tree]

@@ -198,7 +198,7 @@ def _words(value: Any, hint: Any) -> Any:
     if kind == "percentage":
         return f"{value:g}%"
     if isinstance(value, frozenset):
-        return _set(value)
+        return set_words(value)
     if isinstance(value, tuple | list):
         inner_hint = (get_args(base) or (Any,))[0] if get_origin(base) in (tuple, list) else Any
         return [_words(one, type(one) if isinstance(one, Struct) else inner_hint) for one in value]
@@ -236,7 +236,7 @@ def _hidden(value: Any) -> Any:
     return HIDDEN if value else ""
 
 
-def _set(values: frozenset[Any]) -> list[Any]:
+def set_words(values: frozenset[Any]) -> list[Any]:
     """Words first, in order; numbers as ranges where three or more follow each other."""
     ranges: list[Any] = []
     numbers = sorted(value for value in values if isinstance(value, int))

@@ -109,13 +109,15 @@ def _read(text: str, file: str, environ: Mapping[str, str]) -> tuple[Config, Ori
     checks = read_checks(*top["checks"], walker, reporter) if "checks" in top else {}
     tracing = read_tracing(*top["tracing"], walker, reporter) if "tracing" in top else None
     names = [service.name for service in services]
-    aggregates = read_aggregates(*top["aggregates"], names, walker, reporter) if "aggregates" in top else {}
+    aggregates, parts = (
+        read_aggregates(*top["aggregates"], names, walker, reporter) if "aggregates" in top else ({}, {})
+    )
     if reporter:
         raise reporter.failure()
     sections: dict[str, Any] = {key: build(struct, trees[key]) for key, struct in _SECTIONS.items()}
     built = {service.name: service.built() for service in services}
     config = Config(**sections, tracing=tracing, services=built, checks=checks, aggregates=aggregates)
-    return config, _origins(trees, services)
+    return config, {"services": Origin("file", top["services"][1].line), **_origins(trees | parts, services)}
 
 
 def _origins(sections: dict[str, Tree], services: list[ReadService]) -> Origins:

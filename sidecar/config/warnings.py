@@ -7,10 +7,13 @@ of `load` and `checks`. The one thing outside of the configuration that is looke
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final
 
+from msgspec import Struct
+
+from sidecar.config.effective import set_words
 from sidecar.config.load import Origins
 from sidecar.config.schema import Config
 from sidecar.config.tree import Level
@@ -22,7 +25,12 @@ _NARROW_LAST: Final[tuple[Level, ...]] = ("default", "defaults", "service", "rou
 
 def warnings_of(config: Config, origins: Origins) -> list[str]:
     """One sentence each, beginning with the key; with the line of the file where `origins` knows it."""
-    return [*_admin(config, origins), *dict.fromkeys(_attempts_cut_short(config, origins))]
+    return [
+        *_admin(config, origins),
+        *_no_services(config, origins),
+        *dict.fromkeys(_policies(config, origins)),
+        *_parts_cut_short(config, origins),
+    ]
 
 
 def _admin(config: Config, origins: Origins) -> Iterator[str]:
@@ -30,8 +38,7 @@ def _admin(config: Config, origins: Origins) -> Iterator[str]:
     if path is not None:
         # No error: `check` may run where the secret is not mounted. A folder can be "read" too.
         if not os.access(path, os.R_OK) or os.path.isdir(path):
-            known = origins.get("admin.token_file")
-            line = f" (line {known.line})" if known else ""
+            line = _line(origins, "admin.token_file")
             yield f"admin.token_file: {path}{line} cannot be read here: the admin API would refuse everybody"
     elif _others_reach(config.listen.admin.host):
         # Without the line: after a reload the file may name another address than the one that is still bound.
@@ -52,27 +59,120 @@ def _others_reach(host: str) -> bool:
     return not (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
-def _attempts_cut_short(config: Config, origins: Origins) -> Iterator[str]:
-    """The same sentence again from each service and route that inherits both values."""
+def _no_services(config: Config, origins: Origins) -> Iterator[str]:
+    """No error: who wants nothing but `checks` has it so, and services may be added to the file while it runs."""
+    if not config.services:
+        yield f"services{_line(origins, 'services')} is empty: every call is answered with 404 (unknown_service)"
+
+
+def _line(origins: Origins, key: str) -> str:
+    known = origins.get(key)
+    return f" (line {known.line})" if known else ""
+
+
+# Policies.
+
+
+class _Scope(Struct, frozen=True):
+    """A service or a route, and its effective policy."""
+
+    path: str
+    service: str
+    """The service's path, which is `path` where this is no route."""
+    policy: Policy
+    origins: Origins
+
+    def where(self, *keys: str) -> str | None:
+        """The narrowest level that set one of the keys; None where the file set none: the defaults go together."""
+        known = [self.origins.get(f"{self.path}.{key}") for key in keys]
+        level = max((one.level for one in known if one), key=_NARROW_LAST.index, default="default")
+        if level == "default":
+            return None
+        return {"defaults": "defaults", "service": self.service}.get(level, self.path)
+
+    def line(self, key: str) -> str:
+        known = self.origins.get(f"{self.path}.{key}")
+        return f"line {known.line}" if known else "by default"
+
+
+def _policies(config: Config, origins: Origins) -> Iterator[str]:
+    """The same sentence again from each service and route that inherits all values of a rule."""
     for name, service in config.services.items():
         path = f"services.{name}"
-        yield from _attempt_cut_short(path, path, service.policy, origins)
-        for at, route in enumerate(service.routes):
-            yield from _attempt_cut_short(f"{path}.routes[{at}]", path, route.policy, origins)
+        scopes = [_Scope(path, path, service.policy, origins)]
+        scopes += [_Scope(f"{path}.routes[{at}]", path, one.policy, origins) for at, one in enumerate(service.routes)]
+        for scope in scopes:
+            for rule in _RULES:
+                yield from rule(scope)
 
 
-def _attempt_cut_short(path: str, service: str, policy: Policy, origins: Origins) -> Iterator[str]:
-    """Told at the narrowest level that set one of the two; where the file set neither, the defaults go together."""
-    attempt, request = policy.timeout.attempt, policy.timeout.request
-    if attempt <= request:
-        return
-    known = [origins.get(f"{path}.timeout.{key}") for key in ("attempt", "request")]
-    level = max((one.level for one in known if one), key=_NARROW_LAST.index, default="default")
-    if level == "default":
-        return
-    where = {"defaults": "defaults", "service": service}.get(level, path)
-    first, second = (f"line {one.line}" if one else "by default" for one in known)
-    yield (
-        f"{where}: timeout.attempt ({format_duration(attempt)}, {first}) is longer than"
-        f" timeout.request ({format_duration(request)}, {second}), which ends it first"
+def _attempt_cut_short(scope: _Scope) -> Iterator[str]:
+    timeout = scope.policy.timeout
+    longer = _longer(scope, "timeout.attempt", timeout.attempt, "timeout.request", timeout.request)
+    if longer:
+        yield f"{longer}, which ends it first"
+
+
+def _check_outlasts_interval(scope: _Scope) -> Iterator[str]:
+    """The next check waits for the last one's end (`sidecar.health.active`)."""
+    health = scope.policy.health
+    longer = health and _longer(scope, "health.timeout", health.timeout, "health.interval", health.interval)
+    if longer:
+        yield f"{longer}: an endpoint that does not answer is checked less often than that"
+
+
+def _longer(scope: _Scope, first: str, first_s: float, second: str, second_s: float) -> str | None:
+    """That the first is longer than the second, in words."""
+    where = scope.where(first, second)
+    if first_s <= second_s or where is None:
+        return None
+    return (
+        f"{where}: {first} ({format_duration(first_s)}, {scope.line(first)}) is longer than"
+        f" {second} ({format_duration(second_s)}, {scope.line(second)})"
     )
+
+
+def _success_retried(scope: _Scope) -> Iterator[str]:
+    retry, where = scope.policy.retry, scope.where("retry.on")
+    successes = _successes(retry.on)
+    if successes and retry.max_retries and where:
+        yield f"{where}: retry.on ({scope.line('retry.on')}) has {successes}: calls that succeed are made again"
+
+
+def _success_fails(scope: _Scope) -> Iterator[str]:
+    key = "breaker.failure_status"
+    successes, where = _successes(scope.policy.breaker.failure_status), scope.where(key)
+    if successes and where:
+        yield f"{where}: {key} ({scope.line(key)}) has {successes}: calls that succeed count as failures"
+
+
+def _successes(statuses: frozenset[Any]) -> str:
+    """Those of 2xx (RFC 9110, section 15.3), as a file would have them."""
+    found = statuses & frozenset(range(200, 300))
+    return ", ".join(map(str, set_words(found)))
+
+
+_RULES: Final[tuple[Callable[[_Scope], Iterator[str]], ...]] = (
+    _attempt_cut_short,
+    _check_outlasts_interval,
+    _success_retried,
+    _success_fails,
+)
+
+
+# Aggregates.
+
+
+def _parts_cut_short(config: Config, origins: Origins) -> Iterator[str]:
+    for name, aggregate in config.aggregates.items():
+        path = f"aggregates.{name}"
+        for part, one in aggregate.parts.items():
+            if one.timeout is None or one.timeout <= aggregate.timeout:
+                continue
+            here = f"{path}.parts.{part}"
+            # Where no line of anything is known, it is not known either whether that is the default.
+            whole = _line(origins, f"{path}.timeout") or (" (by default)" if origins else "")
+            yield (
+                f"{here}: timeout {format_duration(one.timeout)}{_line(origins, f'{here}.timeout')} is longer than"
+                f" the whole aggregate's {format_duration(aggregate.timeout)}{whole}, which ends it first"
+            )

@@ -163,7 +163,7 @@ def test_each_value_of_the_reference_is_as_the_file_has_it_and_names_its_line() 
         ("services.kube.discovery.kubernetes.token_file", "/var/run/token", "service", None),
         ("checks.web.timeout", "2s", "file", None),
         ("checks.redis.timeout", "1s", "default", None),
-        ("aggregates.page.parts.one.path", "/v/{query.id}?***", "file", None),
+        ("aggregates.page.parts.one.path", "/v/{query.id}?***", "file", "page: {parts"),
         ("aggregates.page.timeout", "2s", "default", None),
         ("tracing.otlp", "http://collector:4318/***", "file", None),
     ],

@@ -278,6 +278,11 @@ services:
     routes:
       - match: {path: /reports}
         timeout: {request: 60s}
+aggregates:
+  page:
+    timeout: 3s
+    parts:
+      venue: {service: venue, path: /}
 """)
     _, origins = load_with_origins(path, {})
     venue = "services.venue"
@@ -287,6 +292,10 @@ services:
     assert origins[f"{venue}.routes[0].timeout.idle"] == Origin("service", 6)
     assert origins[f"{venue}.routes[0].timeout.request"] == Origin("route", 9)
     assert f"{venue}.timeout.request" not in origins
+    assert origins["services"] == Origin("file", 3)
+    assert origins["aggregates.page.timeout"] == Origin("file", 12)
+    assert origins["aggregates.page.parts.venue.path"] == Origin("file", 14)
+    assert "aggregates.page.parts.venue.timeout" not in origins
 
 
 def test_the_real_environment_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,3 +156,126 @@ def test_said_exactly_where_an_attempt_is_longer(
 def _setters(levels: list[dict[str, int]]) -> list[int]:
     """Which of the levels set each of the two last; -1: none."""
     return [max((at for at, one in enumerate(levels) if key in one), default=-1) for key in ("attempt", "request")]
+
+
+# health.
+
+
+def test_a_check_that_may_outlast_its_interval(tmp_path: Path) -> None:
+    text = "services:\n  slow:\n    url: http://a:1\n    health: {path: /health,\n      timeout: 10s, interval: 2s}\n"
+    (warning,) = told(tmp_path, text)
+    assert warning == (
+        "services.slow: health.timeout (10s, line 5) is longer than health.interval (2s, line 5): an endpoint that does"
+        " not answer is checked less often than that"
+    )
+
+
+@pytest.mark.parametrize(
+    ("health", "words"),
+    [
+        ("tcp: true, timeout: 6s", "(6s, line 1) is longer than health.interval (5s, by default)"),
+        ("tcp: true, interval: 500ms", "(1s, by default) is longer than health.interval (500ms, line 1)"),
+        ("tcp: true, timeout: 5s", None),
+        ("tcp: true", None),
+    ],
+)
+def test_one_of_a_checks_times_may_be_the_default(tmp_path: Path, health: str, words: str | None) -> None:
+    warnings = told(tmp_path, f"services: {{venue: {{url: http://a:1, health: {{{health}}}}}}}")
+    assert len(warnings) == (words is not None)
+    assert all(str(words) in one for one in warnings)
+
+
+def test_a_check_is_the_services_and_not_said_of_routes(tmp_path: Path) -> None:
+    text = """\
+defaults: {health: {tcp: true, timeout: 9s}}
+services:
+  a: {url: http://a:1, routes: [{match: {path: /x}}]}
+  b: {url: http://b:1, health: off}
+  c: {url: http://c:1, health: {interval: 10s}}
+"""
+    (warning,) = told(tmp_path, text)
+    assert warning.startswith("defaults: health.timeout (9s, line 1) is longer than health.interval (5s, by default)")
+
+
+# Statuses.
+
+AGAIN = "calls that succeed are made again"
+FAILURES = "calls that succeed count as failures"
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ("retry: {on: [503, 200]}", f"retry.on (line 1) has 200: {AGAIN}"),
+        ("retry: {on: [200-202, 204, reset]}", f"retry.on (line 1) has 200-202, 204: {AGAIN}"),
+        ("retry: {on: [100-599]}", f"retry.on (line 1) has 200-299: {AGAIN}"),
+        ("retry: {on: [200], max_retries: 0}", None),
+        ("retry: {on: [199, 300, reset]}", None),
+        ("retry: {on: []}", None),
+        ("breaker: {failure_status: [200, 500-599]}", f"breaker.failure_status (line 1) has 200: {FAILURES}"),
+        ("breaker: {failure_status: [299-303]}", f"breaker.failure_status (line 1) has 299: {FAILURES}"),
+        ("breaker: {failure_status: [199, 300-599]}", None),
+    ],
+)
+def test_a_success_that_is_taken_for_a_failure(tmp_path: Path, policy: str, words: str | None) -> None:
+    expected = [f"services.venue: {words}"] if words else []
+    assert told(tmp_path, f"services: {{venue: {{url: http://a:1, {policy}}}}}") == expected
+
+
+def test_a_success_is_said_once_where_it_was_set(tmp_path: Path) -> None:
+    text = """\
+defaults: {retry: {on: [200]}}
+services:
+  a: {url: http://a:1}
+  b:
+    url: http://b:1
+    retry: {on: [502]}
+    routes:
+      - match: {path: /x}
+        breaker: {failure_status: [201]}
+"""
+    assert told(tmp_path, text) == [
+        f"defaults: retry.on (line 1) has 200: {AGAIN}",
+        f"services.b.routes[0]: breaker.failure_status (line 9) has 201: {FAILURES}",
+    ]
+
+
+# services.
+
+
+def test_a_file_without_services(tmp_path: Path) -> None:
+    assert told(tmp_path, "log: {access: all}\nservices: {}\n") == [
+        "services (line 2) is empty: every call is answered with 404 (unknown_service)"
+    ]
+
+
+# aggregates.
+
+
+def test_a_part_that_the_whole_ends_first(tmp_path: Path) -> None:
+    text = f"""\
+{VENUE}aggregates:
+  page:
+    timeout: 1s
+    parts:
+      a: {{service: venue, path: /, timeout: 1500ms}}
+      b: {{service: venue, path: /, timeout: 1s}}
+      c: {{service: venue, path: /, timeout: off}}
+  other:
+    parts:
+      a: {{service: venue, path: /,
+          timeout: 3s}}
+"""
+    assert told(tmp_path, text) == [
+        "aggregates.page.parts.a: timeout 1500ms (line 6) is longer than the whole aggregate's 1s (line 4)" + ENDS,
+        "aggregates.other.parts.a: timeout 3s (line 12) is longer than the whole aggregate's 2s (by default)" + ENDS,
+    ]
+
+
+def test_without_origins_a_part_has_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "sidecar.yaml"
+    path.write_text(f"{VENUE}aggregates: {{page: {{parts: {{a: {{service: venue, path: /, timeout: 3s}}}}}}}}\n")
+    config, _ = load_with_origins(path, {})
+    assert warnings_of(config, {}) == [
+        "aggregates.page.parts.a: timeout 3s is longer than the whole aggregate's 2s, which ends it first"
+    ]

@@ -179,7 +179,7 @@ checks:
 def test_the_daemon_ends_while_a_run_is_under_way(redis: RedisServer, start: Daemons) -> None:
     daemon = start(f"""
 drain: {{delay: 0s}}
-services: {{}}
+services: {{venue: {{url: "http://127.0.0.1:9"}}}}
 checks: {{redis: {{url: "redis://:{PASSWORD}@127.0.0.1:{redis.port}", timeout: 5s}}}}
 """)
     redis.pause()
