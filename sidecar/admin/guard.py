@@ -5,7 +5,8 @@ makes the listener reachable by every page that is open there.
 
     Host      A name that an attacker owns may be made to mean 127.0.0.1 (DNS rebinding), and then his page is
               "same-origin" with us, for reading too. So Host has to be loopback's (with any port, for the local end of
-              a port-forward may be any), the address that the listener is bound to, or one of `admin.hosts`.
+              a port-forward may be any), the address that the listener is bound to, or one of `admin.hosts`. An
+              absolute-form target has the host in itself, and Host does not count (RFC 9112, section 3.2.2).
     Origin    Where a browser sends it, it has to be Host's: always with a POST, and with what a script reads.
     Sec-Fetch-Site
               `cross-site` and `same-site` (another port of localhost) are refused, but for a link that is followed.
@@ -41,6 +42,7 @@ READING: Final = frozenset({"GET", "HEAD"})
 _ANY_HOST: Final = frozenset({"/livez", "/readyz"})
 _NO_TOKEN: Final = frozenset({"/", "/livez", "/readyz", "/metrics"})
 _UI: Final = "/ui/"
+_ABSOLUTE: Final = re.compile(r"http://([^/?#]*)", re.IGNORECASE)
 _AUTHORITY: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+?)\.?(?::([0-9]{1,5}))?")
 MOST_TOKEN_BYTES: Final = 4096
 LONGEST_READ_S: Final = 5.0
@@ -121,9 +123,8 @@ class Guard:
             await self._check_token(request, settings.token_file)
 
     def _check_host(self, request: web.BaseRequest, settings: Admin) -> None:
-        hosts = request.headers.getall("Host", [])
-        if len(hosts) != 1 or not self._is_ours(hosts[0].lower(), settings):
-            detail = "Host is neither loopback's nor this listener's own; other names belong into admin.hosts"
+        if not self._is_ours(_authority(request), settings):
+            detail = "the host asked for is neither loopback's nor this listener's; other names belong into admin.hosts"
             raise ApiProblem(421, "host", detail)
 
     def _is_ours(self, authority: str, settings: Admin) -> bool:
@@ -148,7 +149,7 @@ class Guard:
     def _check_site(self, request: web.BaseRequest, settings: Admin) -> None:
         headers = request.headers
         origins = headers.getall("Origin", [])
-        host = headers["Host"].lower()
+        host = _authority(request)
         ours = {f"http://{host}"}
         if host.partition(":")[0] in settings.hosts:
             ours.add(f"https://{host}")
@@ -173,6 +174,17 @@ class Guard:
                 "a bearer token is needed: Authorization: Bearer <what is in admin.token_file>",
                 headers={"WWW-Authenticate": 'Bearer realm="sidecar admin"'},
             )
+
+
+def _authority(request: web.BaseRequest) -> str:
+    """Of the target where that has one, else Host, in lower case; empty where it is not known for certain."""
+    hosts, target = request.headers.getall("Host", []), request.raw_path
+    if len(hosts) != 1:
+        return ""
+    if target.startswith("/") or target == "*":
+        return hosts[0].lower()
+    absolute = _ABSOLUTE.match(target)
+    return absolute[1].lower() if absolute else ""
 
 
 def _is_json(request: web.BaseRequest) -> bool:

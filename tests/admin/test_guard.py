@@ -93,6 +93,35 @@ def test_without_host_and_with_two() -> None:
     assert refusal(repeated=(("Host", "localhost:15000"),)) == (421, "host")
 
 
+@pytest.mark.parametrize("host", ["localhost:15000", "127.0.0.1:40001", "[::1]:15000", "LocalHost"])
+def test_the_host_of_an_absolute_form_target_counts_and_not_the_header(host: str) -> None:
+    """RFC 9112, section 3.2.2."""
+    for scheme in ("http", "HTTP"):
+        assert refusal(path=f"{scheme}://{host}/services?x=1", host="evil.com") is None
+        origin = f"http://{host}"
+        assert refusal("POST", f"{scheme}://{host}/reload", host="evil.com", origin=origin) is None
+        evil = "http://evil.com"
+        assert refusal("POST", f"{scheme}://{host}/reload", host="evil.com", origin=evil) == (403, "cross_site")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://evil.com/services", "http://evil.com:15000/services", "HTTP://EVIL.com/services", "http://evil.com",
+        "http://u@localhost:15000/services", "http://localhost@evil.com/services",
+        "https://localhost:15000/services", "ftp://localhost/services", "//localhost/services@x:/",
+    ],
+)  # fmt: skip
+def test_an_absolute_form_target_of_another_host_is_refused(target: str) -> None:
+    expected = None if target.startswith("/") else (421, "host")  # origin-form, whatever is in it
+    assert refusal(path=target) == expected
+    assert refusal(path=target, host="evil.com") == (421, "host")
+
+
+def test_a_target_with_a_host_of_its_own_does_not_make_up_for_two_in_the_headers() -> None:
+    assert refusal(path="http://localhost/services", repeated=(("Host", "localhost"),)) == (421, "host")
+
+
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
 def test_a_kubelet_names_us_as_it_likes(path: str) -> None:
     assert refusal(path=path, host="10.1.2.3:15000") is None

@@ -212,13 +212,30 @@ async def test_pipelined_requests_and_what_is_not_http(caplog: pytest.LogCapture
             b"GET /services HTTP/1.1\r\nHost localhost\r\n\r\n",
             b"GET\r\n\r\n",
         ):
-            assert b" 400 " in await raw(client, sent)
+            refused = await raw(client, sent)
+            assert b" 400 " in refused
+            assert b"\r\nContent-Type: text/plain" in refused, "docs/admin.md says so"
         one = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
         assert (await raw(client, one + one.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))).count(
             b" 200 "
         ) == 2
         assert (await client.get("/services"))[0] == 200
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        (b"http://localhost/services", b"evil.com", b"200"),
+        (b"http://evil.com/services", b"localhost", b"421"),
+        (b"https://localhost/services", b"localhost", b"421"),
+        (b"//evil.com/services", b"localhost", b"404"),
+    ],
+)
+async def test_a_target_in_absolute_form(target: bytes, host: bytes, status: bytes) -> None:
+    async with serving(RealTime()) as client:
+        answer = await raw(client, b"GET %b HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % (target, host))
+    assert answer.startswith(b"HTTP/1.1 %b " % status)
 
 
 async def raw(client: Client, sent: bytes) -> bytes:
