@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ import sidecar
 if Path(sidecar.__file__).parents[1] != Path(__file__).parents[1]:
     # The package brings a pytest plugin, which pytest may load from what is installed, and so all else of it.
     raise pytest.UsageError(f"{sidecar.__file__} would be tested and not the sources here: use `python -m pytest`")
+
+# Shells start what runs in the background with SIGINT ignored, which processes inherit: those that tests interrupt too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A developer's runs look for new examples each time; CI runs the same ones, so that a red build is the change's doing.
 settings.register_profile("developer", deadline=None, print_blob=True)

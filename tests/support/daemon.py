@@ -189,6 +189,9 @@ class Daemon:
         """`Metrics.total` of a fresh scrape."""
         return self.metrics().total(name, **labels)
 
+    def cpu_seconds(self) -> float:
+        return cpu_seconds(self.pid)
+
     def _status_mib(self, key: str) -> float:
         match = re.search(rf"^{key}:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text(), re.MULTILINE)
         assert match is not None, key
@@ -228,6 +231,12 @@ class Daemon:
         self.process.wait(10)
 
 
+def cpu_seconds(pid: int) -> float:
+    """Of all threads of a process, since it was started."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def run_to_exit(config: str, *, timeout: float = 10.0) -> subprocess.CompletedProcess[str]:
     """Starts the daemon on a whole YAML text with which it should not start; returns exit code and outputs."""
     with tempfile.TemporaryDirectory(prefix="sidecar-test-") as folder:
@@ -253,4 +262,6 @@ def has_ipv6() -> bool:
     return True
 
 
-__all__ = ["ROOT", "Daemon", "Metrics", "Ports", "Probed", "command", "free_ports", "has_ipv6", "run_to_exit"]
+__all__ = [
+    "ROOT", "Daemon", "Metrics", "Ports", "Probed", "command", "cpu_seconds", "free_ports", "has_ipv6", "run_to_exit",
+]  # fmt: skip

@@ -251,6 +251,7 @@ class Upstream:
 
     def _next_step(self) -> Step:
         with self._lock:
+            assert self._script, "no scene is played yet"
             step = self._script[min(self._taken, len(self._script) - 1)]
             self._taken += 1
             return step

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -144,7 +145,7 @@ def test_a_breaker_is_forced_and_let_go(operated: Operated) -> None:
 def test_an_endpoint_is_drained_ejected_and_restored(operated: Operated) -> None:
     one, two = operated.endpoints
     assert operated.says("endpoint", "venue", one, "drain").startswith(f"venue: {one} drained for 10m")
-    assert f"{one}  drained for 10m" in operated.says("status", "venue")
+    assert re.search(rf"{one}  drained for (10m|9m \d+s)", operated.says("status", "venue"))
     assert "Error: it is the last available endpoint" in operated.fails("endpoint", "venue", two, "eject")
     assert operated.says("endpoint", "venue", one, "restore") == f"venue: {one} restored, it is available\n"
     assert operated.json("endpoint", "venue", two, "eject", "--for", "30s")["ejected"] is True

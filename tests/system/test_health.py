@@ -16,9 +16,8 @@ from tests.support.traffic import Checked, Traffic, app_hits, check_hits
 from tests.support.upstream import RefusedPort, Upstream
 
 CHECKS = "health: {path: /health, interval: 200ms, timeout: 1s}"
-INTERVAL_S = 0.2
-SLACK_S = 0.25
-"""For the check itself, the next request, and a busy machine."""
+CHECKS_UNTIL_BACK = 3
+"""The one that finds an endpoint well, and those that a busy machine makes before an app's next request."""
 
 CONFIG = f"""
 defaults: {{breaker: {{mode: "off"}}}}
@@ -73,6 +72,13 @@ def events(rig: Rig, service: str, name: str) -> list[str]:
     ]
 
 
+def checks_until_back(rig: Rig, name: str, steady: Traffic) -> int:
+    """Of an endpoint that is well again from now on: how often it was checked until it answered the app."""
+    before = check_hits(rig[name])
+    steady.until_seen(name.encode())
+    return check_hits(rig[name]) - before
+
+
 def traffic(rig: Rig, service: str, **more: Any) -> Traffic:
     return Traffic(rig.client, lambda client: client.ask("GET", f"/{service}/"), **more)
 
@@ -97,7 +103,7 @@ def test_endpoint_that_fails_its_checks_gets_no_requests_until_it_is_well(rig: R
         assert steady.more(60) == {b"b": 60}
         assert healthy(rig, "checked", "b") == 1
         ill.health = answer()
-        assert steady.until_seen(b"a") < INTERVAL_S + SLACK_S
+        assert checks_until_back(rig, "a", steady) <= CHECKS_UNTIL_BACK
         assert healthy(rig, "checked", "a") == 1
     assert steady.statuses == {200: steady.count}
     eventually(lambda: events(rig, "checked", "a")[before:] == ["unhealthy", "healthy"])
@@ -122,8 +128,11 @@ def test_what_fails_a_check(rig: Rig, health: Any, reason: str) -> None:
         assert steady.more(20) == {b"b": 20}
         ill.health = answer()
         is_healthy(rig, "checked", "a", True)
-    lines = [one for one in rig.daemon.log_lines() if one["event"] == "endpoint is unhealthy"]
-    assert lines[-1]["reason"] == reason
+
+    def last_reason() -> object:
+        return [one for one in rig.daemon.log_lines() if one["event"] == "endpoint is unhealthy"][-1]["reason"]
+
+    eventually(lambda: last_reason() == reason)
 
 
 def test_checks_have_connections_of_their_own_and_are_no_requests(rig: Rig) -> None:
@@ -147,7 +156,7 @@ def test_service_without_requests_is_checked_seldom_and_often_again_with_them(ri
     upstream = rig["own"]
     checks = settled(lambda: check_hits(upstream), still_for=0.6)
     with traffic(rig, "own"):
-        eventually(lambda: check_hits(upstream) >= checks + 3, timeout=4 * INTERVAL_S + SLACK_S)
+        eventually(lambda: check_hits(upstream) >= checks + 3)  # seldom is once a minute
 
 
 def test_checks_by_tcp(rig: Rig) -> None:
@@ -184,8 +193,8 @@ def test_endpoint_that_says_itself_that_it_fails(rig: Rig) -> None:
     assert healthy(rig, "checked", "a") == 0
     ill.health, ill.app = answer(), answer(body=b"a")
     with traffic(rig, "checked") as steady:
-        assert steady.until_seen(b"a") < INTERVAL_S + SLACK_S
-    assert events(rig, "checked", "a")[before:] == ["unhealthy", "healthy"]
+        assert checks_until_back(rig, "a", steady) <= CHECKS_UNTIL_BACK
+    eventually(lambda: events(rig, "checked", "a")[before:] == ["unhealthy", "healthy"])
 
 
 def test_without_checks_such_an_answer_is_not_believed(rig: Rig) -> None:
@@ -237,8 +246,12 @@ def test_panic_uses_all(rig: Rig) -> None:
         assert steady.more(30) == {b"p1": 10, b"p2": 10, b"p3": 10}
     assert steady.statuses == {200: steady.count}
     assert calm.statuses == {200: calm.count}
-    lines = [line for line in rig.daemon.log_lines() if line.get("service") == "panicking" and "of" in line]
-    assert [(line["level"], line["well"], line["of"]) for line in lines] == [("warning", 1, 3), ("info", 2, 3)]
+
+    def told() -> list[tuple[object, ...]]:
+        lines = [line for line in rig.daemon.log_lines() if line.get("service") == "panicking" and "of" in line]
+        return [(line["level"], line["well"], line["of"]) for line in lines]
+
+    eventually(lambda: told() == [("warning", 1, 3), ("info", 2, 3)])
     gain = changes.now()
     assert [gain("sidecar_panics_total", service=name) for name in ("panicking", "calm")] == [1, 0]
     assert rig.daemon.metric("sidecar_panic", service="panicking") == 0
@@ -247,9 +260,11 @@ def test_panic_uses_all(rig: Rig) -> None:
 OUTLIER = """
 defaults: {breaker: {mode: "off"}}
 services:
-  two: {endpoints: ["$a", "$b"], outlier: {consecutive_failures: 3, base_ejection_time: 500ms}}
-  one: {endpoints: ["$only"], outlier: {consecutive_failures: 3, base_ejection_time: 500ms}}
+  two: {endpoints: ["$a", "$b"], outlier: {consecutive_failures: 3, base_ejection_time: 2s}}
+  one: {endpoints: ["$only"], outlier: {consecutive_failures: 3, base_ejection_time: 2s}}
 """
+EJECTED_S = 2.0
+"""The first time. What has to happen within it is done in some 0.1 s on an idle machine."""
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +278,7 @@ def test_endpoint_that_fails_requests_is_ejected_for_a_while(ejecting: Rig) -> N
     ill = Checked(answer(500, body=b"a"))
     ejecting["a"].play(ill)
     ejecting["b"].play(answer(body=b"b"))
+    before = time.monotonic()
     with posts(ejecting, "two") as steady:
         eventually(lambda: "ejected" in events(ejecting, "two", "a"), every=0.002)
         ejected = time.monotonic()
@@ -272,12 +288,13 @@ def test_endpoint_that_fails_requests_is_ejected_for_a_while(ejecting: Rig) -> N
         ill.app = answer(body=b"a")
         first = ejecting["a"].hits
         steady.until_seen(b"a")
-        assert 0.4 < time.monotonic() - ejected < 0.5 + SLACK_S
+        assert time.monotonic() - before >= EJECTED_S
+        assert time.monotonic() - ejected < EJECTED_S + 1.0
         assert first == 3
         assert healthy(ejecting, "two", "a") == 1
         assert steady.more(40) == {b"a": 20, b"b": 20}
     assert steady.statuses == {500: 3, 200: steady.count - 3}
-    assert events(ejecting, "two", "a") == ["ejected", "returned"]
+    eventually(lambda: events(ejecting, "two", "a") == ["ejected", "returned"])
     gain = changes.now()
     for name, times in [("ejections", 1), ("returns", 1), ("ejection_overflows", 0)]:
         assert gain(f"sidecar_endpoint_{name}_total", service="two") == times
@@ -308,5 +325,8 @@ def test_of_two_that_both_fail_one_is_left(ejecting: Rig) -> None:
     assert {(one.status, one.reason) for one in answers} == {(500, None)}
     hits = sorted(ejecting[name].hits for name in ("a", "b"))
     assert hits == [3, 57]
-    since = [events(ejecting, "two", name)[count:] for name, count in zip(("a", "b"), before, strict=True)]
-    assert sorted(since) == [[], ["ejected"]]
+
+    def since() -> list[list[str]]:
+        return [events(ejecting, "two", name)[count:] for name, count in zip(("a", "b"), before, strict=True)]
+
+    eventually(lambda: sorted(since()) == [[], ["ejected"]])

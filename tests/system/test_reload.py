@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.endpoints import EndpointProcess
 from benchmarks.ports import free_ports
-from benchmarks.reload import Reloaded, put, rss_mib, services, storm
+from benchmarks.reload import EVERY_S, RATE, Reloaded, put, rss_mib, services, storm
 from tests.support.client import Client, ask
 from tests.support.daemon import Daemon
 from tests.support.eventually import eventually
@@ -73,11 +73,22 @@ def body(daemon: Daemon, target: str = "/venue/") -> bytes:
     return ask(daemon.proxy_port, "GET", target).body
 
 
-def said(daemon: Daemon, words: str) -> list[dict[str, object]]:
-    return [line for line in daemon.log_lines() if words in str(line)]
+def said(daemon: Daemon, words: str, times: int = 0) -> list[dict[str, object]]:
+    """Its lines with these words, once there are so many: they are written after what they tell of can be seen."""
+
+    def check() -> list[dict[str, object]]:
+        lines = [line for line in daemon.log_lines() if words in str(line)]
+        assert len(lines) >= times, (words, lines)
+        return lines
+
+    return eventually(check)
 
 
 # However it is changed.
+
+
+STILL_S = 0.1
+"""For how long the content has to be the same until it is taken."""
 
 
 def in_place(path: Path, config: str) -> None:
@@ -103,14 +114,18 @@ def test_a_changed_file_is_noticed(
     start: Daemons, upstreams: Callable[[], Upstream], change: Callable[[Path, str], None]
 ) -> None:
     one, two = upstreams(), upstreams()
-    daemon = start(venue(one))
-    assert body(daemon) == b"0"
-    change(daemon.path, text(daemon, venue(two, ", timeout: {attempt: 4s}")))
+    for _ in range(10):
+        daemon = start(venue(one))
+        assert body(daemon) == b"0"
+        began = time.monotonic()
+        change(daemon.path, text(daemon, venue(two, ", timeout: {attempt: 4s}")))
+        if time.monotonic() - began < STILL_S:
+            break  # else the machine had no time for this process, and a half that stood still is rightly taken
     eventually(lambda: body(daemon) == b"1", timeout=SEEN_WITHIN_S)
     assert reloads(daemon, "ok") == 1
     assert reloads(daemon, "rejected") == 0
     assert daemon.metric("sidecar_config_generation") == 2
-    (line,) = said(daemon, "configuration reloaded")
+    (line,) = said(daemon, "configuration reloaded", 1)
     assert line["trigger"] == "file"
     assert line["changed"] == ["services.venue.timeout.attempt", "services.venue.endpoints"]
 
@@ -171,8 +186,8 @@ def test_a_signal_reloads_at_once(start: Daemons, upstreams: Callable[[], Upstre
     write(daemon, venue(one))
     daemon.signal(signal.SIGHUP)
     daemon.signal(signal.SIGCONT)
-    eventually(lambda: body(daemon) == b"0", timeout=1.0)
-    assert said(daemon, "configuration reloaded")[-1]["trigger"] == "signal"
+    eventually(lambda: body(daemon) == b"0")
+    assert [line["trigger"] for line in said(daemon, "configuration reloaded", 2)] == ["file", "signal"]
 
 
 def test_a_file_that_was_only_touched_changes_nothing(start: Daemons, upstreams: Callable[[], Upstream]) -> None:
@@ -205,7 +220,7 @@ def test_a_bad_file_changes_nothing_and_says_what_is_wrong_and_a_good_one_is_tak
     eventually(lambda: reloads(daemon, "rejected") == 1, timeout=SEEN_WITHIN_S)
     assert body(daemon) == b"0"
     assert daemon.metric("sidecar_config_generation") == 1
-    (line,) = said(daemon, "configuration rejected")
+    (line,) = said(daemon, "configuration rejected", 1)
     errors = line["errors"]
     assert isinstance(errors, list)
     assert len(errors) == 2
@@ -224,7 +239,7 @@ def test_a_file_that_vanishes_is_reported_and_one_that_comes_again_is_taken(
     daemon = start(venue(one))
     daemon.path.unlink()
     eventually(lambda: reloads(daemon, "rejected") == 1, timeout=SEEN_WITHIN_S)
-    assert "cannot be read" in str(said(daemon, "configuration rejected"))
+    assert "cannot be read" in str(said(daemon, "configuration rejected", 1))
     assert body(daemon) == b"0"
     write(daemon, venue(two))
     eventually(lambda: body(daemon) == b"1", timeout=SEEN_WITHIN_S)
@@ -240,7 +255,7 @@ def test_where_it_listens_stays_and_says_that_it_needs_a_restart_and_the_rest_is
         put(daemon.path, elsewhere + venue(upstream))
         daemon.signal(signal.SIGHUP)
         eventually(lambda number=number: reloads(daemon, "ok") == number)
-        assert len(said(daemon, "needs a restart")) >= number
+        said(daemon, "needs a restart", number)
     assert body(daemon) == b"0"
     detail = f"listen.proxy stays 127.0.0.1:{daemon.ports.proxy}: 127.0.0.1:1 needs a restart"
     assert said(daemon, "needs a restart")[-1]["detail"] == detail
@@ -340,9 +355,9 @@ def test_a_url_that_nobody_knows_leaves_the_endpoints_and_is_told_everywhere(
         return part["status"], part.get("reason")
 
     eventually(lambda: health() == ("degraded", "discovery"))
-    (warned,) = said(daemon, "a service keeps the endpoints that it had")
+    (warned,) = said(daemon, "a service keeps the endpoints that it had", 1)
     assert (warned["level"], warned["service"], warned["name"]) == ("warning", "venue", "nobody.invalid")
-    (failed,) = said(daemon, "lookup of nobody.invalid failed")
+    (failed,) = said(daemon, "lookup of nobody.invalid failed", 1)
     assert str(failed["event"]).endswith("nothing is known of it")
     reload(daemon, venue(two))
     assert body(daemon) == b"1"
@@ -375,15 +390,15 @@ def test_counts_of_checks_and_of_lookups_go_on_under_other_settings(
 
 def test_a_signal_while_it_drains_harms_nothing(start: Daemons, upstreams: Callable[[], Upstream]) -> None:
     one, two = upstreams(), upstreams()
-    daemon = start("drain: {delay: 1s, timeout: 1s}\n" + venue(one))
+    daemon = start("drain: {delay: 3s, timeout: 1s}\n" + venue(one))
     daemon.signal(signal.SIGTERM)
-    eventually(lambda: said(daemon, "draining"))
-    write(daemon, "drain: {delay: 1s, timeout: 1s}\n" + venue(two))
+    said(daemon, "draining", 1)
+    write(daemon, "drain: {delay: 3s, timeout: 1s}\n" + venue(two))
     daemon.signal(signal.SIGHUP)
-    eventually(lambda: body(daemon) == b"1", timeout=0.9)
+    eventually(lambda: body(daemon) == b"1", timeout=2.9)
     for _ in range(20):
         daemon.signal(signal.SIGHUP)
-    assert daemon.wait(5) == 0
+    assert daemon.wait(10) == 0
     assert not [line for line in daemon.log_lines() if line["level"] == "error"], daemon.log
 
 
@@ -399,6 +414,8 @@ def test_it_ends_in_time_while_it_watches(start: Daemons, upstreams: Callable[[]
 
 RELOADS = 100
 SOME_RELOADS = 300
+BORNE_S = 1.0
+"""Where each answer comes so soon after its request was due, the machine bears the load."""
 GROWTH_MIB = 4.0
 
 
@@ -416,12 +433,17 @@ def storming(start: Daemons, tmp_path: Path) -> Iterator[tuple[Reloaded, Daemon]
 
 
 def test_a_hundred_reloads_under_a_thousand_requests_a_second_lose_none(storming: tuple[Reloaded, Daemon]) -> None:
+    """A machine that is busy with other things may not bear so many, whether or not there are reloads: then fewer."""
     sidecar, daemon = storming
-    sent = storm(daemon.proxy_port, sidecar.reload, RELOADS)
-    lost = [one for one in sent if not one.ok]
-    assert not lost, (len(lost), lost[:3])
-    assert sidecar.generation() == 1 + RELOADS
-    assert len(sent) > RELOADS * 60, "there was load"
+    for rate in (RATE, RATE / 2, RATE / 4):
+        before = sidecar.generation()
+        sent = storm(daemon.proxy_port, sidecar.reload, RELOADS, rate)
+        lost = [one for one in sent if not one.ok]
+        if max(one.ended - one.planned for one in sent) < BORNE_S:
+            break
+    assert not lost, (rate, len(lost), lost[:3])
+    assert sidecar.generation() == before + RELOADS
+    assert len(sent) > 0.6 * RELOADS * EVERY_S * rate, "there was load"
     assert {one.endpoint for one in sent} == {"e0", "e1"}
     assert reloads(daemon, "rejected") == 0
 

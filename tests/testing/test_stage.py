@@ -15,6 +15,7 @@ import pytest
 from sidecar.testing.errors import FakeError
 from sidecar.testing.sidecar_process import SidecarProcess
 from sidecar.testing.stage import Fakes, Stage
+from tests.support.daemon import cpu_seconds
 from tests.support.eventually import eventually
 from tests.testing.asking import Answered, ask
 
@@ -120,15 +121,24 @@ def test_a_test_that_is_over_has_no_fakes(stage: Stage) -> None:
 
 
 def test_what_a_test_costs(stage: Stage) -> None:
-    """From before the fixture until after it, with two services: some 12 ms; the slow ones are the machine's."""
+    """From before the fixture until after it, with two services: some 12 ms; the slow ones are the machine's.
+
+    By the clock; or, where the machine is busy with other things, by the processor's time, the sidecar's included.
+    """
+
+    def cpu() -> float:
+        return time.process_time() + cpu_seconds(stage.process.pid)
+
     took = []
+    began = cpu()
     for _ in range(20):
         before = time.monotonic()
         with one_test(stage) as fake:
             fake.venue.get("/x").then()
             fake.payment.get("/x").then()
         took.append(time.monotonic() - before)
-    assert sorted(took)[5] < 0.05, took
+    on_average = (cpu() - began) / len(took)
+    assert min(sorted(took)[5], on_average) < 0.05, (on_average, took)
 
 
 def test_services_by_attribute_or_by_name(fakes: Fakes) -> None:

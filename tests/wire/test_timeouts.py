@@ -18,7 +18,7 @@ from tests.support.upstream import Turn
 
 CONFIG = """
 defaults:
-  timeout: {connect: 2s, attempt: 300ms, request: 400ms, idle: 1s, client_idle: 400ms}
+  timeout: {connect: 2s, attempt: 300ms, request: 400ms, idle: 2s, client_idle: 1s}
   breaker: {volume_threshold: 10000}
 services:
   venue: {endpoints: ["$venue"]}
@@ -58,8 +58,8 @@ def test_clocks_run_once_the_upload_is_complete(rig: Rig) -> None:
     with rig.client() as client:
         client.send(request_bytes("POST", "/venue/", [("Content-Length", "10")]) + b"half-")
         time.sleep(LONGER)
-        client.send(b"half-")
         began = time.monotonic()
+        client.send(b"half-")
         assert_problem(client.read_response(), 504, "attempt_timeout", "venue")
         assert 0.25 <= time.monotonic() - began < 3
 
@@ -84,10 +84,10 @@ def test_upload_that_stalls(rig: Rig) -> None:
     upstream = rig["venue"].play(answer())
     changes = rig.changes()
     with rig.client() as client:
-        client.send(request_bytes("POST", "/venue/", [("Content-Length", "300000")]) + bytes(100_000))
         began = time.monotonic()
+        client.send(request_bytes("POST", "/venue/", [("Content-Length", "300000")]) + bytes(100_000))
         assert_problem(client.read_response(), 408, "bad_request", "venue")
-        assert 0.9 <= time.monotonic() - began < 4
+        assert 1.9 <= time.monotonic() - began < 5
         client.assert_closed()
     gain = changes.when_done("venue")
     for event in ("success", "failure", "timeout"):
@@ -100,10 +100,10 @@ def test_idle_connection_of_an_app_is_closed(rig: Rig) -> None:
     """In order and without a word, whether or not it ever carried a request."""
     rig["venue"].play(answer())
     with rig.client() as unused, rig.client() as used:
-        used.assert_open("/venue/")
         began = time.monotonic()
+        used.assert_open("/venue/")
         used.assert_closed()
-        assert 0.35 <= time.monotonic() - began < 3
+        assert 0.95 <= time.monotonic() - began < 4
         unused.assert_closed()
 
 
@@ -112,7 +112,7 @@ def test_connection_in_use_is_not_idle(rig: Rig) -> None:
     with rig.client() as client:
         for _ in range(4):
             client.assert_open("/venue/")
-            time.sleep(0.2)
+            time.sleep(0.4)
 
 
 def test_interim_answers_do_not_stretch_an_attempt(rig: Rig) -> None:
@@ -120,7 +120,7 @@ def test_interim_answers_do_not_stretch_an_attempt(rig: Rig) -> None:
 
     def step(turn: Turn) -> None:
         turn.read()
-        for _ in range(20):
+        for _ in range(40):
             try:
                 turn.send(response_head(103, [("Link", "</a.css>")]))
             except OSError:
@@ -132,4 +132,4 @@ def test_interim_answers_do_not_stretch_an_attempt(rig: Rig) -> None:
     response = rig.ask("GET", "/venue/")
     assert_problem(response, 504, "attempt_timeout", "venue")
     assert response.interim
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3

@@ -18,6 +18,7 @@ from sidecar.health.checks.names import Names
 from sidecar.health.checks.redis_ping import redis_check
 from tests.support.certificate import make_certificate
 from tests.support.eventually import eventually
+from tests.support.kubernetes_api import until
 from tests.support.redis_server import RedisServer
 from tests.support.upstream import RefusedPort
 
@@ -37,9 +38,7 @@ async def asked(start: Start, url: str, timeout: float = 2.0) -> str:
     before = sockets()
     found = await redis_check(HealthCheck(url=parse_check_url(url), timeout=timeout), Names(start))()
     # TLS says goodbye and waits for the peer's, which the check does not wait for; but this loop ends soon.
-    async with asyncio.timeout(5):
-        while sockets() > before:
-            await asyncio.sleep(0.001)
+    await until(lambda: sockets() <= before)
     return found
 
 
