@@ -19,6 +19,10 @@ _OUR_DOING: Final = frozenset(
 )
 """What comes of the fakes' being put in force. What is wrong with a configuration is said by an exception."""
 
+_WARNING: Final = "a warning on the configuration"
+_NO_SERVICES: Final = "is empty: every call is answered with 404 (unknown_service)"
+"""Of the configuration between tests, and of one that scripts no fake."""
+
 _SAID: Final = frozenset({"time", "level", "event", "logger"})
 _TIME: Final = '{"time":"'
 
@@ -49,7 +53,7 @@ def _short(line: str) -> str:
         event = found["event"]
     except (ValueError, TypeError, KeyError):
         return line
-    if event in _OUR_DOING:
+    if event in _OUR_DOING or (event == _WARNING and _NO_SERVICES in str(found.get("detail"))):
         return ""
     words = _request(found) if event == "request" and "target" in found else _other(found)
     return f"{clock} {found.get('level', '')} {words}"

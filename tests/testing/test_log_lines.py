@@ -34,6 +34,10 @@ def test_another_event_has_its_fields() -> None:
 
 def test_what_the_fakes_brought_about_is_left_out() -> None:
     assert readable([AT + '"event":"configuration reloaded","changed":[]}']) == []
+    empty = "services (line 2) is empty: every call is answered with 404 (unknown_service)"
+    warning = AT + '"event":"a warning on the configuration","detail":"%s"}'
+    assert readable([warning % empty]) == []
+    assert len(readable([warning % "another one"])) == 1
 
 
 def test_what_is_no_json_stays() -> None:
