@@ -72,9 +72,9 @@ def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> 
     """The version, and whether the data path is compiled: it decides what a request costs."""
     if not wanted:
         return
-    from sidecar.proxy import head
+    from sidecar.proxy import request_head
 
-    how = "interpreted" if str(head.__file__).endswith(".py") else "compiled"
+    how = "interpreted" if str(request_head.__file__).endswith(".py") else "compiled"
     click.echo(f"sidecar {__version__} ({how}), Python {platform.python_version()}")
     context.exit()
 

@@ -31,7 +31,7 @@ from sidecar.daemon.steering import Steering
 from sidecar.daemon.traces import Traces
 from sidecar.daemon.watch import FileWatch
 from sidecar.discovery.tasks import Tasks
-from sidecar.proxy import head
+from sidecar.proxy import request_head
 from sidecar.proxy.core import ProxyCore
 from sidecar.proxy.listener import ProxyListener
 from sidecar.runtime.live import Live
@@ -52,7 +52,7 @@ GC_THRESHOLDS: Final = (10_000, 20, 50)
 """A request makes few objects that live on and no cycles that matter; the default would look for them far too often."""
 
 
-_BUILD: Final = Build(__version__, not str(head.__file__).endswith(".py"), platform.python_version())
+_BUILD: Final = Build(__version__, not str(request_head.__file__).endswith(".py"), platform.python_version())
 
 
 class _Signals:

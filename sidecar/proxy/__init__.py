@@ -3,10 +3,13 @@
     app -> listener -> downstream.Downstream -> exchange.Exchange -> pool -> upstream.Upstream -> endpoint
 
 `downstream` and `upstream` are asyncio protocols, one for each connection. They cut bytes into heads and bodies
-(`head`, `chunked`) and tell the exchange what happened; the exchange decides. Bodies pass from one to the other
-without waking it. What waits does so in one place, `Handler._wait`, and is woken by an event or by an exception that
-says why waiting is over (the app left, a deadline passed, the attempt failed). Nothing here runs as an asyncio task but
-the opening of connections: an exchange is resumed straight from the callback that has its news.
+(`request_head`, `response_head`, `chunked`) and tell the exchange what happened; the exchange decides. Bodies pass from
+one to the other without waking it. What waits does so in one place, `Handler._wait`, and is woken by an event or by an
+exception that says why waiting is over (the app left, a deadline passed, the attempt failed). Nothing here runs as an
+asyncio task but the opening of connections: an exchange is resumed straight from the callback that has its news.
+
+A connection knows its request's `handler.Handler`, and no more of it. Which one that is (an exchange, one with a
+fallback, an aggregate) is chosen in `dispatch`.
 
 The classes of the data path are compiled by mypyc where a C compiler is at hand (`setup.py` lists the modules), and run
 as they stand where not. So they inherit nothing from asyncio, whose protocol classes are not compiled: the event loop

@@ -1,7 +1,7 @@
 """A request for an aggregate, `GET /_aggregate/<name>`: several services asked side by side, one JSON object answered.
 
-Owns which requests are for an aggregate, what its parts are sent, when a part has failed, and the answer. Each part is
-a call like an app's own (`inner_call`), so every policy of its service applies to it.
+Owns what its parts are sent, when a part has failed, and the answer. Each part is a call like an app's own
+(`inner_call`), so every policy of its service applies to it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from sidecar.config.schema import Aggregate as AggregateConfig
 from sidecar.config.schema import AggregatePart
 from sidecar.policy.deadline import effective, parse_timeout_ms
 from sidecar.proxy.handler import Disconnected, Handler
-from sidecar.proxy.head import MAX_FIELDS, MAX_HEAD, BadRequest, RequestHead, ResponseHead, field_values
+from sidecar.proxy.head_syntax import MAX_FIELDS, MAX_HEAD, BadRequest
 from sidecar.proxy.inner_call import MAX_BODY, InnerCall
 from sidecar.proxy.path_values import filled, values_of
 from sidecar.proxy.problem import STATUS, TITLES, PartFailure, Problem
+from sidecar.proxy.request_head import RequestHead, field_values
+from sidecar.proxy.response_head import ResponseHead
 from sidecar.proxy.under_way import bytes_under_way
-from sidecar.runtime.routing import NotRouted
 
 if TYPE_CHECKING:
     from sidecar.proxy.core import ProxyCore
@@ -48,35 +49,6 @@ _DETAILS: Final = {
 }
 
 log = logging.getLogger("sidecar.proxy")
-
-
-def unrouted(core: ProxyCore, downstream: Downstream, request: RequestHead, stray: NotRouted) -> Aggregate | Problem:
-    """What becomes of a request that no service takes: an aggregate, or the answer that says why not."""
-    status, reason, detail = stray.status, stray.reason, stray.detail
-    if stray.reserved.startswith(PREFIX):
-        path, _, query = stray.reserved.partition(b"?")
-        name = path[len(PREFIX) :].decode("latin-1")
-        config = core.live.config.aggregates.get(name)
-        if config is None:
-            detail = "no aggregate of that name is configured"
-        elif request.via is not None and core.via_name in request.via:
-            status, reason = STATUS["loop"], "loop"
-            detail = f"the request bears this sidecar's own Via: a part of {name} leads back to it"
-        else:
-            try:
-                targets = targets_of(config, request.method, query)
-                if request.length:
-                    raise BadRequest(400, "an aggregate takes no body")
-                return Aggregate(core, downstream, request, name, config, targets)
-            except BadRequest as refusal:
-                status, reason, detail = refusal.status, "bad_request", f"{name}: {refusal.detail}"
-    return Problem(
-        status=status,
-        reason=reason,
-        detail=detail,
-        request_id=(request.request_id or core.new_request_id()).decode("latin-1"),
-        allow="GET, HEAD",
-    )
 
 
 def targets_of(config: AggregateConfig, method: str, query: bytes) -> list[bytes]:
@@ -288,7 +260,15 @@ class Aggregate(Handler):
                 if before and unread >= before:
                     raise Disconnected(f"the app read nothing for timeout.idle, {idle_s:g} s")
 
-    # What the connection says.
+    # What the connection asks and says.
+
+    @property
+    def service_name(self) -> str:
+        return ""
+
+    @property
+    def client_idle_s(self) -> float:
+        return self._core.client_idle_s
 
     @property
     def half_close(self) -> bool:

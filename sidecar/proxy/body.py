@@ -7,7 +7,7 @@ reading pauses, is the exchange's business.
 from __future__ import annotations
 
 from sidecar.proxy.chunked import BadChunk, ChunkScanner
-from sidecar.proxy.head import CHUNKED, BadRequest
+from sidecar.proxy.head_syntax import CHUNKED, BadRequest
 
 
 class RequestBody:

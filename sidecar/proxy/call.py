@@ -14,8 +14,10 @@ from sidecar.policy.deadline import effective, parse_timeout_ms
 from sidecar.proxy.body import RequestBody
 from sidecar.proxy.body_copy import BodyCopy
 from sidecar.proxy.handler import Disconnected, Handler
-from sidecar.proxy.head import BadRequest, RequestHead, ResponseHead, drop_fields
+from sidecar.proxy.head_syntax import BadRequest
 from sidecar.proxy.problem import STATUS, Attempt, Problem
+from sidecar.proxy.request_head import RequestHead, drop_fields
+from sidecar.proxy.response_head import ResponseHead
 from sidecar.proxy.under_way import bytes_under_way
 from sidecar.proxy.upstream import Lost, Upstream
 from sidecar.runtime.endpoint import Endpoint
@@ -113,17 +115,27 @@ class Call(Handler):
         self.service = service
         self.route = route
         self._target = target
-        self._body = body
+        self.body = body
         self._by_path = by_path
         self._pool = core.pools[service.name]
         self.attempts: list[Attempt] = []
+
+    # For the connection.
+
+    @property
+    def service_name(self) -> str:
+        return self.service.name
+
+    @property
+    def client_idle_s(self) -> float:
+        return self.route.client_idle_s
 
     # For the access log.
 
     @property
     def received(self) -> int:
         """Bytes of the request's body that have come, framing included."""
-        return self._body.received if self._body is not None else 0
+        return self.body.received if self.body is not None else 0
 
     @property
     def sent(self) -> int:
@@ -134,7 +146,7 @@ class Call(Handler):
     # Deadlines.
 
     def _set_deadline(self, now: float) -> None:
-        request, body, route = self.request, self._body, self.route
+        request, body, route = self.request, self.body, self.route
         self._repeatable = request.method in route.repeatable_methods or request.idempotency_key
         self._request_s = route.request_s
         if request.deadline_ms:
@@ -148,7 +160,7 @@ class Call(Handler):
         self._core.deadlines.arm(self._downstream, when)
 
     def _arm_response(self, now: float) -> None:
-        body = self._body
+        body = self.body
         sending = body is not None and not body.complete
         if sending and self.request.expects_continue and body is not None and not body.received:
             sending = self._interim_sent  # until the upstream says 100, it is the one that is waited for
@@ -250,7 +262,7 @@ class Call(Handler):
             self._downstream.write_interim(response)
             if not self._downstream.writable and self._upstream is not None:
                 self._upstream.pause_reading()
-            body = self._body
+            body = self.body
             if self._awaiting and body is not None and not body.received:  # told to go on, the app sends the body now
                 self._last_upload = monotonic()
                 self._arm_response(self._last_upload)
@@ -266,7 +278,7 @@ class Call(Handler):
 
     def body_received(self, pieces: list[bytes]) -> None:
         """More of the request's body: on to the upstream if there is one, else kept for when there will be."""
-        body = self._body
+        body = self.body
         assert body is not None
         now = monotonic()
         self._last_upload = now

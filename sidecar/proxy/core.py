@@ -16,9 +16,9 @@ from sidecar.discovery.tasks import Tasks
 from sidecar.policy.stale_cache import StaleCache
 from sidecar.proxy.body_copy import Room
 from sidecar.proxy.deadlines import Deadlines
-from sidecar.proxy.head import RequestHead
 from sidecar.proxy.pool import Pool, Trust
 from sidecar.proxy.problem import Problem
+from sidecar.proxy.request_head import RequestHead
 from sidecar.runtime.last_failure import last_failure
 from sidecar.runtime.live import Live
 from sidecar.runtime.route import LiveRoute

@@ -1,38 +1,26 @@
 """One connection from the app: its requests one after the other, and the way back for their answers.
 
-Owns the order of requests on a connection, when it is kept and how it is closed so that the app can read the last
-answer. What becomes of a request is its exchange's business.
+Owns the order of requests on a connection, when it is kept and when it is closed (how, is `closing`'s). What answers a
+request is `dispatch`'s to say, and what becomes of it its handler's business.
 """
 
 from __future__ import annotations
 
 import asyncio
-import select
-import socket
-import struct
 from contextlib import suppress
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from sidecar.proxy.aggregate import unrouted
 from sidecar.proxy.body import RequestBody
-from sidecar.proxy.exchange import Exchange
-from sidecar.proxy.fallback import FallbackExchange
+from sidecar.proxy.closing import DRAIN_S, LINGER_S, Closing, hung_up, nothing_unread, reset, worth_draining
+from sidecar.proxy.dispatch import dispatch
 from sidecar.proxy.handler import Handler
-from sidecar.proxy.head import (
-    MAX_HEAD,
-    UNTIL_CLOSE,
-    BadRequest,
-    RequestHead,
-    ResponseHead,
-    check_partial,
-    parse_request,
-)
+from sidecar.proxy.head_syntax import MAX_HEAD, UNTIL_CLOSE, BadRequest
 from sidecar.proxy.problem import Problem
-from sidecar.proxy.stale import StaleExchange
+from sidecar.proxy.request_head import RequestHead, check_partial, parse_request
+from sidecar.proxy.response_head import ResponseHead
 from sidecar.proxy.upstream import WRITE_HIGH_WATER
-from sidecar.runtime.routing import NotRouted
 
 if TYPE_CHECKING:
     from sidecar.proxy.core import ProxyCore
@@ -41,17 +29,8 @@ HEAD_TIMEOUT_S: Final = 10.0
 MAX_PIPELINED: Final = 64 * 1024
 """Bytes of further requests (or of a tunnel not open yet) that are read while one is in flight."""
 
-DRAIN_MAX: Final = 64 * 1024
-"""Bytes of a body that are read and thrown away so that the connection can be kept."""
-
-DRAIN_S: Final = 5.0
 CHECK_EVERY: Final = 512
 """A head that trickles in is looked at again at each line's end, and after so many bytes."""
-
-LINGER_S: Final = 1.0
-LINGER_MAX: Final = 256 * 1024
-"""After a last answer: when the connection is cut, and how many bytes of what the app still sends are read until then.
-Closing with bytes unread resets it, and an app that has not read the answer loses it."""
 
 NEWCOMER_S: Final = 0.25
 """How long a connection that was accepted just before the listener closed may take to send its first request."""
@@ -63,9 +42,6 @@ UNREAD: Final = 4
 
 _READY, _EXCHANGE, _DRAINING, _LINGERING, _CLOSING, _TUNNEL, _CLOSED = range(7)
 
-_RESET = struct.pack("ii", 1, 0)
-_HANG_UP = select.POLLRDHUP | select.POLLHUP | select.POLLERR
-
 
 class Downstream:
     """A connection. Watched by the core's deadlines for as long as it is open."""
@@ -76,19 +52,17 @@ class Downstream:
         "_buffer",
         "_checked",
         "_client_idle_s",
+        "_closing",
         "_core",
-        "_discarded",
         "_exchange",
         "_fresh_until",
         "_half_closed",
         "_keep",
         "_paused",
         "_phase",
-        "_progress_at",
         "_pumping",
         "_reading_head",
         "_rechunk",
-        "_unsent",
         "deadline",
         "inner",
         "last_activity",
@@ -111,14 +85,12 @@ class Downstream:
         self._exchange: Handler | None = None
         self._body: RequestBody | None = None
         self._client_idle_s = core.client_idle_s
-        self._discarded = 0
+        self._closing: Closing | None = None
         self._half_closed = False
         self._keep = True
         self._pumping = False
         self._reading_head = False
         self._paused = 0
-        self._progress_at = 0.0
-        self._unsent = 0
         self._rechunk = False
         self.inner = False
         """This is the connection of a call that the sidecar makes on behalf of an app."""
@@ -151,8 +123,8 @@ class Downstream:
         elif phase == _DRAINING:
             self._drain(data)
         elif phase == _LINGERING:
-            self._discarded += len(data)
-            if self._discarded > LINGER_MAX:
+            assert self._closing is not None
+            if not self._closing.discard(len(data)):
                 # Nor closed: a reset would overtake our answer, which an app that still sends may not have read.
                 self.pause_reading(UNREAD)
 
@@ -199,8 +171,8 @@ class Downstream:
             self._refuse(BadRequest(408, f"the head took longer than {HEAD_TIMEOUT_S:g} s"))
         elif self._phase == _READY:
             self._close()
-        elif self._phase in (_LINGERING, _CLOSING):
-            self._closing_deadline(now)
+        elif self._closing is not None and self._closing.goes_on(now):
+            self._core.deadlines.arm(self, now + LINGER_S)
         else:
             self.transport.abort()
 
@@ -262,48 +234,28 @@ class Downstream:
         else:
             self._at = end
         self._fresh_until = 0.0
-        core = self._core
         try:
-            service, target, by_path = core.table.find(request.method, request.target, request.host)
-        except NotRouted as stray:
-            if stray.status == 400:
-                self._refuse(BadRequest(400, stray.detail), request)
-                return False
-            answer = unrouted(core, self, request, stray)
-            if isinstance(answer, Problem):
-                self._stray(request, answer)
-                return True
-            self._phase = _EXCHANGE
-            self.responding = False
-            self._client_idle_s = core.client_idle_s
-            self._exchange = answer
-            answer.start()
+            handler = dispatch(self._core, self, request)
+        except BadRequest as refusal:
+            self._refuse(refusal, request)
+            return False
+        if isinstance(handler, Problem):
+            self._stray(request, handler)
             return True
-        route = service.route_for(request.method, target)
-        body = None
-        if request.length:
-            body = RequestBody(request.length, route.retry.max_body)
         self._phase = _EXCHANGE
-        self._body = body
+        self._body = body = handler.body
         self.responding = False
-        self._client_idle_s = route.client_idle_s
-        exchange: Exchange
-        if request.method in route.fallback_methods and not request.websocket:
-            exchange = FallbackExchange(core, self, request, service, route, target, body, by_path=by_path)
-        elif service.keeps_stale:
-            exchange = StaleExchange(core, self, request, service, route, target, body, by_path=by_path)
-        else:
-            exchange = Exchange(core, self, request, service, route, target, body, by_path=by_path)
-        self._exchange = exchange
+        self._client_idle_s = handler.client_idle_s
+        self._exchange = handler
         if body is not None and self._buffer:
             try:
                 pieces, self._buffer = body.take(self._take_rest())
             except BadRequest as refusal:
                 self._exchange = None
-                self._refuse(refusal, request, service.name)
+                self._refuse(refusal, request, handler.service_name)
                 return False
             body.keep(pieces)
-        exchange.start()
+        handler.start()
         return True
 
     def for_inner_call(self) -> Downstream:
@@ -355,7 +307,7 @@ class Downstream:
         self._rechunk = False
         keep = request.keep_alive and not self._core.draining
         if self._body is not None and not self._body.complete:
-            keep = keep and self._worth_draining(request)
+            keep = keep and worth_draining(request, self._body)
         length = response.length
         framing = b""
         if length < 0:
@@ -415,7 +367,7 @@ class Downstream:
         self._rechunk = False
         keep = request is not None and request.keep_alive and not self._core.draining
         if request is not None and self._body is not None and not self._body.complete:
-            keep = keep and self._worth_draining(request)
+            keep = keep and worth_draining(request, self._body)
         self._keep = keep
         body = problem.body()
         head = problem.head(len(body))
@@ -433,11 +385,8 @@ class Downstream:
         exchange = self._exchange
         if exchange is not None and exchange.request.minor == 0:
             # Where the connection's end is the body's end, only a reset says that it is not.
-            with suppress(OSError, AttributeError):
-                raw = self.transport.get_extra_info("socket")
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._phase = _CLOSING
-            self.transport.abort()
+            reset(self.transport)
         else:
             self._close()
 
@@ -512,13 +461,7 @@ class Downstream:
     def check_hang_up(self) -> None:
         """While reading is paused nobody tells that the app has left: ask the kernel."""
         exchange = self._exchange
-        raw = self.transport.get_extra_info("socket")
-        if exchange is None or raw is None or raw.fileno() < 0:
-            return
-        poll = select.poll()
-        poll.register(raw.fileno(), _HANG_UP)
-        events = poll.poll(0)
-        if events and (not exchange.half_close or events[0][1] & (select.POLLHUP | select.POLLERR)):
+        if exchange is not None and hung_up(self.transport, half_close=exchange.half_close):
             self._keep = False
             self._take_rest()
             exchange.disconnected("the app closed the connection")
@@ -528,14 +471,7 @@ class Downstream:
     @property
     def at_rest(self) -> bool:
         """No request is under way, nor is one waiting in the kernel to be read."""
-        if self._phase != _READY or self._waiting:
-            return False
-        raw = self.transport.get_extra_info("socket")
-        if raw is None or raw.fileno() < 0:
-            return True
-        poll = select.poll()
-        poll.register(raw.fileno(), select.POLLIN)
-        return not poll.poll(0)
+        return self._phase == _READY and not self._waiting and nothing_unread(self.transport)
 
     def close_at_rest(self) -> None:
         """The proxy ends: go where no request is under way. Who has only just come may still say what for."""
@@ -555,14 +491,6 @@ class Downstream:
             self._take_rest()
             exchange.disconnected("the sidecar ended before the answer was whole")
         self.transport.abort()
-
-    def _worth_draining(self, request: RequestHead) -> bool:
-        """Whether so little of the body is missing that reading it is cheaper than a new connection."""
-        body = self._body
-        assert body is not None
-        if request.expects_continue and not body.received:
-            return False  # the app may send the body or not: nobody knows where its next request begins
-        return body.left is not None and body.left <= DRAIN_MAX
 
     def _drain(self, data: bytes) -> None:
         body = self._body
@@ -607,35 +535,21 @@ class Downstream:
         self.exchange_ended()
 
     def _linger(self) -> None:
-        self._phase = _LINGERING
+        self._begin_closing(_LINGERING)
         self._take_rest()
-        self._discarded = 0
         self.resume_reading(UPLOAD | PIPELINED | UNREAD)
-        self._begin_closing()
         with suppress(RuntimeError, NotImplementedError):
             self.transport.write_eof()
 
     def _close(self) -> None:
         """Close once what was written has gone out; the deadline ends the wait for an app that does not read."""
-        self._phase = _CLOSING
-        self._begin_closing()
+        self._begin_closing(_CLOSING)
         self.transport.close()
 
-    def _begin_closing(self) -> None:
-        self._progress_at = monotonic()
-        self._unsent = self.transport.get_write_buffer_size()
-        self._core.deadlines.arm(self, self._progress_at + LINGER_S)
-
-    def _closing_deadline(self, now: float) -> None:
-        """The time to linger begins when all has gone out; an app that takes nothing for `client_idle` is given up."""
-        unsent = self.transport.get_write_buffer_size()
-        if unsent < self._unsent:
-            self._progress_at = now
-        elif not unsent or now - self._progress_at >= self._client_idle_s:
-            self.transport.abort()
-            return
-        self._unsent = unsent
-        self._core.deadlines.arm(self, now + LINGER_S)
+    def _begin_closing(self, phase: int) -> None:
+        self._phase = phase
+        self._closing = Closing(self.transport, self._client_idle_s)
+        self._core.deadlines.arm(self, monotonic() + LINGER_S)
 
     def __repr__(self) -> str:
         phase = ("ready", "exchange", "draining", "lingering", "closing", "tunnel", "closed")[self._phase]

@@ -18,8 +18,9 @@ from sidecar.policy.settings import BreakerSettings, Policy
 from sidecar.proxy.call import DOWNLOAD, NONE, REQUEST, Call
 from sidecar.proxy.handler import Disconnected
 from sidecar.proxy.hash_key import hash_key
-from sidecar.proxy.head import BadRequest, ResponseHead
+from sidecar.proxy.head_syntax import BadRequest
 from sidecar.proxy.location import below_prefix
+from sidecar.proxy.response_head import ResponseHead
 from sidecar.proxy.tunnel import Tunnel
 from sidecar.proxy.upstream import Lost, Upstream
 from sidecar.runtime.endpoint import Endpoint
@@ -208,7 +209,7 @@ class Exchange(Call):
         return upstream
 
     def _send(self, upstream: Upstream, endpoint: Endpoint, now: float) -> None:
-        request, body, route = self.request, self._body, self.route
+        request, body, route = self.request, self.body, self.route
         left = min(route.attempt_s, self._request_deadline - now, self._request_s)
         if left == route.attempt_s and self._attempt_number == 1 and self._prefix is None:
             more = self._core.first_lines(route, self.service, by_path=self._by_path)
@@ -250,7 +251,7 @@ class Exchange(Call):
 
     async def _stream(self, response: ResponseHead, reason: str) -> None:
         """Pass the response on. Once its head has gone to the app nothing is retried."""
-        upstream, downstream, body = self._upstream, self._downstream, self._body
+        upstream, downstream, body = self._upstream, self._downstream, self.body
         if upstream is None:
             upstream = self._held
             assert upstream is not None
@@ -371,7 +372,7 @@ class Exchange(Call):
         """Whether the request may go out (again): its body is still whole, and it is safe to repeat or was not sent."""
         if self._interim_sent or self._downstream.responding:
             return False
-        if self._body is not None and not self._body.whole:
+        if self.body is not None and not self.body.whole:
             return False
         return self._repeatable or not self._sent
 
@@ -379,7 +380,7 @@ class Exchange(Call):
         """Keep a response that a retry may replace: it goes to the app if there is no other attempt after all."""
         assert self._upstream is not None
         self._note(reason, response.status)
-        self._cut_short = self._body is not None and not self._upstream.has_all(self._body)
+        self._cut_short = self.body is not None and not self._upstream.has_all(self.body)
         self._held, self._upstream = self._upstream, None
 
     def _drop_held(self) -> None:

@@ -17,9 +17,10 @@ from sidecar.policy.concurrency import ConcurrencyLimit
 from sidecar.policy.settings import FALLBACK_METHODS, FallbackService, FallbackStale, FallbackStatic
 from sidecar.proxy.exchange import Exchange
 from sidecar.proxy.handler import Disconnected
-from sidecar.proxy.head import BadRequest, ResponseHead
+from sidecar.proxy.head_syntax import BadRequest
 from sidecar.proxy.pool import Pool
 from sidecar.proxy.problem import STATUS
+from sidecar.proxy.response_head import ResponseHead
 from sidecar.proxy.stale import StaleExchange
 from sidecar.proxy.upstream import Upstream
 from sidecar.runtime.route import LiveRoute
@@ -241,7 +242,7 @@ class FallbackExchange(StaleExchange):
 
     def body_received(self, pieces: list[bytes]) -> None:
         StaleExchange.body_received(self, pieces)
-        if self._body is not None and self._body.complete:
+        if self.body is not None and self.body.complete:
             self._end = monotonic() + self._whole_s
 
     def _give_back(self, limit: ConcurrencyLimit) -> None:

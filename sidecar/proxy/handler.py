@@ -14,7 +14,9 @@ import types
 from collections.abc import Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
-from sidecar.proxy.head import BadRequest, RequestHead
+from sidecar.proxy.body import RequestBody
+from sidecar.proxy.head_syntax import BadRequest
+from sidecar.proxy.request_head import RequestHead
 
 if TYPE_CHECKING:
     from sidecar.proxy.downstream import Downstream
@@ -28,6 +30,8 @@ class Handler:
     """Made by the connection that a request came on, and told by it what the app does."""
 
     request: RequestHead
+    body: RequestBody | None = None
+    """Of the request; the connection takes it off what the app sends."""
     _downstream: Downstream
     _coroutine: Coroutine[None, Any, None] | None = None
 
@@ -37,6 +41,18 @@ class Handler:
 
     async def _live(self) -> None:
         """From the request's head to the answer's last byte. Nothing it holds may outlast it."""
+        raise NotImplementedError
+
+    # What the connection asks.
+
+    @property
+    def service_name(self) -> str:
+        """The service that the request is for; empty where it is for no single one."""
+        raise NotImplementedError
+
+    @property
+    def client_idle_s(self) -> float:
+        """How long the connection may rest after this request, and how long an app may take nothing at its end."""
         raise NotImplementedError
 
     # What the connection says.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidecar.policy.settings import HashSettings
-from sidecar.proxy.head import RequestHead, field_values
+from sidecar.proxy.request_head import RequestHead, field_values
 
 if TYPE_CHECKING:
     from sidecar.proxy.downstream import Downstream

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from sidecar.config.schema import Aggregate
 from sidecar.proxy.aggregate import targets_of
-from sidecar.proxy.head import MAX_HEAD, BadRequest, RequestHead, parse_request
+from sidecar.proxy.head_syntax import MAX_HEAD, BadRequest
+from sidecar.proxy.request_head import RequestHead, parse_request
 from sidecar.runtime.routing import NotRouted
 
 

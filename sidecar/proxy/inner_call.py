@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.proxy.body_copy import Room
 from sidecar.proxy.chunked import BadChunk, ChunkScanner
-from sidecar.proxy.head import CHUNKED, BadResponse, ResponseHead, parse_response
+from sidecar.proxy.head_syntax import CHUNKED, BadResponse
+from sidecar.proxy.response_head import ResponseHead, parse_response
 
 if TYPE_CHECKING:
     from sidecar.proxy.downstream import Downstream

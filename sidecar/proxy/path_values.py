@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from sidecar.config.schema import PathTemplate
-from sidecar.proxy.head import BadRequest
+from sidecar.proxy.head_syntax import BadRequest
 
 MAX_TARGET: Final = 8 * 1024
 """Bytes of a path and query (RFC 9112, section 3, recommends that 8,000 are supported; few servers take more)."""

@@ -12,7 +12,9 @@ from sidecar.policy.settings import FALLBACK_METHODS, FallbackStale
 from sidecar.policy.stale_cache import invalidates, storable
 from sidecar.proxy.body_copy import BodyCopy
 from sidecar.proxy.exchange import Exchange
-from sidecar.proxy.head import CHUNKED, ResponseHead, field_values
+from sidecar.proxy.head_syntax import CHUNKED
+from sidecar.proxy.request_head import field_values
+from sidecar.proxy.response_head import ResponseHead
 
 
 class StaleExchange(Exchange):

@@ -14,15 +14,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from sidecar.proxy.body import RequestBody
 from sidecar.proxy.chunked import BadChunk, ChunkScanner
-from sidecar.proxy.head import (
-    CHUNKED,
-    MAX_HEAD,
-    UNTIL_CLOSE,
-    BadResponse,
-    ResponseHead,
-    may_become_response,
-    parse_response,
-)
+from sidecar.proxy.head_syntax import CHUNKED, MAX_HEAD, UNTIL_CLOSE, BadResponse
+from sidecar.proxy.response_head import ResponseHead, may_become_response, parse_response
 from sidecar.proxy.under_way import bytes_under_way
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ import pytest
 
 import sidecar.proxy.aggregate
 import sidecar.proxy.call
+import sidecar.proxy.closing
 import sidecar.proxy.downstream
 import sidecar.proxy.exchange
 import sidecar.proxy.fallback
@@ -366,7 +367,7 @@ class Wire:
 
 TIMED = (
     *(sidecar.proxy.call, sidecar.proxy.downstream, sidecar.proxy.exchange, sidecar.proxy.fallback, sidecar.proxy.pool),
-    *(sidecar.proxy.aggregate, sidecar.proxy.stale, sidecar.proxy.tunnel),
+    *(sidecar.proxy.aggregate, sidecar.proxy.closing, sidecar.proxy.stale, sidecar.proxy.tunnel),
 )
 """The modules that ask what time it is."""
 

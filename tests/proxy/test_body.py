@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.proxy.body import RequestBody
-from sidecar.proxy.head import CHUNKED, BadRequest
+from sidecar.proxy.head_syntax import CHUNKED, BadRequest
 
 
 def test_body_by_length_ends_after_its_length() -> None:

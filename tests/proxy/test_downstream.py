@@ -8,17 +8,14 @@ from collections.abc import Callable
 
 import pytest
 
-from sidecar.policy.settings import Limits, Policy, Timeouts
+from sidecar.policy.settings import Policy
 from sidecar.proxy.downstream import (
-    DRAIN_MAX,
-    DRAIN_S,
     HEAD_TIMEOUT_S,
-    LINGER_MAX,
     LINGER_S,
     MAX_PIPELINED,
     NEWCOMER_S,
 )
-from sidecar.proxy.head import MAX_HEAD
+from sidecar.proxy.head_syntax import MAX_HEAD
 from tests.proxy.fakes import Wire, World, field_of, ok, problem, request, status
 
 CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -350,82 +347,6 @@ def test_refused_head_request_gets_no_body_either(world: World, head: bytes) -> 
     assert app.heard.endswith(b"\r\n\r\n")
 
 
-# Lingering and draining.
-
-
-def test_refused_app_can_read_the_answer(world: World) -> None:
-    """The sending side is closed, what still comes is thrown away, then it is over."""
-    app = world.app().says(b"nonsense\r\n\r\n")
-    assert app.eof_sent
-    assert app.open
-    app.says(b"x" * 1000)
-    assert app.heard.count(b"HTTP/1.1") == 1
-    world.pass_time(LINGER_S - 0.1)
-    assert app.open
-    world.pass_time(0.2)
-    assert app.how == "abort"
-
-
-def test_refused_app_that_leaves_is_let_go(world: World) -> None:
-    app = world.app().says(b"nonsense\r\n\r\n")
-    app.leaves()
-    assert app.how == "close"
-
-
-@pytest.mark.parametrize(("size", "read_on"), [(LINGER_MAX, True), (LINGER_MAX + 1, False)])
-def test_bound_on_what_is_thrown_away(world: World, size: int, read_on: bool) -> None:
-    app = world.app().says(b"nonsense\r\n\r\n", b"x" * size)
-    assert app.open
-    assert app.reading is read_on
-    world.pass_time(LINGER_S + 0.1)
-    assert app.how == "abort"
-
-
-@pytest.mark.parametrize(("left", "kept"), [(DRAIN_MAX - 1, True), (DRAIN_MAX, True), (DRAIN_MAX + 1, False)])
-def test_small_rest_of_a_body_is_drained_and_the_connection_kept(world: World, left: int, kept: bool) -> None:
-    app = world.asks("POST /venue/", f"Content-Length: {left + 1}").says(b"x")
-    world.upstream.says(ok(b"early"))
-    assert app.heard.endswith(b"early")
-    assert field_of(app.take(), "connection") == ([] if kept else ["close"])
-    assert not world.upstream.open  # it answered early, and is not used again
-    assert app.eof_sent is not kept
-    if kept:
-        app.says(b"x" * (left - 1), b"x" + request("GET /venue/next"))
-        assert world.upstream.heard.startswith(b"GET /next ")
-
-
-def test_rest_of_a_chunked_body_is_not_waited_for(world: World) -> None:
-    app = world.app().says(CHUNKED_POST + b"3\r\nabc\r\n")
-    world.upstream.says(ok(b"early"))
-    assert field_of(app.heard, "connection") == ["close"]
-    assert app.eof_sent
-
-
-def test_rest_of_a_body_that_never_comes(world: World) -> None:
-    app = world.asks("POST /venue/", "Content-Length: 10")
-    world.upstream.says(ok(b"early"))
-    world.pass_time(DRAIN_S - 0.1)
-    assert app.open
-    world.pass_time(0.2)
-    assert app.how == "abort"
-
-
-def test_body_of_a_request_that_reaches_nobody_is_drained(world: World) -> None:
-    app = world.asks("POST /nobody/", "Content-Length: 10").says(b"01234")
-    assert status(app.take()) == 404
-    app.says(b"56789" + request())
-    world.upstream.says(ok())
-    assert status(app.heard) == 200
-
-
-def test_body_that_was_expected_and_refused_is_not_waited_for(world: World) -> None:
-    """Nobody knows whether the app sends it now."""
-    app = world.asks("POST /venue/", "Expect: 100-continue", "Content-Length: 10")
-    world.upstream.says(ok(b"", status="417 Expectation Failed"))
-    assert field_of(app.heard, "connection") == ["close"]
-    assert app.eof_sent
-
-
 # Backpressure.
 
 
@@ -511,14 +432,3 @@ def test_close_at_rest_goes_only_where_nothing_is_under_way(world: World) -> Non
     world.settle()
     assert [wire.open for wire in (resting, busy, begun, unheard, newcomer)] == [False, True, True, True, True]
     assert repr(busy.protocol).startswith("<Downstream exchange ")
-
-
-def test_app_that_never_reads_its_last_answer_is_let_go(make_world: Callable[..., World]) -> None:
-    world = make_world(Policy(timeout=Timeouts(client_idle=10.0), limits=Limits()))
-    app = world.asks("GET /venue/", "Connection: close")
-    app.stall()
-    world.upstream.says(ok(b"a" * 1000))
-    assert app.how == "close"
-    assert not app.lost
-    world.pass_time(10.1)
-    assert app.lost

@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.proxy.downstream import Downstream
 from sidecar.proxy.handler import Disconnected, Handler
-from sidecar.proxy.head import BadRequest
+from sidecar.proxy.head_syntax import BadRequest
 
 
 class Connection:

@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.policy.settings import HashSettings
 from sidecar.proxy.hash_key import hash_key
-from sidecar.proxy.head import parse_request
+from sidecar.proxy.request_head import parse_request
 
 
 class App:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sidecar.policy.settings import HashSettings, Policy
 from sidecar.proxy.body_copy import Room
 from sidecar.proxy.downstream import Downstream
-from sidecar.proxy.head import MAX_HEAD
+from sidecar.proxy.head_syntax import MAX_HEAD
 from sidecar.proxy.inner_call import MAX_BODY, InnerCall
 from tests.proxy.fakes import ManualLoop, World, field_of, ok
 

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidecar.config.path_template import parse_path_template
-from sidecar.proxy.head import BadRequest
+from sidecar.proxy.head_syntax import BadRequest
 from sidecar.proxy.path_values import MAX_TARGET, filled, values_of
 
 IN_PATH = parse_path_template("/venues/{query.id}/events")

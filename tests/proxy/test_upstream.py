@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 
 from sidecar.config.schema import EndpointSpec, Url
-from sidecar.proxy.head import MAX_HEAD, ResponseHead
+from sidecar.proxy.head_syntax import MAX_HEAD
+from sidecar.proxy.response_head import ResponseHead
 from sidecar.proxy.upstream import HELD_MAX, Lost, Upstream
 from sidecar.runtime.endpoint import Endpoint
 from tests.proxy.fakes import ManualLoop, Wire, ok

@@ -1,84 +1,26 @@
-"""Message heads as bytes: checked by llhttp, read through one regular expression, rewritten by cutting and joining.
+"""The head of a request as bytes: checked by llhttp, read by one regular expression, rewritten by cutting and joining.
 
-Owns the syntax of request and response heads, their framing (RFC 9112, section 6), and which fields are hop-by-hop
-(RFC 9110, section 7.6.1). It knows no socket, no service and no policy.
-
-llhttp says whether a head is well-formed, with no Python callback per field. What llhttp lets pass and we refuse is
-refused here: HTTP/0.9, extra spaces in the request line, `#` in a target, two Hosts, Transfer-Encoding on HTTP/1.0 or
-other than exactly `chunked`. Fields that we have no business with are never looked at: they stay one slice of the
-original bytes, so their names keep case and order.
+Owns the syntax of request heads, their framing (RFC 9112, section 6), and which of their fields are hop-by-hop
+(RFC 9110, section 7.6.1). What llhttp lets pass and we refuse is refused here: HTTP/0.9, extra spaces in the request
+line, `#` in a target, two Hosts, Transfer-Encoding on HTTP/1.0 or other than exactly `chunked`.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final
 
-from httptools import (
-    HttpParserError,
-    HttpParserInvalidMethodError,
-    HttpParserUpgrade,
-    HttpRequestParser,
-    HttpResponseParser,
-)
+from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
 
-MAX_HEAD: Final = 32 * 1024
-"""Bytes of a head, its blank line included."""
-
-MAX_FIELDS: Final = 128
-
-CHUNKED: Final = -2
-"""`length` of a body framed by chunks."""
-
-UNTIL_CLOSE: Final = -1
-"""`length` of a response that ends with its connection."""
+from sidecar.proxy.head_syntax import BARE_LINE_END, CHUNKED, MAX_FIELDS, NO_CALLBACKS, BadRequest, field_lines, without
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
 
-
-def _fields(*names: str) -> re.Pattern[bytes]:
-    """Finds whole lines of these fields, the CRLF before them included: group 1 is the name, group 2 the value.
-
-    Written as a tree of character classes and not with IGNORECASE: the matcher leaves a branch at its first character,
-    and most lines of a head at theirs, which takes half the time.
-    """
-    first = "".join(sorted({name[0] + name[0].upper() for name in names}))
-    pattern = rf"\r\n(?=[{first}])({_branches(sorted(names))}):[ \t]*([^\r\n]*)"
-    return re.compile(pattern.encode())
-
-
-def _branches(names: list[str]) -> str:
-    alternatives = []
-    for first in sorted({name[0] for name in names if name}):
-        rest = _branches([name[1:] for name in names if name[:1] == first])
-        alternatives.append((f"[{first}{first.upper()}]" if first.isalpha() else re.escape(first)) + rest)
-    if not alternatives:
-        return ""
-    both = alternatives[0] if len(alternatives) == 1 else f"(?:{'|'.join(alternatives)})"
-    return f"(?:{both})?" if "" in names else both
-
-
-_REQUEST_FIELDS = _fields(
+_REQUEST_FIELDS = field_lines(
     *("host", "connection", "keep-alive", "proxy-connection", "proxy-authorization", "te", "transfer-encoding"),
     *("content-length", "upgrade", "expect", "via", "x-request-id", "traceparent", "x-forwarded-prefix"),
     *("idempotency-key", "x-envoy-upstream-rq-timeout-ms", "x-envoy-expected-rq-timeout-ms", "x-envoy-attempt-count"),
-)
-_RESPONSE_FIELDS = _fields(
-    *("connection", "keep-alive", "proxy-connection", "proxy-authorization", "te", "transfer-encoding"),
-    *(
-        "content-length",
-        "upgrade",
-        "location",
-        "retry-after",
-        "x-sidecar-reason",
-        "x-sidecar-fallback",
-        "x-envoy-attempt-count",
-        "x-envoy-immediate-health-check-fail",
-    ),
 )
 
 _OURS = frozenset(
@@ -86,29 +28,6 @@ _OURS = frozenset(
     | {b"x-forwarded-prefix", b"idempotency-key"}
 )
 _OURS_PREFIXES = (b"content-", b"x-envoy-", b"x-sidecar-")
-
-
-class _NoCallbacks:
-    """What llhttp is given to call: nothing."""
-
-
-_NO_CALLBACKS = _NoCallbacks()
-
-
-class BadRequest(Exception):
-    """A request that goes no further.
-
-    `status` is what the app is told (400, 405, 408, 413, 431, 501), `detail` says why in words for its developer.
-    """
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-
-
-class BadResponse(Exception):
-    """What an upstream sent is not an HTTP/1 response that may be passed on."""
 
 
 class RequestHead:
@@ -164,33 +83,7 @@ def field_values(request: RequestHead, name: bytes) -> list[bytes]:
 
 def drop_fields(request: RequestHead, names: set[bytes]) -> None:
     """Leave out the lines of these fields; `names` in lower case. Not for the hot path: it looks at every line."""
-    request.pieces[:] = [_without(piece, names) for piece in request.pieces]
-
-
-class ResponseHead:
-    """A response's head: status, framing, and the fields to pass on.
-
-    `length` is the body's length in bytes, 0 where there is none (HEAD, 1xx, 204, 304), CHUNKED or UNTIL_CLOSE.
-    `keep_alive` says whether the upstream will take another request on this connection.
-    """
-
-    status: int
-    status_line: bytes
-    """After the version: ` 200 OK`."""
-    pieces: list[bytes]
-    length: int
-    keep_alive: bool
-    location_at: int = -1
-    retry_after: bytes | None = None
-    websocket: bool = False
-    loop: bool = False
-    """A sidecar further on found that the request had come back to it."""
-    immediate_fail: bool = False
-    """The endpoint says of itself that it should get no requests (Envoy: x-envoy-immediate-health-check-fail)."""
-
-    def bytes_for(self, more: bytes) -> bytes:
-        """The head to send to the app; `more` is further field lines, each opened (not closed) by CRLF."""
-        return b"".join((b"HTTP/1.1", self.status_line, *self.pieces, more, b"\r\n\r\n"))
+    request.pieces[:] = [without(piece, names) for piece in request.pieces]
 
 
 def check_partial(received: bytes) -> None:
@@ -206,15 +99,8 @@ def check_partial(received: bytes) -> None:
         token = _TOKEN.match(received)
         if token is None or (token.end() < len(received) and received[token.end()] != 0x20):
             raise _why_not_a_request_line(received)
-    if _BARE_LINE_END.search(received):
+    if BARE_LINE_END.search(received):
         raise BadRequest(400, "a line of the head does not end with CRLF")
-
-
-def may_become_response(received: bytes) -> bool:
-    """Whether what has come of a response's head can still become one; if not, there is nothing to wait for."""
-    if len(received) > MAX_HEAD or not received.startswith(b"HTTP/1."[: len(received)]):
-        return False
-    return not _BARE_LINE_END.search(received)
 
 
 def _why_not_a_request_line(head: bytes) -> BadRequest:
@@ -222,7 +108,7 @@ def _why_not_a_request_line(head: bytes) -> BadRequest:
     token = _TOKEN.match(line)
     if token is None or (token.end() < len(line) and line[token.end()] != 0x20):
         return BadRequest(400, "this is not an HTTP request")
-    if _BARE_LINE_END.search(line):
+    if BARE_LINE_END.search(line):
         return BadRequest(400, "a line of the head does not end with CRLF")
     parts = line.split(b" ")
     if len(parts) == 2:
@@ -257,7 +143,7 @@ def parse_request(head: bytes) -> RequestHead:
         raise _why_not_a_request_line(head)
     method, target, minor = line.groups()
     try:
-        HttpRequestParser(_NO_CALLBACKS).feed_data(head)
+        HttpRequestParser(NO_CALLBACKS).feed_data(head)
     except HttpParserUpgrade:
         pass  # llhttp stops after the head of an upgrade; what becomes of it is decided below
     except HttpParserError as error:
@@ -393,112 +279,3 @@ def _connection_options(request: RequestHead, connection: bytes, upgrade: bytes 
     named = options - {b"close", b"keep-alive", b"upgrade", b"te"}
     if named:
         drop_fields(request, named)
-
-
-def _without(fields: bytes, names: set[bytes]) -> bytes:
-    """The field lines of a slice that is made of whole lines, each opened by CRLF, less those of these names."""
-    if not fields.startswith(b"\r\n"):
-        return fields
-    lines = fields.split(b"\r\n")
-    return b"\r\n".join(line for line in lines if line.partition(b":")[0].lower() not in names)
-
-
-def parse_response(head: bytes, method: str) -> ResponseHead:
-    """Check and read one response head that answers a request of this method.
-
-    Raises BadResponse.
-    """
-    line = _STATUS_LINE.match(head)
-    if line is None:
-        raise BadResponse("the status line is not one of HTTP/1.1 or HTTP/1.0 with a status of 100 to 599")
-    try:
-        HttpResponseParser(_NO_CALLBACKS).feed_data(head)
-    except HttpParserUpgrade:
-        pass
-    except HttpParserError as error:
-        raise BadResponse(f"the head is malformed: {error.args[0] if error.args else 'syntax'}") from None
-    if head.count(b"\n") - 2 > MAX_FIELDS:
-        raise BadResponse(f"more than {MAX_FIELDS} header fields")
-    response = ResponseHead()
-    response.status = status = int(line[2])
-    at = line.end() - 2
-    response.status_line = head[8:at]
-    response.pieces = pieces = []
-    modern = line[1] == b"1"
-    bodyless = status == 204 or status == 304 or status < 200
-    length: int | None = None
-    chunked = False
-    connection = upgrade = None
-    for field in _RESPONSE_FIELDS.finditer(head, at):
-        name, value = field.groups()
-        name = name.lower()
-        if name == b"content-length":
-            length = int(value)
-            plain = value.isdigit() and (value[0] != 0x30 or (length == 0 and len(value) == 1))
-            if plain and (not bodyless or status == 304):
-                continue
-            pieces.append(head[at : field.start()])
-            if status == 304 or not bodyless:
-                pieces.append(b"\r\nContent-Length: %d" % length)
-            at = field.end()
-            continue
-        if name == b"transfer-encoding":
-            if value.strip(b" \t").lower() != b"chunked" or chunked:
-                raise BadResponse("a transfer coding other than chunked")
-            chunked = True
-        elif name == b"connection":
-            connection = value if connection is None else connection + b"," + value
-        elif name == b"upgrade":
-            upgrade = value.strip(b" \t").lower()
-        elif name == b"location":
-            pieces.append(head[at : field.start(2)])
-            response.location_at = len(pieces)
-            pieces.append(value.rstrip(b" \t"))
-            at = field.end()
-            continue
-        elif name == b"x-envoy-immediate-health-check-fail":
-            response.immediate_fail = True
-        elif name == b"retry-after":
-            response.retry_after = value.rstrip(b" \t")
-            continue
-        elif name == b"x-sidecar-reason" and value.strip(b" \t") == b"loop":
-            # An app must be able to trust what we say as ours; a loop is one wherever it was found.
-            response.loop = True
-            continue
-        pieces.append(head[at : field.start()])
-        at = field.end()
-    pieces.append(head[at:-4])
-
-    if chunked and length is not None:
-        raise BadResponse("both Content-Length and Transfer-Encoding")
-    if chunked and not modern:
-        raise BadResponse("Transfer-Encoding in HTTP/1.0")
-    if bodyless or method == "HEAD":
-        response.length = 0
-    elif chunked:
-        response.length = CHUNKED
-    elif length is None:
-        response.length = UNTIL_CLOSE
-    else:
-        response.length = length
-    response.keep_alive = modern
-    if connection is not None:
-        connection = connection.lower()
-        if connection == b"keep-alive":
-            response.keep_alive = True
-        elif connection == b"close":
-            response.keep_alive = False
-        else:
-            _response_connection(response, connection, upgrade, modern=modern)
-    if response.length == UNTIL_CLOSE:
-        response.keep_alive = False
-    return response
-
-
-def _response_connection(response: ResponseHead, connection: bytes, upgrade: bytes | None, *, modern: bool) -> None:
-    options = {option.strip(b" \t") for option in connection.split(b",")} - {b""}
-    response.keep_alive = b"close" not in options and (modern or b"keep-alive" in options)
-    response.websocket = b"upgrade" in options and upgrade == b"websocket"
-    named = options - {b"close", b"keep-alive", b"upgrade", b"te", b"content-length", b"transfer-encoding", b"location"}
-    if named:
-        response.pieces[:] = [_without(piece, named) for piece in response.pieces]

@@ -1,0 +1,79 @@
+"""What the heads of requests and of responses have in common: their bounds, refusals, and how fields are found in them.
+
+Owns what `request_head` and `response_head` are built from. None of the three knows a socket, a service or a policy.
+
+llhttp says whether a head is well-formed, with no Python callback per field; what it lets pass and we refuse is refused
+by the two. Fields that we have no business with are never looked at: they stay one slice of the original bytes, so
+their names keep case and order.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+MAX_HEAD: Final = 32 * 1024
+"""Bytes of a head, its blank line included."""
+
+MAX_FIELDS: Final = 128
+
+CHUNKED: Final = -2
+"""`length` of a body framed by chunks."""
+
+UNTIL_CLOSE: Final = -1
+"""`length` of a response that ends with its connection."""
+
+BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
+
+
+class _NoCallbacks:
+    """What llhttp is given to call: nothing."""
+
+
+NO_CALLBACKS = _NoCallbacks()
+
+
+class BadRequest(Exception):
+    """A request that goes no further.
+
+    `status` is what the app is told (400, 405, 408, 413, 431, 501), `detail` says why in words for its developer.
+    """
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+class BadResponse(Exception):
+    """What an upstream sent is not an HTTP/1 response that may be passed on."""
+
+
+def field_lines(*names: str) -> re.Pattern[bytes]:
+    """Finds whole lines of these fields, the CRLF before them included: group 1 is the name, group 2 the value.
+
+    Written as a tree of character classes and not with IGNORECASE: the matcher leaves a branch at its first character,
+    and most lines of a head at theirs, which takes half the time.
+    """
+    first = "".join(sorted({name[0] + name[0].upper() for name in names}))
+    pattern = rf"\r\n(?=[{first}])({_branches(sorted(names))}):[ \t]*([^\r\n]*)"
+    return re.compile(pattern.encode())
+
+
+def _branches(names: list[str]) -> str:
+    alternatives = []
+    for first in sorted({name[0] for name in names if name}):
+        rest = _branches([name[1:] for name in names if name[:1] == first])
+        alternatives.append((f"[{first}{first.upper()}]" if first.isalpha() else re.escape(first)) + rest)
+    if not alternatives:
+        return ""
+    both = alternatives[0] if len(alternatives) == 1 else f"(?:{'|'.join(alternatives)})"
+    return f"(?:{both})?" if "" in names else both
+
+
+def without(fields: bytes, names: set[bytes]) -> bytes:
+    """The field lines of a slice that is made of whole lines, each opened by CRLF, less those of these names."""
+    if not fields.startswith(b"\r\n"):
+        return fields
+    lines = fields.split(b"\r\n")
+    return b"\r\n".join(line for line in lines if line.partition(b":")[0].lower() not in names)

@@ -1,0 +1,173 @@
+"""The head of a response as bytes: checked by llhttp, read by one regular expression, rewritten by cutting and joining.
+
+Owns the syntax of response heads, their framing (RFC 9112, section 6), and which of their fields are hop-by-hop
+(RFC 9110, section 7.6.1) or not an upstream's to send.
+"""
+
+from __future__ import annotations
+
+import re
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from sidecar.proxy.head_syntax import (
+    BARE_LINE_END,
+    CHUNKED,
+    MAX_FIELDS,
+    MAX_HEAD,
+    NO_CALLBACKS,
+    UNTIL_CLOSE,
+    BadResponse,
+    field_lines,
+    without,
+)
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
+
+_RESPONSE_FIELDS = field_lines(
+    *("connection", "keep-alive", "proxy-connection", "proxy-authorization", "te", "transfer-encoding"),
+    *(
+        "content-length",
+        "upgrade",
+        "location",
+        "retry-after",
+        "x-sidecar-reason",
+        "x-sidecar-fallback",
+        "x-envoy-attempt-count",
+        "x-envoy-immediate-health-check-fail",
+    ),
+)
+
+
+class ResponseHead:
+    """A response's head: status, framing, and the fields to pass on.
+
+    `length` is the body's length in bytes, 0 where there is none (HEAD, 1xx, 204, 304), CHUNKED or UNTIL_CLOSE.
+    `keep_alive` says whether the upstream will take another request on this connection.
+    """
+
+    status: int
+    status_line: bytes
+    """After the version: ` 200 OK`."""
+    pieces: list[bytes]
+    length: int
+    keep_alive: bool
+    location_at: int = -1
+    retry_after: bytes | None = None
+    websocket: bool = False
+    loop: bool = False
+    """A sidecar further on found that the request had come back to it."""
+    immediate_fail: bool = False
+    """The endpoint says of itself that it should get no requests (Envoy: x-envoy-immediate-health-check-fail)."""
+
+    def bytes_for(self, more: bytes) -> bytes:
+        """The head to send to the app; `more` is further field lines, each opened (not closed) by CRLF."""
+        return b"".join((b"HTTP/1.1", self.status_line, *self.pieces, more, b"\r\n\r\n"))
+
+
+def may_become_response(received: bytes) -> bool:
+    """Whether what has come of a response's head can still become one; if not, there is nothing to wait for."""
+    if len(received) > MAX_HEAD or not received.startswith(b"HTTP/1."[: len(received)]):
+        return False
+    return not BARE_LINE_END.search(received)
+
+
+def parse_response(head: bytes, method: str) -> ResponseHead:
+    """Check and read one response head that answers a request of this method.
+
+    Raises BadResponse.
+    """
+    line = _STATUS_LINE.match(head)
+    if line is None:
+        raise BadResponse("the status line is not one of HTTP/1.1 or HTTP/1.0 with a status of 100 to 599")
+    try:
+        HttpResponseParser(NO_CALLBACKS).feed_data(head)
+    except HttpParserUpgrade:
+        pass
+    except HttpParserError as error:
+        raise BadResponse(f"the head is malformed: {error.args[0] if error.args else 'syntax'}") from None
+    if head.count(b"\n") - 2 > MAX_FIELDS:
+        raise BadResponse(f"more than {MAX_FIELDS} header fields")
+    response = ResponseHead()
+    response.status = status = int(line[2])
+    at = line.end() - 2
+    response.status_line = head[8:at]
+    response.pieces = pieces = []
+    modern = line[1] == b"1"
+    bodyless = status == 204 or status == 304 or status < 200
+    length: int | None = None
+    chunked = False
+    connection = upgrade = None
+    for field in _RESPONSE_FIELDS.finditer(head, at):
+        name, value = field.groups()
+        name = name.lower()
+        if name == b"content-length":
+            length = int(value)
+            plain = value.isdigit() and (value[0] != 0x30 or (length == 0 and len(value) == 1))
+            if plain and (not bodyless or status == 304):
+                continue
+            pieces.append(head[at : field.start()])
+            if status == 304 or not bodyless:
+                pieces.append(b"\r\nContent-Length: %d" % length)
+            at = field.end()
+            continue
+        if name == b"transfer-encoding":
+            if value.strip(b" \t").lower() != b"chunked" or chunked:
+                raise BadResponse("a transfer coding other than chunked")
+            chunked = True
+        elif name == b"connection":
+            connection = value if connection is None else connection + b"," + value
+        elif name == b"upgrade":
+            upgrade = value.strip(b" \t").lower()
+        elif name == b"location":
+            pieces.append(head[at : field.start(2)])
+            response.location_at = len(pieces)
+            pieces.append(value.rstrip(b" \t"))
+            at = field.end()
+            continue
+        elif name == b"x-envoy-immediate-health-check-fail":
+            response.immediate_fail = True
+        elif name == b"retry-after":
+            response.retry_after = value.rstrip(b" \t")
+            continue
+        elif name == b"x-sidecar-reason" and value.strip(b" \t") == b"loop":
+            # An app must be able to trust what we say as ours; a loop is one wherever it was found.
+            response.loop = True
+            continue
+        pieces.append(head[at : field.start()])
+        at = field.end()
+    pieces.append(head[at:-4])
+
+    if chunked and length is not None:
+        raise BadResponse("both Content-Length and Transfer-Encoding")
+    if chunked and not modern:
+        raise BadResponse("Transfer-Encoding in HTTP/1.0")
+    if bodyless or method == "HEAD":
+        response.length = 0
+    elif chunked:
+        response.length = CHUNKED
+    elif length is None:
+        response.length = UNTIL_CLOSE
+    else:
+        response.length = length
+    response.keep_alive = modern
+    if connection is not None:
+        connection = connection.lower()
+        if connection == b"keep-alive":
+            response.keep_alive = True
+        elif connection == b"close":
+            response.keep_alive = False
+        else:
+            _response_connection(response, connection, upgrade, modern=modern)
+    if response.length == UNTIL_CLOSE:
+        response.keep_alive = False
+    return response
+
+
+def _response_connection(response: ResponseHead, connection: bytes, upgrade: bytes | None, *, modern: bool) -> None:
+    options = {option.strip(b" \t") for option in connection.split(b",")} - {b""}
+    response.keep_alive = b"close" not in options and (modern or b"keep-alive" in options)
+    response.websocket = b"upgrade" in options and upgrade == b"websocket"
+    named = options - {b"close", b"keep-alive", b"upgrade", b"te", b"content-length", b"transfer-encoding", b"location"}
+    if named:
+        response.pieces[:] = [without(piece, named) for piece in response.pieces]
