@@ -53,6 +53,7 @@ def sidecar_url(sidecar_stage: Stage) -> str:
 @pytest.fixture
 def sidecar_fakes(sidecar_stage: Stage, request: pytest.FixtureRequest) -> Iterator[Fakes]:
     """`fake`, by the name that is left where an app has a fixture `fake` of its own."""
+    from sidecar.testing.environment import pointed_at
     from sidecar.testing.errors import FakeError
 
     words = ""
@@ -63,8 +64,7 @@ def sidecar_fakes(sidecar_stage: Stage, request: pytest.FixtureRequest) -> Itera
     if words:
         pytest.fail(words, pytrace=False)
     request.node.stash[FAKES] = fakes
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SIDECAR_URL", fakes.url)
+    with pointed_at(fakes.url):
         yield fakes
     fakes.close()
 

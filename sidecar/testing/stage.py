@@ -7,9 +7,9 @@ test's fakes listen on ports of their own, so that a late retry of one test neve
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
+from contextlib import ExitStack
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from sidecar.testing import policy_file, strays
 from sidecar.testing.admin import Admin
 from sidecar.testing.calls import told
+from sidecar.testing.environment import pointed_at
 from sidecar.testing.errors import AdminError, FakeError
 from sidecar.testing.policy_file import Tree
 from sidecar.testing.script import ServiceScript, call_of
@@ -92,7 +93,7 @@ class Fakes:
         self._listeners: dict[str, Listener] = {}
         self._overrides: dict[str, Tree] = {}
         self._closed = False
-        self._url_before: str | None = None
+        self._environment = ExitStack()
         self._allowed: set[str] | None = set()
         self._refused_before = stage.admin.refused()
         self._lost: list[str] = []
@@ -100,15 +101,11 @@ class Fakes:
             self._add(list(stage.app["services"]))
 
     def __enter__(self) -> Self:
-        self._url_before = os.environ.get("SIDECAR_URL")
-        os.environ["SIDECAR_URL"] = self.url
+        self._environment.enter_context(pointed_at(self.url))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._url_before is None:
-            os.environ.pop("SIDECAR_URL", None)
-        else:
-            os.environ["SIDECAR_URL"] = self._url_before
+        self._environment.close()
         problems = self.problems()
         self.close()
         if problems and kind is None:
