@@ -288,7 +288,7 @@ def _inject(kind: str, workload: dict[str, Any], settings: InjectorSettings, not
     if not isinstance(pod, dict):
         raise BadFile(f"{name} has no {'.'.join(steps)}")
     namespace = _at(workload, ("metadata", "namespace"))
-    result = patch(pod, settings, namespace=namespace if isinstance(namespace, str) else "")
+    result = patch(pod, settings, namespace=namespace if isinstance(namespace, str) else "", claims=_claims(workload))
     notes += [f"{name}: warning: {one}" for one in result.warnings]
     if result.denied is not None:
         raise BadFile(f"{name}: {result.denied}")
@@ -300,6 +300,13 @@ def _inject(kind: str, workload: dict[str, Any], settings: InjectorSettings, not
     apply(list(result.patch), pod)
     notes.append(f"{name}: injected")
     return 1
+
+
+def _claims(workload: dict[str, Any]) -> frozenset[str]:
+    """Of a StatefulSet: each takes the place of a volume of that name in its pods."""
+    templates = _at(workload, ("spec", "volumeClaimTemplates"))
+    names = [_at(one, ("metadata", "name")) for one in templates] if isinstance(templates, list) else []
+    return frozenset(name for name in names if isinstance(name, str))
 
 
 class _Unshared:

@@ -86,19 +86,28 @@ class Result(Struct, frozen=True, kw_only=True):
     skipped: str | None = None
 
 
-def patch(pod: Object, settings: InjectorSettings, *, namespace: str = "", only_if_asked: bool = False) -> Result:
+def patch(
+    pod: Object,
+    settings: InjectorSettings,
+    *,
+    namespace: str = "",
+    only_if_asked: bool = False,
+    claims: frozenset[str] = frozenset(),
+) -> Result:
     """What to do with a pod that is about to be created.
 
     `namespace` is where, if the pod itself does not say. `only_if_asked`: the namespace is not labelled for injection,
-    so that the pod has to ask for itself.
+    so that the pod has to ask for itself. `claims` are volumes that the pod will have besides, by name.
     """
     try:
-        return _patch(pod, settings, pods.namespace(pod) or namespace, only_if_asked)
+        return _patch(pod, settings, pods.namespace(pod) or namespace, only_if_asked, claims)
     except NotAPod as wrong:
         return Result(skipped="malformed", warnings=(f"no sidecar was injected: {wrong}",))
 
 
-def _patch(pod: Object, settings: InjectorSettings, namespace: str, only_if_asked: bool) -> Result:
+def _patch(
+    pod: Object, settings: InjectorSettings, namespace: str, only_if_asked: bool, claims: frozenset[str]
+) -> Result:
     everything = [*pods.containers(pod), *pods.containers(pod, "initContainers")]
     annotations = pods.texts(pod, "annotations")
     named = [one for one in everything if one["name"] == made.NAME]
@@ -124,7 +133,7 @@ def _patch(pod: Object, settings: InjectorSettings, namespace: str, only_if_aske
     ):
         return Result(denied=f"{DENIED}: {denied}", warnings=asked.warnings + wanted.warnings)
     warnings = [*asked.warnings, *wanted.warnings]
-    operations = tuple(_operations(pod, asked, warnings))
+    operations = tuple(_operations(pod, asked, claims, warnings))
     return Result(patch=operations, warnings=tuple(warnings))
 
 
@@ -168,7 +177,7 @@ def _taken(everything: list[Object]) -> str:
     return ""
 
 
-def _operations(pod: Object, asked: Asked, warnings: list[str]) -> Iterator[Operation]:
+def _operations(pod: Object, asked: Asked, claims: frozenset[str], warnings: list[str]) -> Iterator[Operation]:
     spec, settings = pods.spec(pod), asked.settings
     if settings.user is None and pods.runs_as_root(pod):
         # No user would be the pod's, and no kubelet starts root in a container that is to be another.
@@ -176,7 +185,7 @@ def _operations(pod: Object, asked: Asked, warnings: list[str]) -> Iterator[Oper
     # Before the sidecar: an ordinary one becomes the first of the containers, and moves the places of all others.
     yield from proxy_env(pod, asked.http_proxy, settings, warnings)
     volumes = pods.objects(spec, "volumes", "spec.volumes")
-    names = {name for volume in volumes if isinstance(name := volume.get("name"), str)}
+    names = claims | {name for volume in volumes if isinstance(name := volume.get("name"), str)}
     config = _free("sidecar-config", names)
     token = _free("sidecar-token", names) if settings.kubernetes_discovery else ""
     added = [made.config_volume(settings, config)] + ([made.token_volume(token)] if token else [])
@@ -224,7 +233,7 @@ def _annotations(pod: Object, settings: InjectorSettings) -> Iterator[Operation]
     yield from add_texts(pod["metadata"], "/metadata/annotations", "annotations", texts)
 
 
-def _free(name: str, taken: set[str]) -> str:
+def _free(name: str, taken: frozenset[str]) -> str:
     """A volume's name that nobody has: nobody refers to ours."""
     number = 1
     found = name

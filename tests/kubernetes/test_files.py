@@ -72,6 +72,23 @@ def test_every_kind(kind: str) -> None:
     assert inject(made.text, NATIVE).text == made.text
 
 
+@pytest.mark.parametrize("odd", [None, 3, {}, [None, 3, {}, {"metadata": {"name": 3}}]])
+def test_a_claim_takes_no_volume_of_the_sidecar(odd: object) -> None:
+    """The controller puts a volume for each claim into the pod, in the place of one that is called so."""
+    found = workload("StatefulSet", pod())
+    claims = [{"metadata": {"name": "sidecar-config"}}]
+    found["spec"]["volumeClaimTemplates"] = claims
+    got = yaml.safe_load(inject(yaml.safe_dump(found), NATIVE).text)["spec"]
+    ours = [one["name"] for one in got["template"]["spec"]["volumes"] if "configMap" in one]
+    assert ours == ["sidecar-config-2"]
+    (container,) = (one for one in got["template"]["spec"]["initContainers"] if one["name"] == "sidecar")
+    assert container["volumeMounts"][0]["name"] == "sidecar-config-2"
+    assert got["volumeClaimTemplates"] == claims
+
+    found["spec"]["volumeClaimTemplates"] = odd
+    assert inject(yaml.safe_dump(found), NATIVE).count == 1
+
+
 def test_a_deployment_stays_valid() -> None:
     made = yaml.safe_load(inject(SHOP, NATIVE).text.split("\n---\n")[1])
     assert problems(made, NEWEST) == []
