@@ -109,4 +109,4 @@ def test_a_shell_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         began = time.monotonic()
         assert names_in_time({"admin_url": f"http://127.0.0.1:{deaf.getsockname()[1]}"}) == []
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 3

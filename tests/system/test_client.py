@@ -392,13 +392,13 @@ async def test_sidecar_that_hangs(rig: Rig, client: Client, monkeypatch: pytest.
     scene = await client("scene")
     await scene.get("/1")
     limit = pool._by_loop[asyncio.get_running_loop()].limit
-    monkeypatch.setattr(limit, "_total_s", 1.0)
+    monkeypatch.setattr(limit, "_total_s", 3.0)
     rig.daemon.signal(signal.SIGSTOP)
     try:
         error = await raised(scene.get("/2"), SidecarUnavailable)
         began = time.monotonic()
         assert not await scene.health_check(within=0.1)
-        assert time.monotonic() - began < 0.9
+        assert time.monotonic() - began < 2.5
     finally:
         rig.daemon.signal(signal.SIGCONT)
     assert "no answer within" in str(error)

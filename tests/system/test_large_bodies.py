@@ -243,6 +243,6 @@ def test_stalled_reader_does_not_stop_others(rig: Rig) -> None:
         settled(lambda: rig.daemon.metric("sidecar_in_flight_requests", service="venue") == 1)
         began = time.monotonic()
         assert rig.ask("GET", "/venue/").status == 200
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 3
     rig.idle("venue")
     eventually(lambda: upstream.connections[0].ended is not None)
