@@ -1,4 +1,4 @@
-"""What holds for every test: property tests do not fail for a slow machine, nor at random where a change is judged."""
+"""What holds for every test: none fails for a machine that stood still, nor at random where a change is judged."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 import sidecar
+from tests.support import reruns
 
 if Path(sidecar.__file__).parents[1] != Path(__file__).parents[1]:
     # The package brings a pytest plugin, which pytest may load from what is installed, and so all else of it.
@@ -23,3 +24,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("developer", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "developer")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    reruns.register(config)
