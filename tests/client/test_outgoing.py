@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -12,18 +11,6 @@ from tests.support.steps import answer, silence
 from tests.support.upstream import Upstream
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
-@pytest.fixture
-def scripted() -> Iterator[Upstream]:
-    with Upstream(answer()) as upstream:
-        yield upstream
-
-
-@pytest.fixture
-async def venue(scripted: Upstream) -> AsyncIterator[ServiceClient]:
-    async with ServiceClient("venue", base_url=scripted.url) as client:
-        yield client
 
 
 async def test_every_call_bears_an_id_of_its_own(scripted: Upstream, venue: ServiceClient) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
@@ -28,18 +27,6 @@ LINES = b"first\nsecond\nlast"
 @dataclass
 class Venue:
     id: int
-
-
-@pytest.fixture
-def scripted() -> AsyncIterator[Upstream]:
-    with Upstream(answer()) as upstream:
-        yield upstream  # type: ignore[misc]
-
-
-@pytest.fixture
-async def venue(scripted: Upstream) -> AsyncIterator[ServiceClient]:
-    async with ServiceClient("venue", base_url=scripted.url) as client:
-        yield client
 
 
 async def get(scripted: Upstream, venue: ServiceClient, step: Step) -> Response:

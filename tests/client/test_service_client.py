@@ -7,7 +7,7 @@ import inspect
 import io
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, cast
 from unittest.mock import AsyncMock
@@ -33,18 +33,6 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 @dataclass
 class Venue:
     id: int
-
-
-@pytest.fixture
-def scripted() -> Iterator[Upstream]:
-    with Upstream(answer()) as upstream:
-        yield upstream
-
-
-@pytest.fixture
-async def venue(scripted: Upstream) -> AsyncIterator[ServiceClient]:
-    async with ServiceClient("venue", base_url=scripted.url) as client:
-        yield client
 
 
 async def play(scripted: Upstream, step: Step) -> None:
