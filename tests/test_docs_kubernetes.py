@@ -44,8 +44,9 @@ def test_the_defaults() -> None:
 def test_the_meshes_that_it_does_not_go_with() -> None:
     rows = re.findall(r"^\| ([A-Z][a-z]+) \| (150[^|]*) \|(.*)\|$", TEXT, re.MULTILINE)
     assert len(rows) == len(MESHES)
-    for (name, _, row), mesh in zip(rows, MESHES, strict=True):
+    for (name, ports, row), mesh in zip(rows, MESHES, strict=True):
         assert mesh.proxy.startswith(f"{name}'s")
+        assert re.findall(r"\d+", mesh.ports) == re.findall(r"\d+", ports)
         signs = {sign for sign in (mesh.container, mesh.annotation) if sign is not None}
         assert signs <= set(re.findall(r"`([^`]+)`", row))
         assert mesh.without in row.replace('"', "'")

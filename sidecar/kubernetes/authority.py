@@ -49,7 +49,10 @@ UNUSABLE: Final = (
 
 
 class Material(Struct, frozen=True):
-    """All in PEM. `bundle` has the CA that `ca_key` belongs to first, then older ones; `chain` is signed by it."""
+    """All in PEM. `bundle` has the CA that `ca_key` belongs to first, then older ones; `chain` is signed by it.
+
+    What a Secret lacks is empty; `renewed` never gives that back.
+    """
 
     bundle: bytes
     ca_key: bytes
@@ -60,20 +63,28 @@ class Material(Struct, frozen=True):
         """`data` of a Secret."""
         return {name: base64.b64encode(getattr(self, field)).decode() for field, name in KEYS.items()}
 
+    def trust_alone(self) -> Material:
+        """What is left where the rest cannot be used."""
+        return Material(bundle=self.bundle, ca_key=b"", chain=b"", key=b"")
+
     def expires(self) -> float:
         """When the serving certificate ends, in Unix seconds."""
         return _certificates(self.chain)[0].not_valid_after_utc.timestamp()
 
 
 def from_secret(data: Any) -> Material | None:
-    """None where it is not all there, as in a Secret that has just been made."""
+    """None where nothing of it is there, as in a Secret that has just been made."""
     if not isinstance(data, Mapping):
         return None
+    found = {field: _decoded(data.get(name)) for field, name in KEYS.items()}
+    return Material(**found) if any(found.values()) else None
+
+
+def _decoded(text: Any) -> bytes:
     try:
-        found = {field: base64.b64decode(data[name], validate=True) for field, name in KEYS.items()}
-    except (KeyError, TypeError, ValueError, binascii.Error):
-        return None
-    return Material(**found) if all(found.values()) else None
+        return base64.b64decode(text, validate=True)
+    except (TypeError, ValueError, binascii.Error):
+        return b""
 
 
 def renewed(found: Material | None, names: Sequence[str], now: datetime) -> Material | None:

@@ -123,8 +123,8 @@ class Certificates:
                     raise Problem(MISSING, words) from None
                 raise
             found = authority.from_secret(secret.get("data"))
-            if found == self._unusable:
-                found = None
+            if found is not None and found == self._unusable:
+                found = found.trust_alone()
             material = authority.renewed(found, self._names, self._now())
             if material is None and found is not None:
                 return found

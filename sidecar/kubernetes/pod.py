@@ -79,11 +79,14 @@ def grace_s(pod: Object) -> int:
 
 
 def has_host_network(pod: Object) -> bool:
-    """Raises NotAPod: `yes` of a file is a text here and true to kubectl, which reads YAML 1.1."""
+    """Raises NotAPod. `yes` and `no` of a file are texts here, and true and false to kubectl, which reads YAML 1.1."""
     found = spec(pod).get("hostNetwork")
-    if found is not None and not isinstance(found, bool):
-        raise NotAPod("spec.hostNetwork is neither true nor false")
-    return found is True
+    if found is None or isinstance(found, bool):
+        return found is True
+    for meant, words in ((True, ("y", "yes", "on")), (False, ("n", "no", "off"))):
+        if found in [spelt for word in words for spelt in (word, word.title(), word.upper())]:
+            return meant
+    raise NotAPod("spec.hostNetwork is neither true nor false")
 
 
 def runs_as_root(pod: Object) -> bool:

@@ -3,7 +3,8 @@
 Owns which variables are added: each in upper and in lower case, for curl reads only `http_proxy` and others only the
 upper one. What a container sets itself is never touched: with an HTTP_PROXY of its own it is left as it is, with a
 NO_PROXY of its own it keeps that. HTTPS_PROXY is not set: the sidecar does not tunnel (CONNECT is a 405). Beside an
-ordinary sidecar init containers get nothing: they run before it, and all their calls would be refused.
+ordinary sidecar init containers get nothing: they run before it, and all their calls would be refused. Those that are
+native sidecars themselves run on beside it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def proxy_env(
             name = one["name"]
             if (kind == "containers") if wanted is True else (name in missing):
                 missing.discard(name)
-                if kind == "initContainers" and not settings.native:
+                ends_before = kind == "initContainers" and one.get("restartPolicy") != "Always"
+                if ends_before and not settings.native:
                     warnings.append(f"annotation sidecar.dev/http-proxy: {name} {TOO_EARLY}; ignored")
                     continue
                 yield from add_items(one, f"/spec/{kind}/{place}/env", "env", _variables(one, settings, warnings))

@@ -134,6 +134,31 @@ def test_the_secret_is_empty_so_that_applying_it_again_takes_nothing_away() -> N
     assert set(KEYS.values()) == {"ca.crt", "ca.key", "tls.crt", "tls.key"}
 
 
+def test_one_injector_may_go_at_a_time_and_they_are_on_nodes_of_their_own() -> None:
+    objects = rendered("base")
+    deployment = objects["Deployment", "sidecar-system", "sidecar-injector"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert deployment["spec"]["replicas"] == 2
+    affinity = pod_spec(deployment)["affinity"]["podAntiAffinity"]
+    (preferred,) = affinity["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert preferred["podAffinityTerm"]["topologyKey"] == "kubernetes.io/hostname"
+    assert preferred["podAffinityTerm"]["labelSelector"]["matchLabels"].items() <= labels.items()
+    budget = objects["PodDisruptionBudget", "sidecar-system", "sidecar-injector"]["spec"]
+    assert budget["minAvailable"] == 1
+    assert budget["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_the_network_policy_lets_in_what_the_injector_listens_on_and_out_what_it_asks() -> None:
+    objects = rendered("base")
+    (container,) = pod_spec(objects["Deployment", "sidecar-system", "sidecar-injector"])["containers"]
+    policy = objects["NetworkPolicy", "sidecar-system", "sidecar-injector"]["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    let_in = {port["port"] for rule in policy["ingress"] for port in rule["ports"]}
+    assert let_in == {port["containerPort"] for port in container["ports"]}
+    let_out = {(port["protocol"], port["port"]) for rule in policy["egress"] for port in rule["ports"]}
+    assert let_out == {("TCP", 443), ("TCP", 6443), ("TCP", 53), ("UDP", 53)}
+
+
 def test_the_injector_is_never_asked_about_itself() -> None:
     objects = rendered("base")
     labels = objects["Namespace", "", "sidecar-system"]["metadata"]["labels"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -72,11 +73,27 @@ def test_a_secret_gives_back_what_was_put_in() -> None:
     assert set(found.to_secret()) == {"ca.crt", "ca.key", "tls.crt", "tls.key"}
 
 
-@pytest.mark.parametrize("data", [None, {}, [], "x", {"tls.crt": "AAAA"}, dict.fromkeys(made().to_secret(), "")])
-def test_a_secret_without_all_of_it_has_nothing(data: object) -> None:
+@pytest.mark.parametrize("data", [None, {}, [], "x", {"mine": "AAAA"}, dict.fromkeys(made().to_secret(), "")])
+def test_a_secret_without_any_of_it_has_nothing(data: object) -> None:
     assert from_secret(data) is None
-    assert from_secret(made().to_secret() | {"ca.key": "not base64!"}) is None
-    assert from_secret(made().to_secret() | {"ca.key": None}) is None
+
+
+@pytest.mark.parametrize("damaged", ["ca.key", "tls.crt", "tls.key"])
+@pytest.mark.parametrize("value", ["not base64!", "Z2FyYmFnZQ==", "", None, 7])
+def test_what_is_damaged_or_missing_is_made_anew_and_the_old_ca_stays_trusted(damaged: str, value: Any) -> None:
+    found = made()
+    newer = renewed(from_secret(found.to_secret() | {damaged: value}), NAMES, NOW)
+    assert newer is not None
+    assert newer.bundle.endswith(found.bundle)
+    assert newer.bundle != found.bundle
+    assert renewed(newer, NAMES, NOW) is None
+
+
+@pytest.mark.parametrize("value", ["not base64!", "Z2FyYmFnZQ==", "", None, 7])
+def test_without_a_ca_that_can_be_read_all_is_new(value: Any) -> None:
+    newer = renewed(from_secret(made().to_secret() | {"ca.crt": value}), NAMES, NOW)
+    assert newer is not None
+    assert len(x509.load_pem_x509_certificates(newer.bundle)) == 1
 
 
 def test_a_serving_certificate_is_renewed_with_a_third_of_its_time_left() -> None:

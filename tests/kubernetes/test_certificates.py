@@ -165,13 +165,15 @@ async def test_a_secret_with_garbage_is_made_anew() -> None:
         assert api.objects[SECRET]["data"]["mine"] == "a2VlcA=="
 
 
-async def test_a_secret_that_was_broken_is_mended_with_no_replica_out_of_trust() -> None:
+@pytest.mark.parametrize("part", ["tls.key", "tls.crt", "ca.key"])
+@pytest.mark.parametrize("value", [base64.b64encode(b"garbage").decode(), "", None])
+async def test_a_secret_that_was_broken_is_mended_with_no_replica_out_of_trust(part: str, value: str | None) -> None:
     """The other one goes on with the old certificate for up to a minute, and the one that mends it while it settles."""
     async with ObjectsApi() as api, Replica(api) as one, Replica(api) as two:
         await one.certificates.look()
         await two.certificates.look()
         (old,) = bundles(api)
-        api.objects[SECRET]["data"]["tls.key"] = base64.b64encode(b"garbage").decode()
+        api.objects[SECRET]["data"][part] = value
         await one.certificates.look()
         (new,) = bundles(api)
         assert new.endswith(old)

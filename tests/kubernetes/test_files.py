@@ -231,12 +231,22 @@ def test_items_of_a_typed_list_are_of_its_kind(kind: str) -> None:
     assert "kind" not in got
 
 
+HOST_NETWORK = "kind: Pod\nmetadata: {{name: a}}\nspec: {{hostNetwork: {word}, containers: [{{name: a}}]}}\n"
+
+
 @pytest.mark.parametrize("word", ["yes", "on", "True", '"true"'])
 def test_host_network_in_words_that_only_some_readers_take_for_true(word: str) -> None:
     """To kubectl, which reads YAML 1.1, `yes` is true; here it is a text."""
-    text = f"kind: Pod\nmetadata: {{name: a}}\nspec: {{hostNetwork: {word}, containers: [{{name: a}}]}}\n"
+    text = HOST_NETWORK.format(word=word)
     made = inject(text, NATIVE)
     assert (made.text, made.count) == (text, 0)
+
+
+@pytest.mark.parametrize("word", ["no", "off"])
+def test_no_host_network_in_words_that_only_some_readers_take_for_false(word: str) -> None:
+    made = inject(HOST_NETWORK.format(word=word), NATIVE)
+    assert made.count == 1
+    assert f"hostNetwork: {word}," in made.text
 
 
 def test_pull_secrets_take_the_service_accounts_away() -> None:

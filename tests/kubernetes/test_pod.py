@@ -111,7 +111,14 @@ def test_resources_of_the_whole_pod() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "expected"), [({}, False), ({"hostNetwork": None}, False), ({"hostNetwork": True}, True)]
+    ("spec", "expected"),
+    [
+        ({}, False),
+        ({"hostNetwork": None}, False),
+        ({"hostNetwork": True}, True),
+        *(({"hostNetwork": word}, True) for word in ("y", "Y", "yes", "Yes", "YES", "on", "On", "ON")),
+        *(({"hostNetwork": word}, False) for word in ("n", "N", "no", "No", "NO", "off", "Off", "OFF")),
+    ],
 )
 def test_host_network(spec: dict[str, Any], expected: bool) -> None:
     assert pods.has_host_network(pod(**spec)) is expected
@@ -124,7 +131,7 @@ def test_who_runs_as_root(context: Any, expected: bool) -> None:
     assert pods.runs_as_root(pod(securityContext=context)) is expected
 
 
-@pytest.mark.parametrize("wrong", ["yes", "true", 1, [], {}])
+@pytest.mark.parametrize("wrong", ["yEs", "true", "", 1, 0, [], {}])
 def test_host_network_is_true_or_false(wrong: Any) -> None:
     with pytest.raises(NotAPod, match="neither true nor false"):
         pods.has_host_network(pod(hostNetwork=wrong))

@@ -54,6 +54,14 @@ def test_beside_an_ordinary_sidecar_no_init_container_gets_one() -> None:
     assert "migrate is an init container, which runs before an ordinary sidecar; ignored" in warning
 
 
+def test_beside_an_ordinary_sidecar_an_apps_own_native_one_gets_it() -> None:
+    found, warnings = pod(initContainers=containers("log", restartPolicy="Always")), list[str]()
+    ordinary = InjectorSettings(native=False, no_proxy=SETTINGS.no_proxy)
+    made = jsonpatch.apply_patch(found, list(proxy_env(found, ("log",), ordinary, warnings)))
+    assert made["spec"]["initContainers"][0]["env"] == BOTH
+    assert warnings == []
+
+
 def test_none() -> None:
     assert with_proxy(pod(), False)[0] == pod()["spec"]
 
