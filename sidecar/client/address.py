@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, SupportsIndex
 from urllib.parse import unquote
 
@@ -89,6 +89,8 @@ def query(params: Params) -> Params:
     """
     if isinstance(params, str):
         return params
+    if isinstance(params, Iterator):  # a look at it would take something away
+        raise TypeError(f"params are a mapping or a sequence of pairs, not a {type(params).__name__}")
     pairs = params.items() if isinstance(params, Mapping) else params
     if all(type(value) in _AS_THEY_ARE for _, value in pairs):
         return params

@@ -374,4 +374,4 @@ class InvalidAnswer(CallError):
     """The service answered, but not what was asked for. `detail` says where it differs, never what the body holds."""
 
     what = "the answer is not what was asked for"
-    advice = "the service and the type here disagree: mend one of them"
+    advice = "the service and what is asked for here disagree: mend one of them"

@@ -1,7 +1,8 @@
-"""How many file descriptors there may be, and the share of them that connections of apps may take.
+"""How many file descriptors there may be, and the shares of them that connections of apps and to services may take.
 
 With no descriptor left nothing can be accepted, a kubelet's question about liveness neither: a pod whose app leaks
-connections would have its sidecar killed, and nothing would say why.
+connections, or whose few connections call many services in turn, would have its sidecar killed, and nothing would say
+why.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ def raise_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def connections_of_apps() -> int:
-    """Half of what is not the sidecar's own: each of them may want another one, to a service."""
+def connections_each_way() -> int:
+    """Of apps, and to services: half of what is not the sidecar's own."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
         return MOST

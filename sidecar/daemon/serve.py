@@ -24,7 +24,7 @@ from sidecar.config.schema import Config
 from sidecar.daemon.extras import missing_extra
 from sidecar.daemon.health import Chain, HealthChecks
 from sidecar.daemon.log_control import LogControl
-from sidecar.daemon.open_files import connections_of_apps
+from sidecar.daemon.open_files import connections_each_way
 from sidecar.daemon.reload import Reloader, log_warnings
 from sidecar.daemon.sources import Sources
 from sidecar.daemon.steering import Steering
@@ -85,7 +85,7 @@ class Daemon:
         self._tasks = Tasks(log)
         self.live = Live(config, loop.time(), random.random)
         self.access_log = AccessLog(config.log.access, writer.write, loop, query=config.log.query)
-        self.core = ProxyCore(self.live, self.access_log, max_connections=connections_of_apps())
+        self.core = ProxyCore(self.live, self.access_log, max_connections=connections_each_way())
         self.traces = Traces(self.core, self._tasks, config.tracing)
         self.lag = LoopLag(loop, random.random, monotonic)
         self.sources = Sources(self.live, loop)

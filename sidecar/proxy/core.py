@@ -16,7 +16,7 @@ from sidecar.discovery.tasks import Tasks
 from sidecar.policy.stale_cache import StaleCache
 from sidecar.proxy.body_copy import Room
 from sidecar.proxy.deadlines import Deadlines
-from sidecar.proxy.pool import Pool, Trust
+from sidecar.proxy.pool import Pool, Together, Trust
 from sidecar.proxy.problem import Problem
 from sidecar.proxy.request_head import RequestHead
 from sidecar.runtime.last_failure import last_failure
@@ -87,13 +87,16 @@ class ProxyCore:
         self.deadlines = Deadlines(self.loop)
         self.tasks = Tasks(log)
         self._trust = Trust()
-        self.pools = {name: self._pool(service) for name, service in live.services.items()}
+        self.pools: dict[str, Pool] = {}
+        self._together = Together(max_connections, self.pools)
+        for name, service in live.services.items():
+            self.pools[name] = self._pool(service)
         self.client_idle_s = live.config.defaults.timeout.client_idle
         self.via_name = b"sidecar-%012x" % getrandbits(48)
         """Random for each process, so that a request that comes back is known (RFC 9110, section 7.6.3)."""
         self.via_line = b"\r\nVia: 1.1 " + self.via_name
         self.max_connections = max_connections
-        """That apps may have open. Those beyond it are told so, and closed."""
+        """That apps may have open, and as many to services. An app's beyond that are turned away."""
         self._warn_at = 0.0
         self.connections: set[Downstream] = set()
         self.inner: set[Downstream] = set()
@@ -143,22 +146,25 @@ class ProxyCore:
 
     def _turn_away(self, connection: Downstream) -> None:
         """No room for one more. Few at a time are told why, which takes a second; the others are reset."""
-        count = len(self.connections) - 1
+        few = len(self.connections) <= self.max_connections + TOLD_WHY
         detail = (
-            f"{count} connections of apps are open, as many as the limit on open files lets be:"
+            f"{self.max_connections} connections of apps are open, as many as the limit on open files lets be:"
             " close those that are not used, or raise it (ulimit -n)"
         )
         now = self.loop.time()
         if now >= self._warn_at:
             self._warn_at = now + TURNED_AWAY_EVERY_S
-            log.warning("connections of apps are turned away", extra={"fields": {"open": count, "detail": detail}})
-        if count < self.max_connections + TOLD_WHY:
+            log.warning(
+                "connections of apps are turned away",
+                extra={"fields": {"open": self.max_connections, "detail": detail}},
+            )
+        if few:
             problem = Problem(status=503, reason="overloaded", detail=detail, retry_after=1.0)
             self.refused(problem, None)
             connection.turn_away(problem)
         else:
             self.live.unrouted.request(503, "overloaded", 0.0)
-            connection.abort()
+            connection.turn_away(None)
 
     def refused(self, problem: Problem, request: RequestHead | None) -> None:
         """Record what reached no service."""
@@ -237,7 +243,7 @@ class ProxyCore:
         exchange.service.last_failure = last_failure(self.loop.time(), reason, detail, exchange.request_id)
 
     def _pool(self, service: LiveService) -> Pool:
-        return Pool(service, self.loop, self.tasks, self._connect_failed, self._trust)
+        return Pool(service, self.loop, self.tasks, self._connect_failed, self._together, self._trust)
 
     def _connect_failed(self, host: str) -> None:
         self.on_connect_failure(host)

@@ -478,8 +478,11 @@ class Downstream:
         if self.at_rest and monotonic() >= self._fresh_until:
             self._close()
 
-    def turn_away(self, problem: Problem) -> None:
-        """There is no room for this connection, whatever it would have asked."""
+    def turn_away(self, problem: Problem | None) -> None:
+        """There is no room for this connection, whatever it would have asked. None is no answer."""
+        if problem is None:
+            reset(self.transport)
+            return
         self.answer(problem, None)
         self._linger()
 

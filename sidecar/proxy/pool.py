@@ -1,4 +1,5 @@
-"""The connections of one service: idle ones by endpoint, new ones opened, no more of them than `max_connections`.
+"""The connections of one service: idle ones by endpoint, new ones opened, no more of them than `max_connections`, and
+no more of all services than the limit on open files lets be.
 
 Owns opening, resting and counting. An idle connection is taken at once, with no await; only a new one is waited for.
 Which endpoint, and what a failure means, is the exchange's business.
@@ -11,7 +12,7 @@ import errno
 import logging
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any, Final, Protocol, cast
 
@@ -69,6 +70,26 @@ class Trust:
         return self._context
 
 
+class Together:
+    """What all pools may have open: idle connections of one service make room for another's that are wanted."""
+
+    def __init__(self, most: int, pools: Mapping[str, Pool]) -> None:
+        self.most = most
+        self.open = 0
+        self._pools = pools
+
+    def make_room(self) -> bool:
+        """Take a slot, if need be from the connection that has been idle longest."""
+        if self.open >= self.most:
+            resting = [found for pool in self._pools.values() if (found := pool.oldest_idle()) is not None]
+            if resting:
+                min(resting, key=lambda connection: connection.idle_since).close()
+        if self.open >= self.most:
+            return False
+        self.open += 1
+        return True
+
+
 class Pool:
     """See the module. All calls on the event loop's thread."""
 
@@ -78,10 +99,12 @@ class Pool:
         loop: asyncio.AbstractEventLoop,
         tasks: Tasks,
         on_connect_failure: Callable[[str], None],
+        together: Together,
         trust: Trust | None = None,
     ) -> None:
         self.service = service
         self._trust = trust or Trust()
+        self._together = together
         self._on_connect_failure = on_connect_failure
         self._loop = loop
         self._tasks = tasks
@@ -121,6 +144,8 @@ class Pool:
         connecting = Connecting(self, endpoint, waiter, timeout_s)
         if self._make_room():
             self._open(connecting)
+        elif self.service.connections < self.service.max_connections:
+            self._loop.call_soon(self._too_many, connecting)
         else:
             connecting.timer = self._loop.call_later(timeout_s, self._waited_too_long, connecting)
             self.service.waiting.append(connecting)
@@ -172,17 +197,22 @@ class Pool:
         service = self.service
         if service.connections >= service.max_connections:
             self._close_oldest()
-        if service.connections >= service.max_connections:
+        if service.connections >= service.max_connections or not self._together.make_room():
             return False
         service.connections += 1
         return True
 
+    def oldest_idle(self) -> Upstream | None:
+        """The connection that has been idle longest; None where none is idle."""
+        resting = [cast(Upstream, endpoint.idle[0]) for endpoint in self.service.endpoints if endpoint.idle]
+        return min(resting, key=lambda connection: connection.idle_since) if resting else None
+
     def _close_oldest(self) -> bool:
-        """Close the connection that has been idle longest; False where none is idle."""
-        resting = [endpoint for endpoint in self.service.endpoints if endpoint.idle]
-        if not resting:
+        """False where none is idle."""
+        oldest = self.oldest_idle()
+        if oldest is None:
             return False
-        min(resting, key=lambda endpoint: endpoint.idle[0].idle_since).idle[0].close()
+        oldest.close()
         return True
 
     def _close_surplus(self) -> None:
@@ -193,6 +223,7 @@ class Pool:
 
     def _slot_freed(self) -> None:
         self.service.connections -= 1
+        self._together.open -= 1
         if self.service.waiting and self.service.connections < self.service.max_connections:
             self._loop.call_soon(self._serve_next)
 
@@ -211,6 +242,9 @@ class Pool:
         elif self._make_room():
             self.unqueue(first)
             self._open(first)
+        elif self.service.connections < self.service.max_connections:
+            self.unqueue(first)
+            self._too_many(first)
         else:
             return
         if waiting:
@@ -218,9 +252,20 @@ class Pool:
 
     def _waited_too_long(self, connecting: Connecting) -> None:
         self.unqueue(connecting)
+        self._overloaded(connecting, f"all {self.service.max_connections} connections are in use")
+
+    def _too_many(self, connecting: Connecting) -> None:
+        """Nobody of this service may be using one, so nobody would tell when there is one."""
+        detail = (
+            f"{self._together.open} connections to services are in use, as many as the limit on open files lets be:"
+            " use fewer at once, or raise it (ulimit -n)"
+        )
+        self._overloaded(connecting, detail)
+
+    def _overloaded(self, connecting: Connecting, detail: str) -> None:
         waiter, connecting.waiter = connecting.waiter, None
         if waiter is not None:
-            waiter.connect_failed("overloaded", f"all {self.service.max_connections} connections are in use")
+            waiter.connect_failed("overloaded", detail)
 
     def _open(self, connecting: Connecting) -> None:
         self._tasks.start(self._connect(connecting), f"connect {connecting.endpoint.label}")

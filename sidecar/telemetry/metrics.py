@@ -119,7 +119,9 @@ class SidecarCollector(Collector):
         yield reloads
         yield GaugeMetricFamily("sidecar_app_connections", "Open connections from the app", self._connections())
         yield CounterMetricFamily(
-            "sidecar_log_lines_dropped", "Log lines lost because nobody read them", self._lines_dropped()
+            "sidecar_log_lines_dropped",
+            "Log lines lost: nobody read them, or they could not be written",
+            self._lines_dropped(),
         )
         yield from self._process()
 

@@ -5,6 +5,7 @@ Owns ports, the wait until it serves, its log, and that none is left behind, wha
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -127,7 +129,10 @@ class SidecarProcess:
     def readable_log(self) -> str:
         """As `log`, in short lines, and with those of the last requests."""
         if self.running:
+            self._went_on()  # so that what it has answered is over for it too
             time.sleep(FLUSHED_S)
+            self._went_on()
+            time.sleep(LOOK_S)  # its log is a thread of its own
         return "\n".join(log_lines.readable(self.log().splitlines()))
 
     def forget_log(self) -> None:
@@ -165,6 +170,14 @@ class SidecarProcess:
         self._reaper = subprocess.Popen(
             ["/bin/sh", "-c", _REAPER, "sh", str(self._process.pid)], stdin=subprocess.PIPE, start_new_session=True
         )
+
+    def _went_on(self) -> None:
+        """Waits until it has answered, or WRITTEN_S: on a busy machine it may be late with all that it does."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[2], timeout=WRITTEN_S)
+        with suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/livez")
+            connection.getresponse().read()
+        connection.close()
 
     def _serves(self) -> bool:
         """Told by its own log and not by asking its port, where after a lost race somebody else would answer."""

@@ -112,6 +112,9 @@ def test_a_real_pydantic_model() -> None:
         decode(b'[{"id": "SECRET"}]', list[event])
     assert "SECRET" not in str(caught.value)
     assert str(caught.value).endswith(" - at `$[0]`")
+    draft = pydantic.create_model("Draft", title=(str, ...))
+    for sent, model in ((body, event), (b'{"title": "t"}', draft)):
+        assert isinstance(decode(sent, pydantic.RootModel[event | draft]).root, model)
 
 
 @pytest.mark.parametrize(

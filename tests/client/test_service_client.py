@@ -27,8 +27,6 @@ from sidecar.client import (
 from tests.support.steps import answer, echo, silence
 from tests.support.upstream import Received, Step, Upstream
 
-TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
 
 @dataclass
 class Venue:
@@ -64,6 +62,10 @@ async def test_params_join_the_paths_query(scripted: Upstream, venue: ServiceCli
     assert scripted.last.target == "/venue/x?a=1&b=%C3%A9%26c&n=2"
     await venue.get("/x", params=[("a", "1"), ("a", "2")])
     assert scripted.last.target == "/venue/x?a=1&a=2"
+    told = [("a", uuid.UUID(int=7)), ("b", "2")]
+    for pairs in (iter(told), (pair for pair in told), zip("ab", "12", strict=True)):
+        with pytest.raises(TypeError, match="params are a mapping or a sequence of pairs, not a "):
+            await venue.delete("/x", params=cast(Any, pairs))
     with pytest.raises(TypeError, match="'id' is a UUID"):
         await venue.get("/x", params=cast(Any, {"id": uuid.UUID(int=7)}))
     with pytest.raises(TypeError, match="'id' is a UUID"):

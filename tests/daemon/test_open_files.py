@@ -1,4 +1,4 @@
-"""What is left of the limit on open files for connections of apps."""
+"""What is left of the limit on open files for connections of apps, and for those to services."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sidecar.daemon import open_files
 )
 def test_half_of_what_is_left(monkeypatch: pytest.MonkeyPatch, limit: int, share: int) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
-    assert open_files.connections_of_apps() == share
+    assert open_files.connections_each_way() == share
 
 
 @pytest.mark.parametrize(("soft", "hard", "asked"), [(1024, 4096, [(4096, 4096)]), (4096, 4096, [])])

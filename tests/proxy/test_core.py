@@ -201,6 +201,7 @@ def test_of_a_flood_few_are_told_why_and_the_log_says_it_once_a_minute(
     with caplog.at_level(logging.WARNING):
         flood = [world.app() for _ in range(50)]
         assert [status(one.heard) for one in flood if one.heard] == [503] * TOLD_WHY
+        assert all(b"1 connections of apps are open" in one.heard for one in flood if one.heard)
         assert sum(one.open for one in flood) <= TOLD_WHY
         assert len(caplog.records) == 1
         world.pass_time(TURNED_AWAY_EVERY_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import example, given
@@ -14,7 +15,7 @@ import sidecar.proxy.pool
 from sidecar.config.schema import EndpointSpec, Service, Url
 from sidecar.discovery.tasks import Tasks
 from sidecar.policy.settings import Limits, Policy, Timeouts
-from sidecar.proxy.pool import SAFE_IDLE_S, Connecting, Pool
+from sidecar.proxy.pool import SAFE_IDLE_S, Connecting, Pool, Together
 from sidecar.proxy.upstream import Lost, Upstream
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.service import LiveService
@@ -56,7 +57,7 @@ class Waiter:
 class Bench:
     """A pool of a service with some endpoints, on a network that does as the test says."""
 
-    def __init__(self, endpoints: int = 1, max_connections: int = 4) -> None:
+    def __init__(self, endpoints: int = 1, max_connections: int = 4, most: int = 1000) -> None:
         self.loop = loop = ManualLoop()
         self.patches = pytest.MonkeyPatch()
         self.patches.setattr(sidecar.proxy.pool, "monotonic", loop.time)
@@ -70,8 +71,13 @@ class Bench:
         self.publish(self.addresses)
         self.all_endpoints = list(self.service.endpoints)
         self.unreachable: list[str] = []
+        self.elsewhere = 0
+        """Connections to other services."""
         self.tasks = Tasks(logging.getLogger("test"))
-        self.pool = Pool(self.service, cast("Any", loop), self.tasks, self.unreachable.append)
+        self.pools: dict[str, Pool] = {}
+        self.together = Together(most, self.pools)
+        self.pool = Pool(self.service, cast("Any", loop), self.tasks, self.unreachable.append, self.together)
+        self.pools["venue"] = self.pool
         loop.after_settling = self.check
 
     def close(self) -> None:
@@ -103,6 +109,8 @@ class Bench:
     def check(self) -> None:
         connections = [dial.protocol for dial in self.dials if dial.protocol is not None]
         check_counts(self.service, self.all_endpoints, connections, self.dials)
+        assert self.together.open == self.service.connections + self.elsewhere
+        assert self.together.open <= self.together.most
 
     def pass_time(self, seconds: float) -> None:
         self.loop.advance(seconds)
@@ -453,6 +461,99 @@ def test_the_one_idle_longest_makes_room(make_bench: Callable[..., Bench]) -> No
     youngest = bench.idle(one)
     assert bench.ask(three)[0].upstream is not None
     assert (oldest.ended, younger.ended, youngest.ended) == (True, False, False)
+
+
+# No more of all services together than the limit on open files lets be.
+
+
+def elsewhere(bench: Bench, count: int = 1) -> list[Upstream]:
+    """So many connections of another service, of which nothing is known here but that they are idle, oldest first."""
+    others = [cast(Upstream, Mock(idle_since=bench.loop.now + number)) for number in range(count)]
+    other = cast(Pool, Mock(oldest_idle=lambda: others[0] if others else None))
+
+    def close() -> None:
+        del others[0]
+        bench.elsewhere -= 1
+        bench.together.open -= 1
+
+    for one in others:
+        cast(Mock, one).close.side_effect = close
+    bench.pools["other"] = other
+    bench.elsewhere = bench.together.open = count
+    return others
+
+
+def test_what_another_service_has_idle_makes_room(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(most=2)
+    others = elsewhere(bench, 2)
+    assert bench.ask()[0].upstream is not None
+    assert len(others) == 1
+    assert bench.ask()[0].upstream is not None
+    assert not others
+
+
+def test_of_all_services_the_one_idle_longest_makes_room(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(endpoints=2, most=3)
+    one, two = bench.service.endpoints
+    oldest = bench.idle(one)
+    bench.pass_time(0.1)
+    others = elsewhere(bench)
+    bench.together.open = bench.service.connections + len(others)
+    bench.connection(two)
+    waiter, _ = bench.ask(two)
+    assert waiter.upstream is not None
+    assert oldest.ended
+    assert len(others) == 1
+
+
+def test_where_all_are_in_use_the_next_is_refused_in_words_at_once(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(most=2)
+    bench.connection()
+    held = bench.connection()
+    waiter, _ = bench.ask()
+    assert waiter.failure is not None
+    reason, detail = waiter.failure
+    assert reason == "overloaded"
+    assert detail == (
+        "2 connections to services are in use, as many as the limit on open files lets be:"
+        " use fewer at once, or raise it (ulimit -n)"
+    )
+    assert not bench.service.waiting
+    bench.use(held)
+    bench.release(held)
+    assert bench.take() is held  # those that there are go on
+
+
+def test_who_leaves_before_it_is_refused_hears_nothing(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(most=1)
+    bench.connection()
+    waiter = Waiter()
+    bench.pool.connect(bench.endpoint, waiter, CONNECT_S).cancel()
+    bench.loop.settle()
+    assert not waiter.told
+
+
+def test_who_waits_is_told_when_another_service_took_the_room(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(max_connections=1, most=2)
+    connection = bench.connection()
+    bench.elsewhere = 1
+    bench.together.open += 1  # another service's, in use
+    waiters = [bench.ask()[0] for _ in range(2)]
+    connection.close()
+    bench.elsewhere = 2
+    bench.together.open += 1  # and one more, before anybody here was served
+    bench.loop.settle()
+    assert [waiter.failure and waiter.failure[0] for waiter in waiters] == ["overloaded"] * 2
+    assert not bench.service.waiting
+
+
+def test_each_that_ends_leaves_room(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(most=1)
+    bench.loop.network = Dial.refuse
+    assert bench.ask()[0].failure is not None
+    bench.loop.network = Dial.accept
+    bench.connection().close()
+    assert bench.ask()[0].upstream is not None
 
 
 def test_waiters_are_served_first_come_first_served(make_bench: Callable[..., Bench]) -> None:

@@ -16,14 +16,15 @@ ROOM = 16
 """For connections of apps, with so few files."""
 
 
-def heard(connection: socket.socket) -> bytes:
-    """What a connection was told, to its end; empty for one that was reset."""
+def heard(connection: socket.socket) -> bytes | None:
+    """What a connection was told, to its end; None for one that was reset."""
     connection.settimeout(5)
     found = b""
     with suppress(ConnectionResetError):
         while piece := connection.recv(4096):
             found += piece
-    return found
+        return found
+    return found or None
 
 
 def test_connections_that_an_app_leaks_do_not_take_the_sidecar_down() -> None:
@@ -38,7 +39,7 @@ def test_connections_that_an_app_leaks_do_not_take_the_sidecar_down() -> None:
             open_ones.enter_context(socket.create_connection(("127.0.0.1", daemon.proxy_port), timeout=5))
             for _ in range(300)
         ]
-        told = [one for one in map(heard, leaked[ROOM:]) if one]
+        told = [one for one in map(heard, leaked[ROOM:]) if one is not None]
         assert told
         for one in told:
             assert one.startswith(b"HTTP/1.1 503 ")
@@ -55,3 +56,20 @@ def test_connections_that_an_app_leaks_do_not_take_the_sidecar_down() -> None:
         eventually(lambda: daemon.metric("sidecar_app_connections") == 1)
         with Client(daemon.proxy_port) as another:
             assert another.ask("GET", "/venue/").body == b"well"
+
+
+def test_connections_to_many_services_in_turn_do_not_take_the_sidecar_down() -> None:
+    """Each of an app's leaves one to each service behind, idle: together more than there are files."""
+    files, services, kept = 160, 4, 40
+    with ExitStack() as stack:
+        upstreams = [stack.enter_context(Upstream(answer(body=b"well"))) for _ in range(services)]
+        lines = "".join(f"  s{number}: {{url: '{one.url}'}}\n" for number, one in enumerate(upstreams))
+        within = ("sh", "-c", f'ulimit -n {files}; exec "$@"', "sh")
+        daemon = stack.enter_context(Daemon(f"services:\n{lines}", within=within))
+        apps = [stack.enter_context(Client(daemon.proxy_port)) for _ in range(kept)]
+        for number in range(services):
+            for app in apps:
+                app.send(b"GET /s%d/ HTTP/1.1\r\nHost: localhost\r\n\r\n" % number)
+            assert [app.read_response().status for app in apps] == [200] * kept
+            assert daemon.probe("/livez").status == 200
+        assert daemon.metric("process_open_fds") < files - 16

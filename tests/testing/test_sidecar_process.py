@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -57,8 +58,24 @@ def test_the_log_is_of_a_test_and_without_our_own_doing(tmp_path: Path) -> None:
         assert process.log() == ""
         Admin(process.admin_port).reload()
         ask(process.url + "/venue/x")
-        (line,) = eventually(lambda: process.readable_log().splitlines() or False)
+        (line,) = process.readable_log().splitlines()
         assert "GET /venue/x: 404 unknown_service" in line
+    finally:
+        process.close()
+
+
+def test_the_last_lines_are_there_though_the_sidecar_was_late(tmp_path: Path) -> None:
+    process = SidecarProcess(tmp_path)
+    try:
+        process.wait()
+        process.forget_log()
+        ask(process.url + "/venue/x")
+        os.kill(process.pid, signal.SIGSTOP)
+        going_on = threading.Timer(2 * sidecar_process.FLUSHED_S, os.kill, (process.pid, signal.SIGCONT))
+        going_on.start()
+        (line,) = process.readable_log().splitlines()
+        assert "GET /venue/x: 404 unknown_service" in line
+        going_on.join()
     finally:
         process.close()
 
