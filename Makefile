@@ -8,6 +8,8 @@ BUILT := $(VENV)/.built
 SOURCES := pyproject.toml setup.py $(shell find sidecar -name '*.py' -o -name '*.yaml' -o -path '*/admin/ui/*' -type f)
 ARGS ?=
 # All tests share the cores, a file of them at a time, for those of one file share what they start.
+LOCK_OPTIONS := --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
+  --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 WHOLE_RUN := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
@@ -70,7 +72,9 @@ lock: $(INSTALLED) ## pin anew what pyproject.toml asks for (run it with Python 
 	@rm -rf build/lock && $(BIN)/python -m venv build/lock
 	@build/lock/bin/python -m pip install --quiet --disable-pip-version-check pip-tools
 	@sed -n '/^#/!q;p' requirements.lock > build/lock/header
-	@SIDECAR_COMPILE=0 build/lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --extra dev --all-build-deps \
-	  --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file build/lock/requirements.lock pyproject.toml
+	@SIDECAR_COMPILE=0 build/lock/bin/pip-compile $(LOCK_OPTIONS) --extra dev --all-build-deps --output-file build/lock/requirements.lock pyproject.toml
 	@cat build/lock/header build/lock/requirements.lock > requirements.lock
-	@git diff --stat requirements.lock
+	@sed -n '/^#/!q;p' requirements-run.lock > build/lock/header
+	@SIDECAR_COMPILE=0 build/lock/bin/pip-compile $(LOCK_OPTIONS) --constraint requirements.lock --output-file build/lock/requirements-run.lock pyproject.toml
+	@cat build/lock/header build/lock/requirements-run.lock > requirements-run.lock
+	@git diff --stat requirements.lock requirements-run.lock
