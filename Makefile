@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
-SOURCES := pyproject.toml setup.py $(shell find sidecar -name '*.py' -o -name '*.yaml' -o -path '*/admin/ui/*' -type f)
+SOURCES := pyproject.toml setup.py $(wildcard config/*) $(shell find sidecar -name '*.py' -o -name '*.yaml' -o -path '*/admin/ui/*' -type f)
 ARGS ?=
 # All tests share the cores, a file of them at a time, for those of one file share what they start.
 LOCK_OPTIONS := --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \

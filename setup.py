@@ -16,6 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
+
+REFERENCE = ["config/sidecar.yaml", "config/sidecar.schema.json"]
+"""What of the top folder is in the package too, as sidecar/config/files/."""
 
 COMPILED = [
     "sidecar/policy/availability.py",
@@ -91,4 +95,22 @@ def extensions() -> list[Any]:
     return mypycify(COMPILED, opt_level="3", debug_level="0")
 
 
-setup(ext_modules=extensions())
+class BuildPy(build_py):
+    """Copies the reference file and its schema into the package: sidecar/config/reference.py reads them."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            self.mkpath(self._files())
+            for name in REFERENCE:
+                self.copy_file(name, self._files())
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        copied = [] if self.editable_mode else [os.path.join(self._files(), os.path.basename(name)) for name in REFERENCE]
+        return [*super().get_outputs(include_bytecode), *copied]
+
+    def _files(self) -> str:
+        return os.path.join(self.build_lib, "sidecar", "config", "files")
+
+
+setup(ext_modules=extensions(), cmdclass={"build_py": BuildPy})
