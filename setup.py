@@ -106,7 +106,8 @@ class BuildPy(build_py):
                 self.copy_file(name, self._files())
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
-        copied = [] if self.editable_mode else [os.path.join(self._files(), os.path.basename(name)) for name in REFERENCE]
+        names = [] if self.editable_mode else [os.path.basename(name) for name in REFERENCE]
+        copied = [os.path.join(self._files(), name) for name in names]
         return [*super().get_outputs(include_bytecode), *copied]
 
     def _files(self) -> str:
