@@ -22,11 +22,15 @@ MAX_NODES = 100_000
 MAX_DEPTH = 32
 """The schema is 7 deep."""
 
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
+
 Loader = type[yaml.SafeLoader] | type[yaml.CSafeLoader]
 LOADER: Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _TAG = "tag:yaml.org,2002:"
 _RETYPED_TAGS = frozenset({_TAG + "int", _TAG + "float", _TAG + "bool", _TAG + "null"})
+_LIBYAML_TOO_DEEP = "exceeded maximum nesting depth"
+"""The C parser has a limit of its own (libyaml 0.2.6: 1,000 levels). It may raise before it reports the first level."""
 _NO_TAGS = "tags (!...) are not supported: remove it"
 # YAML 1.2, section 5.1: c-printable; a byte order mark only at the start, where `read` has dropped it.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
@@ -107,6 +111,8 @@ def _syntax_error(error: yaml.MarkedYAMLError, lines: list[str]) -> tuple[Place,
     line, column = _spot(error.problem_mark or error.context_mark)
     if line > len(lines):
         line, column = len(lines), len(lines[-1]) + 1
+    if error.problem == _LIBYAML_TOO_DEEP:
+        return Place(line, column), _TOO_DEEP
     message = f"not valid YAML: {error.problem or error.context}"
     if error.problem and error.context and error.context_mark and error.context_mark.line + 1 != line:
         message += f", {error.context} that begins in line {error.context_mark.line + 1}"
@@ -271,4 +277,4 @@ class _Composer:
         if self._total > MAX_NODES:
             raise _RefusedError(line, column, f"more than {MAX_NODES} values once aliases are followed")
         if len(self._stack) + node.height > MAX_DEPTH:
-            raise _RefusedError(line, column, f"nested deeper than {MAX_DEPTH} levels")
+            raise _RefusedError(line, column, _TOO_DEEP)
