@@ -1,14 +1,16 @@
-"""A client for Python services: calls by name through the sidecar, with its refusals as exceptions.
+"""Client for Python services: it calls other services by name through the sidecar, and raises an exception for each
+refusal.
 
     async with ServiceClient("venue") as venue:
         event = await venue.get_json("/events/1", type=Event)
 
-`service_client` makes calls (`outgoing` their headers, `upload` their bodies) and `response` is what they bring;
-`errors` is what they raise, and `failures` decides which. `registry` holds an app's services together. `context` is
-what calls inherit from the request being served, set by the middlewares `aiohttp_server` and `asgi`, which are imported
-by their own names. `pool` has the connections, `decoding` the types.
+`service_client` makes the calls; `outgoing` adds their headers and `upload` sends their bodies. `response` is the
+result. `errors` holds the exceptions, and `failures` decides which one a call raises. `registry` keeps an app's
+services together. `context` holds what a call inherits from the request being served. The middlewares in
+`aiohttp_server` and `asgi` set it; import those two modules by name. `pool` holds the connections, and `decoding`
+converts JSON to types.
 
-Imports aiohttp and msgspec, and nothing else of this project: it knows the daemon by HTTP alone.
+This package imports aiohttp and msgspec, and nothing else of this project: it reaches the daemon over HTTP only.
 """
 
 from sidecar.client.context import Handed, deadline, deadline_at, detached, handed, remaining, serving

@@ -1,8 +1,8 @@
-"""Where calls go: the sidecar's URL, a service's name, the paths below it and their queries.
+"""Builds and checks the URL of a call: the sidecar's URL, the service's name, the path and the query.
 
-Owns that a call for one service cannot become one for another, whatever a path or a header holds. The service is the
-first segment of the path that the sidecar sees, and a URL is normalised on its way: "/venue/../payment/charges" would
-be payment's.
+This module makes sure that a call for one service cannot reach another, whatever its path or headers contain. The
+sidecar takes the first segment of the path as the service, and URLs are normalised before they are sent. Without the
+check, "/venue/../payment/charges" would be a call to payment.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ Params = Mapping[str, Param | Sequence[Param]] | Sequence[tuple[str, Param]] | s
 DEFAULT_URL: Final = "http://localhost:15001"
 
 is_plain: Final = re.compile(r"/[A-Za-z0-9/_-]*(?:\?[ -\"$-\[\]-~]*)?").fullmatch
-"""Whether a path is one that `path` need not look at. Most are."""
+"""Matches a path that needs no check by `path`. Most paths match."""
 
 _SERVICE: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]+")
 _REFUSED: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff#\\]")
 _QUERY: Final = re.compile(r"[?#]")
 _SHOWN: Final = 100
-"""Characters of a path."""
+"""How many characters of a path an error message shows."""
 _DOTS: Final = re.compile(r"(?:^|[/\\])\.\.?(?:[/\\]|$)")
 
 
-_AS_THEY_ARE: Final = frozenset({str, int, float})
+_SENT_UNCHANGED: Final = frozenset({str, int, float})
 
-_NOT_THE_APPS: Final = (istr("Host"), istr("Content-Length"), istr("Transfer-Encoding"))
+_NOT_SETTABLE: Final = (istr("Host"), istr("Content-Length"), istr("Transfer-Encoding"))
 
 
 def base_url(given: str | None) -> str:
-    """The origin of the sidecar: `given`, else SIDECAR_URL, else DEFAULT_URL. Raises ValueError for what is none."""
+    """The origin of the sidecar: `given`, else SIDECAR_URL, else DEFAULT_URL. Raises ValueError if it is not one."""
     text = given or os.environ.get("SIDECAR_URL") or DEFAULT_URL
     try:
         url = URL(text)
@@ -47,52 +47,53 @@ def base_url(given: str | None) -> str:
             return str(url.origin())
     except ValueError:
         pass
-    # Not its text: a URL may hold a password.
-    raise ValueError(f"{'base_url' if given else 'SIDECAR_URL'} has to be http://host:port, with no user and no path")
+    # The message leaves the URL out, because a URL may hold a password.
+    raise ValueError(f"{'base_url' if given else 'SIDECAR_URL'} must be http://host:port, without a user or a path")
 
 
 def service(name: str) -> str:
-    """`name` as it is. Raises ValueError for what no service of the sidecar's file can be called."""
+    """Returns `name` unchanged. Raises ValueError if it cannot be a service's name in the sidecar's file."""
     if not _SERVICE.fullmatch(name):
         raise ValueError(f"{name!r} cannot be the name of a service")
     return name
 
 
 def check_fields(fields: CIMultiDict[str]) -> None:
-    """Raises ValueError for headers that say where a request goes or where it ends, as those of an incoming request do
-    that an app passes on: with its Host the sidecar may find another service, and with a Content-Length of its own the
-    next request on the connection may be read as its body.
+    """Raises ValueError for headers that decide where a request goes or where it ends.
+
+    An app that passes on the headers of an incoming request may send these by mistake. With that request's Host, the
+    sidecar may choose another service. With its Content-Length, the next request on the connection may be read as body.
     """
-    for name in _NOT_THE_APPS:
+    for name in _NOT_SETTABLE:
         if name in fields:
-            raise ValueError(f"{name} is not for the app to send: leave it out of the headers")
+            raise ValueError(f"an app may not set {name}: leave it out of the headers")
 
 
 def path(asked: str) -> str:
-    """`asked` as it is: it begins with / and may have a query. Raises ValueError for dot segments, however written, and
-    for a backslash, a fragment or control characters.
+    """Returns `asked` unchanged: a path that begins with / and may have a query. Raises ValueError for a dot segment,
+    encoded or not, and for a backslash, a fragment or a control character.
     """
     if asked[:1] != "/":
-        raise ValueError(f"a path begins with /, not {shown(asked)}")
+        raise ValueError(f"a path must begin with /: {shown(asked)}")
     if _REFUSED.search(asked):
-        raise ValueError(f"a path has no fragment, backslash or control character: {shown(asked)}")
+        raise ValueError(f"a path may not contain a fragment, a backslash or a control character: {shown(asked)}")
     if _DOTS.search(unquote(asked.partition("?")[0])):
-        raise ValueError(f"a path has no segment . or ..: {shown(asked)}")
+        raise ValueError(f"a path may not contain the segment . or ..: {shown(asked)}")
     return asked
 
 
 def query(params: Params) -> Params:
-    """`params` as aiohttp is to have them: a member of an Enum that is text, by its value.
+    """Returns `params` in the form that aiohttp takes. A text member of an Enum is replaced by its value.
 
-    Raises TypeError for what is neither text nor a number. aiohttp would make it one where it can: of a UUID or a
-    Decimal its whole number, in silence.
+    Raises TypeError for a value that is neither text nor a number. aiohttp would convert some of these silently: it
+    sends only the integer part of a Decimal, for example.
     """
     if isinstance(params, str):
         return params
-    if isinstance(params, Iterator):  # a look at it would take something away
-        raise TypeError(f"params are a mapping or a sequence of pairs, not a {type(params).__name__}")
+    if isinstance(params, Iterator):  # reading it here would consume it
+        raise TypeError(f"params must be a mapping or a sequence of pairs, not a {type(params).__name__}")
     pairs = params.items() if isinstance(params, Mapping) else params
-    if all(type(value) in _AS_THEY_ARE for _, value in pairs):
+    if all(type(value) in _SENT_UNCHANGED for _, value in pairs):
         return params
     return [(name, _plain(name, value)) for name, given in pairs for value in _values(given)]
 
@@ -108,10 +109,10 @@ def _plain(name: str, value: object) -> Param:
         return value
     if isinstance(value, SupportsIndex) and not isinstance(value, bool):
         return operator.index(value)
-    raise TypeError(f"params take text, numbers, and lists of these: {name!r} is a {type(value).__name__}")
+    raise TypeError(f"params may be text, numbers, and lists of these: {name!r} is a {type(value).__name__}")
 
 
 def shown(asked: str) -> str:
-    """For words of ours: without its query, which may hold secrets, and not endless."""
+    """A path as error messages show it: shortened, and without its query, which may hold secrets."""
     text = _QUERY.split(asked, 1)[0]
     return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")

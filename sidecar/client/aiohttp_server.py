@@ -1,6 +1,7 @@
-"""A middleware for servers that are built on aiohttp: calls made while a request is served belong to it.
+"""Middleware for aiohttp servers: the calls that a handler makes inherit the request's id, trace and deadline.
 
-Owns nothing but the wiring; what that means is `context`'s. Not imported with the package, for it needs aiohttp.web.
+This module only connects aiohttp to `context`, which defines what is inherited. The package does not import it, because
+it needs aiohttp.web.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from sidecar.client.context import serving
 
 @web.middleware
 async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """`web.Application(middlewares=[middleware])`, as the first, so that the others' calls belong to the request too.
+    """Use `web.Application(middlewares=[middleware])`. Put it first, so that it covers calls of other middlewares too.
 
-    It never ends a handler: where the caller's time is over before the answer has begun, calls raise DeadlineExceeded
-    at once. A handler's own streaming is inside; a payload that aiohttp reads after the handler has returned
-    (`web.Response(body=generator())`) is not.
+    It never cancels a handler. If the caller's time runs out before the response has begun, further calls raise
+    DeadlineExceeded at once. A response that the handler streams itself is covered. A payload that aiohttp reads after
+    the handler has returned (`web.Response(body=generator())`) is not.
     """
     writer = request.writer
     with serving(request.headers, lambda: writer.output_size > 0):

@@ -1,7 +1,7 @@
-"""A middleware for ASGI applications (Starlette, FastAPI, Quart, Django): calls made while a request is served belong
-to it.
+"""Middleware for ASGI applications (Starlette, FastAPI, Quart, Django): the calls that an application makes inherit the
+request's id, trace and deadline.
 
-Owns nothing but the wiring; what that means is `context`'s. It imports no framework.
+This module only connects ASGI to `context`, which defines what is inherited. It imports no framework.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ _BEGINS = frozenset({"http.response.start", "websocket.accept", "websocket.http.
 
 
 class ContextMiddleware:
-    """`app = ContextMiddleware(app)`, or `app.add_middleware(ContextMiddleware)` where a framework has that; outermost.
+    """Use `app = ContextMiddleware(app)`, or `app.add_middleware(ContextMiddleware)` if the framework has that. It must
+    be the outermost middleware.
 
-    For `http` and `websocket` scopes; others (`lifespan`) pass. It holds until the application returns, so a streamed
-    response, and a background task that the framework runs after it, are inside. It never ends a handler: where the
-    caller's time is over before the answer has begun, calls raise DeadlineExceeded at once.
+    It handles the scopes `http` and `websocket`; others (`lifespan`) pass unchanged. It covers everything until the
+    application returns: also a streamed response, and a background task that the framework runs after the response. It
+    never cancels a handler. If the caller's time runs out before the response has begun, further calls raise
+    DeadlineExceeded at once.
     """
 
     def __init__(self, app: App) -> None:

@@ -1,11 +1,11 @@
-"""What calls inherit from where they are made: the incoming request that is being served, and the deadlines in force.
+"""Request context of calls: what a call inherits from the incoming request being served, and the deadlines in force.
 
-Owns the context variable, its rules of nesting, and which values of an incoming request are taken over: only those that
-are well-formed, so that nothing malformed is handed on. What is sent of it with a call is `outgoing`'s; servers set it
+This module owns the context variable, its nesting rules, and which values of an incoming request are accepted. Only
+well-formed values are, so that nothing malformed is passed on. `outgoing` adds them to a call. Servers set the context
 through `aiohttp_server` and `asgi`.
 
-The headers are those the sidecar adds to each request (Envoy's, and W3C Trace Context's), so what is taken over is what
-is left: of the caller's time, and of the retries that make sense.
+The sidecar adds these headers to each request (they are Envoy's, and those of W3C Trace Context). They therefore tell
+what remains: the rest of the caller's time, and whether retries still make sense.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from multidict import CIMultiDict, CIMultiDictProxy, istr
 
 
 class Handed(msgspec.Struct, frozen=True, gc=False):
-    """What the request being served came with; empty where there is none, or where it was malformed.
+    """What the request being served brought with it. A value is empty if there is no request or if it was malformed.
 
-    `traceparent` and `tracestate` are as they came; `attempt` counts from 1.
+    `traceparent` and `tracestate` are unchanged; `attempt` counts from 1.
     """
 
     request_id: str = ""
@@ -45,8 +45,8 @@ def _always() -> bool:
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """`caller_at` is when the caller's time is over, which counts until the answer has `begun`; `block_at` is when that
-    of the nearest of all `deadline` blocks around is.
+    """`caller_at` is when the caller's time ends; it counts until the response has `begun`. `block_at` is the earliest
+    end of all `deadline` blocks around the code. Both are readings of `time.monotonic`.
     """
 
     handed: Handed
@@ -55,7 +55,7 @@ class Scope(msgspec.Struct, frozen=True):
     block_at: float | None = None
 
     def attempt(self) -> int:
-        """Which of the caller's attempts this is; 0 where there can be no other one, for the answer has begun."""
+        """Which of the caller's attempts this is. It is 0 once the response has begun, because no other can follow."""
         return 0 if self.begun() else self.handed.attempt
 
     def deadline_at(self) -> float | None:
@@ -66,71 +66,72 @@ class Scope(msgspec.Struct, frozen=True):
 
 
 FREE: Final = Scope(Handed())
-"""Where no request is being served, and no block is around."""
+"""The scope outside any request and any `deadline` block."""
 _scope: ContextVar[Scope] = ContextVar("sidecar_client_scope", default=FREE)
 
 
 def current() -> Scope:
-    """All of what follows, in one look."""
+    """The whole scope in one lookup. The functions below each return one part of it."""
     return _scope.get()
 
 
 def handed() -> Handed:
-    """What calls made here hand on."""
+    """What a call made here passes on."""
     return _scope.get().handed
 
 
 def deadline_at() -> float | None:
-    """When the nearest of all deadlines in force passes, as `time.monotonic` counts; None where there is none."""
+    """When the nearest deadline in force passes, as a reading of `time.monotonic`; None without a deadline."""
     return _scope.get().deadline_at()
 
 
 def remaining() -> float | None:
-    """Seconds to the nearest deadline, 0 or less once it has passed; None where there is none."""
+    """Seconds until the nearest deadline; 0 or less once it has passed; None without a deadline."""
     at = _scope.get().deadline_at()
     return None if at is None else at - monotonic()
 
 
 GRACE_S: Final = 0.01
-"""How long after its time a `deadline` block is cut, in seconds: a call that is under way gives up first, and says
-which one it was. At one and the same moment the block would win, and nobody would learn what took so long."""
+"""Seconds between the end of a `deadline` block's time and its cancellation. In between, a call in progress ends first
+and says which call it was. If both ended at the same moment, the block would win and hide what took so long."""
 
 
 class deadline:  # noqa: N801 - reads as a statement, as asyncio.timeout does
-    """`async with deadline(2.0):` gives what is in the block 2 seconds.
+    """`async with deadline(2.0):` gives the code in the block 2 seconds.
 
-    Calls send what is left of it to the sidecar, so nobody works on for an answer that is not awaited. Once it has
-    passed, a call under way raises DeadlineExceeded, and anything else that the block awaits is cancelled: TimeoutError
-    comes out of the block (DeadlineExceeded is one too). Blocks nest, and the nearest deadline wins; that of the
-    request being served counts for calls, and cancels nothing else. Tasks started in the block keep the deadline for
-    their calls, but are not cancelled by it.
+    Each call tells the sidecar how much of that time is left, so that no service works on an answer that nobody awaits.
+    Once the deadline has passed, a call in progress raises DeadlineExceeded. Anything else that the block awaits is
+    cancelled, and the block raises TimeoutError (DeadlineExceeded is a TimeoutError too).
 
-    Raises ValueError for what is not a finite number of seconds; 0 or less has passed already.
+    Blocks nest, and the nearest deadline wins. The deadline of the request being served applies to calls only and
+    cancels nothing else. A task started in the block keeps the deadline for its calls, but is not cancelled by it.
+
+    Raises ValueError if `seconds` is not finite. A value of 0 or less means that the deadline has already passed.
     """
 
     __slots__ = ("_due", "_inside", "_seconds", "_timeout", "_token")
 
     def __init__(self, seconds: float) -> None:
         if not isfinite(seconds):
-            raise ValueError(f"a deadline is a finite number of seconds, not {seconds}")
+            raise ValueError(f"a deadline must be a finite number of seconds, not {seconds}")
         self._seconds = seconds
         self._timeout: asyncio.Timeout | None = None
 
     def remaining(self) -> float:
-        """Seconds that calls in the block have left, 0 or less once their time has passed."""
+        """Seconds that calls in the block have left; 0 or less once the time has passed."""
         at = self._inside.deadline_at() if self._timeout is not None else None
         if at is None:
-            raise RuntimeError("this deadline runs inside its block only: async with deadline(...)")
+            raise RuntimeError("a deadline has a remaining time only inside its block: async with deadline(...)")
         return at - monotonic()
 
     async def __aenter__(self) -> Self:
         if self._timeout is not None:
-            raise RuntimeError("a deadline is entered once; make another")
+            raise RuntimeError("a deadline can be entered only once: create another one")
         outer, own = _scope.get(), monotonic() + self._seconds
         loop, timer = asyncio.get_running_loop(), asyncio.timeout(None)
         await timer.__aenter__()
         self._timeout = timer
-        # Counted from when the loop comes to it, which may be late: then the timers of calls are due as well.
+        # The extra time starts when the loop gets here, which may be late. By then the timers of calls are due as well.
         self._due = loop.call_later(self._seconds, lambda: timer.reschedule(loop.time() + GRACE_S))
         self._inside = msgspec.structs.replace(
             outer, block_at=own if outer.block_at is None else min(own, outer.block_at)
@@ -152,9 +153,9 @@ class deadline:  # noqa: N801 - reads as a statement, as asyncio.timeout does
 
 @contextmanager
 def detached() -> Iterator[None]:
-    """`with detached():` calls made in the block, and tasks started in it, belong to no incoming request and have no
-    deadline: for work that goes on after the answer. A `deadline` block around it still cancels the code in it, but not
-    those tasks.
+    """`with detached():` separates the calls made in the block, and the tasks started in it, from the incoming request:
+    they inherit nothing and have no deadline. Use it for work that continues after the response. A `deadline` block
+    around it still cancels the code in it, but not those tasks.
     """
     token = _scope.set(FREE)
     try:
@@ -164,17 +165,19 @@ def detached() -> Iterator[None]:
 
 
 class serving:  # noqa: N801 - reads as a statement
-    """`with serving(request.headers):` calls made in the block hand on what the incoming request came with.
+    """`with serving(request.headers):` lets the calls made in the block inherit from the incoming request.
 
-    For servers that have no middleware here. Names are compared in any case; a field that came more than once counts as
-    its values joined by commas (RFC 9110, section 5.3). What is malformed is as if it had not come. Never adds up with
-    what was in force before: each request stands for itself.
+    Use it for servers that have no middleware in this package. Names are compared in any case. If a field occurs more
+    than once, its values are joined by commas (RFC 9110, section 5.3). A malformed value is ignored. Nothing is
+    inherited from an outer block: each request stands for itself.
 
-    `begun` says whether the answer has begun. The caller's time is for that alone, as the sidecar counts it; a stream,
-    a WebSocket, or work after the answer may take longer, and so may their calls. Nor does anybody repeat the request
-    from then on, so the sidecar may repeat those calls. The end of the block is an answer too, if only a server's 500,
-    which `begun` may not see. The time runs from here on, though the sidecar's does not while a body is still on its
-    way: what takes that long to receive calls `detached`.
+    `begun` returns whether the response has begun. As in the sidecar, the caller's time limits only the time until
+    then: a stream, a WebSocket or work after the response may take longer, and so may its calls. From then on nobody
+    repeats the request, so the sidecar may retry those calls. The end of the block counts as a response too, because a
+    server may send a 500 that `begun` does not see.
+
+    The time starts here. The sidecar's time does not run while a body is still arriving, so code that needs long to
+    receive a body should use `detached`.
     """
 
     __slots__ = ("_begun", "_inside", "_token")
@@ -194,7 +197,7 @@ class serving:  # noqa: N801 - reads as a statement
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._begun = _always  # Tasks that go on may live long: what the server's knows of is not kept for them.
+        self._begun = _always  # A task that continues may live long; it must not keep the server's objects in memory.
         _scope.reset(self._token)
 
 
@@ -212,7 +215,7 @@ _TRACEPARENT: Final = re.compile(
 )
 _TRACESTATE: Final = re.compile(r"[\x20-\x7e]{1,512}")
 _COUNT: Final = re.compile(r"[0-9]{1,10}")
-"""As the sidecar reads it. Of milliseconds, these are at most 115 days; 0 is as if it had not come."""
+"""A number as the sidecar reads it. In milliseconds this is at most 115 days; 0 counts as absent."""
 
 
 def _incoming(headers: Mapping[str, str] | Iterable[tuple[str, str]], begun: Callable[[], bool]) -> Scope:
@@ -222,7 +225,7 @@ def _incoming(headers: Mapping[str, str] | Iterable[tuple[str, str]], begun: Cal
     request_id, traceparent = found.get(_REQUEST_ID_NAME, ""), found.get(_TRACEPARENT_NAME, "")
     if traceparent and not _is_traceparent(traceparent):
         traceparent = ""
-    # Without it the other says nothing (W3C Trace Context, section 3.3.1.1).
+    # tracestate means nothing without traceparent (W3C Trace Context, section 3.3.1.1).
     tracestate = found.get(_TRACESTATE_NAME, "") if traceparent else ""
     milliseconds = _count(found.get(_TIME_NAME, ""))
     return Scope(
@@ -238,9 +241,9 @@ def _incoming(headers: Mapping[str, str] | Iterable[tuple[str, str]], begun: Cal
 
 
 def _found(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The values of those fields that are taken over."""
+    """The values of the fields that calls inherit."""
     found: dict[str, str] = {}
-    if isinstance(headers, _ANY_CASE):  # aiohttp's, which find a name in any case themselves
+    if isinstance(headers, _ANY_CASE):  # these are aiohttp's, and find a name in any case
         for name in _TAKEN:
             if values := headers.getall(name, None):
                 found[name] = ", ".join([value.strip(_BLANK) for value in values])
@@ -258,6 +261,6 @@ def _count(value: str) -> int:
 
 
 def _is_traceparent(value: str) -> bool:
-    """W3C Trace Context, section 3.2: a version after 00 may have more at its end, which is passed on."""
+    """W3C Trace Context, section 3.2: versions after 00 may append more, which is passed on."""
     found = _TRACEPARENT.fullmatch(value)
     return found is not None and (found[1] != "00" or found[2] is None)

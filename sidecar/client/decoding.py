@@ -1,7 +1,8 @@
-"""JSON to and from an app's own types: dataclasses, msgspec Structs, TypedDicts and plain values by msgspec, pydantic
-models by their own methods where the app has pydantic.
+"""Converts JSON to an app's own types and back. msgspec converts dataclasses, Structs, TypedDicts and plain values;
+pydantic models convert themselves, if the app has pydantic.
 
-Owns the two directions and the words for what does not fit. Those never repeat a value of the body: logs have them.
+This module owns both directions and the error messages. A message never contains a value of the body, because messages
+end up in logs.
 """
 
 from __future__ import annotations
@@ -12,21 +13,22 @@ from typing import Any, Final
 import msgspec
 
 _BOM: Final = b"\xef\xbb\xbf"
-"""Some services begin with it, which a reader may ignore (RFC 8259, section 8.1)."""
+"""Some services begin a body with a byte order mark. A reader may ignore it (RFC 8259, section 8.1)."""
 _MODEL_LOADS: Final = "model_validate_json"
 _MODEL_DUMPS: Final = "model_dump"
 _REPEATS: Final = ("Invalid enum value", "Invalid value", "Object contains unknown field")
-"""How msgspec's words begin where a value, or a name, out of the body follows."""
+"""After these beginnings, msgspec's messages repeat a value or a name of the body."""
 _PLACE: Final = re.compile(r" - at `[^`]*`(?: in `[^`]*`)?$")
 
 
 class Mismatch(ValueError):
-    """The body is not JSON, or not of the type. Its words name the place (`$.price`), never the value."""
+    """The body is not JSON, or does not match the type. The message names the place (`$.price`), never the value."""
 
 
 def decode(body: bytes, wanted: Any = Any) -> Any:
-    """`body` as a value of type `wanted`: any that msgspec knows (its page "Supported Types"), or that has
-    `model_validate_json` as a pydantic model does. Raises Mismatch; NotImplementedError for a type that is neither.
+    """`body` as a value of type `wanted`: a type that msgspec supports (its page "Supported Types"), or a type with the
+    method `model_validate_json`, such as a pydantic model. Raises Mismatch for a body that does not fit, and
+    NotImplementedError for any other type.
     """
     body = body.removeprefix(_BOM)
     if not body.strip():
@@ -46,12 +48,12 @@ def decode(body: bytes, wanted: Any = Any) -> Any:
 
 
 def encode(value: Any) -> bytes:
-    """`value` as JSON. Raises TypeError where it holds what has no JSON form."""
+    """`value` as JSON. Raises TypeError if it contains something that has no JSON form."""
     return msgspec.json.encode(value, enc_hook=_dump_model)
 
 
 class _Unfit(ValueError):
-    """Of a model; msgspec puts the place of the model into words after it."""
+    """A value does not fit a model. msgspec appends the place of the model to this message."""
 
 
 def _is_model(wanted: Any) -> bool:
@@ -59,10 +61,10 @@ def _is_model(wanted: Any) -> bool:
 
 
 def _decode_model(wanted: Any, value: Any) -> Any:
-    """msgspec's `dec_hook`: the value of a type that it does not know."""
+    """Hook of msgspec (`dec_hook`) for types that it does not know."""
     if not _is_model(wanted):
-        raise NotImplementedError(f"{wanted!r} is neither known to msgspec nor has it {_MODEL_LOADS}")
-    # From JSON again, and not from the value: a model in strict mode takes a date's text from JSON only.
+        raise NotImplementedError(f"msgspec does not support {wanted!r}, and it has no method {_MODEL_LOADS}")
+    # The model gets JSON, not the value: in strict mode it accepts a date as text only from JSON.
     return _validated(wanted, msgspec.json.encode(value))
 
 
@@ -74,10 +76,10 @@ def _validated(model: Any, body: bytes) -> Any:
 
 
 def _places(error: ValueError) -> str:
-    """Where and how a model does not fit. pydantic's own words repeat the input."""
+    """Where and how a model does not fit. pydantic's own message is not used, because it repeats the input."""
     errors = getattr(error, "errors", None)
     if not callable(errors):
-        return "not of the model"
+        return "does not match the model"
     found = [f"{one.get('type', 'invalid')} at `{_path(one.get('loc', ()))}`" for one in errors()]
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
     return ", ".join(found[:3]) + more
@@ -96,7 +98,7 @@ def _without_value(words: str) -> str:
 
 
 def _dump_model(value: Any) -> Any:
-    """msgspec's `enc_hook`: what it cannot write by itself."""
+    """Hook of msgspec (`enc_hook`) for values that it cannot encode."""
     dump = getattr(value, _MODEL_DUMPS, None)
     if dump is None:
         raise TypeError(f"a {type(value).__name__} has no JSON form: json= takes dataclasses, Structs, dicts, models")

@@ -1,20 +1,20 @@
-"""What a call can end with other than an answer, as exceptions that say what happened and what to do.
+"""Exceptions of a call. Each one says what happened and what to do about it.
 
-Owns the classes and their words. Which of them a call raises is decided in `failures`.
+This module owns the classes and their messages. `failures` decides which class a call raises.
 
     CallError
         SidecarError                the sidecar answered in the service's place, or could not be reached
             CircuitOpen, NoEndpoint, RateLimited, Overloaded, UnknownService, BadRequest, LoopDetected, AggregateFailed
             UpstreamTimeout         also a TimeoutError
-                DeadlineExceeded    our own deadline
+                DeadlineExceeded    the app's own deadline
             ConnectionFailed
                 ConnectTimeout      also an UpstreamTimeout
             SidecarUnavailable
-        ResponseError               the service's own answer
+        ResponseError               the service's own response
             ServiceError            5xx
             ClientError             4xx
                 NotFound            404
-        InvalidAnswer               an answer, but not what was asked for
+        InvalidAnswer               a response, but not what was asked for
 """
 
 from __future__ import annotations
@@ -33,18 +33,20 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_DETAIL: Final = 500
-"""Characters of somebody else's words that a message of ours repeats."""
+"""How many characters of another program's text a message repeats."""
 MAX_SHOWN: Final = 256
-"""Characters of a path, a request id or another name in a message: as long as the ids that are handed on may be."""
+"""How many characters of a path, a request id or another name a message shows. A request id may be that long."""
 
 _NEVER_SENT: Final = frozenset({"connect_failure", "connect_timeout"})
 _REPEATABLE: Final = frozenset({"", "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-"""Methods that do the same when they are sent again (RFC 9110, section 9.2.2)."""
-_PERHAPS_DONE: Final = "it may have been done: look before it is sent again"
+"""Idempotent methods: sending them again has no further effect (RFC 9110, section 9.2.2)."""
+_PERHAPS_DONE: Final = "the service may have done it: check before you send it again"
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One attempt of the sidecar to get an answer. `reason` is of its reason table, `duration_ms` in milliseconds."""
+    """One attempt of the sidecar to get a response. `reason` is a word of its reason table; `duration_ms` is in
+    milliseconds.
+    """
 
     endpoint: str = ""
     reason: str = ""
@@ -62,11 +64,11 @@ class PartFailure(msgspec.Struct, frozen=True):
 
 
 class CallError(Exception):
-    """A call that did not bring what it was made for. All of it is known by name, for logs and for decisions.
+    """A call that did not bring the result it was made for. Each fact is an attribute, for logs and for decisions.
 
-    `path` is without its query, which may hold secrets. `attempts` is how many the sidecar made as far as is known; 0
-    means that the service was sent nothing. `status` is None where no answer came. Every argument has a default, so
-    that tests can make one. The attributes are whole; `str()` cuts what is long.
+    `path` has no query, because a query may hold secrets. `attempts` is how many attempts the sidecar made, as far as
+    is known; 0 means that nothing was sent to the service. `status` is None if there was no response. Every argument
+    has a default, so that tests can create one. Attributes are complete; `str()` shortens long ones.
     """
 
     what: ClassVar[str] = "the call failed"
@@ -84,8 +86,8 @@ class CallError(Exception):
         status: int | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(detail, str):  # As tests make one, which are rarely typed.
-            raise TypeError(f"{type(self).__name__}({detail!r}): what is no text goes by name: retry_after=, status=")
+        if not isinstance(detail, str):  # Tests create these errors, and tests are rarely type-checked.
+            raise TypeError(f"{type(self).__name__}({detail!r}): pass what is not text by name: retry_after=, status=")
         self.detail = detail
         self.service = service
         self.method = method
@@ -95,7 +97,7 @@ class CallError(Exception):
         self.status = status
 
     def __str__(self) -> str:
-        """One line: who was called, what happened, what to do, and the facts to look it up by."""
+        """One line: the service, what happened, what to do, and the facts to find the call by in logs."""
         detail = " ".join(self.detail[:MAX_DETAIL].split())
         call = f"{_shown(self.method)} {_shown(self.path)}".strip()
         told = ": ".join(part for part in (call, self._what(), detail) if part)
@@ -106,7 +108,7 @@ class CallError(Exception):
         return f"{type(self).__name__}({str(self)!r})"
 
     def __reduce__(self) -> tuple[Callable[..., CallError], tuple[Any, ...]]:
-        # Not by `args`, as exceptions do it: they hold nothing here.
+        # Exceptions usually pickle their `args`. These have none.
         return _restored, (type(self), dict(self.__dict__))
 
     def _what(self) -> str:
@@ -120,16 +122,16 @@ class CallError(Exception):
         return [*facts, "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"]
 
     def _may_be_done(self) -> bool:
-        """Whether the service may have done what must not be done twice."""
+        """Whether the service may have done something that must not happen twice."""
         return self.attempts > 0 and self.method.upper() not in _REPEATABLE
 
-    def _without(self) -> str:
-        """What to do where the sidecar could have tried again."""
+    def _retry_advice(self) -> str:
+        """What to do about a failure that the sidecar could have retried."""
         if self._may_be_done():
             return _PERHAPS_DONE
         if self.attempts > 1:
-            return "do without the answer: the sidecar has tried again already"
-        return "do without the answer: retries are the sidecar's, by `retry` in its file"
+            return "continue without the answer: the sidecar has already retried"
+        return "continue without the answer: the sidecar decides about retries, by `retry` in its file"
 
 
 def _shown(word: str) -> str:
@@ -143,12 +145,12 @@ def _restored(kind: type[CallError], state: Mapping[str, Any]) -> CallError:
 
 
 class SidecarError(CallError):
-    """The sidecar refused the call or got no answer for it. `reason` is of its reason table, `detail` its words,
-    `retry_after` in seconds where it knows; `tries` says how each attempt ended.
+    """The sidecar refused the call or got no response for it. `reason` is a word of its reason table, and `detail` its
+    explanation. `retry_after` is in seconds, or None if unknown. `tries` says how each attempt ended.
     """
 
-    what = "the sidecar has no answer"
-    advice = "its log says more"
+    what = "the sidecar could not complete the call"
+    advice = "see its log"
 
     def __init__(
         self,
@@ -178,30 +180,30 @@ class SidecarError(CallError):
 
 
 class CircuitOpen(SidecarError):
-    """The service has failed so often that it is left alone for a while: `circuit_open`."""
+    """The breaker refuses calls for a while, because too many failed: `circuit_open`."""
 
     what = "the circuit breaker is open"
-    advice = "do without the answer"
+    advice = "continue without the answer"
 
 
 class NoEndpoint(SidecarError):
-    """The service has no endpoint that could be asked: `no_endpoint`."""
+    """No endpoint of the service is available: `no_endpoint`."""
 
     what = "no endpoint of the service is available"
-    advice = "do without the answer"
+    advice = "continue without the answer"
 
 
 class RateLimited(SidecarError):
-    """More was asked than the sidecar's file allows: `rate_limited`."""
+    """The app sends more requests than the sidecar's file allows: `rate_limited`."""
 
     what = "too many requests"
     advice = "send less"
 
 
 class Overloaded(SidecarError):
-    """Too many requests to the service are under way: `overloaded`."""
+    """Too many requests to the service are in progress: `overloaded`."""
 
-    what = "too many requests are under way"
+    what = "too many requests are in progress"
     advice = "send less"
 
 
@@ -209,28 +211,28 @@ class UnknownService(SidecarError):
     """The sidecar's file has no such service: `unknown_service`. Never the service's own 404."""
 
     what = "the sidecar knows no service of that name"
-    advice = "add it to the sidecar's file, or mend the name here"
+    advice = "add it to the sidecar's file, or correct the name here"
 
 
 class BadRequest(SidecarError):
-    """The sidecar does not pass such a request on: `bad_request`."""
+    """The sidecar does not pass on a request like this: `bad_request`."""
 
     what = "the sidecar does not accept the request"
-    advice = "mend it: the same again is refused again"
+    advice = "correct it: the same request will be refused again"
 
 
 class LoopDetected(SidecarError):
     """The request came back to the sidecar that had sent it: `loop`."""
 
     what = "the request came back to the sidecar that sent it"
-    advice = "an endpoint of the service leads to the sidecar itself: mend the sidecar's file"
+    advice = "an endpoint of the service leads to the sidecar itself: correct the sidecar's file"
 
 
 class AggregateFailed(SidecarError):
-    """A part that the aggregate needs failed: `aggregate_failed`. `errors` says of each part that failed why."""
+    """A part that the aggregate requires failed: `aggregate_failed`. `errors` says why, for each part that failed."""
 
-    what = "a part that the aggregate needs failed"
-    advice = "do without the answer"
+    what = "a part that the aggregate requires failed"
+    advice = "continue without the answer"
 
     def __init__(self, detail: str = "", *, errors: Mapping[str, PartFailure] | None = None, **known: Any) -> None:
         super().__init__(detail, **known)
@@ -238,32 +240,33 @@ class AggregateFailed(SidecarError):
 
 
 class UpstreamTimeout(SidecarError, TimeoutError):
-    """No answer in time, after the retries that the sidecar's file allows: `attempt_timeout`, `request_timeout`."""
+    """No response in time, after the retries that the sidecar's file allows: `attempt_timeout`, `request_timeout`."""
 
     what = "no answer in time"
 
     def _advice(self) -> str:
-        return self._without()
+        return self._retry_advice()
 
 
 class DeadlineExceeded(UpstreamTimeout):
-    """Our own deadline (`deadline`, a client's, or that of the request being served) has passed: reason `deadline`.
+    """The app's own deadline has passed: that of a `deadline` block, of the client, or of the request being served. The
+    reason is `deadline`.
 
-    With 0 `attempts` it had passed before anything was sent. 1 says that the call was sent: what the sidecar made of it
-    it had no time to say. `status` is None.
+    0 `attempts` means that it passed before anything was sent. 1 means that the call was sent, and how many attempts
+    the sidecar made is unknown. `status` is None.
     """
 
     what = "the deadline has passed"
 
     def _advice(self) -> str:
-        return _PERHAPS_DONE if self._may_be_done() else "do without the answer, or give the call more time"
+        return _PERHAPS_DONE if self._may_be_done() else "continue without the answer, or give the call more time"
 
 
 class ConnectionFailed(SidecarError):
-    """The service could not be reached, or broke off: `connect_failure`, `reset`, `bad_response`, `truncated`; or the
-    sidecar did while a body was being sent: `upload_broken`.
+    """The connection to the service failed: `connect_failure`, `reset`, `bad_response`, `truncated`. Or the connection
+    to the sidecar broke while a body was being sent: `upload_broken`.
 
-    After all but the first, the service may have done what was asked.
+    After any reason but `connect_failure`, the service may have done what was asked.
     """
 
     what = "the connection to the service failed"
@@ -272,7 +275,7 @@ class ConnectionFailed(SidecarError):
         return _BROKEN.get(self.reason, self.what)
 
     def _advice(self) -> str:
-        return self._without()
+        return self._retry_advice()
 
 
 _BROKEN: Final = {
@@ -286,25 +289,25 @@ _BROKEN: Final = {
 
 
 class ConnectTimeout(ConnectionFailed, UpstreamTimeout):
-    """Connecting to the service took too long: `connect_timeout`. It was sent nothing."""
+    """Connecting to the service took too long: `connect_timeout`. Nothing was sent to it."""
 
 
 class SidecarUnavailable(SidecarError):
-    """Nothing that is a sidecar answers at the client's base URL: reason `sidecar_unavailable`."""
+    """No sidecar answers at the client's base URL: reason `sidecar_unavailable`."""
 
     what = "the sidecar does not answer"
-    advice = "start it (`sidecar run`), or set SIDECAR_URL to where it listens"
+    advice = "start it (`sidecar run`), or set SIDECAR_URL to the address where it listens"
 
     def _advice(self) -> str:
         if self.attempts == 0:
             return self.advice
-        # Somebody took the request, so there is nothing to start.
-        look = "see what the sidecar's log says, and whether SIDECAR_URL leads to it"
-        return f"{_PERHAPS_DONE}, and {look}" if self._may_be_done() else look
+        # Something accepted the request, so the advice is not to start the sidecar.
+        look = "see the sidecar's log, and check that SIDECAR_URL leads to it"
+        return f"{_PERHAPS_DONE}; {look}" if self._may_be_done() else look
 
 
 class ResponseError(CallError):
-    """The service's own answer, a 4xx or 5xx, with its `headers` (names in any case) and `body`."""
+    """The service's own response, a 4xx or 5xx, with its `headers` (names in any case) and `body`."""
 
     headers: CIMultiDict[str]
 
@@ -312,15 +315,15 @@ class ResponseError(CallError):
         self, detail: str = "", *, headers: Mapping[str, str] | None = None, body: bytes = b"", **known: Any
     ) -> None:
         super().__init__(detail, **known)
-        self.headers = CIMultiDict(headers or {})  # a copy, which pickles: aiohttp's own is a view that does not
+        self.headers = CIMultiDict(headers or {})  # a copy: aiohttp's own headers are a view that cannot be pickled
         self.body = body
 
     def text(self) -> str:
-        """The body as text; what is not UTF-8 is replaced."""
+        """The body as text. Bytes that are not UTF-8 are replaced."""
         return self.body.decode("utf-8", "replace")
 
     def json(self) -> Any:
-        """The body decoded. Raises ValueError where it is not JSON."""
+        """The decoded body. Raises ValueError if it is not JSON."""
         try:
             return msgspec.json.decode(self.body)
         except msgspec.DecodeError as error:
@@ -333,7 +336,7 @@ class ResponseError(CallError):
     @overload
     def decode(self, type: Any = ...) -> Any: ...
     def decode(self, type: Any = Any) -> Any:  # noqa: A002 - the word that json libraries use
-        """The body from JSON, as a `type`, as Response has it. Raises InvalidAnswer."""
+        """The body, decoded from JSON to a `type`, as `Response.decode` does it. Raises InvalidAnswer."""
         try:
             return decoding.decode(self.body, type)
         except decoding.Mismatch as mismatch:
@@ -355,23 +358,23 @@ class ServiceError(ResponseError):
     """The service answered 5xx."""
 
     def _advice(self) -> str:
-        return self._without()
+        return self._retry_advice()
 
 
 class ClientError(ResponseError):
-    """The service answered 4xx: it does not accept the request."""
+    """The service answered 4xx: it rejects the request."""
 
-    advice = "mend the request: the same again is refused again"
+    advice = "correct the request: the same request will be refused again"
 
 
 class NotFound(ClientError):
     """The service answered 404."""
 
-    advice = "what the path names does not exist (get_json has missing_ok=True for where that may be)"
+    advice = "the path names something that does not exist (if that is expected: get_json(..., missing_ok=True))"
 
 
 class InvalidAnswer(CallError):
-    """The service answered, but not what was asked for. `detail` says where it differs, never what the body holds."""
+    """The response is not what was asked for. `detail` names the difference, never a value of the body."""
 
-    what = "the answer is not what was asked for"
-    advice = "the service and what is asked for here disagree: mend one of them"
+    what = "the response is not what was asked for"
+    advice = "the service and this app expect different things: correct one of them"

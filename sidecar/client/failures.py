@@ -1,7 +1,7 @@
-"""From what came back, or did not, to the error that says so.
+"""Chooses the exception that a failed call raises.
 
-Owns which error a call raises: for an answer of the sidecar's own, and for each way in which aiohttp says that there is
-no answer. The words are in `errors`; what a status of the service's own raises, a `Response` knows.
+This module maps each refusal of the sidecar, and each way in which aiohttp reports a missing response, to an exception.
+The messages are in `errors`. `Response` decides about the statuses that the service itself sends.
 """
 
 from __future__ import annotations
@@ -55,19 +55,19 @@ BY_REASON: Final[Mapping[str, type[SidecarError]]] = {
     "bad_response": ConnectionFailed,
     "truncated": ConnectionFailed,
 }
-"""A reason that is not here (`internal`, or one of a later sidecar) is a SidecarError itself."""
+"""For a reason that is missing here (`internal`, or a reason of a later sidecar), a call raises SidecarError itself."""
 
 UPLOAD_BROKEN: Final = "upload_broken"
-"""The client's own: no answer of the sidecar has it."""
+"""A reason of the client's own; no sidecar sends it."""
 
 _NEVER_SENT: Final = frozenset(
     {"circuit_open", "no_endpoint", "rate_limited", "overloaded", "unknown_service", "bad_request", "loop"}
 )
-"""Refused before there was an attempt, as far as a head alone can say."""
+"""Refused before the first attempt, as far as the response head alone can tell."""
 
 
 class _Problem(msgspec.Struct):
-    """What an answer of the sidecar's own says (RFC 9457), of which each member may be absent."""
+    """The problem document that the sidecar sends (RFC 9457). Each member may be missing."""
 
     detail: str = ""
     retry_after: float | None = None
@@ -76,7 +76,9 @@ class _Problem(msgspec.Struct):
 
 
 def of_sidecar(call: Call, response: aiohttp.ClientResponse, body: bytes) -> SidecarError:
-    """An answer that bears x-sidecar-reason. With HEAD, and where the body is not whole, the head has to do."""
+    """The exception for a response that the sidecar made itself (it has x-sidecar-reason). For HEAD, and for an
+    incomplete body, the head alone has to tell.
+    """
     reason = response.headers[REASON]
     problem = _problem(body)
     tries: tuple[Attempt, ...] = ()
@@ -95,9 +97,9 @@ def of_sidecar(call: Call, response: aiohttp.ClientResponse, body: bytes) -> Sid
 
 
 def unanswered(call: Call, base_url: str, data: Any, error: Exception) -> BaseException:
-    """aiohttp has no head of an answer to show, because of `error`; `data` is what it was given as the body."""
+    """The exception for a call without a response head. `error` is aiohttp's, `data` the body it was given."""
     if isinstance(error, aiohttp.InvalidURL):
-        return ValueError(f"{address.shown(call.path)} and its query make no URL")
+        return ValueError(f"{address.shown(call.path)} and its query do not form a valid URL")
     if isinstance(data, Upload) and data.error is not None:
         return data.error
     return _before_head(call, base_url, error, sending=under_way(data))
@@ -106,7 +108,9 @@ def unanswered(call: Call, base_url: str, data: Any, error: Exception) -> BaseEx
 def cut_short(
     call: Call, base_url: str, cut: Cut, given_s: float | None, response: Response | None = None
 ) -> CallError:
-    """The call was ended by us. `given_s` is what its deadline gave it, `response` what had come of an answer."""
+    """The exception for a call that the client itself ended. `given_s` is how many seconds its deadline gave it;
+    `response` is the response, if its head had arrived.
+    """
     if cut is Cut.CLOSED:
         return of_closing(call)
     if given_s is not None:
@@ -117,25 +121,27 @@ def cut_short(
 
 
 def _before_head(call: Call, base_url: str, error: Exception, *, sending: bool = False) -> CallError:
-    """`sending`: in the middle of a body."""
+    """The exception for a failure before the response head. `sending`: a part of the request's body was still to be
+    sent.
+    """
     if (coding := _of_coding(error)) is not None:
-        # Of the head already, where there is no decoder: aiohttp names the one that is missing.
+        # aiohttp raises this at the head already, if it has no decoder for the coding. It names the missing decoder.
         return InvalidAnswer(coding.message, **_known(call, 1, status=None))
-    attempts = 1  # Whether the sidecar had read the request is not known, so it may have.
+    attempts = 1  # It is unknown whether the sidecar had read the request, so an attempt is assumed.
     if isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError):
         attempts = 0
         detail = "it does not accept connections" if isinstance(error, TimeoutError) else f"{error.strerror or error}"
     elif isinstance(error, TimeoutError):
-        detail = "no answer within the client's own limit"
+        detail = "no response within the client's own limit"
     elif isinstance(error, aiohttp.ClientResponseError):
-        detail = "what it sent is not HTTP"
+        detail = "its response is not HTTP"
     elif isinstance(error, aiohttp.ClientConnectionError | OSError):
         if sending:
-            # An answer that comes before all was sent is lost where the reset that follows it is seen first: so there
-            # may well be a sidecar.
+            # The peer may have responded early and then reset the connection. If the reset is seen first, the response
+            # is lost. So this does not prove that there is no sidecar.
             detail = "it broke while the body was being sent; the sidecar or the service may have refused the rest"
             return ConnectionFailed(f"{base_url}: {detail}", reason=UPLOAD_BROKEN, **_known(call, 1, status=None))
-        detail = "it closed the connection without an answer; the service may have got the request"
+        detail = "it closed the connection without a response; the service may have received the request"
     else:
         detail = str(error)
     return SidecarUnavailable(
@@ -144,30 +150,32 @@ def _before_head(call: Call, base_url: str, error: Exception, *, sending: bool =
 
 
 def in_body(call: Call, response: Response, error: Exception) -> CallError:
-    """The body did not come to its end."""
+    """The exception for a response body that ended too early."""
     known = _known(call, response.attempts, response.status)
     if isinstance(error, TimeoutError):
-        return UpstreamTimeout("the body did not come within the client's own limit", reason="body_timeout", **known)
+        return UpstreamTimeout("the body did not arrive within the client's own limit", reason="body_timeout", **known)
     if _of_coding(error) is not None:
-        return InvalidAnswer("the body is not of its Content-Encoding", **known)
+        return InvalidAnswer("the body does not match its Content-Encoding", **known)
     return ConnectionFailed(reason="truncated", **known)
 
 
 def _of_coding(error: BaseException) -> ContentEncodingError | None:
-    """What aiohttp's error comes of, if that is a Content-Encoding."""
+    """The Content-Encoding error that caused aiohttp's error, if there is one."""
     cause = error.__cause__
     return cause if cause is None or isinstance(cause, ContentEncodingError) else _of_coding(cause)
 
 
 def of_deadline(call: Call, attempts: int, given_s: float) -> DeadlineExceeded:
-    """`given_s` is what there was of it when the call began; with 0 `attempts`, nothing was sent."""
-    detail = f"it had {given_s:.3f} s" if attempts else "before anything was sent"
+    """The exception for a passed deadline. `given_s` is how many seconds were left when the call began. With 0
+    `attempts`, nothing was sent.
+    """
+    detail = f"the call had {given_s:.3f} s" if attempts else "before anything was sent"
     return DeadlineExceeded(detail, reason="deadline", **_known(call, attempts, status=None))
 
 
 def of_closing(call: Call) -> CallError:
-    """The last client of the loop was closed, and the connections with it."""
-    return CallError("the client was closed while the call was under way", **_known(call, 1, status=None))
+    """The exception for a call whose connection was closed with the last client of the loop."""
+    return CallError("the client was closed while the call was in progress", **_known(call, 1, status=None))
 
 
 def _known(call: Call, attempts: int, status: int | None) -> dict[str, Any]:
@@ -182,6 +190,6 @@ def _problem(body: bytes) -> _Problem | None:
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    """The sidecar writes seconds; a date (RFC 9110, section 10.2.3) is never its."""
+    """Seconds of Retry-After. The sidecar never sends the other form, a date (RFC 9110, section 10.2.3)."""
     value = response.headers.get("Retry-After", "")
     return float(value) if value.isascii() and value.isdigit() and len(value) < 10 else None

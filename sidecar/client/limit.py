@@ -1,7 +1,7 @@
-"""What ends a call that would go on: its deadline, a limit where it has none, and the closing of the last client.
+"""Ends calls that take too long: at their deadline, at a default limit, or when the last client closes.
 
-Owns the timer and the cancelling. One timer looks after all calls of an event loop: one for each, which hardly ever
-fires, is a tenth of what a call costs (docs/performance.md).
+This module owns the timer and the cancelling. One timer serves all calls of an event loop. A timer for each call would
+hardly ever fire, and would cost a tenth of the whole call (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from time import monotonic
 from typing import Any, Final
 
 TOTAL_S: Final = 300.0
-"""aiohttp's default, far above `timeout.request`, by which the sidecar has answered."""
+"""The limit of a call without a deadline, in seconds: aiohttp's default. `timeout.request` of the sidecar is far
+shorter."""
 _RESOLUTION_S: Final = 0.001
-"""uvloop counts milliseconds: its timers come so much too early."""
+"""uvloop counts in milliseconds, so its timers may fire this many seconds early."""
 
 Task = asyncio.Task[Any]
 
 
 class Cut(Enum):
-    """Why a call was ended."""
+    """The reason why the client ended a call."""
 
     LIMIT = "limit"
     DEADLINE = "deadline"
@@ -29,26 +30,27 @@ class Cut(Enum):
 
 
 class Limit:
-    """Of one event loop. A task has one call under way at most: another one would be another task's."""
+    """The time limits of all calls in one event loop. A task has at most one call in progress."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, total_s: float = TOTAL_S) -> None:
         self._loop = loop
         self._total_s = total_s
         self._calls: dict[Task, tuple[float, int, Cut]] = {}
-        """When each is to end (as `time.monotonic` counts), how often its task was being cancelled as it began, and why
-        it will have ended."""
+        """For each task: when its call must end (a reading of `time.monotonic`), how many cancellations of the task
+        were pending when the call began, and the reason to give if the call is ended then."""
         self._cut: dict[Task, Cut] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._due = inf
-        """When the timer fires: no later than the first call ends. A call that is over leaves it as it is."""
+        """When the timer fires. That is never later than the first end of a call. A finished call does not change it.
+        """
 
     def begin(self, at: float | None = None) -> Task:
-        """The running task's call begins, and is to end by `at`, or within the limit. Wants `end`, whatever comes of
-        it. Raises RuntimeError outside a task.
+        """Registers a call of the running task. The call must end by `at`, or within the default limit. The caller must
+        call `end` in every case. Raises RuntimeError outside a task.
         """
         task = asyncio.current_task(self._loop)
         if task is None:
-            raise RuntimeError("calls are made in a task")
+            raise RuntimeError("a call must be made inside a task")
         if at is None:
             at = monotonic() + self._total_s
             self._calls[task] = (at, task.cancelling(), Cut.LIMIT)
@@ -64,12 +66,12 @@ class Limit:
             task.uncancel()
 
     def cut(self, task: Task) -> Cut | None:
-        """Why the CancelledError has come, if it is ours alone, and not somebody else's who wants the task to end."""
+        """Why the call was cancelled, if this Limit alone did it. None if something else wants the task to end."""
         cut = self._cut.get(task)
         return cut if cut is not None and task.cancelling() - 1 <= self._calls[task][1] else None
 
     def close(self) -> None:
-        """Ends all calls under way."""
+        """Ends all calls in progress."""
         self._stop_timer()
         for task in self._calls:
             self._end(task, Cut.CLOSED)
@@ -82,15 +84,15 @@ class Limit:
     def _set_timer(self, at: float) -> None:
         self._stop_timer()
         self._due = at
-        self._timer = self._loop.call_later(max(at - monotonic(), 0.0), self._look)
+        self._timer = self._loop.call_later(max(at - monotonic(), 0.0), self._end_due)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer, self._due = None, inf
 
-    def _look(self) -> None:
-        """Ends what is over, and comes again when the next one is."""
+    def _end_due(self) -> None:
+        """Ends the calls whose time is over, and sets the timer for the next one."""
         self._timer, self._due = None, inf
         now, first = monotonic() + _RESOLUTION_S, inf
         for task, (at, _, why) in self._calls.items():

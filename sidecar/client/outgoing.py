@@ -1,6 +1,6 @@
-"""What goes with a call besides what the app gives it: its id, what the request being served came with, its deadline.
+"""Adds headers to a call: its request id, its deadline, and what it inherits from the request being served.
 
-Owns these fields, and that those of the app's own win. Bodies and their fields are `upload`'s, URLs are `address`'s.
+Headers that the app sets itself take precedence. `upload` owns bodies and their headers, and `address` owns URLs.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def begin(
     headers: Headers | None,
     deadline_s: float | None,
 ) -> tuple[Call, CIMultiDict[str], float | None]:
-    """What the call is known by, the fields that go with it, and when the nearest deadline passes (`time.monotonic`).
+    """Returns the call's identity, its headers, and when its nearest deadline passes (a reading of `time.monotonic`).
 
-    `always` are the headers of the client, over which the call's own `headers` go; `deadline_s` is the client's.
-    Raises ValueError for headers that are not the app's to send.
+    `always` are the client's headers; the call's own `headers` override them. `deadline_s` is the client's deadline in
+    seconds. Raises ValueError for headers that an app may not set.
     """
     fields = CIMultiDict(always)
     if headers:
@@ -54,7 +54,9 @@ def begin(
 
 
 def left(call: Call, fields: CIMultiDict[str], at: float) -> float:
-    """Seconds to the deadline, which `fields` then tell the sidecar. Raises DeadlineExceeded where it has passed."""
+    """Seconds until the deadline; also writes them into `fields` for the sidecar. Raises DeadlineExceeded if it has
+    passed.
+    """
     left_s = at - monotonic()
     if left_s <= 0:
         raise failures.of_deadline(call, 0, left_s)
@@ -63,13 +65,13 @@ def left(call: Call, fields: CIMultiDict[str], at: float) -> float:
 
 
 def _hand_on(scope: context.Scope, fields: CIMultiDict[str]) -> str:
-    """Adds what the request being served came with; its id."""
+    """Adds the inherited headers to `fields`, and returns the inherited request id."""
     handed = scope.handed
     if handed.traceparent and TRACEPARENT not in fields:
         fields[TRACEPARENT] = handed.traceparent
         if handed.tracestate:
             fields.setdefault(TRACESTATE, handed.tracestate)
     if handed.attempt > 1 and (attempt := scope.attempt()):
-        # Whoever called us retries already: the sidecar then does not.
+        # Our caller already retries. This header tells the sidecar not to retry as well.
         fields.setdefault(ATTEMPT, str(attempt))
     return handed.request_id

@@ -1,6 +1,7 @@
-"""The connections to the sidecar: one aiohttp session for each event loop, which all clients of the loop share.
+"""Connections to the sidecar: one aiohttp session for each event loop, shared by all clients of the loop.
 
-Owns the session's settings and its life: made for the first client that opens in a loop, closed with the last one.
+This module owns the session's settings and its lifetime. The first client that opens in a loop creates the session, and
+the last one that closes also closes it.
 """
 
 from __future__ import annotations
@@ -23,25 +24,28 @@ from sidecar.client.limit import Limit
 from sidecar.client.response import Response
 
 MAX_CONNECTIONS: Final = 1024
-"""Of one loop to the sidecar, as many as `limits.max_concurrent` lets one service have: limits are the sidecar's, which
-says so when it refuses, where a call that waits here could not. A call beyond it waits, within its own limits."""
+"""Connections of one event loop to the sidecar; equal to the default of `limits.max_concurrent` for one service. Limits
+belong in the sidecar, which says so when it refuses a call; a call that waits here cannot say it. A call beyond this
+number waits, within its own time limits."""
 MAX_FIELD: Final = 64 * 1024
 MAX_FIELDS: Final = 256
-"""Of an answer's head: bytes of one field, and how many fields. More than a head that the sidecar passes on can have
-(32 KiB, 128 fields and its own); what it has let through is not for its client to refuse, as aiohttp's 8 KiB would."""
+"""Limits of a response head: bytes of one field, and number of fields. Both exceed what the sidecar passes on (32 KiB,
+128 fields and its own), because the client must accept what the sidecar accepted. aiohttp's default of 8 KiB would not.
+"""
 CONNECT_S: Final = 2.0
-"""For a connection to the sidecar, which is in the same pod."""
+"""Seconds to connect to the sidecar, which is in the same pod."""
 
 _RUNS_AT_ONCE: Final = sys.version_info >= (3, 12)
-"""aiohttp starts the task that writes a body before it is asked for an answer."""
+"""Whether aiohttp starts the task that writes a body before it waits for the response."""
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 class Connector(aiohttp.TCPConnector):
-    """Lets go of a connection at once where aiohttp would wait.
+    """Closes a connection at once in a case where aiohttp would wait.
 
-    A call that is cancelled in an upload leaves bytes that the sidecar has not taken. `transport.close()` waits until
-    it has, so the sidecar would learn nothing, and keep its permit and the service's connection.
+    A call that is cancelled during an upload leaves bytes that the sidecar has not read. `transport.close()` waits
+    until it has read them. Until then the sidecar would not notice the cancellation, and would hold a permit and a
+    connection.
     """
 
     def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
@@ -54,30 +58,31 @@ class Connector(aiohttp.TCPConnector):
 
 
 class Request(aiohttp.ClientRequest):
-    """Sends a body where aiohttp fails in ways that are no answer to a caller."""
+    """Sends a body, and works around errors that aiohttp raises outside the call."""
 
     async def write_bytes(
         self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
     ) -> None:
         if _RUNS_AT_ONCE:
-            # Not before there is somebody to read: aiohttp would read from None once this had closed the connection.
+            # Wait until a response is awaited. If this task closed the connection earlier, aiohttp would read from
+            # None.
             await asyncio.sleep(0)
-        # What it raises is that it could not write the body's end, and has closed the connection, which the call learns
-        # of. This is a task that nobody awaits: the loop would log the error as never retrieved.
+        # An error here means that the end of the body could not be written. aiohttp has then closed the connection, and
+        # the call sees that. Nobody awaits this task, so the loop would log the error as never retrieved.
         with suppress(aiohttp.ClientError, OSError):
             await super().write_bytes(writer, conn, content_length)
 
 
 @dataclass
 class Shared:
-    """What the open clients of one loop share."""
+    """What the open clients of one event loop share."""
 
     loop: asyncio.AbstractEventLoop
     session: aiohttp.ClientSession
     limit: Limit
     users: int = 0
     streams: set[Response] = field(default_factory=set)
-    """The responses whose bodies are being read, by their apps."""
+    """The streamed responses whose bodies the app is still reading."""
     closed: bool = False
 
 
@@ -85,7 +90,7 @@ _by_loop: Final[dict[asyncio.AbstractEventLoop, Shared]] = {}
 
 
 def acquire() -> Shared:
-    """The running loop's. Each call wants its `release`, in the same loop."""
+    """Returns the shared state of the running loop. Each call needs a `release` in the same loop."""
     loop = asyncio.get_running_loop()
     shared = _by_loop.get(loop)
     if shared is None:
@@ -97,8 +102,8 @@ def acquire() -> Shared:
 
 
 async def release(shared: Shared) -> None:
-    """Closes the running loop's session where nobody else has it, and ends what is under way in it: aiohttp would leave
-    those who wait for an answer waiting.
+    """Closes the session of the running loop if no other client uses it, and ends the calls in progress. aiohttp would
+    leave calls that wait for a response waiting.
     """
     shared.users -= 1
     if not shared.users:
@@ -106,10 +111,10 @@ async def release(shared: Shared) -> None:
         del _by_loop[shared.loop]
         shared.limit.close()
         for response in shared.streams:
-            if response.connection is not None:  # Else all of it has come, and is there to be read.
+            if response.connection is not None:  # Otherwise the whole body has arrived and can still be read.
                 response.close()
         try:
-            # Those that were cut let go of their connections first, by a reset where that is due (see Connector).
+            # Calls that were cut first give up their connections, with a reset where it is needed (see Connector).
             await asyncio.sleep(0)
         finally:
             await shared.session.close()
@@ -117,13 +122,13 @@ async def release(shared: Shared) -> None:
 
 def _new_session() -> aiohttp.ClientSession:
     session = aiohttp.ClientSession(
-        # aiohttp may resolve with c-ares; where the sidecar is, is for the system to say (/etc/hosts, NSS).
+        # aiohttp may resolve names with c-ares. The system has to find the sidecar instead (/etc/hosts, NSS).
         connector=Connector(limit=MAX_CONNECTIONS, resolver=aiohttp.ThreadedResolver()),
-        # One user's cookies would go with the next one's call.
+        # A kept cookie of one user would go out with the next user's call.
         cookie_jar=aiohttp.DummyCookieJar(),
-        # How long a call may take is for `Limit` and for deadlines to say.
+        # `Limit` and the deadlines bound how long a call may take.
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
-        # HTTP_PROXY may well name the sidecar itself, and ~/.netrc is nobody's business here.
+        # HTTP_PROXY may name the sidecar itself, and ~/.netrc must not add credentials to a call.
         trust_env=False,
         max_line_size=MAX_FIELD,
         max_field_size=MAX_FIELD,
@@ -131,6 +136,6 @@ def _new_session() -> aiohttp.ClientSession:
         request_class=Request,
         response_class=Response,
     )
-    # aiohttp sends a GET again by itself when a kept-alive connection ends; retrying is the sidecar's alone.
+    # When a kept-alive connection ends, aiohttp sends a GET again by itself. Only the sidecar may retry.
     session._retry_connection = False
     return session

@@ -1,4 +1,4 @@
-"""The services that an app calls, declared in one place: each is a typed attribute, all open and close together."""
+"""Declares all services that an app calls in one class: each is a typed attribute, and all open and close together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ C = TypeVar("C", bound=ServiceClient)
 
 
 class ClientOptions(TypedDict, total=False):
-    """What `service` passes on to the client, as ServiceClient describes it."""
+    """The options that `service` passes on to the client. ServiceClient describes them."""
 
     deadline: float | None
     headers: Headers | None
@@ -23,7 +23,7 @@ class ClientOptions(TypedDict, total=False):
 
 
 class Declared(Generic[C]):
-    """`service(...)` in a Services class; from an instance of that class, the client."""
+    """The descriptor behind `service(...)` in a Services class. On an instance of that class, it gives the client."""
 
     def __init__(self, service: str, client: type[C], options: ClientOptions) -> None:
         self._service, self._client, self._options = service, client, options
@@ -40,7 +40,7 @@ class Declared(Generic[C]):
         return self if instance is None else instance.clients[self._attribute]
 
     def __set__(self, instance: Services, value: C) -> None:
-        """Another client in its place, as Services says."""
+        """Puts another client in its place; see Services."""
         instance._put(self._attribute, value)
 
     def make(self, base_url: str | None) -> C:
@@ -52,14 +52,14 @@ def service(name: str, /, **options: Unpack[ClientOptions]) -> Declared[ServiceC
 @overload
 def service(name: str, client: type[C], /, **options: Unpack[ClientOptions]) -> Declared[C]: ...
 def service(name: str, client: type[Any] = ServiceClient, /, **options: Unpack[ClientOptions]) -> Declared[Any]:
-    """Declares a service by the name it has in the sidecar's file, with a class of its own where it has one. That class
-    is called as ServiceClient is: with the name, `base_url` and the options.
+    """Declares a service by its name in the sidecar's file. `client` is an optional class of its own; it is called with
+    the same arguments as ServiceClient: the name, `base_url` and the options.
     """
     return Declared(name, client, options)
 
 
 class Services:
-    """Base class of an app's services:
+    """Base class for an app's set of services:
 
         class Shop(Services):
             venue = service("venue", VenueClient)
@@ -68,11 +68,11 @@ class Services:
         async with Shop() as shop:
             await shop.venue.event(1)
 
-    `base_url` is each client's. Raises ValueError as ServiceClient does.
+    `base_url` is passed to each client. Raises ValueError as ServiceClient does.
 
-    For tests, anything can be put in a client's place: `shop.venue = fake`. A client that is not open yet opens and
-    closes with the others; one that is open, and what is no ServiceClient (a Mock, a class with the methods that the
-    app calls), is left to whoever made it.
+    In tests, any object can replace a client: `shop.venue = fake`. A client that is not open yet opens and closes with
+    the others. Whoever made the object is responsible for anything else: for a client that is already open, and for an
+    object that is not a ServiceClient (a Mock, or a class with the methods that the app calls).
     """
 
     _clients: dict[str, ServiceClient]
@@ -85,7 +85,7 @@ class Services:
                 if isinstance(declared, Declared):
                     self._clients[attribute] = declared.make(base_url)
                 else:
-                    self._clients.pop(attribute, None)  # A subclass has put something else there.
+                    self._clients.pop(attribute, None)  # A subclass replaced the declaration.
 
     @property
     def clients(self) -> Mapping[str, ServiceClient]:
@@ -96,7 +96,7 @@ class Services:
             raise RuntimeError(f"{type(self).__name__}.__init__ does not call super().__init__()") from None
 
     async def open(self) -> Self:
-        """What `async with` does on the way in; `close` is its other half. Raises RuntimeError where it is open."""
+        """Opens all clients, as `async with` does; `close` is the counterpart. Raises RuntimeError if already open."""
         clients = self.clients
         if self._opened is not None:
             raise RuntimeError(f"{type(self).__name__} is open already")
@@ -109,7 +109,7 @@ class Services:
         return self
 
     async def close(self) -> None:
-        """Closes the clients that were opened with it, also those that have been replaced. Twice does nothing."""
+        """Closes the clients that `open` opened, including those replaced since. Closing twice does nothing."""
         opened, self._opened = self._opened, None
         if opened is not None:
             await opened.aclose()
@@ -123,7 +123,7 @@ class Services:
         await self.close()
 
     async def health(self) -> dict[str, bool]:
-        """`health_check` of each service, all at once, by attribute."""
+        """Runs `health_check` of all services at once. Returns the results by attribute name."""
         clients = self.clients
         checks = [client.health_check for client in clients.values()]
         answers = await asyncio.gather(*(check() for check in checks))
@@ -133,13 +133,13 @@ class Services:
         clients = self.clients
         if self._opened is not None and _is_closed(client):
             raise RuntimeError(
-                f"{type(self).__name__} is open: put {client!r} there before it is opened, or open it first"
+                f"{type(self).__name__} is open: assign {client!r} before opening it, or open the client first"
             )
         self._clients = {**clients, attribute: client}
 
 
 def _is_closed(client: object) -> bool:
-    """Whether it is a client that wants to be opened. By its real type, which a Mock with a `spec` hides; one whose
-    `__init__` never came to ServiceClient's, as a fake's may not, cannot be opened.
+    """Whether `client` is a ServiceClient that needs to be opened. This looks at the real type, because a Mock with a
+    `spec` hides it. A fake whose `__init__` does not call ServiceClient's cannot be opened.
     """
     return issubclass(type(client), ServiceClient) and getattr(client, "_shared", client) is None

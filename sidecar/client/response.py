@@ -1,7 +1,6 @@
-"""What a call brings: aiohttp's response, which knows of what call it is, and whose streamed body fails in our words.
+"""The response to a call: aiohttp's response with the call's identity, typed decoding, and this client's exceptions.
 
-Owns which error a status of the service's own is. Owns nothing of how the answer came to be; `service_client` makes the
-calls.
+This module owns which exception a status of the service raises. `service_client` makes the calls.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ REQUEST_ID: Final = istr("X-Request-Id")
 
 
 class Call(msgspec.Struct, frozen=True, gc=False):
-    """What errors name a call by. `path` without its query."""
+    """A call's identity, as errors name it. `path` has no query."""
 
     service: str
     method: str
@@ -37,28 +36,29 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     request_id: str
 
     def known(self) -> dict[str, str]:
-        """As arguments of a CallError."""
+        """The identity as keyword arguments of a CallError."""
         return {"service": self.service, "method": self.method, "path": self.path, "request_id": self.request_id}
 
 
 class Response(aiohttp.ClientResponse):
-    """An answer. After `get()` and its like it is read: `body` is there, and `json()`, `text()`, `read()` do not wait.
+    """A response. After `get()` and similar calls the body has been read: `body` is set, and `json()`, `text()` and
+    `read()` do not wait.
 
-    In a `stream()` the body is at `content`, and is read as the app reads it.
+    In a `stream()` block, the app reads the body from `content`.
     """
 
     call: Call
-    """Set by the client before an app sees the response."""
+    """The client sets it before the app sees the response."""
 
     def __repr__(self) -> str:
-        """Without the query and the headers, which may hold secrets: aiohttp's has both."""
+        """Leaves out the query and the headers, which may hold secrets; aiohttp's `repr` has both."""
         call = getattr(self, "call", None)
         named = f" {call.service}: {call.method} {call.path}" if call is not None else ""
         return f"<{type(self).__name__}{named} [{self.status}]>"
 
     @property
     def body(self) -> bytes:
-        """The whole body. Raises RuntimeError in a stream of which `read()` was not awaited."""
+        """The whole body. Raises RuntimeError in a stream until `read()` was awaited."""
         if self._body is None:
             raise RuntimeError("this body is streamed: read it from `content`, or await read()")
         return self._body
@@ -69,12 +69,12 @@ class Response(aiohttp.ClientResponse):
 
     @property
     def attempts(self) -> int:
-        """How many the sidecar made for this answer."""
+        """How many attempts the sidecar made for this response."""
         return told_attempts(self) or 1
 
     @property
     def fallback(self) -> str:
-        """What answered in the service's place (`stale`, `static`, ... of the sidecar's file); "" where nothing did."""
+        """The fallback that answered in the service's place (`stale`, `static`, ...); "" if the service answered."""
         return self.headers.get(FALLBACK, "")
 
     @overload
@@ -84,7 +84,7 @@ class Response(aiohttp.ClientResponse):
     @overload
     def decode(self, type: Any = ...) -> Any: ...
     def decode(self, type: Any = Any) -> Any:  # noqa: A002 - the word that json libraries use
-        """The body from JSON, as a `type`. Raises InvalidAnswer."""
+        """The body, decoded from JSON to a `type`. Raises InvalidAnswer."""
         try:
             return decoding.decode(self.body, type)
         except decoding.Mismatch as mismatch:
@@ -97,30 +97,30 @@ class Response(aiohttp.ClientResponse):
         loads: Callable[[str], Any] = json.loads,
         content_type: str | None = "application/json",
     ) -> Any:
-        """As aiohttp has it, but raises InvalidAnswer where the body is not JSON or is not said to be."""
+        """Like aiohttp's `json`, but raises InvalidAnswer if the body is not JSON or its Content-Type differs."""
         try:
             return await super().json(encoding=encoding, loads=loads, content_type=content_type)
         except aiohttp.ContentTypeError:
-            raise self.invalid(f"not said to be {content_type}") from None
+            raise self.invalid(f"its Content-Type is not {content_type}") from None
         except ValueError as error:
             raise self.invalid(f"not JSON: {type(error).__name__}") from None
 
     def raise_for_status(self) -> None:
-        """Raises for a 4xx or 5xx what a call raises that has no `raise_for_status=False`."""
+        """Raises for a 4xx or 5xx the same exception as a call without `raise_for_status=False`."""
         if self.status >= 400:
             raise self.failure(self._body or b"")
 
     def failure(self, body: bytes) -> ResponseError:
-        """A status of 400 and above that is the service's own, as an error."""
+        """The exception for a status of 400 or above that the service itself sent."""
         kind = ServiceError if self.status >= 500 else NotFound if self.status == 404 else ClientError
         return kind(headers=self.headers, body=body, attempts=self.attempts, status=self.status, **self.call.known())
 
     def guard_body(self, failed: Callable[[Exception], CallError]) -> None:
-        """From here on, reading `content` raises our errors."""
+        """From now on, reading `content` raises this client's exceptions."""
         self.content = cast(aiohttp.StreamReader, Body(self.content, failed))
 
     async def beginning(self, size: int) -> bytes:
-        """The body, up to `size` bytes, of an answer whose body is streamed."""
+        """The first `size` bytes of a streamed body."""
         read = bytearray()
         while len(read) < size and (piece := await self.content.read(size - len(read))):
             read += piece
@@ -133,13 +133,13 @@ class Response(aiohttp.ClientResponse):
 
 
 def told_attempts(response: aiohttp.ClientResponse) -> int:
-    """What the sidecar says of its attempts in the head; 0 where it says nothing."""
+    """The number of attempts in the response head; 0 if it has none."""
     told = response.headers.get(ATTEMPTS, "")
     return int(told) if told.isascii() and told.isdigit() and len(told) < 10 else 0
 
 
 class Body:
-    """A streamed body, read as aiohttp's StreamReader is, that raises our errors where that raises aiohttp's."""
+    """A streamed body with the interface of aiohttp's StreamReader. It raises this client's exceptions."""
 
     def __init__(self, reader: aiohttp.StreamReader, failed: Callable[[Exception], CallError]) -> None:
         self._reader = reader
@@ -170,28 +170,30 @@ class Body:
         return await self._ours(self._reader.readexactly(n))
 
     def __aiter__(self) -> Pieces[bytes]:
-        """By lines."""
+        """Iterates over lines."""
         return Pieces(self.readline, b"")
 
     def iter_chunked(self, n: int) -> Pieces[bytes]:
-        """By at most `n` bytes."""
+        """Iterates over pieces of at most `n` bytes."""
         return Pieces(lambda: self.read(n), b"")
 
     def iter_any(self) -> Pieces[bytes]:
-        """As it comes."""
+        """Iterates over pieces as they arrive."""
         return Pieces(self.readany, b"")
 
     def iter_chunks(self) -> Pieces[tuple[bytes, bool]]:
-        """As it comes, and whether a chunk of the transfer coding ends there."""
+        """Iterates over pieces as they arrive, each with whether it ends a chunk of the chunked transfer coding."""
         return Pieces(self.readchunk, (b"", False))
 
     def __getattr__(self, name: str) -> Any:
-        """All that does not wait: `at_eof`, `total_bytes`, ..."""
+        """Everything that does not wait: `at_eof`, `total_bytes` and others."""
         return getattr(self._reader, name)
 
 
 class Pieces(Generic[T]):
-    """What `read` returns, until it is `end`. No generator: a loop that is left early leaves nothing to be closed."""
+    """Iterates over the results of `read` until one equals `end`. It is not a generator, so a loop that is left early
+    leaves nothing to close.
+    """
 
     def __init__(self, read: Callable[[], Awaitable[T]], end: T) -> None:
         self._read, self._end = read, end

@@ -1,8 +1,8 @@
-"""The client of one service: what an app calls instead of an HTTP library.
+"""Client for one service, used instead of an HTTP library.
 
-Owns a call's course, and the order in which its answer is judged. Nothing here is sent twice: when,
-how often and where to a call is retried is the sidecar's to decide, which knows the endpoints, the budget and the
-breaker. A client that retried too would multiply its retries.
+This module owns the steps of a call and the order in which its response is checked. The client never sends a request
+twice. The sidecar knows the endpoints, the retry budget and the breaker, so it alone decides on retries. Retries in the
+client as well would multiply.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STREAM_HEAD_S: Final = 3600.0
-"""For the head of a stream's answer, and so for the whole upload before it, where there is no deadline."""
+"""Seconds until the head of a streamed response, including the whole upload before it, if there is no deadline."""
 STREAM_IDLE_S: Final = 300.0
-"""For each piece of a streamed body. The sidecar's `timeout.idle` is shorter, unless it hangs itself."""
+"""Seconds to wait for each piece of a streamed body. The sidecar's `timeout.idle` is shorter, unless the sidecar hangs.
+"""
 MAX_ERROR_BODY: Final = 64 * 1024
-"""Of the body of a stream's error answer, in bytes: it is read whole, for the exception."""
+"""How many bytes of a stream's error response are read for the exception."""
 HEALTH_S: Final = 2.0
 
 log = logging.getLogger("sidecar.client")
@@ -45,9 +46,11 @@ _BY_PIECE: Final = aiohttp.ClientTimeout(total=None, sock_connect=pool.CONNECT_S
 
 
 class CallOptions(TypedDict, total=False):
-    """What any call takes. `params` is added to the path's query, with the values of a list one by one; what is neither
-    text nor a number is a TypeError, for services do not agree on how None, True or a date is written. `headers` win
-    over those that the client sends of itself; `raise_for_status` is the client's unless given.
+    """Options of every call.
+
+    `params` is added to the path's query; the values of a list become one parameter each. A value that is neither text
+    nor a number is a TypeError, because services do not agree on how to write None, True or a date. `headers` override
+    those that the client adds. `raise_for_status` overrides the client's setting.
     """
 
     params: Params | None
@@ -56,9 +59,11 @@ class CallOptions(TypedDict, total=False):
 
 
 class SendOptions(CallOptions, total=False):
-    """What a call with a body takes besides: `json` (anything that `decoding.encode` takes; None is no body), or `data`
-    as aiohttp takes it: bytes, text, a file, FormData, an async iterator of bytes. With `idempotency_key` the sidecar
-    may retry a POST or PATCH: True makes a key for this call, text is a key of the app's own.
+    """Additional options of a call with a body.
+
+    Give the body either as `json` (anything that `decoding.encode` accepts; None means no body), or as `data` in a form
+    that aiohttp accepts: bytes, text, a file, FormData, an async iterator of bytes. With `idempotency_key` the sidecar
+    may retry a POST or PATCH. True creates a key for this call; text is a key of your own.
     """
 
     json: Any
@@ -67,16 +72,17 @@ class SendOptions(CallOptions, total=False):
 
 
 class ServiceClient:
-    """`async with ServiceClient("venue") as venue:` calls a service by the name it has in the sidecar's file.
+    """`async with ServiceClient("venue") as venue:` calls a service by its name in the sidecar's file.
 
-    `base_url` is where the sidecar listens: given, or else SIDECAR_URL, or else http://localhost:15001. `deadline`, in
-    seconds, is what each call has at most, and `headers` go with each; Host, Content-Length and Transfer-Encoding are
-    not for an app to set, here or in a call. A 4xx or 5xx of the service is raised unless `raise_for_status` is False;
-    what the sidecar answers in its place always is. All errors are CallErrors. Redirects are not followed: one could
-    lead past the sidecar.
+    `base_url` is the sidecar's address. The default is SIDECAR_URL, then http://localhost:15001. `deadline` is the
+    longest time of each call, in seconds. `headers` are added to each call. An app may not set Host, Content-Length or
+    Transfer-Encoding, here or in a call.
 
-    Made anywhere, opened in the event loop that it is used in. All clients of a loop share their connections.
-    Raises ValueError for a name that cannot be a service's and for a `base_url` that is none.
+    A 4xx or 5xx of the service raises, unless `raise_for_status` is False. An error response that the sidecar itself
+    made always raises. All errors are CallErrors. Redirects are not followed, because one could lead past the sidecar.
+
+    A client can be created anywhere. It must be opened in the event loop that uses it. All clients of a loop share
+    their connections. Raises ValueError for an invalid service name or `base_url`.
     """
 
     def __init__(
@@ -100,14 +106,14 @@ class ServiceClient:
         self._shared: pool.Shared | None = None
 
     def _locate(self) -> None:
-        """Once more when it is opened: a client may be made, as a module's own, before SIDECAR_URL is set."""
+        """Runs again when the client opens, because a module may create a client before SIDECAR_URL is set."""
         self.base_url = address.base_url(self._given_url)
         self._prefix = f"{self.base_url}/{self.service}"
 
-    # Life.
+    # Opening and closing.
 
     async def open(self) -> Self:
-        """What `async with` does on the way in; `close` is its other half. Raises RuntimeError where it is open."""
+        """Opens the client, as `async with` does; `close` is the counterpart. Raises RuntimeError if already open."""
         if self._shared is not None:
             raise RuntimeError(f"{self!r} is open already")
         self._locate()
@@ -115,8 +121,9 @@ class ServiceClient:
         return self
 
     async def close(self) -> None:
-        """Ends with the last client of the loop the connections to the sidecar, and the calls that are under way on
-        them. Closing twice does nothing. Raises RuntimeError in another loop than the one it was opened in.
+        """Closes the client. The last client of a loop also closes the connections to the sidecar and ends the calls
+        that still use them. Closing twice does nothing. Raises RuntimeError in another loop than the one it was opened
+        in.
         """
         shared = self._shared
         if shared is not None:
@@ -184,11 +191,12 @@ class ServiceClient:
         missing_ok: bool = False,
         **options: Unpack[CallOptions],
     ) -> Any:
-        """The JSON at `path` as a `type`: a dataclass, a msgspec Struct, a TypedDict, a pydantic model, a list of them.
+        """The JSON at `path` as a `type`: a dataclass, a msgspec Struct, a TypedDict, a pydantic model, or a list of
+        them.
 
-        With `missing_ok`, None for the service's 404; a service that the sidecar does not know is an error anyway.
-        Raises InvalidAnswer for what is not of the type, and for a redirect; else as any call does, whatever
-        `raise_for_status`.
+        With `missing_ok`, a 404 of the service returns None; a service that the sidecar does not know still raises.
+        Raises InvalidAnswer for a redirect, and for a body that does not match the type. All other errors are those of
+        any call. `raise_for_status` has no effect.
         """
         options["raise_for_status"] = True
         try:
@@ -198,15 +206,16 @@ class ServiceClient:
                 return None
             raise
         if response.status == 304:
-            raise response.invalid("not modified, by a condition in the headers, and so without a body")
+            raise response.invalid("the headers of the call made it conditional, and a 304 has no body")
         if response.status >= 300:
-            raise response.invalid("a redirect, which is not followed: it could lead past the sidecar")
+            raise response.invalid("a redirect is not followed, because it could lead past the sidecar")
         return response.decode(type)
 
     async def health_check(self, path: str = "/health", *, within: float = HEALTH_S) -> bool:
-        """Whether GET `path` is answered with 2xx within so many seconds. Never raises, apart from a CancelledError of
-        the caller's. What is wrong with the code that asks (a client that is not open, a path that is none) is False
-        too, and an ERROR of the logger `sidecar.client`; what a call may end with it says at DEBUG.
+        """Whether GET `path` returns 2xx within `within` seconds. It never raises, except CancelledError.
+
+        A failed call returns False and is logged at DEBUG. An error of the calling code (a client that is not open, an
+        invalid path) returns False too, and is logged at ERROR. The logger is `sidecar.client`.
         """
         try:
             async with asyncio.timeout(within):
@@ -231,10 +240,10 @@ class ServiceClient:
         idempotency_key: bool | str = False,
         raise_for_status: bool | None = None,
     ) -> Response:
-        """Sends one request and reads its answer; see CallOptions and SendOptions.
+        """Sends one request and reads its response; see CallOptions and SendOptions.
 
-        `path` begins with "/" and may have a query. Raises ValueError for one that could lead anywhere else than below
-        the service's root (dot segments, however written, a backslash), and for a fragment or control characters.
+        `path` begins with "/" and may have a query. Raises ValueError for a path that could leave the service's root
+        (dot segments, encoded or not, or a backslash), and for one with a fragment or control characters.
         """
         shared = self._opened()
         params = params if params is None else address.query(params)
@@ -268,7 +277,7 @@ class ServiceClient:
             raise failures.cut_short(call, self.base_url, cut, left, response) from None
         finally:
             limit.end(task)
-        if failed is not None:  # Not raised above: what aiohttp says has the whole URL, whose query may hold secrets.
+        if failed is not None:  # Raised outside `except`: aiohttp's message has the URL, whose query may hold secrets.
             raise failed
         assert response is not None
         if response.status >= 400:
@@ -287,10 +296,11 @@ class ServiceClient:
         idempotency_key: bool | str = False,
         raise_for_status: bool | None = None,
     ) -> AbstractAsyncContextManager[Response]:
-        """`async with venue.stream("GET", "/export") as r:` leaves the answer's body to be read from `r.content`.
+        """`async with venue.stream("GET", "/export") as r:` lets the app read the response body from `r.content`.
 
-        A deadline bounds the time to the answer's head, not its body; a `deadline` block around it all bounds both. A
-        body that breaks off raises ConnectionFailed where it is read. Leaving before its end closes the connection.
+        A deadline limits the time until the response head, not the body; a `deadline` block around everything limits
+        both. Reading a body that breaks off raises ConnectionFailed. Leaving the block before the end closes the
+        connection.
         """
         shared = self._opened()
         params = params if params is None else address.query(params)
@@ -351,7 +361,7 @@ class ServiceClient:
 
             ours.guard_body(broken)
             return ours
-        raise failed  # As in `request`.
+        raise failed  # Outside `except`, for the same reason as in `request`.
 
     # The parts of a call.
 
@@ -364,14 +374,14 @@ class ServiceClient:
     def _not_open_here(self) -> RuntimeError:
         if self._shared is None:
             return RuntimeError(f"{self!r} is not open: use it in `async with`, or await open()")
-        return RuntimeError(f"{self!r} was opened in another event loop: each loop wants a client of its own")
+        return RuntimeError(f"{self!r} was opened in another event loop: create a client for each event loop")
 
     def _raises(self, response: Response, raise_for_status: bool | None) -> bool:
         own = self._raise_for_status if raise_for_status is None else raise_for_status
         return own or REASON in response.headers
 
     def _judge(self, call: Call, response: Response, body: bytes, raise_for_status: bool | None) -> None:
-        """Raises what a status of 400 and above is."""
+        """Raises the exception for a status of 400 or above, unless the call does not want one."""
         if REASON in response.headers:
             raise failures.of_sidecar(call, response, body)
         if self._raises(response, raise_for_status):

@@ -1,6 +1,6 @@
-"""What a call sends as its body, and whose failures those of a body are that an app makes as it is sent.
+"""Prepares a call's body, and tells an error in the app's own body iterator from a connection error.
 
-Owns telling an error of the app's iterator from one of the connection: aiohttp makes the former into the latter.
+aiohttp turns an error of the iterator into a connection error, so this module records where it came from.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from sidecar.client import decoding
 IDEMPOTENCY_KEY: Final = istr("Idempotency-Key")
 CONTENT_TYPE: Final = istr("Content-Type")
 LARGE: Final = 1024 * 1024
-"""Bytes that aiohttp would rather send piece by piece, and warns of."""
+"""A body of more bytes than this goes to aiohttp as a file: aiohttp prefers to send it in pieces, and warns otherwise.
+"""
 
 
 class Upload:
-    """An async iterator of bytes. `error` is what it raised, if it did; `under_way`, whether the connection has taken
-    some and not all of it.
+    """An async iterator of bytes that remembers what happened. `error` is the exception that the app's iterator raised.
+    `under_way` is whether the connection has taken a part of the body, but not all of it.
     """
 
     def __init__(self, source: AsyncIterable[bytes]) -> None:
@@ -47,8 +48,8 @@ class Upload:
             self._ended = True
             raise
         except asyncio.CancelledError as error:
-            # Either aiohttp gives up, and cancels the task that reads us, or it is the app's: it awaits a task that
-            # somebody has cancelled.
+            # Two causes: aiohttp gave up and cancelled the task that reads this iterator, or the app's iterator awaits
+            # a task that something else cancelled. Only the second one is an error of the app.
             task = asyncio.current_task()
             if task is None or not task.cancelling():
                 self.error = error
@@ -57,17 +58,19 @@ class Upload:
             self.error = error
             raise
         if not isinstance(piece, bytes | bytearray | memoryview):
-            self.error = TypeError(f"a body that is streamed comes as bytes, not as {type(piece).__name__}")
+            self.error = TypeError(f"a streamed body must consist of bytes, not {type(piece).__name__}")
             raise self.error
         return cast(bytes, piece)
 
 
 def watched(fields: CIMultiDict[str], data: Any) -> Any:
-    """`data` as aiohttp takes it, an async iterable of bytes as an Upload. A streamed body is sent as it comes."""
+    """Returns `data` in a form that aiohttp accepts; an async iterable of bytes becomes an Upload. A streamed response
+    can be passed on while it is received.
+    """
     if data is None:
         return None
     if isinstance(data, str) and len(data) > LARGE // 4:
-        fields.setdefault(CONTENT_TYPE, "text/plain; charset=utf-8")  # As aiohttp has it for text.
+        fields.setdefault(CONTENT_TYPE, "text/plain; charset=utf-8")  # The same as aiohttp sets for text.
         data = data.encode()
     if isinstance(data, bytes | bytearray | memoryview):
         return io.BytesIO(data) if memoryview(data).nbytes > LARGE else data
@@ -76,18 +79,20 @@ def watched(fields: CIMultiDict[str], data: Any) -> Any:
     if hasattr(data, "iter_any"):
         data = data.iter_any()
     if isinstance(data, Generator):
-        raise TypeError("data= takes bytes, text, a file, or an async iterator of bytes; this generator is none")
+        raise TypeError("data= takes bytes, text, a file, or an async iterator of bytes, but not a generator")
     return Upload(data) if isinstance(data, AsyncIterable) else data
 
 
 def under_way(data: Any) -> bool:
-    """Whether the connection may have taken a part of a body, and not all: what is sent at once never breaks off."""
+    """Whether the connection may have taken a part of the body, but not all of it. A body that is sent in one piece is
+    never partly sent.
+    """
     return data.under_way if isinstance(data, Upload) else isinstance(data, io.IOBase)
 
 
 def body_of(fields: CIMultiDict[str], json: Any, data: Any, idempotency_key: bool | str) -> Any:
-    """What aiohttp is given as the body; adds the fields that go with it. Raises ValueError for two bodies, and
-    TypeError for `json` that has no JSON form.
+    """Returns the body for aiohttp, and adds its headers to `fields`. Raises ValueError for two bodies, and TypeError
+    for `json` that has no JSON form.
     """
     if idempotency_key:
         key = os.urandom(16).hex() if idempotency_key is True else idempotency_key
@@ -95,6 +100,6 @@ def body_of(fields: CIMultiDict[str], json: Any, data: Any, idempotency_key: boo
     if json is None:
         return watched(fields, data)
     if data is not None:
-        raise ValueError("a call has either json or data")
+        raise ValueError("a call takes either json or data, not both")
     fields.setdefault(CONTENT_TYPE, "application/json")
     return watched(fields, decoding.encode(json))

@@ -463,6 +463,6 @@ async def test_a_deadline_is_for_one_block() -> None:
     with pytest.raises(RuntimeError, match="inside its block"):
         scope.remaining()
     async with scope:
-        with pytest.raises(RuntimeError, match="entered once"):
+        with pytest.raises(RuntimeError, match="entered only once"):
             await scope.__aenter__()
         assert remaining() == pytest.approx(scope.remaining(), abs=0.5)

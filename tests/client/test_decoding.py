@@ -117,6 +117,12 @@ def test_a_real_pydantic_model() -> None:
         assert isinstance(decode(sent, pydantic.RootModel[event | draft]).root, model)
 
 
+def test_a_body_that_is_not_utf_8() -> None:
+    # msgspec 0.22 and 0.23 word this error differently.
+    with pytest.raises(Mismatch, match=r"^not JSON: .*UTF-8"):
+        decode(b'"\xff"', str)
+
+
 @pytest.mark.parametrize(
     ("body", "wanted", "words"),
     [
@@ -125,7 +131,6 @@ def test_a_real_pydantic_model() -> None:
         (b"\xef\xbb\xbf", Any, "the body is empty"),
         (b"<html>", Venue, "not JSON: JSON is malformed: invalid character (byte 0)"),
         (b'{"id": 1', Venue, "not JSON: Input data was truncated"),
-        (b'"\xff"', str, "not JSON: not UTF-8"),
         (b'{"id": "SECRET"}', Venue, "Expected `int`, got `str` - at `$.id`"),
         (b'{"id": 1, "seats": [{"row": "SECRET"}]}', Venue, "Expected `int`, got `str` - at `$.seats[0].row`"),
         (b'{"id": 1, "kind": "SECRET"}', Venue, "Invalid enum value - at `$.kind`"),
@@ -165,7 +170,7 @@ def test_what_is_sent() -> None:
 def test_what_has_no_json_form() -> None:
     with pytest.raises(TypeError, match="a object has no JSON form"):
         encode({"a": object()})
-    with pytest.raises(NotImplementedError, match="neither known to msgspec"):
+    with pytest.raises(NotImplementedError, match="msgspec does not support"):
         decode(b"[1]", list[Upload])
 
 

@@ -40,7 +40,7 @@ POST = {**KNOWN, "method": "POST", "path": "/events"}
 
 def test_made_with_what_goes_by_name() -> None:
     """It would be the detail, and fail where the error is printed."""
-    with pytest.raises(TypeError, match=r"CircuitOpen\(5.0\): what is no text goes by name: retry_after="):
+    with pytest.raises(TypeError, match=r"CircuitOpen\(5.0\): pass what is not text by name: retry_after="):
         CircuitOpen(cast(Any, 5.0))
     assert CircuitOpen(retry_after=5.0).retry_after == 5.0
 
@@ -71,8 +71,8 @@ def test_the_two_families_are_apart() -> None:
         (
             CircuitOpen("too many calls failed", reason="circuit_open", retry_after=12.34, **KNOWN),
             (
-                "venue: GET /events/1: the circuit breaker is open: too many calls failed; do without the answer, or "
-                "try again in 12.3 s (reason circuit_open, request r-1, 0 attempts)"
+                "venue: GET /events/1: the circuit breaker is open: too many calls failed; continue without the answer, "
+                "or try again in 12.3 s (reason circuit_open, request r-1, 0 attempts)"
             ),
         ),
         (
@@ -83,31 +83,31 @@ def test_the_two_families_are_apart() -> None:
             UnknownService("did you mean venue?", reason="unknown_service", **{**KNOWN, "service": "venu"}),
             (
                 "venu: GET /events/1: the sidecar knows no service of that name: did you mean venue?; add it to the "
-                "sidecar's file, or mend the name here (reason unknown_service, request r-1, 0 attempts)"
+                "sidecar's file, or correct the name here (reason unknown_service, request r-1, 0 attempts)"
             ),
         ),
         (
             ConnectionFailed(reason="truncated", attempts=1, status=200, **KNOWN),
             (
-                "venue: GET /events/1: the answer broke off before its end; do without the answer: retries are the "
-                "sidecar's, by `retry` in its file (reason truncated, request r-1, 1 attempt)"
+                "venue: GET /events/1: the answer broke off before its end; continue without the answer: the sidecar "
+                "decides about retries, by `retry` in its file (reason truncated, request r-1, 1 attempt)"
             ),
         ),
         (
             ServiceError(status=503, attempts=3, **KNOWN),
             (
-                "venue: GET /events/1: the service answered 503; do without the answer: the sidecar has tried again "
-                "already (request r-1, 3 attempts)"
+                "venue: GET /events/1: the service answered 503; continue without the answer: the sidecar has "
+                "already retried (request r-1, 3 attempts)"
             ),
         ),
         (
             UpstreamTimeout(reason="attempt_timeout", attempts=1, **POST),
             (
-                "venue: POST /events: no answer in time; it may have been done: look before it is sent again (reason "
-                "attempt_timeout, request r-1, 1 attempt)"
+                "venue: POST /events: no answer in time; the service may have done it: check before you send it again "
+                "(reason attempt_timeout, request r-1, 1 attempt)"
             ),
         ),
-        (CircuitOpen(retry_after=5), "the circuit breaker is open; do without the answer, or try again in 5.0 s"),
+        (CircuitOpen(retry_after=5), "the circuit breaker is open; continue without the answer, or try again in 5.0 s"),
     ],
 )
 def test_words(error: CallError, words: str) -> None:
@@ -117,7 +117,7 @@ def test_words(error: CallError, words: str) -> None:
 
 def test_words_are_one_line_and_not_endless() -> None:
     error = SidecarError("a\nb\r\n  c " + "x" * 10_000, **KNOWN)
-    assert str(error).startswith("venue: GET /events/1: the sidecar has no answer: a b c x")
+    assert str(error).startswith("venue: GET /events/1: the sidecar could not complete the call: a b c x")
     assert "\n" not in str(error)
     assert len(str(error)) < 800
 
@@ -137,7 +137,7 @@ def test_the_longest_request_id_is_whole(size: int) -> None:
     assert (f"request {'r' * size}, " in str(error)) == (size <= MAX_SHOWN)
 
 
-MAY_BE_DONE = "it may have been done"
+MAY_BE_DONE = "the service may have done it"
 
 
 @pytest.mark.parametrize(

@@ -129,8 +129,8 @@ async def test_body_in_a_coding_that_the_app_has_no_decoder_for(coding: str, mon
 @pytest.mark.parametrize(
     ("script", "words"),
     [
-        (steps.close, "closed the connection without an answer; the service may have got the request"),
-        (then_close(raw(b"HTTP/1.1 200 OK\r\nContent-")), "closed the connection without an answer"),
+        (steps.close, "closed the connection without a response; the service may have received the request"),
+        (then_close(raw(b"HTTP/1.1 200 OK\r\nContent-")), "closed the connection without a response"),
         (raw(b"\x00\x01\r\n\r\n"), "not HTTP"),
     ],
 )

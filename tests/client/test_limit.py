@@ -41,7 +41,7 @@ def forever() -> Awaitable[object]:
 def due(limit: Limit) -> None:
     """As if the time of all calls were over."""
     limit._calls = {task: (-inf, before, why) for task, (_, before, why) in limit._calls.items()}
-    limit._look()
+    limit._end_due()
 
 
 async def begun(
@@ -109,7 +109,7 @@ async def test_one_timer_serves_one_call_after_the_other() -> None:
     assert limit._timer is timer
     await (await begun(limit, said, lambda: asyncio.sleep(0), 30))
     assert limit._timer is not timer
-    limit._look()
+    limit._end_due()
     assert limit._timer is None
 
 
@@ -163,7 +163,7 @@ def test_calls_are_made_in_a_task() -> None:
         failed = asyncio.get_running_loop().create_future()
 
         def callback() -> None:
-            with pytest.raises(RuntimeError, match="in a task"):
+            with pytest.raises(RuntimeError, match="inside a task"):
                 limit.begin()
             failed.set_result(None)
 

@@ -144,7 +144,7 @@ async def test_connection_that_is_lost_as_the_upload_begins(monkeypatch: pytest.
     with Upstream(answer()) as scripted:
         async with ServiceClient("venue", base_url=scripted.url) as venue:
             for lost in (lost_at_its_beginning, lost_at_its_end):
-                with pytest.raises(SidecarUnavailable, match="closed the connection without an answer"):
+                with pytest.raises(SidecarUnavailable, match="closed the connection without a response"):
                     await venue.post("/", data=lost())
             with pytest.raises(AttributeError):
                 await venue.post("/", data=of_the_apps_own())

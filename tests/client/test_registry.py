@@ -147,7 +147,7 @@ async def test_two_attributes_of_one_service() -> None:
 async def test_replaced_while_open() -> None:
     async with Shop("http://127.0.0.1:1") as shop:
         replaced = shop.venue
-        with pytest.raises(RuntimeError, match=r"Shop is open: put <Fake venue at .*> there before it is opened"):
+        with pytest.raises(RuntimeError, match=r"Shop is open: assign <Fake venue at .*> before opening it"):
             shop.venue = Fake("venue")
         assert shop.venue is replaced
         async with Fake("venue") as fake:

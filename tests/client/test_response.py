@@ -78,7 +78,7 @@ async def test_neither_query_nor_headers_in_its_words(scripted: Upstream, venue:
     assert repr(response) == "<Response venue: GET /events/1 [200]>"
     with pytest.raises(InvalidAnswer) as caught:
         await response.json()
-    assert caught.value.detail == "200 with text/plain: not said to be application/json"
+    assert caught.value.detail == "200 with text/plain: its Content-Type is not application/json"
     with pytest.raises(InvalidAnswer, match="text/plain: not JSON: JSONDecodeError") as caught:
         await response.json(content_type=None)
     assert "SECRET" not in "".join(traceback.format_exception(caught.value))

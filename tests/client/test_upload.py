@@ -28,7 +28,7 @@ def test_what_is_sent_as_a_body() -> None:
     fields = CIMultiDict({"content-type": "text/plain", "idempotency-key": "mine"})
     assert body_of(fields, None, b"x", True) == b"x"
     assert dict(fields) == {"content-type": "text/plain", "idempotency-key": "mine"}
-    with pytest.raises(ValueError, match="either json or data"):
+    with pytest.raises(ValueError, match="either json or data, not both"):
         body_of(fields, {}, b"", False)
     with pytest.raises(TypeError, match="no JSON form"):
         body_of(fields, {1, object()}, None, False)
@@ -48,7 +48,7 @@ async def test_remembers_its_own_failure() -> None:
 
 
 async def test_generator_that_is_not_async_is_refused_in_words() -> None:
-    with pytest.raises(TypeError, match="an async iterator of bytes; this generator is none"):
+    with pytest.raises(TypeError, match="an async iterator of bytes, but not a generator"):
         body_of(CIMultiDict(), None, (piece for piece in (b"a", b"b")), False)
 
 
@@ -57,7 +57,7 @@ async def test_what_is_no_bytes_is_refused_in_words() -> None:
         yield "text"  # type: ignore[misc]
 
     upload = Upload(text())
-    with pytest.raises(TypeError, match="as bytes, not as str"):
+    with pytest.raises(TypeError, match="must consist of bytes, not str"):
         await anext(upload)
     assert isinstance(upload.error, TypeError)
 

@@ -307,7 +307,7 @@ async def test_body_that_still_comes_when_the_limit_has_passed(
     limit = pool._by_loop[asyncio.get_running_loop()].limit
     (task,) = limit._calls
     limit._calls[task] = (0.0, *limit._calls[task][1:])
-    limit._look()
+    limit._end_due()
     error = await raised(calling, UpstreamTimeout)
     assert isinstance(error, UpstreamTimeout)
     assert (error.reason, error.status) == ("body_timeout", 200)
@@ -401,7 +401,7 @@ async def test_sidecar_that_hangs(rig: Rig, client: Client, monkeypatch: pytest.
         assert time.monotonic() - began < 2.5
     finally:
         rig.daemon.signal(signal.SIGCONT)
-    assert "no answer within" in str(error)
+    assert "no response within" in str(error)
     assert (await scene.get("/3")).status == 200
 
 
@@ -554,7 +554,7 @@ async def test_closing_the_last_client_ends_its_calls(rig: Rig, where: str, limi
             await calling
     error = caught.value.exceptions[0] if isinstance(caught.value, ExceptionGroup) else caught.value
     assert type(error) is CallError
-    assert "the client was closed while the call was under way" in str(error)
+    assert "the client was closed while the call was in progress" in str(error)
     assert calling.cancelling() == 0
     await until(lambda: rig.idle("scene") is None)
     upstream.gate.set()
