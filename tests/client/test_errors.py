@@ -71,8 +71,8 @@ def test_the_two_families_are_apart() -> None:
         (
             CircuitOpen("too many calls failed", reason="circuit_open", retry_after=12.34, **KNOWN),
             (
-                "venue: GET /events/1: the circuit breaker is open: too many calls failed; continue without the answer, "
-                "or try again in 12.3 s (reason circuit_open, request r-1, 0 attempts)"
+                "venue: GET /events/1: the circuit breaker is open: too many calls failed; continue without the "
+                "answer, or try again in 12.3 s (reason circuit_open, request r-1, 0 attempts)"
             ),
         ),
         (
