@@ -62,6 +62,10 @@ class AdminError(click.ClickException):
         self.problem = problem
 
 
+class NobodyListens(AdminError):
+    """The connection was refused: no process listens at the address."""
+
+
 class AdminClient:
     """Calls the admin API at `url`. All methods raise AdminError."""
 
@@ -201,7 +205,7 @@ class AdminClient:
             return step()
         except ConnectionRefusedError:
             hint = "is the sidecar running? --admin URL or SIDECAR_ADMIN says where its admin listener is"
-            raise AdminError(f"nobody listens at {self.url}: {hint}") from None
+            raise NobodyListens(f"nobody listens at {self.url}: {hint}") from None
         except socket.gaierror:
             raise AdminError(f"{self._host} is the name of no host: --admin URL says where to call") from None
         except TimeoutError:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from sidecar.cli.config_file import config_option, load_or_exit
+from sidecar.cli.config_file import PLACES, config_option, find_config, load_or_exit
 from sidecar.cli.options import admin_client, json_option, token_option
 from sidecar.cli.output import origin_of, print_json, words_of
 from sidecar.cli.settings_tree import Change, Leaf, changes, hides, with_heirs
@@ -21,7 +21,7 @@ _NOT_COMPARED: Final = " (values shown as *** are not compared)"
 
 
 @click.command(short_help="Is a configuration right, and what would it change?")
-@config_option
+@config_option(f"The configuration file. Default: the first that exists of {PLACES}; stderr names it.")
 @click.option(
     "--against",
     metavar="URL",
@@ -29,7 +29,7 @@ _NOT_COMPARED: Final = " (values shown as *** are not compared)"
 )
 @token_option
 @json_option
-def check(path: Path, against: str | None, token_file: Path | None, as_json: bool) -> None:
+def check(path: Path | None, against: str | None, token_file: Path | None, as_json: bool) -> None:
     """Read the configuration; print every error in it, or what it amounts to. Warnings stand on stderr.
 
     Environment variables that the file names are read as `sidecar run` would read them, from this shell's. Nothing is
@@ -37,6 +37,7 @@ def check(path: Path, against: str | None, token_file: Path | None, as_json: boo
 
     \b
     Examples:
+      sidecar check
       sidecar check --config sidecar.yaml
       sidecar check --config sidecar.yaml --against http://127.0.0.1:15000
 
@@ -44,6 +45,7 @@ def check(path: Path, against: str | None, token_file: Path | None, as_json: boo
     """
     from sidecar.config.warnings import warnings_of
 
+    path = path or find_config(say=True)
     config, origins = load_or_exit(path, as_json=as_json)
     warnings = warnings_of(config, origins)
     for warning in warnings:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from sidecar.cli.config_file import CONFIG_FILE, load_or_exit
+from sidecar.cli.admin_client import NobodyListens
+from sidecar.cli.config_file import config_option, default_config, load_or_exit, refuse_unusable
 from sidecar.cli.options import Admin, admin_options
 from sidecar.cli.output import milliseconds, origin_of, print_json, printable, seconds, show, styled, table, words_of
 from sidecar.cli.settings_tree import leaves
@@ -33,18 +35,15 @@ def _target(_context: click.Context, _parameter: click.Parameter, value: str) ->
 @click.argument("method", callback=_method)
 @click.argument("target", callback=_target)
 @click.option("--host", metavar="HOST", help="The Host that the app would send, if a service is found by that.")
-@click.option(
-    "--config",
-    "path",
-    metavar="FILE",
-    type=CONFIG_FILE,
-    help="Explain by this file, without a running sidecar: the route, the policy and the upstream target.",
-)
+@config_option("Explain what this file says, and call no sidecar: the route, the policy and the upstream target.")
 @admin_options
 def explain(admin: Admin, method: str, target: str, host: str | None, path: Path | None) -> None:
     """Say what would happen to a request: service, route, each value of the policy and who set it, breaker, endpoint.
 
     Nothing is sent to the service. TARGET is what the app asks the sidecar for: /venue/events/42.
+
+    The running sidecar answers. If none runs, and neither --admin nor SIDECAR_ADMIN names one, the answer comes from the
+    configuration file that `sidecar run` would take; stderr says so.
 
     \b
     Examples:
@@ -52,16 +51,32 @@ def explain(admin: Admin, method: str, target: str, host: str | None, path: Path
       sidecar explain POST /reports/7 --host venue-service
       sidecar explain GET /venue/events/42 --config config/sidecar.yaml
     """
+    if path is None:
+        try:
+            answer = admin.client.get("explain", method=method, target=target, host=host)
+        except NobodyListens:
+            path = _file_instead(admin)
+            if path is None:
+                raise
     if path is not None:
         from sidecar.cli.offline_explain import explained
 
         answer = explained(*load_or_exit(path, as_json=admin.as_json), method, target, host)
-    else:
-        answer = admin.client.get("explain", method=method, target=target, host=host)
     if admin.as_json:
         print_json(answer)
         return
     _show(answer)
+
+
+def _file_instead(admin: Admin) -> Path | None:
+    """The file that `sidecar run` would take, where nobody chose a sidecar to ask; stderr says that it is used."""
+    if click.get_current_context().get_parameter_source("admin_url") is not ParameterSource.DEFAULT:
+        return None
+    path = default_config()
+    if path is not None:
+        refuse_unusable(path)
+        click.echo(f"no sidecar listens at {admin.client.url}; this is what {path} says", err=True)
+    return path
 
 
 def _show(answer: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from sidecar import __version__
-from sidecar.cli.config_file import config_option, load_or_exit
+from sidecar.cli.config_file import PLACES, config_option, find_config, load_or_exit
 from sidecar.cli.sections import SectionedGroup, Sections
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -28,6 +28,7 @@ SECTIONS: Final[Sections] = {
         "demo": "sidecar.cli.main:demo",
     },
     "The configuration": {
+        "init": "sidecar.cli.init:init",
         "check": "sidecar.cli.check:check",
         "schema": "sidecar.cli.schema:schema",
     },
@@ -69,7 +70,7 @@ def _port_option(name: str, default: int, purpose: str) -> Callable[[_Command], 
 
 
 def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
-    """The version, and whether the data path is compiled: it decides what a request costs."""
+    """Print the versions, and whether the data path is compiled, which decides what a request costs."""
     if not wanted:
         return
     from sidecar.proxy import request_head
@@ -80,17 +81,30 @@ def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> 
 
 
 @click.group(cls=SectionedGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Say which.")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show the version of the sidecar and of Python, and whether the data path is compiled or interpreted.",
+)
 def main() -> None:
-    """A small proxy beside a service.
+    """A small proxy that runs beside a service.
 
-    The service calls others by name, http://localhost:15001/venue/events/42, and the sidecar finds them, spreads the
-    calls, retries what is safe to retry, and stops calling what is broken: as one YAML file says.
+    The service calls other services by name: http://localhost:15001/venue/events/42. The sidecar knows where each
+    service runs. It balances the calls, retries those that are safe to repeat, and stops calling what fails. One YAML
+    file holds its settings.
 
-    First steps: `sidecar demo` shows it at work, `sidecar check` reads a configuration and says what is wrong with it,
-    `sidecar status` shows what a running one does.
+    \b
+    First steps:
+      sidecar demo      see it at work, with three small services behind it
+      sidecar init      write a starter sidecar.yaml
+      sidecar check     find the mistakes in the file
+      sidecar run       serve traffic
+      sidecar status    see what the running sidecar does
 
-    Exit codes: 0 fine, 1 the check or the call failed, 2 wrong usage or a bad configuration.
+    Exit codes: 0 success; 1 the check or the call failed; 2 wrong usage or a bad configuration.
     """
 
 
@@ -99,12 +113,20 @@ main.sections = SECTIONS
 
 
 @click.command(short_help="Serve traffic until SIGTERM or Ctrl-C.")
-@config_option
-def run(path: Path) -> None:
-    """Serve traffic until SIGTERM or Ctrl-C, which drain it; a second one ends it now.
+@config_option(f"The configuration file. Default: the first that exists of {PLACES}.")
+def run(path: Path | None) -> None:
+    """Serve traffic until SIGTERM or Ctrl-C. Requests in flight are then finished; a second signal ends it at once.
 
-    Exits 0 after an orderly end, 2 where it did not start: the configuration is bad, or a port is taken.
+    The log line `ready` names the file that is in force.
+
+    \b
+    Examples:
+      sidecar run
+      sidecar run --config config/sidecar.yaml
+
+    Exits 0 after an orderly end. Exits 2 if it cannot start: there is no file, the file is wrong, or a port is taken.
     """
+    path = path or find_config()
     config, origins = load_or_exit(path)
     from sidecar import daemon
 

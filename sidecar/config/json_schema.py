@@ -41,6 +41,9 @@ from sidecar.policy.settings import FallbackService, FallbackStale, FallbackStat
 DRAFT: Final = "http://json-schema.org/draft-07/schema#"
 """The newest draft that the YAML servers of all common editors know."""
 
+ID: Final = "urn:service-sidecar:configuration"
+"""The schema's name. It is no URL, so that no editor fetches it: the schema comes with the program."""
+
 _TEXTS: Final[Mapping[str, str]] = {
     "listen": "Who listens where. A port of 0 lets the system choose one.",
     "log": "Logs go to standard output, one JSON object a line.",
@@ -79,6 +82,7 @@ class _Generator:
             properties[key] = {**properties[key], "description": text}
         return {
             "$schema": DRAFT,
+            "$id": ID,
             "title": "Configuration of the service sidecar",
             **_object(properties, required_keys(Config)),
             "definitions": dict(sorted(self._definitions.items())),

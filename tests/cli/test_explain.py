@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.cli import admin_client, config_file
 from tests.cli.command import fine, sidecar
 from tests.cli.fake_admin import BREAKER_DETAIL, FakeAdmin, explanation
 
@@ -73,3 +74,43 @@ def test_by_a_file_alone_nothing_is_called(tmp_path: Path) -> None:
         assert admin.asked == []
     assert "upstream target  /x" in said
     assert "timeout.attempt                     service, line 1  2s" in said
+
+
+@pytest.fixture
+def no_sidecar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nobody listens at the default address, and the one place for a file is this path."""
+    path = tmp_path / "sidecar.yaml"
+    monkeypatch.setattr(config_file, "DEFAULT_CONFIGS", (path,))
+
+    def refuse(client: admin_client.AdminClient, *_: object, **__: object) -> None:
+        raise admin_client.NobodyListens(f"nobody listens at {client.url}")
+
+    monkeypatch.setattr(admin_client.AdminClient, "get", refuse)
+    return path
+
+
+def test_without_a_sidecar_the_file_answers_and_stderr_says_so(no_sidecar: Path) -> None:
+    no_sidecar.write_text('services: {venue: {url: "http://venue"}}')
+    result = sidecar("explain", "GET", "/venue/x")
+    assert result.exit_code == 0
+    assert "upstream target  /x" in result.stdout
+    assert result.stderr == f"no sidecar listens at http://127.0.0.1:15000; this is what {no_sidecar} says\n"
+    assert json.loads(sidecar("explain", "GET", "/venue/x", "--json").stdout)["upstream_target"] == "/x"
+
+
+def test_a_sidecar_that_somebody_chose_is_not_replaced_by_the_file(no_sidecar: Path) -> None:
+    no_sidecar.write_text('services: {venue: {url: "http://venue"}}')
+    for chosen in (
+        sidecar("explain", "GET", "/venue/x", "--admin", "http://127.0.0.1:15000"),
+        sidecar("explain", "GET", "/venue/x", env={"SIDECAR_ADMIN": "http://127.0.0.1:15000"}),
+    ):
+        assert (chosen.exit_code, chosen.stdout) == (1, "")
+        assert "nobody listens at" in chosen.stderr
+
+
+def test_without_a_sidecar_and_a_file_the_call_has_failed(no_sidecar: Path) -> None:
+    result = sidecar("explain", "GET", "/venue/x")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "nobody listens at" in result.stderr
+    no_sidecar.mkdir()
+    assert sidecar("explain", "GET", "/venue/x").exit_code == 2

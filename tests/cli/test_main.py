@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -51,9 +52,9 @@ def bad(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory is empty, and the second default is looked for in it as well."""
+    """The working directory is empty, and no file of the machine is found."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(config_file, "DEFAULT_CONFIGS", (Path("config/sidecar.yaml"), tmp_path / "etc/sidecar.yaml"))
+    monkeypatch.setattr(config_file, "DEFAULT_CONFIGS", (Path("sidecar.yaml"), tmp_path / "etc/sidecar.yaml"))
     return tmp_path
 
 
@@ -115,17 +116,40 @@ def test_run_does_not_start_with_a_bad_configuration(bad: Path, served: list[Con
 
 
 @pytest.mark.parametrize("command", ["run", "check"])
-def test_the_first_default_that_is_there_is_used(command: str, in_empty_folder: Path, served: list[Config]) -> None:
+def test_without_a_file_the_message_says_what_to_do(command: str, in_empty_folder: Path, served: list[Config]) -> None:
     result = sidecar_command(command)
-    assert result.exit_code == 2
-    assert "there is neither config/sidecar.yaml nor" in result.stderr
-    assert "--config FILE" in result.stderr
+    assert (result.exit_code, result.stdout, served) == (2, "", [])
+    assert result.stderr.startswith("Error: there is no configuration file. These places were searched:\n")
+    assert str(in_empty_folder / "sidecar.yaml") in result.stderr
+    assert "`sidecar init`" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_the_first_place_that_has_a_file_is_used(command: str, in_empty_folder: Path, served: list[Config]) -> None:
     (in_empty_folder / "etc").mkdir()
     (in_empty_folder / "etc/sidecar.yaml").write_text(GOOD)
     assert sidecar_command(command).exit_code == 0
-    (in_empty_folder / "config").mkdir()
-    (in_empty_folder / "config/sidecar.yaml").write_text(BAD)
-    assert "config/sidecar.yaml:2: " in sidecar_command(command).stderr
+    (in_empty_folder / "sidecar.yaml").write_text(BAD)
+    assert "sidecar.yaml:2: " in sidecar_command(command).stderr
+
+
+def test_check_says_on_stderr_which_file_it_took(in_empty_folder: Path) -> None:
+    (in_empty_folder / "sidecar.yaml").write_text(GOOD)
+    for result in (sidecar_command("check"), sidecar_command("check", "--json")):
+        assert result.stderr == "configuration: sidecar.yaml\n"
+    assert json.loads(result.stdout)["file"] == "sidecar.yaml"
+    assert sidecar_command("check", "--config", "sidecar.yaml").stderr == ""
+
+
+def test_run_leaves_stderr_to_failures_and_names_the_file_in_the_log(
+    in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tests/system/test_life_cycle.py reads it there."""
+    paths: list[Path] = []
+    monkeypatch.setattr("sidecar.daemon.run", lambda _config, path, _origins: paths.append(path) or 0)
+    (in_empty_folder / "sidecar.yaml").write_text(GOOD)
+    assert sidecar_command("run").stderr == ""
+    assert paths == [Path("sidecar.yaml")]
 
 
 @pytest.mark.parametrize("arguments", [["check", "--config", "nowhere.yaml"], ["check", "--config", "."], ["serve"]])
@@ -133,6 +157,15 @@ def test_wrong_usage_is_exit_code_2_and_says_what_is_wrong(arguments: list[str],
     result = sidecar_command(*arguments)
     assert result.exit_code == 2
     assert arguments[-1] in result.stderr
+
+
+def test_without_arguments_the_help_shows_the_first_steps() -> None:
+    result = sidecar_command()
+    assert result.exit_code == 2
+    steps = result.stderr.partition("First steps:\n")[2].partition("\n\n")[0].splitlines()
+    names = [line.split()[1] for line in steps]
+    assert names == ["demo", "init", "check", "run", "status"]
+    assert set(names) <= set(COMMANDS)
 
 
 def test_version() -> None:
@@ -151,7 +184,7 @@ def test_help_teaches(name: str) -> None:
     result = sidecar_command(name, "--help")
     assert result.exit_code == 0
     assert "Options:" in result.stdout
-    assert name in ("run", "demo", "injector", "wait") or "Examples:" in result.stdout
+    assert name in ("demo", "injector", "wait") or "Examples:" in result.stdout
     command = cli.main.get_command(click.Context(cli.main), name)
     assert command is not None
     assert not command.get_short_help_str(60).endswith("..."), "cut off in the list of commands at 80 columns"
@@ -167,8 +200,12 @@ def examples() -> list[str]:
 
 
 @pytest.mark.parametrize("line", examples())
-def test_the_examples_of_help_run(line: str, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_of_help_run(
+    line: str, good: Path, in_empty_folder: Path, served: list[Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Against a sidecar that answers; what would never end is ended by it, what is redirected is not written."""
+    if "init" not in line:
+        (in_empty_folder / "sidecar.yaml").write_text(GOOD)
     words = shlex.split(line.partition(">")[0])
     assert words.pop(0) == "sidecar"
     follows = bool({"--follow", "--watch"} & set(words))

@@ -6,20 +6,25 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from jsonschema import Draft7Validator
 
 from sidecar.config.annotations import fields_of
 from sidecar.config.errors import ConfigErrors
-from sidecar.config.json_schema import json_schema
+from sidecar.config.json_schema import json_schema, json_schema_text
 from sidecar.config.load import load, loads
 from sidecar.config.services import ROUTE_KEYS, SERVICE_KEYS
 from sidecar.policy.settings import Policy
 from tests.config.yaml_values import values_of
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = (ROOT / "config" / "sidecar.yaml", ROOT / "sidecar" / "demo" / "sidecar.yaml")
+FILES = (
+    ROOT / "config" / "sidecar.yaml",
+    ROOT / "sidecar" / "cli" / "starter.yaml",
+    ROOT / "sidecar" / "demo" / "sidecar.yaml",
+)
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 SCHEMA = json_schema()
@@ -111,6 +116,11 @@ def yaml_blocks() -> list[str]:
                 continue
             found.append(text)
     return found
+
+
+def test_it_has_a_name_that_no_editor_fetches() -> None:
+    assert json_schema_text().splitlines()[2] == f'  "$id": "{SCHEMA["$id"]}",'
+    assert urlsplit(SCHEMA["$id"]).scheme == "urn"
 
 
 def test_it_is_a_schema() -> None:

@@ -22,7 +22,7 @@ def told(folder: Path, text: str) -> list[str]:
     return warnings_of(*load_with_origins(path, {}))
 
 
-@pytest.mark.parametrize("file", ["config/sidecar.yaml", "sidecar/demo/sidecar.yaml"])
+@pytest.mark.parametrize("file", ["config/sidecar.yaml", "sidecar/cli/starter.yaml", "sidecar/demo/sidecar.yaml"])
 def test_what_comes_with_the_sidecar_has_none(file: str) -> None:
     assert warnings_of(*load_with_origins(ROOT / file, {})) == []
 
