@@ -1,4 +1,4 @@
-"""Decisions: pure, synchronous, with no I/O and no clock of their own.
+"""Policy decisions: breaker, retries, balancing, ejection, health and limits, as pure synchronous code.
 
-Time (monotonic seconds) and randomness are arguments.
+No module here does I/O or reads a clock. Time (monotonic seconds) and randomness are arguments.
 """

@@ -1,21 +1,23 @@
-"""Which endpoints of a service get requests: what is known of each, put together, and what to do when that is too bad.
+"""Endpoint availability: which endpoints of a service may get requests, and panic mode when too few are well.
 
-Owns the combination. Who is healthy (`sidecar.policy.health_state`), ejected (`sidecar.policy.outlier`), skipped after
-a refused connection or draining is found out elsewhere and stands in each endpoint's `Standing`; here it becomes one
-flag, `available`, worked out when something changes and only read when an endpoint is picked.
+Owns the rule that combines the facts about an endpoint. Other modules find the facts out and write them into its
+`Standing`: health (`sidecar.policy.health_state`), ejection (`sidecar.policy.outlier`), draining, and the pause after a
+refused connection. This module turns them into one flag, `available`. The flag is computed when a fact changes; a pick
+only reads it.
 
-    draining   never available, and in no percentage: what leaves is not missing.
-    panic      With fewer than `panic_threshold` percent of the others both healthy and not ejected, neither counts any
-               longer and all of them are usable: so many bad ones are more likely a fault of the judging, and the few
-               that are left could not carry the load (Envoy: common_lb_config.healthy_panic_threshold; 0 turns it off).
-    last       Ejection alone never empties the set: where every healthy one is ejected, ejection does not count, with
-               panic turned off too.
-    skipped    Not part of the percentage, and in force in a panic too: health is an opinion, a refused connection a
-               fact, and whoever is sent there only loses time. Where that leaves none, those that are not healthy but
-               not skipped are usable (unless panic is turned off), and else skipping does not count.
+    draining  A draining endpoint is never available, and no percentage counts it: it is about to leave.
+    panic     When fewer than `panic_threshold` percent of the endpoints are healthy and not ejected, health and
+              ejection are ignored. So many bad endpoints are more likely an error of judgement, and the few good ones
+              could not carry the load (Envoy: common_lb_config.healthy_panic_threshold; 0 turns panic off).
+    last      Ejection alone never makes a service unavailable: when every healthy endpoint is ejected, ejection is
+              ignored. This holds with panic turned off too.
+    skipped   An endpoint that refused a connection is skipped for a short time. The percentage does not count skips,
+              and a panic does not end them: health is an opinion, a refused connection is a fact. When skips leave no
+              endpoint, unhealthy endpoints that are not skipped are used (unless panic is turned off). When that leaves
+              none either, skips are ignored.
 
-So with `panic_threshold` above 0 some endpoint is available as long as one is not draining. With 0 there may be none:
-that is what it asks for.
+With `panic_threshold` above 0, some endpoint is available as long as one is not draining. With 0 there may be none: the
+operator asked for that.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from math import inf
 from typing import Final
 
 OnPanic = Callable[[bool, int, int, float], None]
-"""Called with (panic or no longer, endpoints that are well, endpoints that are not draining, now) after each change."""
+"""Called after each change with (whether panic is on, endpoints that are well, endpoints not draining, now)."""
 
 _ALL: Final = 0
 _HEALTHY: Final = 1
@@ -33,33 +35,33 @@ _WELL: Final = 2
 
 
 class Standing:
-    """What is known of one endpoint; whoever changes one of the first four calls `Availability.recompute`.
+    """What is known about one endpoint. After a change of the first four fields, call `Availability.recompute`.
 
-    Its identity is the endpoint's: the live endpoint derives from it, so what is known lives as long as that does.
+    The live endpoint derives from this class, so the facts live exactly as long as the endpoint.
     """
 
     __slots__ = ("available", "draining", "ejected", "healthy", "skip_until")
 
     def __init__(self) -> None:
         self.healthy = True
-        """By active checks and by what it says of itself; true where nothing is known."""
+        """According to active checks and to the endpoint's own responses. True while nothing is known."""
         self.ejected = False
         self.draining = False
         self.skip_until = 0.0
-        """Monotonic seconds."""
+        """Skipped until this time, in monotonic seconds."""
         self.available = False
-        """Whether it gets requests; `Availability` alone sets it."""
+        """Whether it gets requests. Only `Availability` sets it."""
 
     @property
     def well(self) -> bool:
-        """Healthy, not ejected and not draining: what percentages are made of, in a panic too."""
+        """Healthy, not ejected and not draining. Percentages count these endpoints, in a panic too."""
         return self.healthy and not (self.ejected or self.draining)
 
 
 class Availability:
-    """Keeps `available` of one service's endpoints. Times are monotonic seconds.
+    """Sets `available` on the endpoints of one service. Times are monotonic seconds.
 
-    `panic_threshold` is in percent; it may be set at any time and counts from the next `recompute`.
+    `panic_threshold` is in percent. It may be set at any time and takes effect at the next `recompute`.
     """
 
     __slots__ = (
@@ -80,25 +82,25 @@ class Availability:
         self.panic_threshold = panic_threshold
         self.panic = False
         self.panics = 0
-        """How often a panic began."""
+        """How many panics have begun."""
         self.total = 0
         """Endpoints that are not draining."""
         self.well = 0
-        """Those of them that are healthy and not ejected."""
+        """Endpoints of `total` that are healthy and not ejected."""
         self.available = 0
-        """Endpoints whose `available` is set."""
+        """Endpoints with `available` set."""
         self.due = inf
-        """When the next skip ends: from then on `recompute` is due. Cheap to compare before each pick."""
+        """When the next skip ends, and `recompute` is needed. Cheap to compare before each pick."""
 
     def update(self, members: Sequence[Standing], now: float) -> None:
-        """Make this the complete set. One that left is available no longer."""
+        """Replace the whole set of endpoints. An endpoint that left is no longer available."""
         for one in self._members:
             one.available = False
         self._members = tuple(members)
         self.recompute(now)
 
     def recompute(self, now: float) -> None:
-        """Work `available` out anew: after a change of any endpoint's standing, and when `due` has come."""
+        """Compute `available` again: after a change of any endpoint's standing, and when `due` has come."""
         total = healthy = well = 0
         due = inf
         for one in self._members:
@@ -128,7 +130,7 @@ class Availability:
                 self._on_panic(panic, well, total, now)
 
     def _mark(self, level: int, now: float) -> int:
-        """Set `available` of each; returns of how many it is true."""
+        """Set `available` on each endpoint; returns how many are available."""
         count = 0
         for one in self._members:
             usable = not one.draining and one.skip_until <= now

@@ -1,29 +1,30 @@
-"""The circuit breaker: whether a call may go to its upstream at all, judged by how the last ones ended.
+"""Circuit breaker: decides whether a call may go to its upstream, from the outcomes of recent calls.
 
-Owns the three states and what moves between them. It does not know what a failure is (the exchange judges), nor which
-calls share a breaker (`sidecar.runtime`). The options are Opossum's in snake case; closed flows, open refuses.
+Owns the three states and the transitions between them. It does not decide what a failure is (the exchange does), nor
+which calls share a breaker (`sidecar.runtime` does). The options are Opossum's, in snake case. Closed flows, open
+refuses.
 
-    closed     everything flows. Open as soon as, within the rolling window, calls >= `volume_threshold` and
-               failures / calls >= `error_threshold_percentage`, looked at after every outcome. Neither refusals nor
-               ignored calls are in it.
-    open       everything is refused for `reset_timeout`, doubled after each failed probe up to `max_reset_timeout`.
-               The first call after that makes it half-open and is the first probe.
-    half_open  `half_open_requests` probes may be out at a time. That many successes in a row close it and clear the
-               window and the doubling; one failure opens it again.
+    closed     All calls pass. The breaker opens when, within the rolling window, calls >= `volume_threshold` and
+               failures / calls >= `error_threshold_percentage`. This is checked after every outcome. Refused and
+               ignored calls do not count.
+    open       All calls are refused for `reset_timeout`, which doubles after each failed probe, up to
+               `max_reset_timeout`. The first call after that makes the breaker half-open and is the first probe.
+    half_open  Up to `half_open_requests` probes may be in flight at a time. That many successes in a row close the
+               breaker and reset the window and the doubling. One failure opens it again.
 
-**Permits.** `admit` gives a permit, a plain int, which exactly one of `success`, `failure` and `ignore` ends, at the
-breaker that gave it. It is the breaker's epoch, a number that grows with each change of state and is odd in half-open:
-a permit that is not the current epoch belongs to a call that began before the last change, and such a call changes
-nothing. So no list of calls is kept. 0 is a refusal; `UNCOUNTED` (negative, so truthy) is what `mode: observe`
-hands out where `enforce` would refuse, and no outcome of it changes anything.
+**Permits.** `admit` returns a permit, a plain int. Exactly one call of `success`, `failure` or `ignore` ends it, on the
+breaker that gave it. The permit is the breaker's epoch: a number that grows with each change of state and is odd in
+half-open. A permit that is not the current epoch belongs to a call that began before the last change; its outcome
+changes nothing. So the breaker keeps no list of calls. 0 means refused. `UNCOUNTED` (negative, so truthy) is given by
+`mode: observe` where `enforce` would refuse; the outcome of such a call changes nothing.
 
-**Forced** by an operator, until a time: `open` refuses everything, in mode `observe` too, and lets no probe through;
-`closed` lets everything flow, counts, and judges nothing. When the time is over, an open one waits for its next call,
-which is a probe; a closed one judges again, with all that the window holds.
+**Forced.** An operator can force a state until a given time. Forced open refuses all calls, in mode `observe` too, and
+allows no probe. Forced closed passes all calls; it counts outcomes but does not judge them. When the time is over, an
+open breaker takes its next call as a probe; a closed one judges again, with everything in the window.
 
-**Counters** (`successes`, `failures`, ...) are Opossum's events since the start: they count every outcome, also one
-that comes too late to change anything, and a timeout is a failure too. `fallbacks` is counted by whoever serves the
-fallback.
+**Counters** (`successes`, `failures`, ...) count Opossum's events since the start. They count every outcome, also one
+that comes too late to change the state. A timeout also counts as a failure. `fallbacks` is incremented by the code that
+serves the fallback.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ _PROBES_OUT_RETRY_AFTER_S = 1.0
 
 
 def make_breaker(settings: BreakerSettings, now: float, on_change: OnChange | None = None) -> Breaker:
-    """The breaker that `settings.mode` asks for: a NullBreaker for `off`."""
+    """A breaker for `settings.mode`: a NullBreaker for `off`."""
     kind = NullBreaker if settings.mode == "off" else Breaker
     return kind(settings, now, on_change)
 
@@ -94,7 +95,7 @@ class Breaker:
         self.state: str = CLOSED
         self.since = now
         self.forced: str | None = None
-        """CLOSED or OPEN while an operator says so."""
+        """CLOSED or OPEN while an operator forces that state, else None."""
         self.forced_until = inf
         self.opens = self.half_opens = self.closes = 0
         self.successes = self.failures = self.timeouts = 0
@@ -104,17 +105,19 @@ class Breaker:
         self._window = RollingWindow(settings.rolling_count_timeout, settings.rolling_count_buckets, now)
 
     def admit(self, now: float) -> int:
-        """A permit for one call (truthy), or REFUSED."""
+        """Returns a permit for one call (truthy), or REFUSED."""
         if self.state is CLOSED:
             return self._epoch
         return self._admit_probe(now)
 
     def is_probe(self, permit: int) -> bool:
-        """Whether the call with this permit is (or was) a half-open probe, and so a single attempt."""
+        """Whether the call with this permit is (or was) a half-open probe. A probe is a single attempt."""
         return permit > 0 and permit & 1 == 1
 
     def may_retry(self, permit: int) -> bool:
-        """Whether the call with this permit may make a further attempt: asked before each, so that opening ends it."""
+        """Whether the call with this permit may make another attempt. Asked before each retry, so an open breaker ends
+        them.
+        """
         return (permit == self._epoch and self.state is CLOSED) or self._observe
 
     def success(self, permit: int, now: float) -> None:
@@ -129,11 +132,11 @@ class Breaker:
         if now >= window.bucket_ends:
             window.roll(now)
         window.whole += 1
-        if window.part:  # a success too can complete the volume
+        if window.part:  # a success can also bring the number of calls up to the volume
             self._judge(now)
 
     def failure(self, permit: int, now: float, timed_out: bool = False) -> None:
-        """End a permit: the upstream failed the call, `timed_out` where it did so by not answering."""
+        """End a permit: the upstream failed the call. `timed_out` when it failed because no answer came in time."""
         self.failures += 1
         if timed_out:
             self.timeouts += 1
@@ -151,12 +154,12 @@ class Breaker:
         self._judge(now)
 
     def ignore(self, permit: int, now: float) -> None:
-        """End a permit: the call says nothing about the upstream. A probe's place is free again."""
+        """End a permit: the outcome says nothing about the upstream. The place of a probe is free again."""
         if permit == self._epoch and permit & 1:
             self._probes_out -= 1
 
     def retry_after(self, now: float) -> float:
-        """Seconds until the next call may be let through: 0 where one may be now."""
+        """Seconds until the next call may pass; 0 when a call may pass now."""
         if self.state is OPEN:
             return max(0.0, (self.forced_until if self.forced is OPEN else self._probe_due) - now)
         if self.state is HALF_OPEN and self._probes_out >= self._settings.half_open_requests:
@@ -164,11 +167,11 @@ class Breaker:
         return 0.0
 
     def force(self, state: str | None, until: float, now: float) -> None:
-        """Hold it CLOSED or OPEN until then, whatever calls bring; None ends that at once."""
+        """Hold the state CLOSED or OPEN until a time, whatever the outcomes are. None ends a forced state at once."""
         if state is None:
             self._let_go(now)
             return
-        state = OPEN if state == OPEN else CLOSED  # these very objects: states are compared by identity
+        state = OPEN if state == OPEN else CLOSED  # states are compared by identity
         self.forced = state
         self.forced_until = until
         if self.state is not state:
@@ -177,29 +180,30 @@ class Breaker:
             self._probe_due = inf
 
     def expire(self, now: float) -> None:
-        """End a forced state whose time is over. Called now and then: with no traffic too it should show."""
+        """End a forced state whose time is over. Called from time to time, so that it ends without traffic too."""
         if self.forced is not None and now >= self.forced_until:
             self._let_go(now)
 
     @property
     def probe_due(self) -> float | None:
-        """When an open one lets its next call through (at the earliest), else None."""
+        """The earliest time at which an open breaker passes its next call; None unless open."""
         if self.state is not OPEN:
             return None
         return self.forced_until if self.forced is OPEN else self._probe_due
 
     def window(self, now: float) -> tuple[int, int]:
-        """(successes, failures) that are in the rolling window."""
+        """(successes, failures) in the rolling window."""
         window = self._window
         if now >= window.bucket_ends:
             window.roll(now)
         return window.whole - window.part, window.part
 
     def reconfigure(self, settings: BreakerSettings, now: float) -> Breaker:
-        """Go on under other settings, in the state it has; returns the breaker to use from now on.
+        """Apply new settings and keep the state; returns the breaker to use from now on.
 
-        That is this one, unless `mode` turns to `off`: then it is closed (and reported so) and a NullBreaker follows.
-        The window starts anew only when its geometry changes. An open breaker waits as long as the new settings say.
+        That is the same breaker, unless `mode` becomes `off`: then this one closes (and reports it) and a NullBreaker
+        replaces it. The window is cleared only when its width or number of buckets changes. The time that an open
+        breaker waits is computed anew from the new settings.
         """
         if settings.mode == "off":
             self.forced = None
@@ -223,7 +227,7 @@ class Breaker:
 
     def _successor(self, kind: type[Breaker], settings: BreakerSettings, now: float) -> Breaker:
         successor = kind(settings, now, self._on_change)
-        for counter in COUNTERS:  # what a metrics collector reads must never fall
+        for counter in COUNTERS:  # counters that metrics read must never fall
             setattr(successor, counter, getattr(self, counter))
         return successor
 
@@ -255,7 +259,7 @@ class Breaker:
             if now < self.forced_until:
                 return
             self._let_go(now)
-        # Multiplied out, because 29 / 100 * 100 is less than 29.
+        # Multiplied instead of divided: in floating point, 29 / 100 * 100 is less than 29.
         window = self._window
         calls = window.whole
         if calls >= self._volume and window.part * 100 >= self._percentage * calls:
@@ -280,7 +284,7 @@ class Breaker:
             self._on_change(old, state, now)
 
     def _reset_s(self) -> float:
-        # A `reset_timeout` set above `max_reset_timeout` is meant as written: the maximum is for the doubling.
+        # A `reset_timeout` above `max_reset_timeout` is used as it is: the maximum limits only the doubling.
         base = self._settings.reset_timeout
         return min(base * 2.0 ** min(self._doublings, 1000), max(base, self._settings.max_reset_timeout))
 
@@ -293,7 +297,7 @@ class Breaker:
         if self.state is OPEN and self.forced is None:
             text += f", until {self._probe_due:.3f}"
         elif self.state is HALF_OPEN:
-            text += f", {self._probes_out} probes out, {self._probe_successes} succeeded"
+            text += f", {self._probes_out} probes in flight, {self._probe_successes} succeeded"
         return f"{text}, epoch {self._epoch}{', observing' if self._observe else ''}>"
 
 
@@ -307,11 +311,11 @@ COUNTERS: Final = (
     "rejects",
     "fallbacks",
 )
-"""The attributes of a breaker that count events since the start."""
+"""The counters of a breaker, by attribute name."""
 
 
 class NullBreaker(Breaker):
-    """`mode: off`: always closed, every permit is 1, nothing is counted."""
+    """The breaker for `mode: off`: always closed, every permit is 1, nothing is counted."""
 
     __slots__ = ()
 
@@ -337,7 +341,7 @@ class NullBreaker(Breaker):
         return 0.0
 
     def force(self, state: str | None, until: float, now: float) -> None:
-        """Raises ValueError: there is nothing to hold."""
+        """Raises ValueError: a breaker that is off has no state to force."""
         if state is not None:
             raise ValueError("the breaker is off")
 
@@ -345,7 +349,7 @@ class NullBreaker(Breaker):
         return 0, 0
 
     def reconfigure(self, settings: BreakerSettings, now: float) -> Breaker:
-        """Itself, or where `mode` is no longer `off` a closed Breaker that follows it."""
+        """Returns itself, or a closed Breaker when `mode` is no longer `off`."""
         return self if settings.mode == "off" else self._successor(Breaker, settings, now)
 
     def __repr__(self) -> str:

@@ -1,16 +1,16 @@
-"""The retry budget: how much of its own load a service may be sent a second time.
+"""Retry budget: limits the retries of a service to a share of its requests.
 
-Why budgets and not max retries? `max_retries` bounds one request and multiplies under load: when every request fails,
-`max_retries: 2` triples the traffic of an upstream that is already down, and each tier of callers multiplies again. A
-budget bounds the sum. While few requests fail it never runs out, so each of them is retried as often as it may; when
-many fail it is soon spent, and the extra load stays at `ratio`, however many retries a single request would be allowed.
+Why a budget and not only `max_retries`? `max_retries` limits one request, and the extra load multiplies: when every
+request fails, `max_retries: 2` triples the traffic of an upstream that is already down, and each tier of callers
+multiplies it again. A budget limits the sum. While few requests fail, the budget is never used up and each request is
+retried as often as it may be. When many fail, the budget is soon used up and the extra load stays at `ratio`.
 
-Owns the two accounts that a retry can be paid from (as in Finagle's and Linkerd's RetryBudget):
-- `ratio` of the requests of the last 10 s, less the retries of the last 10 s that this account paid;
-- a reserve for services with little traffic, a token bucket that refills at `min_per_second` and holds one second of
-  it (at least one retry, where `min_per_second` is not 0).
-So in any 10 s the reserve pays for at most 11 times `min_per_second`, and over time all retries together are at most
-`ratio` of the requests plus `min_per_second`.
+Owns the two accounts that can pay for a retry (as in Finagle's and Linkerd's RetryBudget):
+- The share: `ratio` times the requests of the last 10 s, less the retries of the last 10 s that this account paid for.
+- The reserve, for services with little traffic: a token bucket that refills at `min_per_second` and holds the tokens of
+  one second (at least one token, unless `min_per_second` is 0).
+In any 10 s the reserve therefore pays for at most 11 times `min_per_second`. In the long run all retries together are
+at most `ratio` times the requests, plus `min_per_second`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from sidecar.policy.window import RollingWindow
 _WINDOW_S = 10.0
 _BUCKETS = 10
 _ROUNDING = 1e-9
-"""Ten refills of a tenth add up to a little less than one, and 0.29 of 100 is less than 29."""
+"""Tolerance for floating point: ten refills of 0.1 add up to a little less than 1, and 0.29 * 100 is below 29."""
 
 
 class RetryBudget:
-    """The budget that all requests of a service share. Times are monotonic seconds."""
+    """The retry budget of one service, shared by all its requests. Times are monotonic seconds."""
 
     __slots__ = ("_capacity", "_min_per_second", "_ratio", "_refilled", "_tokens", "_window", "denied", "spent")
 
@@ -45,7 +45,7 @@ class RetryBudget:
         window.whole += 1
 
     def withdraw(self, now: float) -> bool:
-        """Pay for one retry; False where neither account can."""
+        """Pay for one retry. False when neither account can pay."""
         window = self._window
         if now >= window.bucket_ends:
             window.roll(now)
@@ -60,14 +60,14 @@ class RetryBudget:
         return True
 
     def balance(self, now: float) -> float:
-        """What both accounts hold, in retries."""
+        """How many retries both accounts can pay for."""
         window = self._window
         if now >= window.bucket_ends:
             window.roll(now)
         return max(0.0, self._ratio * window.whole - window.part) + self._reserve(now)
 
     def reconfigure(self, settings: BudgetSettings, now: float) -> None:
-        """Go on under other settings; what was counted stays."""
+        """Apply new settings; keep what was counted."""
         self._reserve(now)
         self._apply(settings)
         self._tokens = min(self._tokens, self._capacity)

@@ -1,7 +1,7 @@
-"""The header fields that a cache goes by (RFC 9111), read from bytes.
+"""HTTP caching fields (RFC 9111): parsers for Cache-Control, Vary and field lines, over bytes.
 
-Owns their syntax. What may be kept, and for whom, is `stale_cache`. What cannot be read counts as the refusal to be
-kept: a parser that errs here shows one caller another's answer.
+Owns the syntax. `stale_cache` decides what may be kept, and for whom. A value that cannot be parsed counts as "do not
+keep": a parser that errs on the other side would show one caller's response to another.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import re
 from collections.abc import Callable, Sequence
 
 Field = Callable[[bytes], Sequence[bytes]]
-"""The values of a message's field by its name in lower case, a value for each line; empty where it has none."""
+"""Looks up a field of a message by its name in lower case: one value for each line, empty when it is absent."""
 
 _LINE = re.compile(rb"\r\n([^:\r\n]+):[ \t]*([^\r\n]*)")
 _PART = re.compile(rb'"((?:[^"\\]|\\.)*)("?)|([^\s,="]+)|(=)|(,)', re.DOTALL)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 MAX_SECONDS = 2**31
-"""What a longer delta-seconds counts as (RFC 9111, section 1.2.2)."""
+"""Larger delta-seconds count as this value (RFC 9111, section 1.2.2)."""
 
 
 def fields_of(block: bytes) -> dict[bytes, list[bytes]]:
-    """Name in lower case to the values of its lines; `block` is field lines, each opened (not closed) by CRLF."""
+    """Field values by name in lower case. Each line of `block` begins with CRLF and does not end with one."""
     fields: dict[bytes, list[bytes]] = {}
     for name, value in _LINE.findall(block):
         fields.setdefault(name.lower(), []).append(value.rstrip(b" \t"))
@@ -29,7 +29,7 @@ def fields_of(block: bytes) -> dict[bytes, list[bytes]]:
 
 
 def field_in(block: bytes) -> Field:
-    """A `Field` over a block: for several look-ups in one head."""
+    """A `Field` for a block of lines, for several look-ups in one head."""
     fields = fields_of(block)
 
     def values(name: bytes) -> Sequence[bytes]:
@@ -39,7 +39,10 @@ def field_in(block: bytes) -> Field:
 
 
 def without_fields(block: bytes, names: frozenset[bytes], prefixes: tuple[bytes, ...]) -> bytes:
-    """The lines of a block less those of these names (lower case), or whose name begins like one of `prefixes`."""
+    """A copy of a block without some lines: those with a name in `names`, or a name that starts with one of `prefixes`.
+
+    Names and prefixes are in lower case.
+    """
     kept = []
     for line in block.split(b"\r\n")[1:]:
         name = line.partition(b":")[0].lower()
@@ -49,10 +52,10 @@ def without_fields(block: bytes, names: frozenset[bytes], prefixes: tuple[bytes,
 
 
 def cache_directives(values: Sequence[bytes]) -> dict[bytes, bytes]:
-    """Cache-Control's directives, names in lower case, with their arguments (empty without one; unquoted).
+    """Directives of Cache-Control by name in lower case, with their arguments unquoted (empty when there is none).
 
-    Of a repeated one the first counts (RFC 9111, section 4.2.1). A quoted string that does not end counts as
-    `no-store`: what it swallowed may have been one.
+    When a directive is repeated, the first one counts (RFC 9111, section 4.2.1). A quoted string without an end counts
+    as `no-store`, because it may have swallowed one.
     """
     directives: dict[bytes, bytes] = {}
     name = b""
@@ -75,22 +78,22 @@ def cache_directives(values: Sequence[bytes]) -> dict[bytes, bytes]:
 
 
 def delta_seconds(text: bytes) -> int | None:
-    """A duration in whole seconds, at most MAX_SECONDS; None for anything but digits."""
+    """A duration in whole seconds, at most MAX_SECONDS. None when the text is not only digits."""
     if not text.isdigit():
         return None
     return MAX_SECONDS if len(text) > 10 else min(int(text), MAX_SECONDS)
 
 
 def vary_names(values: Sequence[bytes]) -> list[bytes]:
-    """The names in Vary, lower case, each once, sorted; `*` is one of them where it is written."""
+    """Field names in Vary: lower case, sorted, without duplicates. `*` is among them if the response has it."""
     return sorted({name.strip(b" \t").lower() for name in b",".join(values).split(b",")} - {b""})
 
 
 def comparable(values: Sequence[bytes]) -> bytes | None:
-    """Several lines of a list as one value, without the whitespace around its commas; None for an absent field.
+    """All lines of a list field as one value, without whitespace around commas. None when the field is absent.
 
-    Two requests with the same one mean the same (RFC 9111, section 4.1). Inside of quotes whitespace is part of the
-    value, so a list with quotes keeps all of it.
+    Two requests with equal values match (RFC 9111, section 4.1). Whitespace inside quotes is part of the value, so a
+    list with quotes keeps all its whitespace.
     """
     if not values:
         return None

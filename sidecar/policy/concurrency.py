@@ -1,7 +1,7 @@
-"""The concurrency limit: how many requests of a service may be in flight at once (`limits.max_concurrent`).
+"""Concurrency limit: how many requests of a service may be in flight at once (`limits.max_concurrent`).
 
-Owns the count. There is no queue: what does not fit is refused at once, because a caller with a deadline gains more
-from an early no than from a late answer (Envoy's circuit breaker thresholds, `max_requests`).
+Owns the count. There is no queue. A request above the limit is refused at once: a caller with a deadline gains more
+from an early refusal than from a late answer (Envoy's circuit breaker threshold `max_requests`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 class ConcurrencyLimit:
     """Permits for `limit` requests (and tunnels) at once.
 
-    `limit` may be set at any time: what is in flight stays, nothing more is let in until it is below.
+    `limit` may be set at any time. A lower limit ends no request; new ones are refused until the count is below it.
     """
 
     __slots__ = ("in_flight", "limit", "refused")
@@ -21,7 +21,7 @@ class ConcurrencyLimit:
         self.refused = 0
 
     def acquire(self) -> bool:
-        """Take a permit; False (and counted in `refused`) where there is none."""
+        """Take a permit. False, counted in `refused`, when all are taken."""
         if self.in_flight < self.limit:
             self.in_flight += 1
             return True
@@ -29,9 +29,9 @@ class ConcurrencyLimit:
         return False
 
     def release(self) -> None:
-        """Give a permit back. Raises RuntimeError where none is out: something releases twice."""
+        """Give a permit back. Raises RuntimeError when no permit is taken, which means that a caller released twice."""
         if self.in_flight <= 0:
-            raise RuntimeError("a concurrency permit was released that was not acquired")
+            raise RuntimeError("a concurrency permit was released twice, or never acquired")
         self.in_flight -= 1
 
     def __repr__(self) -> str:

@@ -1,7 +1,8 @@
-"""Deadlines that the app sets with a request, and how they combine with the configured one.
+"""Request deadlines: parses the timeout headers that an app sends, and combines them with the configured timeout.
 
-Owns the syntax and the rule that an app only ever shortens. The headers are Envoy's: `x-envoy-upstream-rq-timeout-ms`
-and `x-envoy-expected-rq-timeout-ms`. Envoy takes 0 for "no timeout"; since that would lengthen, it is ignored here.
+Owns the syntax, and the rule that an app can only shorten the timeout. The headers are Envoy's:
+`x-envoy-upstream-rq-timeout-ms` and `x-envoy-expected-rq-timeout-ms`. In Envoy 0 means "no timeout"; that would
+lengthen the timeout, so 0 is ignored here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ _MOST_DIGITS = 10
 
 
 def parse_timeout_ms(value: bytes) -> float | None:
-    """Seconds from a header's milliseconds: ASCII digits, at most 10. None for 0 and for anything else."""
+    """Seconds from a header in milliseconds (at most 10 ASCII digits). None for 0 and for any other text."""
     value = value.strip(b" \t")
     if len(value) > _MOST_DIGITS or not value.isdigit():
         return None
@@ -18,7 +19,7 @@ def parse_timeout_ms(value: bytes) -> float | None:
 
 
 def effective(request_timeout: float, *app: float | None) -> float:
-    """The shortest of the configured timeout and the app's, where it set any; seconds."""
+    """The shortest of the configured timeout and the app's timeouts, in seconds. None means that the app set none."""
     for timeout in app:
         if timeout is not None and timeout < request_timeout:
             request_timeout = timeout

@@ -1,20 +1,21 @@
-"""Whether one endpoint is healthy, by the results of its active checks and by what it says of itself.
+"""Endpoint health: whether an endpoint is healthy, from its active checks and from its own responses.
 
-Owns the thresholds. It makes no checks (`sidecar.health.active`) and does not decide who gets requests
-(`sidecar.policy.availability`).
+Owns the thresholds. It runs no checks (`sidecar.health.active` does) and does not decide which endpoints get requests
+(`sidecar.policy.availability` does).
 
-    unknown     healthy until the first result: whoever named the endpoint holds it for ready, and a sidecar that starts
-                must not begin with nothing (HAProxy's way; Envoy keeps a new host out until its first check).
-    first       the first result decides at once, whichever it is (Envoy: healthy_threshold, "during startup, only a
-                single successful health check is required").
-    then        `unhealthy_threshold` failed checks in a row make it unhealthy, `healthy_threshold` good ones healthy.
-    fail at once
-                a response, to a check or to a request, that bears `x-envoy-immediate-health-check-fail` makes it
-                unhealthy without any threshold. The next good check ends that, again without one: the endpoint speaks
-                for itself, there is nothing to be made sure of. A check that began before it was said does not count.
+    unknown  Before the first result an endpoint is healthy. Whoever named it considers it ready, and a sidecar that
+             starts must not begin with no endpoint (as in HAProxy; Envoy keeps a new host out until its first check).
+    first    The first result decides at once, good or bad (Envoy: healthy_threshold, "during startup, only a single
+             successful health check is required").
+    then     `unhealthy_threshold` failed checks in a row make it unhealthy; `healthy_threshold` passed checks in a row
+             make it healthy.
+    at once  A response to a check or to a request with the header `x-envoy-immediate-health-check-fail` makes it
+             unhealthy at once, without a threshold. The next passed check makes it healthy again, also without a
+             threshold: the endpoint speaks for itself, so nothing needs confirming. A check that began before that
+             response does not count.
 
-Only an endpoint that is checked may be failed at once: for any other there would be no way back (Envoy obeys the header
-only where active health checks are configured).
+Only an endpoint with active checks may be failed at once. Any other could never become healthy again (Envoy obeys the
+header only where active health checks are configured).
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from typing import Final
 from sidecar.policy.settings import HealthSettings
 
 IMMEDIATE_FAIL_HEADER: Final = "x-envoy-immediate-health-check-fail"
-"""Set to any value (Envoy's health check filter sends it after `/healthcheck/fail`)."""
+"""Any value counts. Envoy's health check filter sends this header after `/healthcheck/fail`."""
 
 
 class HealthState:
-    """One endpoint's health. `settings` may be set at any time; the streak so far counts under the new ones."""
+    """The health of one endpoint. `settings` may be set at any time; the current streak is then judged by the new
+    ones.
+    """
 
     __slots__ = ("_decided", "_failed_at", "_failed_at_once", "_streak", "healthy", "settings")
 
@@ -39,15 +42,15 @@ class HealthState:
         self._failed_at_once = False
         self._failed_at = 0.0
         self._streak = 0
-        """Results in a row that speak against `healthy` as it is."""
+        """Results in a row that contradict `healthy`."""
 
     @property
     def known(self) -> bool:
-        """Whether anything but a guess is behind `healthy`."""
+        """Whether `healthy` rests on a result, and not on the assumption for a new endpoint."""
         return self._decided
 
     def result(self, ok: bool, began: float) -> bool:
-        """Take a check's result in; `began` is when that check did. Returns whether `healthy` changed."""
+        """Record the result of a check that began at `began`. Returns whether `healthy` changed."""
         if self._failed_at_once:
             if not ok or began < self._failed_at:
                 return False
@@ -63,13 +66,13 @@ class HealthState:
         return self._decide(ok) if self._streak >= threshold else False
 
     def fail_at_once(self, now: float) -> bool:
-        """The endpoint said that it is to be held for failed. Returns whether `healthy` changed."""
+        """The endpoint declared itself failed. Returns whether `healthy` changed."""
         self._failed_at_once = True
         self._failed_at = now
         return self._decide(False)
 
     def forgive(self) -> bool:
-        """Forget that the endpoint called itself failed; checks go on judging. Returns whether `healthy` changed."""
+        """Forget that the endpoint declared itself failed; checks continue. Returns whether `healthy` changed."""
         if not self._failed_at_once:
             return False
         self._failed_at_once = False
@@ -87,5 +90,5 @@ class HealthState:
         if not self._decided:
             words += ", not checked yet"
         if self._failed_at_once:
-            words += ", by its own word"
+            words += ", failed at once"
         return f"<HealthState {words}, {self._streak} against>"

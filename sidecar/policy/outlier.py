@@ -1,30 +1,31 @@
-"""Passive ejection: an endpoint that fails requests gets none for a while (Envoy: outlier_detection).
+"""Outlier detection: an endpoint that fails requests is ejected and gets none for a while (Envoy: outlier_detection).
 
-Owns who is ejected and for how long. It is told of every attempt and knows nothing of requests; that an ejected
-endpoint is not picked is `sidecar.policy.availability`'s business, which reads `ejected`.
+Owns who is ejected and for how long. Callers record every attempt here; the module knows nothing about requests.
+`sidecar.policy.availability` reads `ejected` and keeps requests away from such endpoints.
 
-    eject    after `consecutive_failures` in a row (Envoy: consecutive_5xx and consecutive_gateway_failure in one; the
-             exchange judges what a failure is), at once; and at the end of each `interval` in which at least
-             `minimum_requests` attempts ended and `error_rate` percent of them failed, the worst first (Envoy:
-             failure_percentage_threshold, failure_percentage_request_volume).
-    how long `base_ejection_time` times the number of ejections, at most `max_ejection_time` (or `base_ejection_time`
-             where that is longer). Each whole `interval` after its return takes one off that number.
-    at most  `max_ejection_percent` of the endpoints that are not draining, rounded down, but always one where there are
-             two or more (Envoy: always_eject_one_host): 1 of 2, 1 of 3, 2 of 5 with 50%. What is too many is counted in
-             `overflows`, and its failures are counted from 0 again. A set that shrinks takes back those whose time is
-             up soonest.
-    never    the last available endpoint: another one must be healthy, not ejected, not draining and not skipped.
-    operator ejects until a time, with settings or without, beyond `max_ejection_percent` too; neither a good check nor
-             a set that shrinks ends that (`force`, `restore`).
-    return   when the time is up; or by a good active check that began after the ejection (Envoy:
-             successful_active_health_check_uneject_host). But a check that stays good while requests fail sees less
-             than they do: of an endpoint ejected again before its number of ejections was back at 0, it is believed
-             only where another has failed since.
+    eject     At once, after `consecutive_failures` failed attempts in a row (Envoy: consecutive_5xx and
+              consecutive_gateway_failure together; the exchange decides what a failure is). Also at the end of each
+              `interval` in which at least `minimum_requests` attempts ended and `error_rate` percent of them failed;
+              the worst endpoint goes first (Envoy: failure_percentage_threshold, failure_percentage_request_volume).
+    how long  `base_ejection_time` times the number of ejections, at most `max_ejection_time` (or `base_ejection_time`
+              if that is longer). Each whole `interval` after the return lowers that number by one.
+    at most   `max_ejection_percent` of the endpoints that are not draining, rounded down, but always one of two or more
+              (Envoy: always_eject_one_host): with 50%, 1 of 2, 1 of 3, 2 of 5. An ejection above the limit is counted
+              in `overflows`, and the endpoint's failures are counted from 0 again. When the set shrinks, endpoints
+              above the limit return, those with the least time left first.
+    never     The last available endpoint is never ejected: another one must be healthy, not ejected, not draining and
+              not skipped.
+    operator  An operator can eject an endpoint until a given time (`force`), without settings too, and beyond
+              `max_ejection_percent`. No passed check and no smaller set ends that; `restore` does.
+    return    When the time is over, or when an active check passes that began after the ejection (Envoy:
+              successful_active_health_check_uneject_host). But a check that passes while requests fail sees less than
+              they do. So when an endpoint is ejected again before its number of ejections is back at 0, a passed check
+              counts only after a failed one.
 
-What an attempt at an ejected endpoint brings (in a panic, or begun before) changes nothing. Nor does a failure of one
-that began before the endpoint was last well again (`since`): what hung would else be ejected as it comes back, by the
-attempts that ran into their timeout meanwhile. Nothing here runs by itself: whoever picks endpoints calls `tick` once
-`due` has come.
+The outcome of an attempt on an ejected endpoint changes nothing (such attempts happen in a panic, or began earlier). A
+failure does not count either if its attempt began before the endpoint last became well (`since`). Otherwise an endpoint
+that hung would be ejected again as soon as it returns, by attempts that timed out in the meantime. Nothing here runs by
+itself: the code that picks endpoints calls `tick` once `due` has come.
 """
 
 from __future__ import annotations
@@ -39,20 +40,20 @@ from sidecar.policy.settings import OutlierSettings
 EJECTED: Final = "ejected"
 RETURNED: Final = "returned"
 
-# Why ejected.
+# Reasons for an ejection.
 CONSECUTIVE_FAILURES: Final = "consecutive_failures"
 ERROR_RATE: Final = "error_rate"
-# Why returned.
+# Reasons for a return.
 TIME_UP: Final = "time_up"
 CHECK_PASSED: Final = "check_passed"
 FEW_LEFT: Final = "few_left"
 TURNED_OFF: Final = "turned_off"
-# Both ways.
+# A reason for both.
 OPERATOR: Final = "operator"
 
 
 class Tracked(Standing):
-    """An endpoint as the detector sees it. It keeps its record wherever it goes: into another set, out and back in."""
+    """An endpoint as the detector sees it. It keeps its record when it changes sets, or leaves and comes back."""
 
     __slots__ = (
         "checks_believed",
@@ -73,23 +74,23 @@ class Tracked(Standing):
         self.interval_successes = 0
         self.interval_failures = 0
         self.ejections = 0
-        """What the ejection time is multiplied by."""
+        """The factor of the ejection time."""
         self.ejected_at = 0.0
         self.ejected_until = 0.0
         self.ejected_by_operator = False
         self.returned_at = 0.0
         self.since = 0.0
-        """When it joined, became healthy or returned, whichever was last; slow start begins there too."""
+        """When it joined, became healthy or returned, whichever was last. Slow start begins at this time too."""
         self.checks_believed = False
-        """Whether a good active check ends its ejection."""
+        """Whether a passed active check ends its ejection."""
 
 
 OnEvent = Callable[[str, Tracked, str, float], None]
-"""Called with (EJECTED or RETURNED, endpoint, why, now) after each; an ejection ends at `endpoint.ejected_until`."""
+"""Called with (EJECTED or RETURNED, endpoint, reason, now). An ejection ends at `endpoint.ejected_until`."""
 
 
 class OutlierDetector:
-    """The ejections of one service's endpoints; without settings there are none. Times are monotonic seconds."""
+    """The ejections of one service's endpoints. With settings None it ejects nobody. Times are monotonic seconds."""
 
     __slots__ = (
         "_interval_ends",
@@ -111,18 +112,22 @@ class OutlierDetector:
         self._members: tuple[Tracked, ...] = ()
         self._interval_ends = now + settings.interval
         self.ejected = 0
-        """Endpoints of the set that are ejected now."""
+        """Endpoints that are ejected now."""
         self.ejections = 0
-        """Since the start, as `returns` and `overflows`."""
+        """Counted since the start, like `returns` and `overflows`."""
         self.returns = 0
         self.overflows = 0
-        """Ejections that `max_ejection_percent`, or being the last one, forbade (Envoy: ejections_overflow)."""
+        """Ejections that were not made: `max_ejection_percent` or the last endpoint forbade them (Envoy:
+        ejections_overflow).
+        """
         self.due = inf
-        """When `tick` has something to do."""
+        """When `tick` has work to do."""
         self._find_due()
 
     def record(self, endpoint: Tracked, failed: bool, now: float, began: float = inf) -> None:
-        """An attempt at this endpoint, begun at `began`, ended. Those that say nothing about it are not to be told."""
+        """An attempt on this endpoint ended; it began at `began`. Do not record outcomes that say nothing about the
+        endpoint.
+        """
         if failed:
             if began >= endpoint.since:
                 self._failed(endpoint, now)
@@ -131,7 +136,7 @@ class OutlierDetector:
             endpoint.interval_successes += 1
 
     def checked(self, endpoint: Tracked, ok: bool, began: float, now: float) -> None:
-        """An active check of this endpoint, begun at `began`, ended."""
+        """An active check of this endpoint ended; it began at `began`."""
         if not endpoint.ejected or began < endpoint.ejected_at or endpoint not in self._members:
             return
         if endpoint.ejected_by_operator:
@@ -143,7 +148,7 @@ class OutlierDetector:
             self._find_due()
 
     def force(self, endpoint: Tracked, until: float, now: float) -> None:
-        """An operator ejects it, or (where it is ejected already) says until when."""
+        """An operator ejects the endpoint, or changes the end of an ejection."""
         endpoint.ejected_by_operator = True
         endpoint.ejected_until = until
         if not endpoint.ejected:
@@ -156,13 +161,13 @@ class OutlierDetector:
         self._find_due()
 
     def restore(self, endpoint: Tracked, now: float) -> None:
-        """An operator ends its ejection, whoever began it."""
+        """An operator ends the ejection, whatever its reason."""
         if endpoint.ejected and endpoint in self._members:
             self._take_back(endpoint, OPERATOR, now)
             self._find_due()
 
     def tick(self, now: float) -> None:
-        """Take back whose time is up, and look at the interval that has ended. Nothing before `due`."""
+        """Return the endpoints whose time is over, and judge the interval that has ended. Does nothing before `due`."""
         if now < self.due:
             return
         for one in self._members:
@@ -174,22 +179,22 @@ class OutlierDetector:
         self._find_due()
 
     def update(self, members: Sequence[Tracked], now: float) -> None:
-        """Make this the complete set; to be called again where an endpoint of it begins or ceases to drain.
+        """Replace the whole set of endpoints. Call it again when one of them starts or stops draining.
 
-        One that is ejected already stays so for the rest of its time, if it may.
+        An endpoint that is ejected stays ejected for the rest of its time, if the limits allow it.
         """
         before = set(self._members)
         self._members = tuple(members)
         for one in self._members:
             if one not in before:
-                one.interval_successes = one.interval_failures = 0  # of an interval that may be long over
+                one.interval_successes = one.interval_failures = 0  # these counts may be from an interval long ago
         self.ejected = sum([one.ejected for one in self._members])
         self._find_due()
         self.tick(now)
         self._take_back_what_is_too_much(now)
 
     def reconfigure(self, settings: OutlierSettings | None, now: float) -> None:
-        """Go on under other settings: who is ejected stays so until the time it was given, if it may."""
+        """Apply new settings. Ejected endpoints stay ejected until their time, if the new limits allow it."""
         self._on = settings is not None
         settings = settings or OutlierSettings()
         if settings.interval != self._settings.interval:
@@ -230,7 +235,7 @@ class OutlierDetector:
             for at, one in enumerate(self._members):
                 failures = one.interval_failures
                 attempts = failures + one.interval_successes
-                # Multiplied out, because 29 / 100 * 100 is less than 29.
+                # Multiplied instead of divided: in floating point, 29 / 100 * 100 is less than 29.
                 over = failures * 100 >= error_rate * attempts
                 if over and attempts >= settings.minimum_requests and not one.ejected:
                     outliers.append((-failures / attempts, at))
@@ -241,7 +246,7 @@ class OutlierDetector:
 
     def _eject(self, endpoint: Tracked, why: str, now: float) -> None:
         if endpoint.draining or endpoint not in self._members:
-            return  # it gets no new requests as it is
+            return  # it gets no new requests anyway
         if not self._may_eject(endpoint, now):
             self.overflows += 1
             return
@@ -249,7 +254,8 @@ class OutlierDetector:
         base_s = settings.base_ejection_time
         longest_s = max(base_s, settings.max_ejection_time)
         healthy_intervals = int((now - endpoint.returned_at) / settings.interval)
-        # No further than the longest time needs: what grows unseen would have to shrink unseen (Envoy bounds it too).
+        # Bounded at the factor that gives the longest time. Beyond it, more would not lengthen the ejection, but would
+        # take longer to go down again (Envoy bounds it too).
         most = ceil(longest_s / base_s)
         before = max(0, endpoint.ejections - healthy_intervals)
         endpoint.ejections = min(before + 1, most)
@@ -273,7 +279,7 @@ class OutlierDetector:
         return False
 
     def _count(self) -> tuple[int, int]:
-        """(endpoints that are not draining, those of them that are ejected)."""
+        """(endpoints that are not draining, ejected endpoints among them)."""
         total = ejected = 0
         for one in self._members:
             if not one.draining:
@@ -283,7 +289,7 @@ class OutlierDetector:
         return total, ejected
 
     def _most(self, total: int) -> int:
-        """How many of so many may be ejected at once."""
+        """How many of `total` endpoints may be ejected at once."""
         if total < 2:
             return 0
         return min(total - 1, max(1, int(total * self._settings.max_ejection_percent / 100)))

@@ -1,7 +1,7 @@
-"""Retries: what may be tried again, why, and after how long.
+"""Retries: which failed attempts may be retried, and after what delay.
 
-Owns the rules, each a function of its arguments. How often is counted by the exchange (`max_retries`) and by
-`sidecar.policy.budget`; where the next attempt goes is the balancer's.
+Owns the rules; each is a function of its arguments. The exchange (`max_retries`) and `sidecar.policy.budget` limit how
+many retries there are. The balancer chooses the endpoint of the next attempt.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from sidecar.policy.settings import Backoff, RetrySettings
 
 LONGEST_RETRY_AFTER_S = 366 * 86400.0
-"""A Retry-After beyond this is taken for a mistake, and as if it were not there."""
+"""A longer Retry-After is considered a mistake and is ignored."""
 
 _MOST_DIGITS = 10
 _LONGEST_DATE = 40
@@ -32,21 +32,22 @@ _HTTP_DATE_PATTERNS = tuple(re.compile(form) for form in _HTTP_DATES)
 
 
 def backoff(settings: Backoff, retry_number: int, random: Callable[[], float]) -> float:
-    """Seconds before retry `retry_number` (0 is the first): rand(0, min(max, base * 2^n)), with `random` in [0, 1).
+    """Seconds to wait before retry `retry_number` (0 is the first): rand(0, min(max, base * 2^n)). `random` is in [0,
+    1).
 
-    Full jitter, because clients that failed together would otherwise come back together (AWS Architecture Blog,
+    Full jitter, because clients that failed together would otherwise retry together (AWS Architecture Blog,
     "Exponential Backoff And Jitter").
     """
     return random() * min(settings.max, settings.base * 2.0 ** min(retry_number, _LAST_DOUBLING))
 
 
 def is_replayable(settings: RetrySettings, method: str, has_idempotency_key: bool) -> bool:
-    """Whether a request may be sent twice: its method is idempotent (`retry.methods`), or it bears Idempotency-Key."""
+    """Whether a request may be sent twice: its method is in `retry.methods`, or it has an Idempotency-Key."""
     return has_idempotency_key or method in settings.methods
 
 
 def wants_retry(settings: RetrySettings, reason: str, status: int) -> bool:
-    """Whether `retry.on` names how an attempt ended: by its status where a whole head came back, else by its reason."""
+    """Whether `retry.on` covers this outcome: by status when a response head came back, else by reason."""
     if reason in ("status", "ok"):
         return status in settings.on
     return reason in settings.on
@@ -59,9 +60,9 @@ def retry_delay(
     retry_after: float | None,
     remaining: float,
 ) -> float | None:
-    """Seconds to wait before the next attempt: the larger of backoff and the upstream's Retry-After.
+    """Seconds to wait before the next attempt: the larger of the backoff and the upstream's Retry-After.
 
-    None where that leaves nothing of the `remaining` seconds for the attempt: the answer at hand goes to the app.
+    None when the delay would use up the `remaining` seconds. Then the response at hand goes to the app.
     """
     delay = backoff(settings.backoff, retry_number, random)
     if retry_after is not None and retry_after > delay:
@@ -72,8 +73,8 @@ def retry_delay(
 def parse_retry_after(value: bytes, wall_now: float) -> float | None:
     """Retry-After (RFC 9110, section 10.2.3) in seconds from `wall_now` (seconds since the epoch), never negative.
 
-    Delta-seconds or an HTTP-date; a date that is over means 0. None for what is neither, or further off than
-    LONGEST_RETRY_AFTER_S.
+    Accepts delta-seconds and an HTTP-date; a date in the past gives 0. None for other text, and for a time further away
+    than LONGEST_RETRY_AFTER_S.
     """
     value = value.strip(b" \t")
     if value.isdigit():
@@ -110,6 +111,6 @@ def _http_date(value: bytes, wall_now: float) -> float | None:
 
 
 def _full_year(two_digits: int, this_year: int) -> int:
-    # RFC 9110, section 5.6.7: what seems to be more than 50 years ahead is the last year with those digits.
+    # RFC 9110, section 5.6.7: a date that seems more than 50 years ahead means the last past year with those digits.
     year = this_year - this_year % 100 + two_digits
     return year - 100 if year > this_year + 50 else year

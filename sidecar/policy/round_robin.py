@@ -1,17 +1,17 @@
-"""Round robin: which endpoint is next, by weight and as evenly spread as weights allow.
+"""Weighted round robin: picks endpoints in turn, in proportion to their weights and evenly spread.
 
-Owns the order. Which endpoints are usable is asked of the caller; what an index stands for is the caller's.
+Owns the order. The caller says which endpoints are usable and what an index stands for.
 
-The order is nginx's smooth weighted round robin (weights 5, 1, 1 give a a b a c a a and not a a a a a b c). That order
-is a cycle of sum(weights) / gcd(weights) picks, so where the cycle is short it is worked out once and a pick is a step
-of a cursor. Equal weights are the shortest cycle: each endpoint once. A longer cycle is worked out as it is walked,
-at a cost of one pass over the weights a pick.
+The order is nginx's smooth weighted round robin: weights 5, 1, 1 give a a b a c a a, and not a a a a a b c. It is a
+cycle of sum(weights) / gcd(weights) picks. A short cycle is computed once, and a pick advances a cursor. Equal weights
+have the shortest cycle: each endpoint once. A long cycle is computed step by step; each pick then costs a pass over the
+weights.
 
-A set of endpoints that changes has its cycle worked out anew, between two requests; so that costs a pass over the
-distinct weights a slot, not over all: 1,000 endpoints of weights 1 to 3 take 0.2 ms, the most that fits (78 distinct
-weights in 3,981 slots) 5 ms.
+When the set of endpoints changes, the cycle is computed again between two requests. This takes a pass over the distinct
+weights for each slot, not over all weights. 1,000 endpoints with weights 1 to 3 take 0.2 ms; the largest case that fits
+(78 distinct weights in 3,981 slots) takes 5 ms.
 
-Slots of an unusable endpoint are skipped, not given to its neighbour: what remains of the cycle holds the others in
+Slots of an unusable endpoint are skipped and not given to its neighbour. So the rest of the cycle keeps the others in
 proportion to their weights.
 """
 
@@ -25,13 +25,13 @@ from operator import add
 LONGEST_CYCLE = 4096
 
 MOST_AHEAD = 64
-"""Picks that a turn of a longer cycle may be ahead: each costs a pass, and so many beginnings differ enough."""
+"""The most picks by which `start` advances a long cycle. Each costs a pass; 64 different starts are enough."""
 
 
 class RoundRobin:
-    """Picks indices of `weights` (each at least 1) in turn; `start` is the number of picks that the turn is ahead.
+    """Picks indices of `weights` (each at least 1) in turn. `start` is the number of picks to skip at the beginning.
 
-    Many sidecars that start together should not all begin with the same endpoint: give each a random `start`.
+    Sidecars that start together should not all begin with the same endpoint: give each a random `start`.
     """
 
     __slots__ = ("_at", "_cycle", "_last", "_running", "_size", "_slots")
@@ -40,7 +40,7 @@ class RoundRobin:
         if any(weight < 1 for weight in weights):
             raise ValueError("a weight is less than 1")
         self._size = len(weights)
-        self._cycle: tuple[int, ...] = (-1,)  # no endpoints: -1 for ever
+        self._cycle: tuple[int, ...] = (-1,)  # no endpoints: always -1
         self._running: _Running | None = None
         self._slots: list[list[int]] | None = None
         divisor = gcd(*weights)
@@ -58,7 +58,7 @@ class RoundRobin:
         self._at = start % len(self._cycle)
 
     def next(self) -> int:
-        """The next index, usable or not; -1 where there are none."""
+        """The next index, usable or not; -1 when there are no endpoints."""
         if self._running is not None:
             return self._running.next()
         at = self._at
@@ -66,7 +66,7 @@ class RoundRobin:
         return self._cycle[at]
 
     def pick(self, usable: Callable[[int], bool]) -> int:
-        """The next index for which `usable` is true; -1 where there is none."""
+        """The next index for which `usable` is true; -1 when there is none."""
         if self._running is not None:
             return self._running.pick(usable)
         cycle, at, last = self._cycle, self._at, self._last
@@ -79,7 +79,7 @@ class RoundRobin:
         return self._pick_far(usable, at) if 0 < self._size <= last else -1
 
     def _pick_far(self, usable: Callable[[int], bool], at: int) -> int:
-        """The same as walking on from `at`, without walking: the usable endpoint whose next slot is nearest."""
+        """What walking on from `at` would find, without the walk: the usable endpoint whose next slot is nearest."""
         if self._slots is None:
             self._slots = [[] for _ in range(self._size)]
             for slot, index in enumerate(self._cycle):
@@ -96,7 +96,7 @@ class RoundRobin:
         return nearest
 
     def fork(self) -> RoundRobin:
-        """Another turn, which begins where this one is and goes on by itself; what was worked out is shared."""
+        """A copy that starts at the current position and then advances by itself. The computed cycle is shared."""
         other = RoundRobin(())
         other._size = self._size
         other._cycle = self._cycle
@@ -113,11 +113,12 @@ class RoundRobin:
 
 
 def smooth_cycle(weights: Sequence[int]) -> tuple[int, ...]:
-    """The whole cycle, sum(weights) picks: what nginx's algorithm gives.
+    """The whole cycle of sum(weights) picks, as nginx's algorithm gives it.
 
-    There, an index has gained its weight with each pick and paid the total for each that was its own. So of one
-    weight those with the fewest picks stand highest, the first of them in a tie: they take turns in their order, and
-    the one whose turn it is can speak for them all.
+    In that algorithm each pick adds to every index its weight, and subtracts the total from the picked index. So among
+    indices of equal weight, those with the fewest picks have the highest value, and the first of them wins a tie. They
+    take turns in their order. It is therefore enough to compare one index of each distinct weight: the one whose turn
+    it is.
     """
     members: dict[int, list[int]] = {}
     for index, weight in enumerate(weights):
@@ -146,7 +147,7 @@ def smooth_cycle(weights: Sequence[int]) -> tuple[int, ...]:
 
 
 class _Running:
-    """nginx's algorithm as it stands (ngx_http_upstream_get_peer): raise all by their weight, take the highest."""
+    """nginx's algorithm unchanged (ngx_http_upstream_get_peer): add its weight to each index, take the highest."""
 
     __slots__ = ("_currents", "_total", "_weights")
 

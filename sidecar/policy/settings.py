@@ -1,9 +1,9 @@
-"""The options of every policy, as frozen structs; the field defaults here are the defaults of the YAML file.
+"""Policy options as frozen structs; their defaults are the defaults of the YAML file.
 
-Owns names, types and defaults. It does not parse (`sidecar.config`) and does not decide (the modules beside it).
-Durations are seconds (float), sizes are bytes (int); the aliases below tell the configuration loader how a value is
-written in the file. A group, a duration or a percentage that may be None is off then, and `off` is how the file says
-so. A struct with a `tag` is one of several shapes of a value, and written below the key of that name.
+Owns names, types and defaults. It does not parse (`sidecar.config` does) and does not decide (the modules beside it
+do). Durations are seconds (float), sizes are bytes (int). The aliases below tell the configuration loader how a value
+is written in the file. None turns a group, a duration or a percentage off; the file writes `off`. A struct with a `tag`
+is one of several forms of a value; the file writes it below the key of that name.
 """
 
 from __future__ import annotations
@@ -24,41 +24,41 @@ Percentage = Annotated[float, Meta(gt=0, le=100, extra={"kind": "percentage"})]
 """Written `50` or `50%`."""
 
 PercentageOrZero = Annotated[float, Meta(ge=0, le=100, extra={"kind": "percentage"})]
-"""As `Percentage`, but `0%` is a value too."""
+"""Like `Percentage`, but `0%` is allowed too."""
 
 Ratio = Annotated[float, Meta(ge=0)]
 
 StatusSet = Annotated[frozenset[int], Meta(extra={"kind": "statuses"})]
-"""Statuses 100-599; written as a list of numbers and ranges: `[500-599, 429]`."""
+"""Statuses 100-599, written as a list of numbers and ranges: `[500-599, 429]`."""
 
 FinalStatus = Annotated[int, Meta(ge=200, le=599)]
 
 RETRY_REASONS = frozenset({"connect_failure", "connect_timeout", "reset", "attempt_timeout", "bad_response"})
-"""The reasons of an attempt's failure that `retry.on` may name, beside statuses."""
+"""The failure reasons that `retry.on` may name, in addition to statuses."""
 
 RetryConditions = Annotated[frozenset[str | int], Meta(extra={"kind": "retry_conditions"})]
-"""What `retry.on` holds: names of RETRY_REASONS, and statuses (ranges are expanded)."""
+"""The value of `retry.on`: names from RETRY_REASONS and statuses (ranges are expanded)."""
 
 Methods = Annotated[frozenset[str], Meta(extra={"kind": "methods"})]
 """HTTP methods, upper case."""
 
 Token = Annotated[str, Meta(extra={"kind": "token"})]
-"""The name of a header or a cookie (RFC 9110, section 5.6.2), as it was written."""
+"""The name of a header or a cookie (RFC 9110, section 5.6.2), in the case in which it was written."""
 
 LowerToken = Annotated[str, Meta(extra={"kind": "lower_token"})]
-"""As `Token`, in lower case."""
+"""Like `Token`, in lower case."""
 
 QueryName = Annotated[str, Meta(extra={"kind": "query_name"})]
-"""The name of a parameter as it stands in a query, percent-encoded."""
+"""The name of a query parameter, percent-encoded."""
 
 Target = Annotated[str, Meta(extra={"kind": "target"})]
-"""A path, with a query or without: begins with `/`, percent-encoded."""
+"""A path with an optional query: begins with `/`, percent-encoded."""
 
 Headers = Annotated[dict[str, str], Meta(extra={"kind": "headers"})]
-"""Name to value, names as they were written; no two of them are the same header."""
+"""Header values by name. Names keep the case in which they were written; no header stands twice."""
 
 ServiceName = Annotated[str, Meta(extra={"kind": "service_name"})]
-"""The name of a service of the file."""
+"""The name of a service in the file."""
 
 PortNumber = Annotated[int, Meta(ge=1, le=65535)]
 
@@ -66,22 +66,22 @@ DnsName = Annotated[str, Meta(extra={"kind": "dns_name"})]
 """Lower case; the trailing dot of an absolute name is kept."""
 
 DnsLabel = Annotated[str, Meta(extra={"kind": "dns_label"})]
-"""What Kubernetes names Services and namespaces with (RFC 1123): lower case, digits, inner `-`, up to 63."""
+"""A name of a Kubernetes Service or namespace (RFC 1123): up to 63 lower-case letters, digits and inner `-`."""
 
 ServicePort = Annotated[int | str, Meta(extra={"kind": "service_port"})]
-"""A port's number, or its name (a DnsLabel)."""
+"""A port number, or the name of a port (a DnsLabel)."""
 
 ServerUrl = Annotated[str, Meta(extra={"kind": "server_url"})]
-"""http or https, host and port, and perhaps a path; no trailing `/`."""
+"""A URL: http or https, host and port, and an optional path; no trailing `/`."""
 
 FilePath = Annotated[str, Meta(extra={"kind": "file_path"})]
-"""Where it may be None, `off` says so: a file of that name is `./off`."""
+"""The path of a file, or `off` where it is optional. Write `./off` for a file with that name."""
 
 Body = Annotated[bytes, Meta(extra={"kind": "body"})]
 """Written as text, in UTF-8."""
 
 FALLBACK_METHODS = frozenset({"GET", "HEAD"})
-"""What a fallback answers unless it says otherwise: a stale one nothing else."""
+"""The methods that a fallback answers by default. A stale fallback answers only these."""
 
 BalancerWord = Literal["round_robin", "least_request", "peak_ewma", "random"]
 
@@ -90,108 +90,109 @@ class Timeouts(Struct, frozen=True, kw_only=True):
     """`timeout`: connect covers name, TCP and TLS; attempt and request end at the final response head."""
 
     connect: Duration = 1.0
-    """For the name, TCP and TLS of a new connection."""
+    """To open a new connection: name lookup, TCP and TLS."""
     attempt: Duration = 5.0
-    """For one try, until the head of its answer; it does not run while the app is still sending."""
+    """For one attempt, until the response head. It does not run while the app is still sending."""
     request: Duration = 15.0
-    """For all tries and the waits between them, until the answer's head."""
+    """For all attempts and the waits between them, until the response head."""
     idle: Duration = 60.0
-    """For a body or a tunnel in which nothing moves."""
+    """For a body or a tunnel in which no byte moves."""
     pool_idle: Duration = 4.0
-    """For an idle connection to an endpoint. Node closes its side after 5 s, so stay below that."""
+    """How long an idle connection to an endpoint stays open. Node closes its side after 5 s, so stay below that."""
     client_idle: Duration = 60.0
-    """For an idle connection of the app."""
+    """How long an idle connection from the app stays open."""
 
 
 class Backoff(Struct, frozen=True, kw_only=True):
     """`retry.backoff`: full jitter, rand(0, min(max, base * 2^n))."""
 
     base: Duration = 0.025
-    """The longest first wait; it doubles with each retry."""
+    """The longest wait before the first retry; it doubles with each retry."""
     max: Duration = 0.25
-    """The longest wait at all."""
+    """The longest wait before any retry."""
 
 
 class BudgetSettings(Struct, frozen=True, kw_only=True):
-    """`retry.budget`: retries <= ratio of requests + min_per_second, for a whole service."""
+    """`retry.budget`: retries of a whole service <= ratio * requests + min_per_second."""
 
     ratio: Ratio = 0.2
-    """Retries for each request of the last 10 s: 0.2 adds a fifth to the load at most."""
+    """Retries per request of the last 10 s: 0.2 adds at most one fifth to the load."""
     min_per_second: Ratio = 10.0
-    """Retries a second that are allowed whatever the load, for services with little of it."""
+    """Retries per second that are always allowed, for services with little traffic."""
 
 
 class RetrySettings(Struct, frozen=True, kw_only=True):
     """`retry`. A call with an x-envoy-attempt-count above 1 is not retried."""
 
     max_retries: Count = 2
-    """Beyond the first try."""
+    """Attempts after the first one."""
     on: RetryConditions = frozenset({"connect_failure", "connect_timeout", "reset", "attempt_timeout", 502, 503, 504})
     methods: Methods = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
-    """Those that may be sent again. One that is not idempotent is repeated only if it is named here, or if the request
-    has an Idempotency-Key."""
+    """Methods that may be sent again. A method that is not idempotent is retried only if it is named here, or if the
+    request has an Idempotency-Key.
+    """
     backoff: Backoff = Backoff()
     budget: BudgetSettings = BudgetSettings()
     max_body: Size = 64 * 1024
-    """A request with a larger body streams, and is not tried again once a part of it was sent."""
+    """A larger request body is streamed, and the request is not retried once a part of the body was sent."""
 
 
 class BreakerSettings(Struct, frozen=True, kw_only=True):
     """`breaker`: Opossum's options in snake case; closed flows, open refuses."""
 
     mode: Literal["enforce", "observe", "off"] = "enforce"
-    """`observe` decides and reports, and refuses nothing."""
+    """`observe` decides and reports but refuses no call."""
     error_threshold_percentage: Percentage = 50.0
-    """Opens at this share of failed calls."""
+    """The breaker opens at this share of failed calls."""
     volume_threshold: PositiveCount = 10
-    """Opens only if so many calls ended within the window."""
+    """The breaker opens only after this many calls within the window."""
     rolling_count_timeout: Duration = 10.0
-    """The window."""
+    """The length of the rolling window."""
     rolling_count_buckets: PositiveCount = 10
-    """The parts in which the window moves on."""
+    """The number of parts of the window. Old calls leave it one part at a time."""
     reset_timeout: Duration = 30.0
-    """How long it stays open before a probe; doubled with each probe that fails."""
+    """How long the breaker stays open before a probe; it doubles with each failed probe."""
     max_reset_timeout: Duration = 300.0
-    """The longest that the doubling makes of it."""
+    """The upper limit of the doubled `reset_timeout`."""
     half_open_requests: PositiveCount = 1
-    """Probes at a time, and how many in a row must succeed to close it."""
+    """How many probes may run at a time, and how many must succeed in a row to close the breaker."""
     failure_status: StatusSet = frozenset(range(500, 600))
-    """Answers that count as failures."""
+    """Statuses that count as failures."""
 
 
 class Limits(Struct, frozen=True, kw_only=True):
     """`limits`, for a whole service: requests in flight (tunnels count), and connections to all of its endpoints."""
 
     max_concurrent: PositiveCount = 1024
-    """Requests in flight, tunnels included; more are refused at once as `overloaded`."""
+    """Requests in flight, including tunnels. More requests are refused at once as `overloaded`."""
     max_connections: PositiveCount = 1024
-    """Connections to all endpoints together; a request waits for one at most `timeout.connect`."""
+    """Connections to all endpoints together. A request waits for a free one at most `timeout.connect`."""
 
 
 class HashSettings(Struct, frozen=True, kw_only=True, tag="hash"):
-    """`balancer: {hash: ...}`: exactly one of these says what a request's key is."""
+    """`balancer: {hash: ...}`: exactly one of these options names the key of a request."""
 
     header: Token | None = None
     cookie: Token | None = None
     query: QueryName | None = None
     source: bool = False
-    """The app's address; with several apps in a pod that is a weak key."""
+    """The app's address. It is a weak key: apps in one pod often share it."""
 
 
 class HealthSettings(Struct, frozen=True, kw_only=True):
-    """`health`: active checks of each endpoint, on connections of their own. Exactly one of `path` and `tcp`."""
+    """`health`: active checks of each endpoint, on connections of their own. Set exactly one of `path` and `tcp`."""
 
     path: Target | None = None
     tcp: bool = False
     interval: Duration = 5.0
     idle_interval: Duration = 60.0
-    """In place of `interval` while the service gets no requests (Envoy: no_traffic_interval)."""
+    """Used instead of `interval` while the service gets no requests (Envoy: no_traffic_interval)."""
     timeout: Duration = 1.0
     healthy_threshold: PositiveCount = 1
     unhealthy_threshold: PositiveCount = 2
     expect: StatusSet = frozenset(range(200, 400))
     headers: Headers = {}
-    """Host among them replaces the endpoint's own."""
+    """Headers to send. A Host header here replaces the endpoint's own."""
 
 
 class OutlierSettings(Struct, frozen=True, kw_only=True):
@@ -199,22 +200,22 @@ class OutlierSettings(Struct, frozen=True, kw_only=True):
 
     consecutive_failures: PositiveCount = 5
     error_rate: Percentage | None = None
-    """Percent of an interval's attempts, of at least `minimum_requests`; off unless set."""
+    """Ejects at this share of failed attempts in an interval with at least `minimum_requests`. Off unless set."""
     minimum_requests: PositiveCount = 20
     interval: Duration = 10.0
     base_ejection_time: Duration = 30.0
     max_ejection_time: Duration = 300.0
     max_ejection_percent: Percentage = 50.0
     panic_threshold: PercentageOrZero = 50.0
-    """With fewer percent of the endpoints available than this, health and ejection are ignored."""
+    """When fewer than this share of the endpoints are available, health and ejection are ignored."""
 
 
 class FallbackService(Struct, frozen=True, kw_only=True):
-    """`fallback: [{service: ...}]`: another service, or another version, is asked instead."""
+    """`fallback: [{service: ...}]`: send the request to another service, or another version, instead."""
 
     service: ServiceName
     path: Target | None = None
-    """In place of the whole path and query that would have gone upstream."""
+    """Replaces the whole path and query that would have gone upstream."""
     methods: Methods = FALLBACK_METHODS
 
 
@@ -222,18 +223,18 @@ class FallbackStale(Struct, frozen=True, kw_only=True):
     """`fallback: [{stale: ...}]`: the last good response to a GET, for GET and HEAD."""
 
     stale: Duration
-    """At most so long ago it was kept."""
+    """The greatest age of a kept response."""
     key_headers: tuple[LowerToken, ...] = ()
-    """Request headers that make a response another one, lower case: with `authorization` each caller has its own."""
+    """Request headers that separate responses, lower case. With `authorization`, each caller gets only its own."""
 
     @property
     def keys(self) -> tuple[bytes, ...]:
-        """`key_headers` as heads hold them."""
+        """`key_headers` as bytes, as they stand in a request head."""
         return tuple([name.encode() for name in self.key_headers])
 
 
 class FallbackStatic(Struct, frozen=True, kw_only=True):
-    """`fallback: [{status: ...}]`: an answer out of the file, or (`file`, read with it) out of another one."""
+    """`fallback: [{status: ...}]`: a fixed response from this file, or with its body from another one (`file`)."""
 
     status: FinalStatus
     headers: Headers = {}
@@ -244,48 +245,50 @@ class FallbackStatic(Struct, frozen=True, kw_only=True):
 FallbackStep = FallbackService | FallbackStale | FallbackStatic
 
 FallbackSteps = Annotated[tuple[FallbackStep, ...], Meta(extra={"kind": "fallback"})]
-"""In the order in which they are tried."""
+"""Fallbacks, tried in this order."""
 
 
 class Policy(Struct, frozen=True, kw_only=True):
-    """What `defaults`, a service and a route may set; the effective one is merged key by key."""
+    """The options that `defaults`, a service and a route may set. The effective policy is merged key by key."""
 
     timeout: Timeouts = Timeouts()
     retry: RetrySettings = RetrySettings()
     breaker: BreakerSettings = BreakerSettings()
     balancer: BalancerWord | HashSettings = "round_robin"
     slow_start: Duration | None = None
-    """An endpoint that joins, or is well again, gets its full share of requests only after this long."""
+    """An endpoint that joins, or becomes well again, gets its full share of requests only after this time."""
     health: HealthSettings | None = None
     outlier: OutlierSettings | None = None
     fallback: FallbackSteps = ()
-    """What answers in place of a failure (`sidecar.config.fallbacks` reads it)."""
+    """What answers instead of a failure (parsed by `sidecar.config.fallbacks`)."""
     limits: Limits = Limits()
     preserve_host: bool = False
-    """Send the app's own Host upstream instead of the endpoint's authority."""
+    """Send the app's Host upstream instead of the endpoint's authority."""
     half_close: bool = False
-    """The app may close its sending side and still wait for the answer (else that counts as a disconnect)."""
+    """Allow the app to close its sending side and still wait for the response. Off, that counts as a disconnect."""
 
 
 class DnsSettings(Struct, frozen=True, kw_only=True, tag="dns"):
-    """`discovery: {dns: ...}`: A and AAAA of a name, with a port, or its SRV records. Exactly one of both."""
+    """`discovery: {dns: ...}`: A and AAAA records of a name with a port, or SRV records. Set exactly one of `port` and
+    `srv`.
+    """
 
     name: DnsName
     port: PortNumber | None = None
     srv: bool = False
     refresh: Duration = 30.0
-    """At the latest after this; sooner where the records' TTL is shorter (never under 1 s)."""
+    """The longest time between two lookups. A shorter TTL makes it shorter (never under 1 s)."""
 
 
 class KubernetesSettings(Struct, frozen=True, kw_only=True, tag="kubernetes"):
-    """`discovery: {kubernetes: ...}`: the EndpointSlices of a Service. `port` is a number or a port's name."""
+    """`discovery: {kubernetes: ...}`: the EndpointSlices of a Service. `port` is a number or the name of a port."""
 
     service: DnsLabel
     namespace: DnsLabel | None = None
-    """The pod's own by default."""
+    """Default: the pod's own namespace."""
     port: ServicePort | None = None
-    """The only port of the Service by default."""
+    """Default: the only port of the Service."""
     server: ServerUrl | None = None
-    """The pod's own API server by default."""
+    """Default: the API server of the pod's cluster."""
     token_file: FilePath | None = None
     ca_file: FilePath | None = None

@@ -1,24 +1,24 @@
-"""The last good responses to GET, kept to answer while a service fails: `fallback: [{stale: 5m}]`.
+"""Stale cache: keeps the last good response to GET and serves it while a service fails (`fallback: [{stale: 5m}]`).
 
-Owns what may be kept, whom it may answer (RFC 9111, for a cache that several users may share), and the bounds. It is
-asked only after a failure, so freshness plays no part but where the service forbids stale answers.
+Owns which responses are kept, which requests they may answer (RFC 9111, for a shared cache), and the size limits. The
+cache is used only after a failure. So freshness matters only where the service forbids stale responses.
 
-Kept are 200 and 203: whole answers about the resource. 206 is a part; 204, redirects and errors are no last good
-response. Never kept:
-- what Cache-Control calls `no-store` or `private` (with field names too), or `no-cache` (section 5.2.2.4 wants the
-  service's word before each use); with `must-revalidate`, `proxy-revalidate` or `s-maxage` it answers while it is
-  fresh and no longer (section 4.2.4 forbids stale answers then);
-- `Vary: *`, and more than MAX_VARY names: no later request is known to be alike;
-- an answer with Set-Cookie: the cookie is most often one user's session, and another who gets it would act as that
-  user. To keep the answer without the cookie would break what comes after it;
-- answers to requests with `no-store`, with Range, with a body (it is no part of the key), or with Authorization or
-  Cookie unless `key_headers` names that one. Such requests are not answered from here either, `no-store` apart: it
-  says what may be kept, not what may answer.
+Only 200 and 203 are kept: complete responses about the resource. 206 is a part; 204, redirects and errors are no good
+responses. Never kept:
+- Responses with `no-store`, `private` (with field names too) or `no-cache` in Cache-Control. Section 5.2.2.4 requires
+  `no-cache` responses to be validated before each use. With `must-revalidate`, `proxy-revalidate` or `s-maxage` a
+  response is served only while it is fresh (section 4.2.4 forbids serving it stale).
+- Responses with `Vary: *`, or with more than MAX_VARY names: no later request is known to match.
+- Responses with Set-Cookie: the cookie is most often one user's session, and another user who gets it would act as that
+  user. Serving the response without the cookie would break the requests that follow.
+- Responses to requests with `no-store`, with Range, with a body (it is not part of the key), or with Authorization or
+  Cookie unless `key_headers` names that header. Such requests get no kept response either, except those with
+  `no-store`: it forbids keeping a response, not serving one.
 
-An entry answers only requests with the same values of the fields that the response's Vary and `key_headers` name.
+A kept response is served only to requests with the same values of the fields that its Vary and `key_headers` name.
 
-Bounds: bytes in all, with what an entry costs beside its content; and variants of one target, so that a client that
-sends ever new values cannot push out the other targets. The least recently kept or used goes first.
+Limits: total bytes, including the overhead of an entry; and variants of one target, so that a client that sends ever
+new values cannot push out other targets. The least recently stored or used entry goes first.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ MAX_BYTES: Final = 16 * 1024 * 1024
 MAX_ENTRY: Final = 1024 * 1024
 
 MAX_VARIANTS: Final = 16
-"""Entries of one target."""
+"""The most entries of one target."""
 
 MAX_VARY: Final = 32
-"""Names that tell the variants of a target apart."""
+"""The most field names that distinguish the variants of a target."""
 
 OVERHEAD: Final = 1024
-"""Bytes that an entry counts for beside its content: objects, and its places in the tables."""
+"""Bytes counted for an entry in addition to its content: its objects and its places in the tables."""
 
 _GOOD = (200, 203)
 _CREDENTIALS = (b"authorization", b"cookie")
@@ -56,10 +56,11 @@ _FORBIDDING = (b"no-store", b"private", b"no-cache")
 
 _NOT_KEPT = frozenset(
     {
-        # Framing and hop-by-hop: written anew. Location says nothing in a 200, and is rewritten for each way in.
+        # Framing and hop-by-hop fields are written again. Location means nothing in a 200, and its rewrite depends on
+        # how the app addressed the service.
         *(b"connection", b"content-length", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
         *(b"proxy-authenticate", b"proxy-authentication-info", b"proxy-connection", b"age", b"location"),
-        # True of one request alone.
+        # Fields that belong to one request only.
         *(b"retry-after", b"x-request-id"),
     }
 )
@@ -67,25 +68,28 @@ _NOT_KEPT_PREFIXES = (b"x-sidecar-", b"x-envoy-")
 
 
 class Stored:
-    """A response that was kept. `fields` are its field lines, each opened (not closed) by CRLF: those that may be sent
-    again. Age and Content-Length are the sender's to add."""
+    """A kept response. `fields` are the field lines that may be sent again; each begins with CRLF and does not end with
+    one.
+
+    The sender adds Age and Content-Length.
+    """
 
     def __init__(self, status: int, status_line: bytes, fields: bytes, body: bytes, stored_at: float, age: int) -> None:
         self.status = status
         self.status_line = status_line
-        """After the version: ` 200 OK`."""
+        """The status line after the version: ` 200 OK`."""
         self.fields = fields
         self.body = body
         self.stored_at = stored_at
         self._age = age
 
     def age(self, now: float) -> int:
-        """Whole seconds, for Age: what it had when it was kept, and the time since (RFC 9111, section 4.2.3)."""
+        """Age in whole seconds: its value when the response was kept, plus the time since (RFC 9111, section 4.2.3)."""
         return self._age + max(0, int(now - self.stored_at))
 
 
 class _Entry:
-    """A kept response, with what a request must have to get it."""
+    """A kept response and the field values that a request must have to get it."""
 
     def __init__(self, key: tuple[str, bytes], stored: Stored, key_headers: frozenset[bytes]) -> None:
         self.key = key
@@ -101,27 +105,27 @@ class _Entry:
 
 
 class StaleCache:
-    """Last good responses to GET, bounded in bytes; the least recently stored or used goes first.
+    """Last good responses to GET, limited in bytes. The least recently stored or used entry goes first.
 
-    `target` stands for all that the service's URI says, as bytes: where the app's own Host goes upstream too, the
-    caller puts it in front. `key_headers` are names in lower case. `now` is seconds of one monotonic clock.
+    `target` is, as bytes, all that the request URI and authority distinguish: where the app's Host goes upstream too,
+    the caller puts it in front. `key_headers` are names in lower case. `now` is seconds of one monotonic clock.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES, max_entry: int = MAX_ENTRY) -> None:
         self.max_bytes = max_bytes
         self.max_entry = max_entry
-        """Bytes of body and fields of one response; who collects a body may stop there."""
+        """The most bytes of body and fields of one response. A caller that collects a body may stop at this size."""
         self.bytes_used = 0
         self.hits = 0
         self.misses = 0
         self.evictions = 0
-        """Entries that gave way to others, not those replaced by a newer response."""
+        """Entries removed to make room. A replacement by a newer response does not count."""
         self._by_use: OrderedDict[int, _Entry] = OrderedDict()
         self._variants: dict[tuple[str, bytes], list[_Entry]] = {}
 
     @property
     def entries(self) -> int:
-        """How many responses are kept."""
+        """The number of kept responses."""
         return len(self._by_use)
 
     def find(
@@ -133,14 +137,14 @@ class StaleCache:
         max_age_s: float,
         key_headers: Sequence[bytes] = (),
     ) -> Stored | None:
-        """What may answer this GET or HEAD, if it was kept at most `max_age_s` ago."""
+        """A kept response for this GET or HEAD, if one was kept at most `max_age_s` ago."""
         if _may_take_part(field, key_headers):
-            # From the latest back: of several that match, that one counts (RFC 9111, section 4.1).
+            # Newest first: when several match, the newest one counts (RFC 9111, section 4.1).
             for entry in reversed(self._variants.get((service, target), ())):
                 stored = entry.stored
                 if now - stored.stored_at > max_age_s or now > entry.usable_until:
                     continue
-                # One that was kept under fewer key headers may be another caller's.
+                # A response kept under fewer key headers may belong to another caller.
                 if entry.key_headers.issuperset(key_headers) and entry.matches(field):
                     self._by_use.move_to_end(id(entry))
                     entry.used_at = now
@@ -161,10 +165,10 @@ class StaleCache:
         now: float,
         key_headers: Sequence[bytes] = (),
     ) -> bool:
-        """Keep a whole response to a GET, in place of those that this request would have got so far.
+        """Keep a complete response to a GET. It replaces the entries that this request would have matched.
 
-        `field` looks into the request; `fields` are the response's lines, each opened by CRLF. False if it may not be
-        kept (`storable`), or is larger than `max_entry`.
+        `field` looks up a field of the request. `fields` are the lines of the response; each begins with CRLF. False if
+        the response may not be kept (`storable`) or is larger than `max_entry`.
         """
         if len(fields) + len(body) > self.max_entry or not storable("GET", field, status, fields, key_headers):
             return False
@@ -183,18 +187,18 @@ class StaleCache:
         return True
 
     def forget(self, service: str, target: bytes, field: Field) -> None:
-        """Forget what this request would have got: the service has just given it another answer, which is not kept."""
+        """Remove the entries that this request would match: the service has given a new response that is not kept."""
         for entry in list(self._variants.get((service, target), ())):
             if entry.matches(field) and _may_take_part(field, tuple(entry.key_headers)):
                 self._remove(entry)
 
     def forget_service(self, service: str) -> None:
-        """Forget everything of a service: what is behind its name is another one now."""
+        """Remove all entries of a service, because its name now stands for something else."""
         for entry in [entry for entry in self._by_use.values() if entry.key[0] == service]:
             self._remove(entry)
 
     def invalidate(self, service: str, target: bytes) -> None:
-        """Forget every variant of a target; `invalidates` says when."""
+        """Remove every variant of a target; `invalidates` says when to."""
         for entry in list(self._variants.get((service, target), ())):
             self._remove(entry)
 
@@ -226,8 +230,10 @@ class StaleCache:
 
 
 def storable(method: str, field: Field, status: int, fields: bytes, key_headers: Sequence[bytes] = ()) -> bool:
-    """Whether a response may be kept, asked with the heads alone. `field` looks into the request, `fields` are the
-    response's lines, each opened by CRLF."""
+    """Whether a response may be kept, decided from the heads alone.
+
+    `field` looks up a field of the request. `fields` are the lines of the response; each begins with CRLF.
+    """
     if method != "GET" or status not in _GOOD or not _may_take_part(field, key_headers):
         return False
     if b"no-store" in cache_directives(field(b"cache-control")):
@@ -243,8 +249,10 @@ def storable(method: str, field: Field, status: int, fields: bytes, key_headers:
 
 
 def invalidates(method: str, status: int) -> bool:
-    """Whether this answer makes what was kept of its target wrong: a change that succeeded (RFC 9111, section 4.4), or
-    the news that there is nothing any more."""
+    """Whether this response makes the kept responses of its target wrong.
+
+    A change that succeeded does (RFC 9111, section 4.4), and so does the news that the resource is gone.
+    """
     if method in ("GET", "HEAD", "OPTIONS", "TRACE"):
         return status in (404, 410)
     return 200 <= status < 400
@@ -259,8 +267,7 @@ def _may_take_part(field: Field, key_headers: Sequence[bytes]) -> bool:
 
 
 def _selecting(field: Field, name: bytes, key_headers: frozenset[bytes]) -> bytes | None:
-    """The value by which variants are told apart. What says who asks is compared byte for byte: a cookie with a
-    space more is another cookie."""
+    """The value that distinguishes variants. Key headers identify the caller, so they are compared byte for byte."""
     values = field(name)
     if name not in key_headers:
         return comparable(values)
@@ -268,7 +275,7 @@ def _selecting(field: Field, name: bytes, key_headers: frozenset[bytes]) -> byte
 
 
 def _usable_s(response: Field, age: int) -> float:
-    """For how long from now the response may answer at all, whatever the operator allows (RFC 9111, section 4.2.4)."""
+    """Seconds from now in which the response may be served, whatever the operator allows (RFC 9111, section 4.2.4)."""
     directives = cache_directives(response(b"cache-control"))
     bound = directives.get(b"s-maxage")
     if bound is None:

@@ -1,12 +1,12 @@
-"""A rolling window over two counts, a whole and a part of it: calls and failures, requests and retries.
+"""Rolling window: counts over the last seconds, a whole and a part of it (calls and failures, requests and retries).
 
-Owns the buckets and their ageing; what the two counts mean and what follows from them is the caller's
-(`sidecar.policy.breaker`, `sidecar.policy.budget`).
+Owns the buckets and how they expire. The callers (`sidecar.policy.breaker`, `sidecar.policy.budget`) define what the
+two counts mean.
 
-The window is a ring of buckets, as in Opossum (`rollingCountTimeout`, `rollingCountBuckets`), but turned by the calls
-that come and not by a timer. It therefore covers between (buckets - 1) and `buckets` bucket widths back from now.
+The window is a ring of buckets, as in Opossum (`rollingCountTimeout`, `rollingCountBuckets`). Calls advance it, not a
+timer. It therefore covers between (buckets - 1) and `buckets` bucket widths before now.
 
-Counting is left to the caller, because it happens on every request and a method call would cost as much again:
+The caller does the counting itself, because it happens on every request and a method call would double its cost:
 
     if now >= window.bucket_ends:
         window.roll(now)
@@ -19,10 +19,10 @@ _SHORTEST_BUCKET_S = 0.001
 
 
 class RollingWindow:
-    """Sums over the last `width_s` seconds, forgotten in steps of `width_s / buckets`.
+    """Sums over the last `width_s` seconds, which expire in steps of `width_s / buckets`.
 
-    `whole` and `part` are the sums; the caller adds to them, after `roll` where `now` has reached `bucket_ends`.
-    A `now` that is a little older than one seen before is counted in the current bucket.
+    `whole` and `part` are the sums. The caller adds to them, after a call of `roll` if `now` has reached `bucket_ends`.
+    A `now` slightly older than an earlier one counts in the current bucket.
     """
 
     __slots__ = ("_at", "_bucket_s", "_older_part", "_older_whole", "_parts", "_wholes", "bucket_ends", "part", "whole")
@@ -42,7 +42,7 @@ class RollingWindow:
         self.bucket_ends = now + self._bucket_s
 
     def roll(self, now: float) -> None:
-        """Turn the ring so that `now` falls into the current bucket, and drop what is older than the window."""
+        """Advance the ring so that `now` falls into the current bucket, and drop the counts older than the window."""
         steps = int((now - self.bucket_ends) / self._bucket_s) + 1
         if steps <= 0:
             return
@@ -51,7 +51,7 @@ class RollingWindow:
         if steps >= len(wholes):
             self._empty()
             return
-        # The current bucket is not kept while it is counted into: it is what the sums have grown by since it began.
+        # The current bucket is not stored while it fills: its counts are the growth of the sums since it began.
         at = self._at
         wholes[at] = self.whole - self._older_whole
         parts[at] = self.part - self._older_part

@@ -1,4 +1,4 @@
-"""Who gets requests, by what is known of each; a cluster is written as one letter for each endpoint.
+"""Availability: which endpoints get requests. A cluster is written as one letter for each endpoint.
 
 `.` well, `u` unhealthy, `e` ejected, `b` both, `d` draining, `s` skipped, `x` skipped and unhealthy.
 """
@@ -84,7 +84,7 @@ def test_who_is_available(cluster: str, threshold: float, expected: str, panic: 
     assert made.available == expected.count("1")
 
 
-def test_every_cluster_of_up_to_five_has_somebody_available_unless_all_drain() -> None:
+def test_up_to_five_endpoints_have_one_available_unless_all_drain() -> None:
     for size in range(1, 6):
         for letters in itertools.combinations_with_replacement(".uebdsx", size):
             made, members = availability("".join(letters))
@@ -94,13 +94,13 @@ def test_every_cluster_of_up_to_five_has_somebody_available_unless_all_drain() -
 
 
 @pytest.mark.parametrize("letter", ".uebdsx")
-def test_well_says_what_the_percentages_are_made_of(letter: str) -> None:
+def test_well_is_what_percentages_count(letter: str) -> None:
     made, (one, _) = availability(letter + "d")
     assert one.well is (letter in ".s")
     assert made.well == one.well
 
 
-def test_nothing_changes_until_it_is_worked_out_anew() -> None:
+def test_nothing_changes_before_recompute() -> None:
     made, members = availability("..")
     members[0].healthy = False
     assert usable(members) == "11"
@@ -121,7 +121,7 @@ def test_a_skip_ends_when_due() -> None:
     assert (made.due, usable(members)) == (inf, "111")
 
 
-def test_a_panic_is_counted_and_told_when_it_begins_and_ends() -> None:
+def test_the_begin_and_end_of_a_panic_are_counted_and_reported() -> None:
     told: list[tuple[bool, int, int, float]] = []
     members = [standing(letter) for letter in "...d"]
     made = Availability(50.0, lambda *what: told.append(what))
@@ -140,7 +140,7 @@ def test_a_panic_is_counted_and_told_when_it_begins_and_ends() -> None:
     assert made.panics == 1
 
 
-def test_one_that_left_the_set_is_available_no_longer() -> None:
+def test_an_endpoint_that_left_the_set_is_not_available() -> None:
     made, members = availability("...")
     made.update(members[1:], NOW)
     assert usable(members) == "011"

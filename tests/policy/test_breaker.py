@@ -89,7 +89,7 @@ def test_it_opens_at_the_thresholds_and_not_before(
     assert breaker.state == state
 
 
-def test_a_success_that_completes_the_volume_opens_it_too() -> None:
+def test_a_success_that_reaches_the_volume_opens_it_too() -> None:
     breaker = Breaker(BreakerSettings(volume_threshold=10), 0.0)
     fail(breaker, 0.0, 9)
     assert breaker.state == CLOSED
@@ -105,7 +105,7 @@ def test_failures_that_left_the_window_no_longer_count(last_failure: float, stat
     assert breaker.state == state
 
 
-def test_the_window_tells_what_is_in_it() -> None:
+def test_the_window_counts_successes_and_failures() -> None:
     breaker = Breaker(SMALL, 0.0)
     serve(breaker, 0.0, 3)
     fail(breaker, 5.0, 2)
@@ -115,7 +115,7 @@ def test_the_window_tells_what_is_in_it() -> None:
     assert breaker.window(15.0) == (0, 0)
 
 
-def test_the_whole_life_of_one_outage() -> None:
+def test_one_outage_from_start_to_end() -> None:
     breaker = Breaker(SMALL, 0.0)
     play(
         breaker,
@@ -155,7 +155,7 @@ def test_the_whole_life_of_one_outage() -> None:
     assert (breaker.successes, breaker.failures, breaker.rejects) == (1, 11, 4)
 
 
-def test_several_probes_go_out_at_a_time_and_all_must_succeed() -> None:
+def test_several_probes_run_at_a_time_and_all_must_succeed() -> None:
     breaker = opened(msgspec.structs.replace(SMALL, half_open_requests=3))
     play(
         breaker,
@@ -172,7 +172,7 @@ def test_several_probes_go_out_at_a_time_and_all_must_succeed() -> None:
     )
 
 
-def test_one_failed_probe_opens_it_whatever_the_others_do() -> None:
+def test_one_failed_probe_opens_it_despite_the_others() -> None:
     breaker = opened(msgspec.structs.replace(SMALL, half_open_requests=3))
     play(
         breaker,
@@ -296,7 +296,7 @@ def test_forced_closed_lets_everything_flow_and_judges_again_after_it() -> None:
     assert (breaker.state, breaker.forced) == (OPEN, None)
 
 
-def test_a_forced_state_ends_by_itself_and_by_word() -> None:
+def test_a_forced_state_ends_by_time_and_by_command() -> None:
     breaker = Breaker(SMALL, 0.0)
     breaker.force(OPEN, 60.0, 0.0)
     breaker.expire(59.0)
@@ -308,7 +308,7 @@ def test_a_forced_state_ends_by_itself_and_by_word() -> None:
     assert (breaker.forced, breaker.state) == (None, CLOSED)
 
 
-def test_a_forced_state_outlives_other_settings() -> None:
+def test_a_forced_state_survives_new_settings() -> None:
     breaker = Breaker(SMALL, 0.0)
     breaker.force(OPEN, 600.0, 0.0)
     assert breaker.reconfigure(msgspec.structs.replace(SMALL, reset_timeout=1.0), 5.0) is breaker
@@ -319,7 +319,7 @@ def test_a_forced_state_outlives_other_settings() -> None:
     assert (off.forced, off.state) == (None, CLOSED)
 
 
-def test_there_is_nothing_to_force_where_it_is_off() -> None:
+def test_a_breaker_that_is_off_cannot_be_forced() -> None:
     breaker = make_breaker(msgspec.structs.replace(SMALL, mode="off"), 0.0)
     with pytest.raises(ValueError, match="off"):
         breaker.force(OPEN, 60.0, 0.0)
@@ -395,7 +395,7 @@ class TestOff:
         assert seen[-1] == (OPEN, CLOSED, 5.0)
         assert off.reconfigure(self.settings, 6.0) is off
 
-    def test_turning_on_begins_closed_and_reports_to_the_same(self) -> None:
+    def test_turning_on_begins_closed_and_keeps_the_callback(self) -> None:
         seen = []
         off = make_breaker(self.settings, 0.0, lambda old, new, now: seen.append((old, new, now)))
         breaker = off.reconfigure(SMALL, 5.0)
@@ -405,7 +405,7 @@ class TestOff:
 
 
 class TestReload:
-    def test_the_window_stays_while_its_geometry_does(self) -> None:
+    def test_the_window_stays_while_its_settings_do(self) -> None:
         breaker = Breaker(SMALL, 0.0)
         fail(breaker, 0.0, 3)
         assert breaker.reconfigure(msgspec.structs.replace(SMALL, volume_threshold=5), 1.0) is breaker
@@ -415,7 +415,7 @@ class TestReload:
         assert breaker.state == OPEN
 
     @pytest.mark.parametrize("change", [{"rolling_count_timeout": 20.0}, {"rolling_count_buckets": 5}])
-    def test_another_geometry_begins_an_empty_window(self, change: dict[str, Any]) -> None:
+    def test_new_window_settings_begin_an_empty_window(self, change: dict[str, Any]) -> None:
         breaker = Breaker(SMALL, 0.0)
         fail(breaker, 0.0, 3)
         breaker.reconfigure(msgspec.structs.replace(SMALL, **change), 1.0)
@@ -439,13 +439,13 @@ class TestReload:
 
 
 @pytest.mark.parametrize("mode", ["enforce", "observe", "off"])
-def test_its_repr_is_a_diagnostic(mode: str) -> None:
+def test_repr_shows_the_state(mode: str) -> None:
     breaker = make_breaker(msgspec.convert({"mode": mode, "volume_threshold": 1}, BreakerSettings), 0.0)
     assert "losed" in repr(breaker) or mode == "off"
     fail(breaker, 1.0)
     assert ("open since 1.000" in repr(breaker)) == (mode != "off")
     breaker.admit(31.0)
-    assert ("1 probes out" in repr(breaker)) == (mode != "off")
+    assert ("1 probes in flight" in repr(breaker)) == (mode != "off")
 
 
 settings_strategy = st.builds(
@@ -469,7 +469,7 @@ events_strategy = st.lists(
 
 
 @given(settings_strategy, events_strategy)
-def test_over_any_sequence_the_permits_hold(settings: BreakerSettings, events: list[tuple[str, int]]) -> None:
+def test_permits_hold_over_any_sequence(settings: BreakerSettings, events: list[tuple[str, int]]) -> None:
     changes: list[tuple[str, str]] = []
     breaker = Breaker(settings, 0.0, lambda old, new, now: changes.append((old, new)))
     now = 0.0

@@ -1,4 +1,4 @@
-"""The retry budget: its two accounts, and the bound that it is there for."""
+"""The retry budget: its two accounts and its bound."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_share_of_the_requests_may_be_retried(ratio: float, requests: int, ret
     assert (budget.spent, budget.denied) == (retries, 1000 - retries)
 
 
-def test_requests_and_the_retries_they_paid_are_forgotten_after_ten_seconds() -> None:
+def test_requests_and_their_retries_are_forgotten_after_ten_seconds() -> None:
     budget = RetryBudget(BudgetSettings(ratio=0.5, min_per_second=0), 0.0)
     for _ in range(10):
         budget.request(0.5)
@@ -46,7 +46,7 @@ def test_requests_and_the_retries_they_paid_are_forgotten_after_ten_seconds() ->
         (0, [(0.0, 0), (60.0, 0)]),
     ],
 )
-def test_the_reserve_gives_a_burst_and_then_so_many_a_second(per_second: float, table: list[tuple[float, int]]) -> None:
+def test_the_reserve_allows_a_burst_and_then_a_rate(per_second: float, table: list[tuple[float, int]]) -> None:
     budget = RetryBudget(BudgetSettings(ratio=0, min_per_second=per_second), 0.0)
     assert [(now, withdrawn(budget, now)) for now, _ in table] == table
 
@@ -60,14 +60,14 @@ def test_tenths_of_a_second_add_up_to_whole_retries() -> None:
         assert withdrawn(budget, now) == 1
 
 
-def test_a_clock_that_seems_to_go_back_refills_nothing() -> None:
+def test_a_clock_that_goes_back_refills_nothing() -> None:
     budget = RetryBudget(BudgetSettings(ratio=0, min_per_second=10), 5.0)
     assert withdrawn(budget, 5.0) == 10
     assert withdrawn(budget, 4.0) == 0
     assert withdrawn(budget, 5.0) == 0
 
 
-def test_the_balance_tells_what_is_left() -> None:
+def test_the_balance_is_the_number_of_retries_left() -> None:
     budget = RetryBudget(BudgetSettings(ratio=0.2, min_per_second=10), 0.0)
     assert budget.balance(0.0) == 10.0
     for _ in range(10):

@@ -1,4 +1,4 @@
-"""Header fields that a cache goes by, out of bytes."""
+"""HTTP caching fields, parsed from bytes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOKENS = st.text(
 LINES = st.lists(st.tuples(TOKENS, st.text("abc ,;=\"'\\\t", max_size=12)), max_size=6)
 
 
-def test_a_block_of_lines_is_read_by_name_without_regard_to_case() -> None:
+def test_field_names_are_read_without_regard_to_case() -> None:
     block = b"\r\nVary: a\r\nvary:b \r\nDate:\t x: y\r\nEmpty:"
     assert fields_of(block) == {b"vary": [b"a", b"b"], b"date": [b"x: y"], b"empty": [b""]}
     assert list(field_in(block)(b"vary")) == [b"a", b"b"]
@@ -93,7 +93,7 @@ def test_what_is_written_is_read(directives: dict[str, str | None], several_line
 
 
 @given(st.binary(max_size=60), st.sampled_from([b"no-store", b"Private", b"NO-CACHE"]))
-def test_no_bytes_are_too_odd_and_none_hides_a_directive_on_a_line_before(odd: bytes, word: bytes) -> None:
+def test_odd_bytes_never_hide_a_directive_on_an_earlier_line(odd: bytes, word: bytes) -> None:
     assert word.lower() in cache_directives([word, odd])
     cache_directives([odd])
 
@@ -125,7 +125,7 @@ def test_names_in_vary() -> None:
     assert vary_names([]) == []
 
 
-def test_lists_that_mean_the_same_compare_as_the_same() -> None:
+def test_equivalent_lists_compare_equal() -> None:
     assert comparable([]) is None
     assert comparable([b""]) == b""
     assert comparable([b" a , b\t"]) == comparable([b"a", b"b"]) == comparable([b"a,b"]) == b"a,b"

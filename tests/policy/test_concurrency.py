@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sidecar.policy.concurrency import ConcurrencyLimit
 
 
-def test_it_lets_in_as_many_as_the_limit_and_not_one_more() -> None:
+def test_requests_up_to_the_limit_are_let_in() -> None:
     limit = ConcurrencyLimit(3)
     assert [limit.acquire() for _ in range(4)] == [True, True, True, False]
     assert (limit.in_flight, limit.refused) == (3, 1)
@@ -22,7 +22,7 @@ def test_a_permit_released_twice_is_a_bug_and_says_so() -> None:
     limit = ConcurrencyLimit(3)
     limit.acquire()
     limit.release()
-    with pytest.raises(RuntimeError, match="not acquired"):
+    with pytest.raises(RuntimeError, match="released twice"):
         limit.release()
     assert limit.in_flight == 0
 
@@ -40,7 +40,7 @@ def test_a_lower_limit_waits_for_what_is_in_flight() -> None:
 
 
 @given(st.integers(1, 5), st.lists(st.booleans(), max_size=50))
-def test_over_any_sequence_the_count_is_what_is_held(size: int, events: list[bool]) -> None:
+def test_the_count_equals_the_permits_held_over_any_sequence(size: int, events: list[bool]) -> None:
     limit, held = ConcurrencyLimit(size), 0
     for acquiring in events:
         if acquiring:

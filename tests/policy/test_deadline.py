@@ -45,6 +45,6 @@ def test_the_app_only_shortens(app: tuple[float | None, ...], shortest: float) -
 
 
 @given(st.binary(max_size=20))
-def test_whatever_comes_a_timeout_is_positive_or_absent(value: bytes) -> None:
+def test_any_header_gives_a_positive_timeout_or_none(value: bytes) -> None:
     seconds = parse_timeout_ms(value)
     assert seconds is None or seconds > 0

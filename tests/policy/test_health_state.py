@@ -1,4 +1,4 @@
-"""The thresholds of active health, as dialogues of results and what is believed after each."""
+"""Endpoint health: the thresholds, as tables of check results and the health after each."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def test_one_less_than_a_threshold_is_not_enough(threshold: int) -> None:
     assert believed(one, "+" * threshold) == "-" * (threshold - 1) + "+"
 
 
-def test_before_the_first_result_it_is_taken_for_healthy() -> None:
+def test_before_the_first_result_it_is_healthy() -> None:
     one = state()
     assert (one.healthy, one.known) == (True, False)
     assert not one.result(True, 0.0), "what was guessed is confirmed: no change"
     assert one.known
 
 
-def test_its_own_word_needs_no_threshold_in_either_direction() -> None:
+def test_failing_at_once_needs_no_threshold_in_either_direction() -> None:
     one = state(healthy=3, unhealthy=3)
     assert believed(one, "+") == "+"
     assert one.fail_at_once(10.0)
@@ -72,7 +72,7 @@ def test_its_own_word_needs_no_threshold_in_either_direction() -> None:
     assert believed(one, "--") == "++", "and then the thresholds again"
 
 
-def test_a_check_that_began_before_it_was_said_does_not_count() -> None:
+def test_a_check_that_began_before_failing_at_once_does_not_count() -> None:
     one = state()
     one.fail_at_once(10.0)
     assert not one.result(True, 9.9)
@@ -80,7 +80,7 @@ def test_a_check_that_began_before_it_was_said_does_not_count() -> None:
     assert one.result(True, 10.0)
 
 
-def test_its_own_word_counts_before_any_check() -> None:
+def test_failing_at_once_counts_before_any_check() -> None:
     one = state()
     assert one.fail_at_once(1.0)
     assert (one.healthy, one.known) == (False, True)
@@ -93,7 +93,7 @@ def test_settings_may_change_in_the_middle_of_a_streak() -> None:
     assert believed(one, "-") == "-"
 
 
-def test_all_short_histories_agree_with_the_rule_said_plainly() -> None:
+def test_all_short_histories_agree_with_the_plain_rule() -> None:
     """A result is believed where it is the first, or ends a run of its like as long as the threshold."""
     for healthy, unhealthy in itertools.product((1, 2, 3), repeat=2):
         for history in itertools.product("+-", repeat=7):
@@ -113,10 +113,10 @@ def test_all_short_histories_agree_with_the_rule_said_plainly() -> None:
     [
         ("", False, "<HealthState healthy, not checked yet, 0 against>"),
         ("+-", False, "<HealthState healthy, 1 against>"),
-        ("+", True, "<HealthState unhealthy, by its own word, 0 against>"),
+        ("+", True, "<HealthState unhealthy, failed at once, 0 against>"),
     ],
 )
-def test_repr_says_what_is_believed_and_why(results: str, said: bool, text: str) -> None:
+def test_repr_shows_the_health_and_why(results: str, said: bool, text: str) -> None:
     one = state()
     believed(one, results)
     if said:

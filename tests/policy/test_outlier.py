@@ -75,7 +75,7 @@ class Cluster:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5])
-def test_so_many_failures_in_a_row_eject_and_one_less_does_not(limit: int) -> None:
+def test_consecutive_failures_eject_at_the_limit_and_not_before(limit: int) -> None:
     cluster = Cluster(2, consecutive_failures=limit)
     cluster.fail(0, 1.0, limit - 1)
     cluster.serve(0, 1.0)
@@ -94,7 +94,7 @@ def test_failures_of_one_do_not_count_for_another() -> None:
     assert cluster.ejected == [], "four each"
 
 
-def test_what_an_ejected_one_brings_changes_nothing() -> None:
+def test_outcomes_of_an_ejected_endpoint_change_nothing() -> None:
     cluster = Cluster(2)
     cluster.fail(0, 1.0)
     cluster.fail(0, 2.0, 50)
@@ -120,7 +120,7 @@ def test_failures_of_attempts_that_began_before_the_return_change_nothing() -> N
     assert cluster.ejected == [0]
 
 
-def test_nor_do_those_of_attempts_that_began_before_it_was_healthy_again() -> None:
+def test_failures_of_attempts_that_began_before_it_became_healthy_change_nothing() -> None:
     cluster = Cluster(2)
     cluster.endpoints[0].since = 3.0
     for _ in range(50):
@@ -156,7 +156,7 @@ def test_each_ejection_lasts_longer_up_to_the_longest() -> None:
     assert lasted == [30, 60, 90, 100, 100, 100]
 
 
-def test_a_base_above_the_longest_is_meant_as_written() -> None:
+def test_a_base_time_above_the_longest_time_is_used_as_written() -> None:
     cluster = Cluster(2, base_ejection_time=60.0, max_ejection_time=10.0)
     cluster.fail(0, 0.0)
     assert cluster.lasting(0) == 60
@@ -166,7 +166,7 @@ def test_a_base_above_the_longest_is_meant_as_written() -> None:
     ("well_for", "lasting"),
     [(0.0, 120.0), (9.9, 120.0), (10.0, 90.0), (19.9, 90.0), (20.0, 60.0), (30.0, 30.0), (10_000.0, 30.0)],
 )
-def test_each_interval_that_goes_well_takes_one_ejection_off(well_for: float, lasting: float) -> None:
+def test_each_good_interval_lowers_the_number_of_ejections(well_for: float, lasting: float) -> None:
     cluster = Cluster(2, base_ejection_time=30.0, interval=10.0)
     now = 0.0
     for _ in range(3):
@@ -177,7 +177,7 @@ def test_each_interval_that_goes_well_takes_one_ejection_off(well_for: float, la
     assert cluster.lasting(0) == lasting
 
 
-def test_the_number_grows_no_further_than_the_longest_time_needs() -> None:
+def test_the_number_of_ejections_is_bounded() -> None:
     cluster = Cluster(2, base_ejection_time=30.0, max_ejection_time=60.0, interval=10.0)
     now = 0.0
     for _ in range(50):
@@ -232,7 +232,7 @@ def test_the_worst_goes_first_where_not_all_may_go() -> None:
     assert cluster.detector.overflows == 2
 
 
-def test_without_an_error_rate_there_is_no_interval_to_wait_for() -> None:
+def test_without_an_error_rate_no_interval_is_due() -> None:
     assert Cluster(2).detector.due == inf
     assert Cluster(2, error_rate=50.0, interval=7.0).detector.due == 7.0
 
@@ -268,7 +268,7 @@ def test_how_many_may_be_ejected_at_once(size: int, percent: float, most: int) -
     assert cluster.detector.overflows == size - most
 
 
-def test_one_that_may_not_be_ejected_is_counted_anew() -> None:
+def test_failures_are_counted_from_zero_after_a_refused_ejection() -> None:
     cluster = Cluster(2)
     cluster.fail(0, 1.0)
     cluster.fail(1, 1.0, 7)
@@ -319,7 +319,7 @@ def test_a_good_check_after_the_first_ejection_ends_it() -> None:
     assert cluster.detector.due == inf
 
 
-def test_a_check_that_does_not_see_what_requests_see_is_believed_once() -> None:
+def test_a_check_that_passes_while_requests_fail_is_believed_once() -> None:
     cluster = Cluster(2)
     cluster.fail(0, 1.0)
     cluster.check(0, True, 2.0)
@@ -332,7 +332,7 @@ def test_a_check_that_does_not_see_what_requests_see_is_believed_once() -> None:
     assert cluster.ejected == [], "now it has seen the failure, and its end"
 
 
-def test_a_check_is_believed_again_after_intervals_that_went_well() -> None:
+def test_a_check_is_believed_again_after_good_intervals() -> None:
     cluster = Cluster(2, interval=10.0)
     cluster.fail(0, 1.0)
     cluster.check(0, True, 1.9)
@@ -341,7 +341,7 @@ def test_a_check_is_believed_again_after_intervals_that_went_well() -> None:
     assert cluster.ejected == []
 
 
-def test_checks_of_one_that_is_not_ejected_or_not_there_change_nothing() -> None:
+def test_checks_of_endpoints_not_ejected_or_gone_change_nothing() -> None:
     cluster = Cluster(3)
     cluster.check(0, False, 1.0)
     cluster.check(0, True, 1.0)
@@ -372,14 +372,14 @@ def test_an_endpoint_keeps_its_record_when_it_leaves_and_comes_back() -> None:
     assert cluster.lasting(0) == 60
 
 
-def test_failures_of_one_that_left_do_not_eject_it() -> None:
+def test_failures_of_an_endpoint_that_left_do_not_eject_it() -> None:
     cluster = Cluster(3)
     cluster.set(cluster.endpoints[1:], 1.0)
     cluster.fail(0, 2.0)
     assert (cluster.ejected, cluster.detector.ejections, cluster.detector.overflows) == ([], 0, 0)
 
 
-def test_a_set_that_shrinks_takes_back_those_whose_time_is_up_soonest() -> None:
+def test_when_the_set_shrinks_those_with_the_least_time_left_return() -> None:
     cluster = Cluster(6)
     for index, now in ((2, 1.0), (0, 2.0), (1, 3.0)):
         cluster.fail(index, now)
@@ -390,7 +390,7 @@ def test_a_set_that_shrinks_takes_back_those_whose_time_is_up_soonest() -> None:
     assert cluster.available == [1], "the only one left"
 
 
-def test_counts_of_an_interval_that_is_over_do_not_come_back() -> None:
+def test_counts_of_an_old_interval_do_not_come_back() -> None:
     cluster = Cluster(2, error_rate=50.0, minimum_requests=20, consecutive_failures=1000)
     cluster.fail(0, 1.0, 30)
     cluster.set(cluster.endpoints[1:], 2.0)
@@ -412,7 +412,7 @@ def test_without_settings_nobody_is_ejected() -> None:
     assert (detector.ejected, detector.overflows, detector.due) == (0, 0, inf)
 
 
-def test_turned_off_everybody_returns_and_also_who_was_away_then() -> None:
+def test_turning_off_returns_everybody_and_later_those_who_were_away() -> None:
     cluster = Cluster(4)
     away = cluster.endpoints[3]
     cluster.fail(0, 1.0)
@@ -427,7 +427,7 @@ def test_turned_off_everybody_returns_and_also_who_was_away_then() -> None:
     assert cluster.ejected == [0]
 
 
-def test_new_settings_leave_who_is_ejected_until_the_time_it_was_given() -> None:
+def test_new_settings_do_not_change_the_end_of_an_ejection() -> None:
     cluster = Cluster(2)
     cluster.fail(0, 1.0)
     cluster.detector.reconfigure(OutlierSettings(base_ejection_time=5.0, error_rate=50.0, interval=3.0), 2.0)
@@ -438,7 +438,7 @@ def test_new_settings_leave_who_is_ejected_until_the_time_it_was_given() -> None
     assert cluster.ejected == []
 
 
-def test_a_lower_percentage_takes_back_at_once() -> None:
+def test_a_lower_percentage_returns_endpoints_at_once() -> None:
     cluster = Cluster(10)
     for index in range(5):
         cluster.fail(index, 1.0 + index)
@@ -488,7 +488,7 @@ def test_every_combination_of_failing_endpoints(size: int, most: int) -> None:
 
 @pytest.mark.parametrize("percent", [10.0, 50.0, 100.0])
 @pytest.mark.parametrize("panic_threshold", [0.0, 50.0])
-def test_with_unhealthy_ones_beside_the_failing_there_is_always_one(percent: float, panic_threshold: float) -> None:
+def test_one_endpoint_is_available_with_unhealthy_and_failing_ones(percent: float, panic_threshold: float) -> None:
     """Each of five endpoints well, failing, unhealthy, or unhealthy from the middle on."""
     for kinds in product("wful", repeat=5):
         cluster = Cluster(

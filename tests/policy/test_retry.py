@@ -1,4 +1,4 @@
-"""What may be tried again, why, and after how long."""
+"""Retries: which attempts are retried, and after what delay."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def test_backoff_doubles_up_to_its_maximum(number: int, ceiling: float) -> None:
     assert backoff(Backoff(), number, lambda: 0.0) == 0.0
 
 
-def test_no_backoff_is_no_wait_however_often() -> None:
+def test_a_backoff_of_zero_never_waits() -> None:
     assert backoff(Backoff(base=0.0), 10**6, middle) == 0.0
 
 
 @given(st.integers(0, 10**6), st.floats(0, 1e6), st.floats(0, 1e6), st.integers(0, 99))
-def test_backoff_stays_between_nothing_and_its_maximum(number: int, base: float, longest: float, seed: int) -> None:
+def test_backoff_stays_between_zero_and_its_maximum(number: int, base: float, longest: float, seed: int) -> None:
     assert 0.0 <= backoff(Backoff(base=base, max=longest), number, Random(seed).random) <= longest
 
 

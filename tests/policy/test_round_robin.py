@@ -72,7 +72,7 @@ def test_a_start_shifts_the_turn() -> None:
     assert [late.next() for _ in range(30)] == [early.next() for _ in range(30)]
 
 
-def test_a_start_in_a_cycle_too_long_to_keep_costs_a_bounded_number_of_picks() -> None:
+def test_a_start_in_a_long_cycle_costs_a_bounded_number_of_picks() -> None:
     weights = list(range(1000, 1200))
     late, early = RoundRobin(weights, 199), RoundRobin(weights)
     for _ in range(MOST_AHEAD):
@@ -81,7 +81,7 @@ def test_a_start_in_a_cycle_too_long_to_keep_costs_a_bounded_number_of_picks() -
 
 
 @pytest.mark.parametrize("weights", [[], [1], [1, 1, 1], [3, 1], [5001, 5000, 5000]])
-def test_a_fork_begins_where_the_turn_is_and_neither_moves_the_other_on(weights: list[int]) -> None:
+def test_a_fork_starts_at_the_same_position_and_advances_alone(weights: list[int]) -> None:
     reference, balancer = RoundRobin(weights), RoundRobin(weights)
     expected = [reference.next() for _ in range(20)]
     assert [balancer.next() for _ in range(4)] == expected[:4]
@@ -92,7 +92,7 @@ def test_a_fork_begins_where_the_turn_is_and_neither_moves_the_other_on(weights:
 
 
 @pytest.mark.parametrize("extra", [-1, 0, 1])
-def test_at_the_longest_cycle_that_is_worked_out_the_proportions_hold(extra: int) -> None:
+def test_proportions_hold_at_the_longest_cycle(extra: int) -> None:
     weights = [LONGEST_CYCLE - 3 + extra, 2, 1]
     assert gcd(*weights) == 1
     assert Counter(picks(RoundRobin(weights), sum(weights))) == dict(enumerate(weights))
@@ -115,7 +115,7 @@ def test_more_endpoints_than_the_longest_cycle_take_turns_when_equal() -> None:
     assert [balancer.next() for _ in range(LONGEST_CYCLE + 6)] == [*range(LONGEST_CYCLE + 5), 0]
 
 
-def test_its_repr_is_a_diagnostic() -> None:
+def test_repr_shows_the_state() -> None:
     assert repr(RoundRobin([3, 1], 2)) == "<RoundRobin of 2, at 2 of 4>"
 
 
@@ -126,7 +126,7 @@ weights_strategy = st.one_of(
 
 
 @given(weights_strategy, st.data())
-def test_over_a_cycle_any_usable_subset_gets_exactly_its_weights(weights: list[int], data: st.DataObject) -> None:
+def test_usable_endpoints_get_exactly_their_weights_in_a_cycle(weights: list[int], data: st.DataObject) -> None:
     usable = data.draw(st.sets(st.integers(0, len(weights) - 1), min_size=1))
     divisor = gcd(*weights)
     expected = {index: weights[index] // divisor for index in usable}
@@ -137,7 +137,7 @@ def test_over_a_cycle_any_usable_subset_gets_exactly_its_weights(weights: list[i
 
 
 @given(st.lists(st.integers(1000, 5000), min_size=2, max_size=4), st.data())
-def test_a_cycle_too_long_to_keep_stays_in_proportion_too(weights: list[int], data: st.DataObject) -> None:
+def test_a_long_cycle_keeps_the_proportions(weights: list[int], data: st.DataObject) -> None:
     usable = data.draw(st.sets(st.integers(0, len(weights) - 1), min_size=1))
     balancer = RoundRobin(weights)
     number, total = 500, sum(weights[index] for index in usable)
@@ -189,9 +189,9 @@ def check_against_a_walk(weights: list[int], masks: list[int]) -> None:
 @given(
     weights_strategy.filter(lambda weights: sum(weights) <= LONGEST_CYCLE), st.lists(st.integers(0, 255), max_size=40)
 )
-def test_far_and_near_search_find_what_a_walk_would(weights: list[int], masks: list[int]) -> None:
+def test_far_and_near_search_find_what_a_walk_finds(weights: list[int], masks: list[int]) -> None:
     check_against_a_walk(weights, masks)
 
 
-def test_far_search_goes_on_at_the_cycle_s_beginning() -> None:
+def test_far_search_continues_at_the_beginning_of_the_cycle() -> None:
     check_against_a_walk([700, 900, 3, 2, 1], [0b11100, 0b11100, 0b11000, 0b11100, 0b01100, 0b10000, 0b00100] * 6)

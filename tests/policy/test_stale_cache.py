@@ -1,4 +1,4 @@
-"""The last good responses: what is kept, whom it answers, and that memory is bounded."""
+"""The stale cache: which responses are kept, which requests they answer, and the memory limits."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_newer_response_takes_the_place_of_the_older() -> None:
     assert (cache.entries, cache.bytes_used, cache.evictions) == (1, used, 0)
 
 
-def test_it_answers_up_to_the_age_that_the_operator_allows() -> None:
+def test_a_response_is_served_up_to_the_allowed_age() -> None:
     cache = Cache()
     cache.keep(b"well", now=10.0)
     assert cache.body(now=310.0) == b"well"
@@ -94,7 +94,7 @@ def test_it_answers_up_to_the_age_that_the_operator_allows() -> None:
     ("fields", "ages"),
     [("", [0, 0, 1, 90]), ("\r\nAge: 30", [30, 30, 31, 120]), ("\r\nAge: soon", [0, 0, 1, 90])],
 )
-def test_age_is_what_it_was_and_the_time_since(fields: str, ages: list[int]) -> None:
+def test_age_grows_from_its_stored_value(fields: str, ages: list[int]) -> None:
     cache = Cache()
     cache.keep(b"", now=10.0, fields=fields.encode())
     stored = cache.find("venue", b"/a", request(), 10.0, 300.0)
@@ -103,7 +103,7 @@ def test_age_is_what_it_was_and_the_time_since(fields: str, ages: list[int]) -> 
     assert stored.fields == b""
 
 
-def test_fields_that_are_written_anew_are_not_kept() -> None:
+def test_fields_that_the_sender_writes_are_not_kept() -> None:
     cache = Cache()
     lines = b"\r\nETag: x\r\nContent-Length: 1\r\nAge: 1\r\nX-Sidecar-Reason: ok\r\nx-request-id: 1\r\nDate: d"
     assert cache.keep(b"1", fields=lines)
@@ -164,18 +164,18 @@ def test_a_length_of_zero_is_no_body() -> None:
 
 
 @pytest.mark.parametrize("status", [201, 202, 204, 206, 301, 304, 404, 500])
-def test_statuses_that_are_no_last_good_response(status: int) -> None:
+def test_other_statuses_are_not_kept(status: int) -> None:
     assert not storable("GET", request(), status, b"")
 
 
-def test_200_and_203_to_get_alone() -> None:
+def test_only_200_and_203_to_get_are_kept() -> None:
     assert storable("GET", request(), 200, b"")
     assert storable("GET", request(), 203, b"")
     assert not storable("HEAD", request(), 200, b"")
     assert not storable("POST", request(), 200, b"")
 
 
-def test_key_headers_let_each_caller_have_its_own() -> None:
+def test_key_headers_separate_callers() -> None:
     cache, keys = Cache(), (b"authorization",)
     assert cache.keep(b"of a", request(authorization="a"), key_headers=keys)
     assert cache.keep(b"of b", request(authorization="b"), key_headers=keys)
@@ -188,7 +188,7 @@ def test_key_headers_let_each_caller_have_its_own() -> None:
     assert cache.body(request(authorization="a", cookie="x"), key_headers=keys) is None
 
 
-def test_who_asks_is_compared_byte_for_byte() -> None:
+def test_key_headers_are_compared_byte_for_byte() -> None:
     cache, keys = Cache(), (b"cookie",)
     cache.keep(b"well", request(cookie="a=1, b"), key_headers=keys)
     assert cache.body(request(cookie="a=1,b"), key_headers=keys) is None
@@ -197,7 +197,7 @@ def test_who_asks_is_compared_byte_for_byte() -> None:
     assert cache.body(two_lines, key_headers=keys) is None
 
 
-def test_what_was_kept_without_a_key_header_does_not_answer_where_one_is_named() -> None:
+def test_a_response_kept_without_a_key_header_is_not_served_with_one() -> None:
     """The configuration has changed since."""
     cache = Cache()
     cache.keep(b"of anybody")
@@ -217,7 +217,7 @@ def test_responses_vary_by_the_fields_that_they_name() -> None:
     assert cache.body(request()) is None, "absent matches absent alone"
 
 
-def test_of_several_that_match_the_latest_counts() -> None:
+def test_the_latest_of_several_matches_is_served() -> None:
     cache = Cache()
     cache.keep(b"de", request(accept_language="de"), fields=b"\r\nVary: Accept-Language")
     cache.keep(b"any", request(accept_language="fr"), now=1.0)
@@ -248,7 +248,7 @@ def test_the_age_on_arrival_counts_against_freshness() -> None:
     assert cache.body(now=6.5) is None
 
 
-def test_a_response_larger_than_an_entry_may_be_is_not_kept() -> None:
+def test_a_response_larger_than_max_entry_is_not_kept() -> None:
     cache = Cache(max_entry=10)
     assert cache.keep(b"x" * 10)
     assert not cache.keep(b"x" * 11)
@@ -257,7 +257,7 @@ def test_a_response_larger_than_an_entry_may_be_is_not_kept() -> None:
     assert not Cache(max_bytes=OVERHEAD).keep(b"")
 
 
-def test_the_least_recently_used_gives_way() -> None:
+def test_the_least_recently_used_entry_is_evicted() -> None:
     cache = Cache(max_bytes=3 * (OVERHEAD + 100))
     for target in (b"/1", b"/2", b"/3"):
         cache.keep(b"x", target=target)
@@ -284,7 +284,7 @@ def test_one_target_does_not_push_out_the_others() -> None:
     assert cache.body(request(accept="first")) == b"first", "used, so another one gave way"
 
 
-def test_making_room_may_empty_the_target_that_is_kept_to() -> None:
+def test_making_room_may_remove_the_last_variant_of_the_same_target() -> None:
     vary = b"\r\nVary: Accept"
     cache = Cache(max_bytes=2 * OVERHEAD)
     assert cache.keep(b"x", request(accept="1"), fields=vary)
@@ -313,7 +313,7 @@ def test_invalidating_forgets_every_variant() -> None:
         *(("GET", 200, False), ("GET", 404, True), ("HEAD", 410, True), ("GET", 403, False), ("GET", 503, False)),
     ],
 )
-def test_what_makes_kept_responses_wrong(method: str, status: int, expected: bool) -> None:
+def test_which_responses_invalidate_kept_ones(method: str, status: int, expected: bool) -> None:
     assert invalidates(method, status) is expected
 
 
@@ -331,7 +331,7 @@ STEPS = st.lists(
 
 @settings(deadline=None)
 @given(STEPS, st.integers(1, 12_000))
-def test_the_bytes_are_bounded_whatever_comes(steps: list[tuple[str, int, str, int, bytes]], max_bytes: int) -> None:
+def test_the_bytes_stay_within_the_limit(steps: list[tuple[str, int, str, int, bytes]], max_bytes: int) -> None:
     cache = Cache(max_bytes=max_bytes, max_entry=2500)
     for now, (what, number, accept, size, fields) in enumerate(steps):
         target, asked = b"/%d" % number, request(accept=accept) if accept else request()
@@ -350,7 +350,7 @@ def test_the_bytes_are_bounded_whatever_comes(steps: list[tuple[str, int, str, i
     assert (cache.bytes_used, cache.entries) == (0, 0)
 
 
-def test_what_an_entry_counts_for_is_not_less_than_what_it_takes() -> None:
+def test_the_counted_size_covers_the_memory_used() -> None:
     """Small entries of many targets: the case in which the tables weigh most."""
     cache = Cache()
     keys = (b"authorization", b"x-tenant")
@@ -368,5 +368,5 @@ def test_what_an_entry_counts_for_is_not_less_than_what_it_takes() -> None:
     assert taken <= cache.bytes_used, (taken / 2000, cache.bytes_used / 2000)
 
 
-def test_a_stored_response_stands_by_itself() -> None:
+def test_a_stored_response_is_independent_of_later_ones() -> None:
     assert Stored(200, b" 200 OK", b"", b"", 5.0, 7).age(6.5) == 8

@@ -1,4 +1,4 @@
-"""The rolling window that breaker and budget count in."""
+"""The rolling window of breaker and budget."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_single_bucket_forgets_everything_at_its_end() -> None:
     assert sums(window, 1.0) == (0, 0)
 
 
-def test_a_window_of_no_width_still_moves_on() -> None:
+def test_a_window_of_no_width_still_advances() -> None:
     window = RollingWindow(0.0, 10, 0.0)
     count(window, 0.0)
     assert sums(window, 1.0) == (0, 0)

@@ -501,7 +501,7 @@ class World:
             assert [endpoint.active for endpoint in service.endpoints] == [0] * len(service.endpoints)
             assert service.connections == sum(len(endpoint.idle) for endpoint in service.endpoints)
             for breaker in service.breakers:
-                assert breaker.state != "half_open" or "0 probes out" in repr(breaker)
+                assert breaker.state != "half_open" or "0 probes in flight" in repr(breaker)
 
     def reasons(self) -> dict[tuple[int, str], int]:
         """What was recorded of requests: how many for each status and reason."""

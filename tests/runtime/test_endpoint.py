@@ -102,7 +102,7 @@ def test_over_tls_it_never_stands_for_a_server_of_another_name() -> None:
     assert one.weight == 3
 
 
-def test_its_repr_is_a_diagnostic() -> None:
+def test_repr_shows_the_state() -> None:
     one = endpoint()
     one.connect_failed(START)
     one.active = 2

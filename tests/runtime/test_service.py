@@ -525,7 +525,7 @@ def test_its_limits_are_those_of_its_policy() -> None:
     assert service.in_flight == 1
 
 
-def test_its_repr_is_a_diagnostic() -> None:
+def test_repr_shows_the_state() -> None:
     text = repr(live("10.0.0.7"))
     assert text.startswith("<LiveService venue in_flight=0 connections=0 (<Endpoint 10.0.0.7:3002")
 

@@ -117,7 +117,7 @@ def test_endpoint_that_fails_its_checks_gets_no_requests_until_it_is_well(rig: R
         (answer(404), "status 404"),
         (answer(headers=[("x-envoy-immediate-health-check-fail", "true")]), "immediate_fail"),
     ],
-    ids=["silence", "close", "404", "by its own word"],
+    ids=["silence", "close", "404", "failed at once"],
 )
 def test_what_fails_a_check(rig: Rig, health: Any, reason: str) -> None:
     ill = play(rig, "a")

@@ -1,7 +1,7 @@
-"""Balancers: which endpoint an attempt goes to.
+"""Load balancers: choose the endpoint for an attempt.
 
-`balancer` says what one is, `make` builds the one that is configured. The choices themselves: `round_robin`,
-`least_request`, `peak_ewma` (on the estimates of `ewma`), `random_choice`, `ring` (on the circle of `ring_points`, by
-the keys of `hashing`); all draws by chance are `weighted_draw`. Around them go `slow_start`, and outermost `priority`:
-whether a level of priority is well is asked about its endpoints, not about their warming up.
+`balancer` defines the interface and `make` builds the configured balancer. The algorithms are `round_robin`,
+`least_request`, `peak_ewma` (with the estimates of `ewma`), `random_choice` and `ring` (with the points of
+`ring_points` and the hashes of `hashing`). `weighted_draw` makes all random draws. `slow_start` wraps an algorithm, and
+`priority` wraps both: a priority level is judged by how many of its endpoints are well, not by how warm they are.
 """

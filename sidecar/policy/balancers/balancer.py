@@ -1,6 +1,6 @@
-"""What a balancer is, and what it may know of an endpoint.
+"""The interface of a load balancer, and what a balancer may know about an endpoint.
 
-Owns the two interfaces only; `make` builds balancers.
+Owns only the two interfaces; `make` builds balancers.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ BalancerName = Literal["round_robin", "least_request", "peak_ewma", "random", "h
 
 
 class BalancedEndpoint(Protocol):
-    """An endpoint as balancers see it. `label`, `weight` and `priority` stay as they are for a balancer's lifetime."""
+    """An endpoint as balancers see it. `label`, `weight` and `priority` do not change while a balancer uses it."""
 
     @property
     def label(self) -> str:
-        """Its name in every process alike, such as `10.0.0.7:3002`: hashing depends on it."""
+        """A name that is the same in every process, such as `10.0.0.7:3002`. Hashing depends on it."""
 
     @property
     def weight(self) -> int:
@@ -30,31 +30,33 @@ class BalancedEndpoint(Protocol):
 
     @property
     def priority(self) -> int:
-        """0 comes first."""
+        """The priority level; 0 is used first."""
 
     @property
     def since(self) -> float:
-        """When it joined, or became well again: the start of its slow start (Envoy: on both)."""
+        """When it joined or became well again, in monotonic seconds. Slow start begins at this time (as in Envoy)."""
 
     @property
     def latency(self) -> PeakEwma | None:
-        """None where nobody measures."""
+        """The latency estimate; None when nothing measures it."""
 
 
 class Balancer(Protocol):
-    """Made for one set of endpoints, and picks their indices; a changed set needs a new one.
+    """Chooses from one fixed set of endpoints, by index. A changed set needs a new balancer.
 
-    `key` is what hashing goes by: None where a request has none, and for all others. `now` is in monotonic seconds.
+    `key` is the hash key of the request: None when the request has none, and with all other balancers. `now` is in
+    monotonic seconds.
     """
 
     def next(self, key: bytes | None, now: float) -> int:
-        """The choice among all endpoints, usable or not; -1 where there are none.
+        """The choice among all endpoints, usable or not; -1 when there are none.
 
-        The fast way for when most are usable. Where this one is not, `pick` finds one as if it had been asked at once.
+        This is the fast path while most endpoints are usable. When the chosen one is not, call `pick`: it chooses as if
+        it had been called first.
         """
 
     def pick(self, usable: Callable[[int], float], key: bytes | None, now: float) -> int:
-        """The choice among the endpoints for which `usable` is true; -1 where there is none.
+        """The choice among the endpoints for which `usable` is true; -1 when there is none.
 
-        An answer between 0 and 1 means: usable, with that part of its weight (slow start).
+        A result of `usable` between 0 and 1 means: usable, with that fraction of its weight (slow start).
         """

@@ -1,9 +1,9 @@
-"""An endpoint's latency as the Peak EWMA balancer estimates it.
+"""Latency estimate of an endpoint for the Peak EWMA balancer.
 
-Owns the estimate; who is compared with whom is `peak_ewma`'s business. The rule is Finagle's (`PeakEwma.scala`;
-Linkerd's and tower's `load::PeakEwma` follow it): a latency above the estimate is taken over at once, a lower one
-pulls it down in proportion to the time since the last; with no answers it decays. So trouble is seen at the first slow
-answer, and forgiven in 10 s.
+Owns the estimate; `peak_ewma` compares endpoints. The rule is Finagle's (`PeakEwma.scala`; Linkerd's and tower's
+`load::PeakEwma` follow it). A latency above the estimate replaces it at once. A lower latency pulls it down, in
+proportion to the time since the last one. Without answers the estimate decays. So the first slow answer shows trouble,
+and it is forgotten in about 10 s.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from math import exp
 from typing import Final
 
 DECAY_S: Final = 10.0
-"""After so long an old latency weighs 1/e (Finagle's and Linkerd's default)."""
+"""After this time the weight of an old latency is 1/e (Finagle's and Linkerd's default)."""
 
 LEAST_S: Final = 1e-6
 LONGEST_S: Final = 86400.0
-"""A Retry-After may say anything; a day is for ever here, and stays finite."""
+"""The upper limit of a latency: a Retry-After may be arbitrarily long, and the estimate must stay finite."""
 
 
 class PeakEwma:
-    """`value` (s) is the estimate as of `stamp`; 0 means that nothing has been measured yet.
+    """`value` (seconds) is the estimate at time `stamp`. 0 means that nothing has been measured yet.
 
-    Feed it the time to the response head of attempts that were answered. Not those that failed fast: an endpoint that
-    refuses everything within a millisecond would be the most attractive of all.
+    Observe the time to the response head of answered attempts only. An endpoint that refuses every request within a
+    millisecond would otherwise look best.
     """
 
     __slots__ = ("stamp", "value")
@@ -41,13 +41,13 @@ class PeakEwma:
         self.stamp = max(now, self.stamp)
 
     def penalize(self, seconds: float, now: float) -> None:
-        """Count a 429 or 503 with Retry-After as an answer that took so long; never makes it look faster."""
+        """Count a 429 or 503 with Retry-After as an answer that took this long. It never lowers the estimate."""
         if seconds > self.estimate(now):
             self.value = min(seconds, LONGEST_S)
             self.stamp = max(now, self.stamp)
 
     def estimate(self, now: float) -> float:
-        """Seconds, decayed until now; 0 where nothing has been measured."""
+        """The estimate in seconds, decayed until now; 0 when nothing has been measured."""
         return self.value * exp(min(self.stamp - now, 0.0) / DECAY_S)
 
     def __repr__(self) -> str:

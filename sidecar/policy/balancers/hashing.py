@@ -1,7 +1,7 @@
-"""What a request's key, and an endpoint's label, hash to: the same in every process, so that several pods agree.
+"""Stable hashes of request keys and endpoint labels: equal in every process, so that several pods agree.
 
-Python's own `hash()` of bytes differs from process to process; BLAKE2b (RFC 7693) does not, spreads any keys evenly,
-and costs well under a microsecond.
+Python's `hash()` of bytes differs from process to process. BLAKE2b (RFC 7693) does not, spreads all keys evenly and
+costs well under a microsecond.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from hashlib import blake2b
 
 
 def key_hash(key: bytes) -> int:
-    """64 bits."""
+    """A 64-bit hash of the key."""
     return int.from_bytes(blake2b(key, digest_size=8).digest(), "little")
 
 
 def key_share(key: bytes, purpose: bytes) -> float:
-    """In [0, 1), in place of a random number where requests of one key are to be decided alike.
+    """A number in [0, 1) derived from the key; it replaces a random number where equal keys need equal decisions.
 
-    `purpose` (up to 16 bytes) makes decisions about the same key independent of each other.
+    Different `purpose` values (up to 16 bytes) make the decisions about one key independent of each other.
     """
     return (int.from_bytes(blake2b(key, digest_size=8, person=purpose).digest(), "little") >> 11) * 2.0**-53

@@ -1,17 +1,18 @@
-"""Least request: of two endpoints drawn by chance, the one with fewer requests in flight for its weight.
+"""Least request balancer: draws two endpoints at random and takes the one with fewer requests in flight per weight.
 
-Owns the comparison. Why two and not the least of all: many sidecars, each knowing only its own requests, would all
-run to the same idle endpoint; the better of two random ones is nearly as even and has no herd (M. Mitzenmacher, "The
-power of two choices in randomized load balancing", 2001; Envoy's `least_request` with `choice_count: 2`).
+Owns the comparison. Why two and not the least of all? Each sidecar knows only its own requests, so many sidecars would
+all choose the same idle endpoint. The better of two random endpoints gives nearly as even a load, without that herd (M.
+Mitzenmacher, "The power of two choices in randomized load balancing", 2001; Envoy's `least_request` with `choice_count:
+2`).
 
-Envoy scores an endpoint `weight / (active + 1)`. Taken as it stands for a choice of two, the heavier of two idle
-endpoints would always win: weights 100 and 99 would mean all and nothing. So the draw goes by weight, and the one drawn
-first pays for this one request no more than the heavier of the two would; the second is taken where
+Envoy's score of an endpoint is `weight / (active + 1)`. With a choice of two, the heavier of two idle endpoints would
+then always win: weights 100 and 99 would mean all and nothing. So here the draw goes by weight. The new request costs
+the endpoint drawn first no more than it would cost the heavier of the two. The second is taken if
 
     active1 / weight1 + 1 / max(weight1, weight2)  >  (active2 + 1) / weight2
 
-With equal weights that is "fewer requests, and in a tie the first", which is fair because either may be the first. With
-no load the shares are the weights exactly; under Poisson load they were within five points of them in simulation.
+With equal weights that means "fewer requests, and in a tie the first". This is fair, because either may be drawn first.
+Without load the shares are exactly the weights; under Poisson load they were within five points of them in simulation.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from sidecar.policy.balancers.weighted_draw import WeightedDraw
 
 
 def less_loaded(second: BalancedEndpoint, first: BalancedEndpoint) -> bool:
-    """Whether the second is to be taken in place of the first."""
+    """Whether to take the second endpoint instead of the first."""
     active = first.active
     if not active:
-        return False  # follows from the rule, and is soon said
+        return False  # follows from the rule; a shortcut
     weight1, weight2 = first.weight, second.weight
     if weight1 == weight2:
         return active > second.active

@@ -1,6 +1,6 @@
-"""Builds the balancer that is configured for a service, around the endpoints that it has now.
+"""Builds the load balancer that is configured for a service, for its current endpoints.
 
-Owns the order of the layers: priorities, then slow start, then the choice itself.
+Owns the order of the layers: priorities, then slow start, then the algorithm.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def make_balancer(
     slow_start_s: float = 0.0,
     rings: dict[int, Ring] | None = None,
 ) -> Balancer:
-    """`available(index, now)`: whether an endpoint is well, whatever one attempt may do; only priorities ask it.
+    """Build a balancer. `available(index, now)` says whether an endpoint is well; only priorities use it.
 
-    `rings` holds, by priority, what hashing keeps from one set of a service's endpoints to the next; it is the caller's
-    to keep and to pass again.
+    `available` ignores what a single attempt may do. `rings` keeps, by priority, the hash ring from one set of
+    endpoints to the next; the caller stores it and passes it again.
     """
     rings = rings if rings is not None else {}
     levels = {endpoint.priority for endpoint in endpoints}

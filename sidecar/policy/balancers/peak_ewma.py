@@ -1,22 +1,22 @@
-"""Peak EWMA: of two endpoints drawn by chance, the one that would answer sooner, by what each took lately.
+"""Peak EWMA balancer: draws two endpoints at random and takes the one with the lower expected latency.
 
-Owns the comparison; the estimates are `ewma`'s. The rule is Finagle's and Linkerd's: an endpoint costs its estimated
-latency times (active + 1), so that a slow one is left before its requests have run into their timeouts.
+Owns the comparison; `ewma` owns the estimates. The rule is Finagle's and Linkerd's: the cost of an endpoint is its
+estimated latency times (active + 1). So traffic leaves a slow endpoint before its requests time out.
 
-Weights: the draw goes by weight, and requests cost the less the heavier their endpoint, except that this one request
-costs the endpoint drawn first what it would cost the heavier of the two:
+Weights: the draw goes by weight, and the heavier an endpoint, the less a request costs it. One exception: the new
+request costs the endpoint drawn first no more than it would cost the heavier of the two:
 
     latency1 * (active1 / weight1 + 1 / max(weight1, weight2))  >  latency2 * (active2 + 1) / weight2
 
-With equal weights that is Finagle's comparison. Were the first to pay its own price (tower's `load / weight`), the
-heavier of two idle endpoints would get nearly everything; so the shares of equally fast endpoints stay within some
-five points of the weights at any load.
+With equal weights this is Finagle's comparison. If the first paid its own price (tower's `load / weight`), the heavier
+of two idle endpoints would get nearly all requests. With this rule the shares of equally fast endpoints stay within
+some five points of the weights at any load.
 
-An endpoint that was never measured is taken to be as fast as the one that it is compared with, so the requests in
-flight decide: it begins with its fair share, and no more before its first answers. Finagle's penalty for such ones
-starves them under light load. The same goes for an estimate older than the decay time, once it has fallen below the
-other's: by then it has decayed so far that it says nothing. Without that, the endpoint whose last answer is oldest
-would get the whole first burst after a quiet night.
+An endpoint without a measurement is assumed to be as fast as the one it is compared with, so the requests in flight
+decide. It begins with its fair share, and gets no more before its first answers. (Finagle's penalty for new endpoints
+starves them under light load.) The same holds for an estimate that is older than the decay time and has fallen below
+the other one: it has decayed so far that it means nothing. Without this rule the endpoint with the oldest answer would
+get the whole first burst after a quiet night.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sidecar.policy.balancers.weighted_draw import WeightedDraw
 
 
 def cheaper(second: BalancedEndpoint, first: BalancedEndpoint, now: float) -> bool:
-    """Whether the second is to be taken in place of the first."""
+    """Whether to take the second endpoint instead of the first."""
     measured1, measured2 = first.latency, second.latency
     if measured1 is None or measured2 is None:
         return less_loaded(second, first)

@@ -1,19 +1,19 @@
-"""Priorities: the endpoints of priority 0 get everything while enough of them are available, then the next step in.
+"""Priority levels: the endpoints of priority 0 get all requests while enough are available; then the next level helps.
 
-Owns how much goes to which level. The rule is Envoy's ("Priority levels" in its load balancing pages): a level's
-health is 1.4 times the share of its endpoints that are available, at most 1; each level in turn takes of the load what
-its health allows and leaves the rest to the next; where all healths together do not make 1, each gets its part of what
-there is. So up to 28% of a level may fail before anything spills, and spilling is gradual.
+Owns how much load each level gets. The rule is Envoy's ("Priority levels" in its load balancing pages). The health of a
+level is 1.4 times the share of its endpoints that are available, at most 1. Each level in turn takes as much load as
+its health allows and leaves the rest to the next. When the sum of all healths is below 1, each level gets its part of
+that sum. So up to 28% of a level may fail before any load moves, and load moves gradually.
 
     available of priority 0     100%   72%   71%   50%   25%    0%
     load of priority 0          100%  100%   99%   70%   35%    0%     the rest goes to priority 1, if that is well
 
-Where none is available on any level, the first level gets it all: what is left is to hope.
+When no endpoint of any level is available, the first level gets all requests.
 
-Available is asked of the caller apart from what is usable for one attempt: an endpoint that this request has tried is
-still available, and where health is ignored in a panic the levels are still judged by it. Counting takes a look at
-every endpoint, so it is done at most ten times a second; a level in which nothing is usable right now hands on its
-request to the first that has something.
+"Available" is not the same as "usable for this attempt". An endpoint that this request has already tried is still
+available; and in a panic, when health is ignored, levels are still judged by health. Counting visits every endpoint, so
+it is done at most ten times a second. When a level has no usable endpoint right now, the request goes to the first
+level that has one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RECOUNT_S: Final = 0.1
 
 
 def loads(available: Sequence[int], sizes: Sequence[int]) -> list[float]:
-    """The share of the load that each level gets, first to last; they sum to 1."""
+    """The share of the load of each level, first to last; the shares sum to 1."""
     health = [min(1.0, OVERPROVISIONING * well / size) for well, size in zip(available, sizes, strict=True)]
     total = min(1.0, sum(health))
     if total <= 0.0:
@@ -47,7 +47,7 @@ def loads(available: Sequence[int], sizes: Sequence[int]) -> list[float]:
 
 
 class Priority:
-    """One balancer a level, each made by `make`; `available(index, now)` speaks of all endpoints' indices."""
+    """One balancer for each level, built by `make`. `available(index, now)` takes indices of the whole set."""
 
     __slots__ = ("_available", "_balancers", "_bounds", "_counted_at", "_members", "_random")
 
@@ -59,7 +59,7 @@ class Priority:
         random: Callable[[], float],
     ) -> None:
         if not endpoints:
-            raise ValueError("no endpoints have no priorities")
+            raise ValueError("priorities need at least one endpoint")
         levels = sorted({endpoint.priority for endpoint in endpoints})
         self._members = [[at for at, one in enumerate(endpoints) if one.priority == level] for level in levels]
         self._balancers = [make([endpoints[index] for index in members]) for members in self._members]

@@ -1,7 +1,6 @@
-"""Random: each pick by chance, in proportion to the weights.
+"""Random balancer: picks an endpoint at random, in proportion to the weights.
 
-Owns nothing but that. It needs no knowledge of load, and many sidecars that know nothing of each other do not fall into
-step.
+It needs no knowledge of load, and independent sidecars do not fall into step.
 """
 
 from __future__ import annotations

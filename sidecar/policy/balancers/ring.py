@@ -1,17 +1,17 @@
-"""Hashing: requests of one key go to one endpoint, and move as little as possible when endpoints come and go.
+"""Consistent hashing balancer: requests with the same key go to one endpoint, and few keys move when endpoints change.
 
-Owns whose a key is; the circle itself is `ring_points`'. The ring (D. Karger et al., "Consistent hashing and random
-trees", 1997; libketama; Envoy's `ring_hash`): each endpoint has POINTS points on a circle, more or fewer by its weight,
-and a key belongs to the first point after it.
+Owns which endpoint a key belongs to; `ring_points` owns the circle. The ring (D. Karger et al., "Consistent hashing and
+random trees", 1997; libketama; Envoy's `ring_hash`): each endpoint has POINTS points on a circle, more or fewer by its
+weight. A key belongs to the first point after it.
 
-Why not Maglev, whose shares are more even (here one endpoint's share strays by 1/sqrt(POINTS), 5% of itself): its table
-has to be of one size whatever the number of endpoints, for with another size every key moves. 65537 slots take 25 ms
-to fill on each change, for three endpoints too; and of ten endpoints in a table of 1021 slots, one that leaves moves
-14% of the keys and not 10%. On the ring exactly its own keys move.
+Why not Maglev, whose shares are more even? (Here the share of an endpoint varies by 1/sqrt(POINTS), which is 5%.) The
+table of Maglev must have a fixed size, because with another size every key moves. 65537 slots take 25 ms to fill on
+each change, even for three endpoints. With a table of 1021 slots and ten endpoints, an endpoint that leaves moves 14%
+of the keys instead of 10%. On the ring, only its own keys move.
 
-A key whose endpoint is unusable goes on to the next point of a usable one: to where it would go if that endpoint had
-left, so pods that see it unusable agree with those that do not know it any more. The points that follow an endpoint's
-many points are everyone's, so its keys spread over all the others. Without a key the place is drawn by chance.
+A key whose endpoint is unusable goes to the next point of a usable endpoint. It would go there too if the endpoint had
+left, so pods that see the endpoint as unusable agree with pods that no longer know it. All endpoints have points behind
+the many points of one, so its keys spread over all the others. A request without a key goes to a random place.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TRIES: Final = 8
 
 
 class HashRing:
-    """`ring`, where it is given, is that of the set before and becomes that of `endpoints`: cheaper than a new one."""
+    """`ring`, if given, is the ring of the previous set and is updated to `endpoints`: cheaper than a new one."""
 
     __slots__ = ("_count", "_owners", "_points", "_random")
 
@@ -73,7 +73,7 @@ class HashRing:
         return self._pick_of_all([usable(index) for index in range(self._count)], place, self._drawn(key))
 
     def _pick_of_all(self, parts: list[float], place: float, drawn: float) -> int:
-        """The same, of endpoints that have all been asked: a long way round costs no more questions."""
+        """The same choice when all endpoints have been asked already, so that a long walk asks no more questions."""
         most = max(parts)
         if most <= 0.0:
             return -1
@@ -88,7 +88,9 @@ class HashRing:
             at = at + 1 if at < len(points) else 1
 
     def _drawn(self, key: bytes | None) -> float:
-        """Decides about endpoints that are usable in part: as that grows, ever more keys stay, each from then on."""
+        """A number that decides about endpoints usable with a fraction. As the fraction grows, more keys stay, and none
+        leaves again.
+        """
         return key_share(key, b"part") if key is not None else self._random()
 
     def _place(self, key: bytes | None) -> float:

@@ -1,13 +1,13 @@
-"""The circle that keys are hashed onto: which points are whose, and how that changes with the endpoints.
+"""Hash ring: the points of each endpoint on the circle, and how they change when endpoints change.
 
-Owns the points. Those of an endpoint depend on its label alone, so neither the order in which endpoints are given, nor
-what was there before, nor the process makes a difference, and several pods agree. (But where two points of different
-endpoints have the same 32 bits: that is 1 in 40,000 of the points where there are 100,000.)
+Owns the points. The points of an endpoint depend only on its label. The order of the endpoints, earlier sets and the
+process make no difference, so several pods agree. (One exception: two points of different endpoints with the same 32
+bits. With 100,000 points this concerns 1 point in 40,000.)
 
-Why a ring is changed and not made anew: hashing and sorting take 0.3 us a point, which is 30 ms for 1,000 endpoints,
-and nothing else runs meanwhile. Where one of them is another now, only its points are hashed, and what lies between
-them is copied as it stands, in under 1 ms. Points speak of slots and not of places in the caller's list, so that who
-stays in a list that shifts keeps its points. Where most are others now, beginning anew is the cheaper way.
+Why update a ring instead of building a new one? Hashing and sorting take 0.3 us a point, which is 30 ms for 1,000
+endpoints, and nothing else runs in that time. When one endpoint changes, only its points are hashed and the points
+between them are copied, in under 1 ms. A point holds a slot number and not an index of the caller's list, so an
+endpoint keeps its points when its index changes. When most endpoints change, building a new ring is cheaper.
 """
 
 from __future__ import annotations
@@ -20,28 +20,30 @@ from struct import Struct
 from typing import Final
 
 POINTS: Final = 400
-"""Of an endpoint of average weight; libketama has 160. Ten endpoints take under 1 ms."""
+"""Points of an endpoint of average weight (libketama uses 160). Ten endpoints take under 1 ms."""
 
 MOST_POINTS: Final = 100_000
-"""Of all together. Of more than 250 endpoints each has fewer; those that remain of its points stay where they are."""
+"""The most points of all endpoints together. With more than 250 endpoints each has fewer; the remaining points do not
+move.
+"""
 
 SLOT_BITS: Final = 20
 PLACE_BITS: Final = 52
 
 SPLICED: Final = 4
-"""Up to one in so many points is taken out or put in where it is; beyond that everything is sorted."""
+"""Up to 1/SPLICED of the points are inserted or removed one by one; above that the whole ring is sorted."""
 
 _SIXTEEN: Final = Struct("<16I")
 
 Name = tuple[str, int]
-"""A label, and how many before it in the list are the same: http and https at one port."""
+"""A label, and how many equal labels precede it in the list (http and https on one port give equal labels)."""
 
 
 class Ring:
-    """`points` are in order; `owners` says whose index a slot stands for. Both are replaced with a change, so whoever
-    holds them still has the ring as it was.
+    """`points` are sorted; `owners` gives the endpoint index of a slot.
 
-    A point is a float, place * 2^SLOT_BITS + slot: exact up to 2^PLACE_BITS, and nothing is sorted faster.
+    A change replaces both objects, so a caller that holds the old ones still has the old ring. A point is a float,
+    place * 2^SLOT_BITS + slot: exact up to 2^PLACE_BITS, and floats sort fastest.
     """
 
     __slots__ = ("_counts", "_slots", "owners", "points")
@@ -51,11 +53,13 @@ class Ring:
         self.owners: list[int] = []
         self._slots: dict[Name, int] = {}
         self._counts: list[int] = []
-        """Points of each slot; 0 is free."""
+        """The number of points of each slot; 0 means that the slot is free."""
 
     def update(self, labels: Sequence[str], weights: Sequence[int]) -> None:
-        """Make these the complete set, by their index. Raises ValueError for a weight below 1, or more endpoints than
-        a point can tell apart; nothing is changed then.
+        """Replace the whole set of endpoints, given by index.
+
+        Raises ValueError for a weight below 1, or for more endpoints than a point can distinguish; then nothing
+        changes.
         """
         number = len(labels)
         if any(weight < 1 for weight in weights):
@@ -105,7 +109,7 @@ class Ring:
 
 
 def points_of(label: str, slot: int, begin: int, end: int) -> list[float]:
-    """The points of that label from number `begin` up to `end`; a point stays what it is, however many there are."""
+    """The points of a label from number `begin` up to `end`. A point does not depend on how many there are."""
     name = label.encode()
     first = begin - begin % 16
     found: list[float] = []
@@ -129,10 +133,10 @@ def _names(labels: Sequence[str]) -> list[Name]:
 
 
 def _changed(points: array[float], gone: list[float], came: list[float]) -> array[float]:
-    """`points`, all of `gone` among them, without those and with `came`."""
+    """`points` without those in `gone` (which are all in it) and with those in `came`."""
     if (len(gone) + len(came)) * SPLICED > len(points):
         leaving: dict[float, int] = {}
-        for point in gone:  # counted, for a label's own points may coincide
+        for point in gone:  # counted, because two points of one label may be equal
             leaving[point] = leaving.get(point, 0) + 1
         kept: list[float] = []
         for point in points:

@@ -1,6 +1,7 @@
-"""Round robin behind the interface that all balancers share, so that priorities and slow start go around it too.
+"""Round robin balancer: `sidecar.policy.round_robin` behind the common interface, so that priorities and slow start
+fit.
 
-Owns nothing: the order is `sidecar.policy.round_robin`'s.
+The order is decided there.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from sidecar.policy.round_robin import RoundRobin
 
 
 class InTurn:
-    """Begins anywhere: sidecars that start together should not all begin with the same endpoint."""
+    """Starts at a random endpoint, so that sidecars that start together do not all begin with the same one."""
 
     __slots__ = ("_random", "_turn")
 
@@ -25,7 +26,7 @@ class InTurn:
         return self._turn.next()
 
     def pick(self, usable: Callable[[int], float], key: bytes | None, now: float) -> int:
-        """One that is usable in part lets the rest of its turns go."""
+        """Pick the next usable endpoint. One that is usable with a fraction skips the rest of its turns at random."""
 
         def takes_its_turn(index: int) -> bool:
             part = usable(index)

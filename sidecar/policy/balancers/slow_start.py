@@ -1,10 +1,10 @@
-"""Slow start: a new endpoint gets its share of the requests little by little, while its caches fill and its code warms.
+"""Slow start: a new endpoint gets its share of the requests gradually, while its caches fill and its code warms up.
 
 Owns the ramp, around any balancer. The rule is Envoy's `slow_start_config` with `aggression: 1`: for `window_s` after
-an endpoint joined (or became well again) its weight counts max(10%, time since / window). Weights being relative, what
-matters is how far it is behind the oldest; where all began together none is held back.
+an endpoint joined or became well again, its weight is multiplied by max(10%, time since / window). Weights are
+relative, so an endpoint is compared with the oldest one; when all began together, none is held back.
 
-Where keys are hashed, that part of the new endpoint's keys comes to it, ever more of them, each of them once.
+With hashing, that fraction of its keys comes to the new endpoint. The fraction grows, and each key moves only once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 from sidecar.policy.balancers.balancer import BalancedEndpoint, Balancer
 
 LEAST_SHARE: Final = 0.1
-"""Envoy's `min_weight_percent`: with less an endpoint might never get the requests that warm it."""
+"""Envoy's `min_weight_percent`: with less, an endpoint might never get the requests that warm it up."""
 
 
 class SlowStart:
@@ -23,7 +23,7 @@ class SlowStart:
 
     def __init__(self, balancer: Balancer, endpoints: Sequence[BalancedEndpoint], window_s: float) -> None:
         if window_s <= 0:
-            raise ValueError("a slow start takes some time")
+            raise ValueError("the window of a slow start must be longer than 0")
         self._balancer = balancer
         self._endpoints = list(endpoints)
         self.window_s = window_s
@@ -41,7 +41,7 @@ class SlowStart:
             index = self._balancer.next(key, now)
             if index < 0 or now - self._endpoints[index].since >= self.window_s:
                 return index
-            self._look()  # it is back since
+            self._look()  # an endpoint joined or became well again in the meantime
         return self._ramped(_everyone, key, now)
 
     def pick(self, usable: Callable[[int], float], key: bytes | None, now: float) -> int:
@@ -62,7 +62,7 @@ class SlowStart:
         return self._balancer.pick(part, key, now)
 
     def _share(self, since: float, now: float) -> float:
-        """Of its weight: from LEAST_SHARE to 1."""
+        """The usable fraction of an endpoint's weight: from LEAST_SHARE to 1."""
         return min(max((now - since) / self.window_s, LEAST_SHARE), 1.0)
 
     def __repr__(self) -> str:

@@ -1,9 +1,9 @@
-"""Draws of endpoints by chance, in proportion to their weights: one, or two that differ.
+"""Weighted random draws of endpoints: one, or two different ones.
 
-Owns the drawing. One draw costs the same for any number of endpoints: Vose's alias method (M. D. Vose, "A linear
-algorithm for generating random numbers with a given distribution", 1991). Of usable endpoints only, a draw is repeated
-until it hits one, which leaves the others in proportion; after some misses they are all looked at, with the same
-proportions. So a pick is O(1) while not nearly all are unusable, O(n) else.
+Owns the drawing. A draw costs the same for any number of endpoints: Vose's alias method (M. D. Vose, "A linear
+algorithm for generating random numbers with a given distribution", 1991). When only some endpoints are usable, a draw
+is repeated until it hits one of them, which keeps their proportions. After TRIES misses all endpoints are examined,
+with the same proportions. So a pick is O(1) unless nearly all endpoints are unusable, then O(n).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ TRIES: Final = 8
 
 
 class WeightedDraw:
-    """Indices of `weights` (each at least 1); `random` gives floats in [0, 1)."""
+    """Draws indices of `weights` (each at least 1). `random` gives floats in [0, 1)."""
 
     __slots__ = ("_alias", "_equal", "_keep", "_pairs", "_random", "_size", "_weights")
 
@@ -34,7 +34,7 @@ class WeightedDraw:
             self._build()
 
     def _build(self) -> None:
-        """Vose: cells of equal size, each shared by its own index (up to `_keep`) and at most one other."""
+        """Vose: cells of equal size. Each is shared by its own index (up to `_keep`) and at most one other."""
         mean = sum(self._weights) / self._size
         share = [weight / mean for weight in self._weights]
         small = [index for index, part in enumerate(share) if part < 1.0]
@@ -49,7 +49,7 @@ class WeightedDraw:
             (small if share[giver] < 1.0 else large).append(giver)
 
     def one(self) -> int:
-        """-1 where there are none."""
+        """One index; -1 when there are none."""
         size = self._size
         if not size:
             return -1
@@ -60,10 +60,12 @@ class WeightedDraw:
         return self._alias[index]
 
     def two(self) -> tuple[int, int]:
-        """Two that differ, the first in proportion to the weights. Raises IndexError where there are fewer than two."""
+        """Two different indices, the first in proportion to the weights. Raises IndexError when there are fewer than
+        two.
+        """
         size = self._size
         if size < 2:
-            raise IndexError("there are no two endpoints")
+            raise IndexError("drawing two endpoints needs at least two")
         if self._equal:
             place = int(self._random() * self._pairs)
             first = place // (size - 1)
@@ -71,14 +73,14 @@ class WeightedDraw:
             return first, second if second < first else second + 1
         first = self.one()
         second = self.one()
-        if second == first:  # a heavy one would be drawn again and again; any other will do to compare it with
+        if second == first:  # a heavy endpoint would be drawn again and again; any other one can be compared with it
             second = int(self._random() * (size - 1))
             if second >= first:
                 second += 1
         return first, second
 
     def one_of(self, usable: Callable[[int], float], but: int = -1) -> int:
-        """One for which `usable` is true (or in part: with that part of its weight) and which is not `but`; or -1."""
+        """One index that is usable and is not `but`, or -1. `usable` may give the usable fraction of the weight."""
         if self._size > (1 if but >= 0 else 0):
             for _ in range(TRIES):
                 index = self.one()

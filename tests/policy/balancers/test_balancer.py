@@ -1,4 +1,4 @@
-"""What every balancer keeps to, whichever it is."""
+"""Rules that every balancer keeps."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def make(name: BalancerName, found: list[FakeEndpoint], seed: int, slow_start_s:
 
 
 @given(names, sets(), st.integers(0, 2**32), st.sampled_from([0.0, 30.0]), st.data())
-def test_only_usable_ones_are_picked_and_none_only_where_none_is_usable(
+def test_a_usable_endpoint_is_picked_if_there_is_one(
     name: BalancerName, found: list[FakeEndpoint], seed: int, slow_start_s: float, data: st.DataObject
 ) -> None:
     balancer = make(name, found, seed, slow_start_s)
@@ -66,7 +66,7 @@ def test_the_same_random_numbers_make_the_same_picks(
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("number", [1, 2, 3, 10, 1000])
-def test_the_last_usable_one_is_found_wherever_it_is(name: BalancerName, number: int) -> None:
+def test_the_only_usable_endpoint_is_found_at_any_index(name: BalancerName, number: int) -> None:
     found = endpoints([1 + number % 3 for number in range(number)])
     balancer = make(name, found, 1, 0.0)
     for last in {0, number // 2, number - 1}:
@@ -75,7 +75,7 @@ def test_the_last_usable_one_is_found_wherever_it_is(name: BalancerName, number:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("number", [2, 3, 10, 100])
-def test_a_usable_one_is_found_with_few_questions_while_half_of_them_are(name: BalancerName, number: int) -> None:
+def test_with_half_usable_a_pick_asks_few_questions(name: BalancerName, number: int) -> None:
     """O(1): two draws of at most TRIES questions, of which one in 2^TRIES asks all; equals take turns at most `number`
     long, and the usable ones are every other.
     """
@@ -92,5 +92,5 @@ def test_a_usable_one_is_found_with_few_questions_while_half_of_them_are(name: B
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_shows_itself(name: BalancerName) -> None:
+def test_repr_names_the_balancer(name: BalancerName) -> None:
     assert "2" in repr(make(name, endpoints([1, 1]), 1, 0.0))

@@ -16,7 +16,7 @@ def test_nothing_measured_is_zero() -> None:
     assert repr(PeakEwma()) == "<PeakEwma 0.000 ms at 0.000>"
 
 
-def test_a_peak_is_taken_over_at_once_and_forgotten_by_and_by() -> None:
+def test_a_peak_is_taken_over_at_once_and_forgotten_gradually() -> None:
     latency = PeakEwma()
     table = [  # (time, answer after, estimate)
         (0.0, 0.010, 0.010),
@@ -55,7 +55,7 @@ def test_a_retry_after_of_nothing_changes_nothing(seconds: float) -> None:
     assert latency.value == 0.0
 
 
-def test_what_is_out_of_all_bounds_stays_finite_and_measured() -> None:
+def test_extreme_values_stay_finite_and_measured() -> None:
     latency = PeakEwma()
     latency.observe(0.0, 0.0)
     assert latency.value == LEAST_S
@@ -66,7 +66,7 @@ def test_what_is_out_of_all_bounds_stays_finite_and_measured() -> None:
     assert latency.value == LONGEST_S
 
 
-def test_a_clock_that_seems_to_go_back_does_no_harm() -> None:
+def test_a_clock_that_goes_back_does_no_harm() -> None:
     latency = PeakEwma()
     latency.observe(1.0, 10.0)
     assert latency.estimate(5.0) == 1.0

@@ -1,4 +1,4 @@
-"""Least request: who of two is taken, the shares at rest, and what it does under load."""
+"""Least request: the choice of two, the shares at rest, and the shares under load."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def law(weights: list[int], at_once: int, steps: int) -> list[list[float]]:
 
 @pytest.mark.parametrize("weights", [[1, 1], [2, 1], [10, 1], [100, 99]])
 @pytest.mark.parametrize("at_once", [2, 5, 30])
-def test_under_load_the_shares_follow_the_exact_law(weights: list[int], at_once: int) -> None:
+def test_under_load_the_shares_follow_the_computed_ones(weights: list[int], at_once: int) -> None:
     """Picks of one run depend on each other; the last picks of many runs do not."""
     steps, runs = 3 * at_once, 4000
     last, random = [], Random(1)
@@ -121,7 +121,7 @@ def test_under_load_the_shares_follow_the_exact_law(weights: list[int], at_once:
 
 
 @pytest.mark.parametrize(("weights", "at_once"), [([2, 1], 40), ([10, 1], 100), ([100, 99], 100)])
-def test_under_much_load_the_law_is_the_weights(weights: list[int], at_once: int) -> None:
+def test_under_heavy_load_the_shares_are_the_weights(weights: list[int], at_once: int) -> None:
     """To half a request of those in flight: nothing finer can be told apart."""
     share = law(weights, at_once, 5 * at_once)[-1][0]
     assert abs(share - weights[0] / sum(weights)) * at_once <= 0.5
@@ -145,7 +145,7 @@ def test_the_longest_queue_is_as_short_as_two_choices_promise() -> None:
     assert shorter >= 90
 
 
-def test_one_that_hangs_gets_next_to_nothing() -> None:
+def test_an_endpoint_that_hangs_gets_almost_no_requests() -> None:
     found = endpoints([1, 1, 1])
     found[0].active = 50
     balancer = LeastRequest(found, seeded())
@@ -153,7 +153,7 @@ def test_one_that_hangs_gets_next_to_nothing() -> None:
     assert balancer.pick(lambda index: index == 0, None, 0.0) == 0
 
 
-def test_a_heavy_one_that_hangs_is_left_too() -> None:
+def test_a_heavy_endpoint_that_hangs_gets_almost_no_requests() -> None:
     found = endpoints([100, 1])
     found[0].active = 500
     balancer = LeastRequest(found, seeded())
@@ -162,6 +162,6 @@ def test_a_heavy_one_that_hangs_is_left_too() -> None:
 
 
 @pytest.mark.parametrize(("number", "expected"), [(0, -1), (1, 0)])
-def test_few(number: int, expected: int) -> None:
+def test_few_endpoints(number: int, expected: int) -> None:
     balancer = LeastRequest(endpoints([1] * number), seeded())
     assert balancer.next(None, 0.0) == balancer.pick(lambda index: True, None, 0.0) == expected

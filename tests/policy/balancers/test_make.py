@@ -1,4 +1,4 @@
-"""Which layers are put around a choice, in which order."""
+"""Which layers go around a balancer, and in which order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.policy.balancers.support import NAMES, assert_proportion, assert_shar
         ("hash", "<HashRing of 2 with 800 points>"),
     ],
 )
-def test_a_name_makes_its_balancer_and_layers_go_around_it(name: BalancerName, shown: str) -> None:
+def test_a_name_gives_its_balancer_inside_the_layers(name: BalancerName, shown: str) -> None:
     found = endpoints([1, 1])
     assert repr(make_balancer(name, found, lambda: 0.0, well)) == shown
     assert repr(make_balancer(name, found, lambda: 0.0, well, 30.0)) == f"<SlowStart 30 s, {shown}>"
@@ -30,12 +30,12 @@ def test_a_name_makes_its_balancer_and_layers_go_around_it(name: BalancerName, s
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_priority_that_all_share_is_none(name: BalancerName) -> None:
+def test_a_priority_shared_by_all_adds_no_layer(name: BalancerName) -> None:
     assert "Priority" not in repr(make_balancer(name, endpoints([1, 1], [3, 3]), seeded(), well))
     assert "Priority" not in repr(make_balancer(name, [], seeded(), well))
 
 
-def test_a_ring_is_kept_for_each_priority_that_there_is() -> None:
+def test_a_ring_is_kept_for_each_priority() -> None:
     rings: dict[int, Ring] = {}
 
     def made(priorities: list[int]) -> set[int]:

@@ -1,4 +1,4 @@
-"""Peak EWMA: who of two is taken, how it shares by latency, and that newcomers and stale estimates draw no stampede."""
+"""Peak EWMA: the choice of two, the shares by latency, and no stampede to new endpoints or stale estimates."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_second_is_taken_where_it_costs_less(first: FakeEndpoint, second: Fa
     assert cheaper(second, first, 0.0) is taken
 
 
-def test_a_slow_one_is_tried_again_when_its_estimate_has_decayed() -> None:
+def test_a_slow_endpoint_is_tried_again_after_its_estimate_decays() -> None:
     fast, slow = endpoint(0.01), endpoint(0.05)
     for now, taken in [(0.0, False), (DECAY_S, False), (1.5 * DECAY_S, False), (1.7 * DECAY_S, True)]:
         assert fast.latency is not None
@@ -58,7 +58,7 @@ def test_a_slow_one_is_tried_again_when_its_estimate_has_decayed() -> None:
         assert cheaper(slow, fast, now) is taken
 
 
-def test_within_the_decay_time_a_faster_estimate_counts_afterwards_load_does() -> None:
+def test_a_faster_estimate_counts_within_the_decay_time_then_load_counts() -> None:
     recent, old = endpoint(0.010, at=100.0), endpoint(0.009, active=0, at=100.0 - DECAY_S)
     assert cheaper(old, recent, 100.0)
     assert not cheaper(old, recent, 100.5), "its estimate is lower still, but says nothing any more"
@@ -77,13 +77,13 @@ def test_the_k_th_slowest_wins_the_pairs_that_two_choices_give_it(number: int) -
 
 @pytest.mark.parametrize("weights", [[1, 1], [1] * 7, [5, 1, 1, 3], [100, 99]])
 @pytest.mark.parametrize("latency", [0.0, 0.02])
-def test_among_equally_fast_ones_at_rest_the_shares_are_the_weights(weights: list[int], latency: float) -> None:
+def test_equally_fast_endpoints_at_rest_get_their_weights(weights: list[int], latency: float) -> None:
     balancer = LeastLatency(endpoints(weights, latencies=[latency] * len(weights)), seeded())
     assert_shares((balancer.next(None, 0.0) for _ in range(20_000)), weights)
     assert_shares((balancer.pick(lambda index: True, None, 0.0) for _ in range(20_000)), weights)
 
 
-def test_a_newcomer_begins_with_its_fair_share() -> None:
+def test_a_new_endpoint_begins_with_its_fair_share() -> None:
     """At rest it ties with whomever it meets, and of ten equally fast ones each gets a tenth."""
     balancer = LeastLatency(endpoints([1] * 10, latencies=[0.01] * 9), seeded())
     assert_shares((balancer.next(None, 0.0) for _ in range(20_000)), [1] * 10)
@@ -98,7 +98,7 @@ def burst(found: list[FakeEndpoint], number: int, now: float) -> Counter[int]:
 
 
 @pytest.mark.parametrize("newcomers", [1, 9])
-def test_a_burst_does_not_all_go_to_those_that_were_never_measured(newcomers: int) -> None:
+def test_a_burst_does_not_all_go_to_unmeasured_endpoints(newcomers: int) -> None:
     """No less evenly than independent draws would spread it."""
     found = endpoints([1] * 10, latencies=[0.01] * (10 - newcomers))
     assert_shares(burst(found, 1000, 0.0).elements(), [1] * 10)
@@ -130,6 +130,6 @@ def test_a_retry_after_sends_requests_elsewhere_until_it_has_decayed() -> None:
 
 
 @pytest.mark.parametrize(("number", "expected"), [(0, -1), (1, 0)])
-def test_few(number: int, expected: int) -> None:
+def test_few_endpoints(number: int, expected: int) -> None:
     balancer = LeastLatency(endpoints([1] * number), seeded())
     assert balancer.next(None, 0.0) == balancer.pick(lambda index: True, None, 0.0) == expected

@@ -64,13 +64,13 @@ def two_levels() -> list[FakeEndpoint]:
     return endpoints([1, 1, 1, 3, 1, 1], [20, 10, 10, 20, 10, 10])
 
 
-def test_while_enough_are_available_all_goes_to_the_first_level() -> None:
+def test_the_first_level_gets_all_while_enough_are_available() -> None:
     balancer = Priority(two_levels(), draw, lambda index, now: index != 1, seeded())
     assert_shares((balancer.next(None, 0.0) for _ in range(5000)), [0, 1, 1, 0, 1, 1])
     assert_shares((balancer.pick(lambda index: index != 1, None, 0.0) for _ in range(5000)), [0, 0, 1, 0, 1, 1])
 
 
-def test_when_too_few_are_what_is_missing_goes_to_the_next() -> None:
+def test_when_too_few_are_available_the_rest_goes_to_the_next_level() -> None:
     down = {1, 2}
     balancer = Priority(two_levels(), draw, lambda index, now: index not in down, seeded())
     shares = [0.3 / 4, 0, 0, 0.3 * 3 / 4, 0.35, 0.35]
@@ -89,7 +89,7 @@ def test_a_key_keeps_its_level_and_its_endpoint() -> None:
     assert_shares((index in (0, 3) for index in picks), [0.7, 0.3])
 
 
-def test_where_none_of_a_level_is_usable_now_another_has_to_do() -> None:
+def test_when_a_level_has_no_usable_endpoint_another_level_is_used() -> None:
     """An attempt may find less usable than is available: it has tried the others."""
     balancer = Priority(two_levels(), draw, well, seeded())
     assert_shares((balancer.pick(lambda index: index in (0, 3), None, 0.0) for _ in range(5000)), [1, 0, 0, 3])
@@ -102,13 +102,13 @@ def test_in_a_panic_the_levels_are_still_judged_by_what_is_available() -> None:
     assert_shares((balancer.pick(lambda index: True, None, 0.0) for _ in range(5000)), [1, 0, 0, 3])
 
 
-def test_where_none_at_all_is_available_the_first_level_is_tried() -> None:
+def test_when_none_is_available_the_first_level_is_used() -> None:
     balancer = Priority(two_levels(), draw, lambda index, now: False, seeded())
     assert_shares((balancer.next(None, 0.0) for _ in range(5000)), [0, 1, 1, 0, 1, 1])
 
 
 @pytest.mark.parametrize(("after", "noticed"), [(RECOUNT_S * 0.99, False), (RECOUNT_S, True), (-1.0, True)])
-def test_what_is_available_is_counted_ten_times_a_second(after: float, noticed: bool) -> None:
+def test_availability_is_counted_ten_times_a_second(after: float, noticed: bool) -> None:
     down: set[int] = set()
     balancer = Priority(two_levels(), draw, lambda index, now: index not in down, seeded())
     assert balancer.next(None, 0.0) in (1, 2, 4, 5)
@@ -117,5 +117,5 @@ def test_what_is_available_is_counted_ten_times_a_second(after: float, noticed: 
 
 
 def test_no_endpoints_are_refused() -> None:
-    with pytest.raises(ValueError, match="no endpoints"):
+    with pytest.raises(ValueError, match="at least one endpoint"):
         Priority([], draw, well, seeded())

@@ -1,4 +1,4 @@
-"""Random: the shares are the weights, of all and of the usable ones."""
+"""Random: the shares are the weights, of all endpoints and of the usable ones."""
 
 from __future__ import annotations
 

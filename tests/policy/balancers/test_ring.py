@@ -1,4 +1,4 @@
-"""The ring: whose a key is, how many move when endpoints change, and where the keys of a lost one go."""
+"""The ring: the owner of a key, how many keys move on a change, and where the keys of a lost endpoint go."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def arcs(found: list[FakeEndpoint]) -> list[float]:
 
 
 @pytest.mark.parametrize("weights", [[1, 1], [1] * 10, [5, 1, 1, 3], [100, 1], [1, 2] * 100])
-def test_the_arcs_are_the_weights_as_nearly_as_so_many_points_make_them(weights: list[int]) -> None:
+def test_the_arcs_follow_the_weights(weights: list[int]) -> None:
     """k of n random points own a Beta(k, n - k) part of the circle; Bonferroni over the endpoints."""
     total = sum(weights)
     points = POINTS * len(weights)
@@ -63,14 +63,14 @@ def test_keys_fall_on_the_arcs_evenly(weights: list[int]) -> None:
     assert_shares((balancer.next(key, 0.0) for key in KEYS), arcs(found))
 
 
-def test_without_a_key_the_place_is_drawn() -> None:
+def test_without_a_key_the_place_is_random() -> None:
     found = endpoints([3, 1, 1])
     balancer = HashRing(found, seeded())
     assert_shares((balancer.next(None, 0.0) for _ in range(20_000)), arcs(found))
 
 
 @pytest.mark.parametrize("number", [2, 3, 10, 100])
-def test_when_one_of_n_leaves_its_keys_move_and_no_others(number: int) -> None:
+def test_when_an_endpoint_leaves_only_its_keys_move(number: int) -> None:
     found = endpoints([1] * number)
     before = owners(found)
     left = number // 2
@@ -97,7 +97,7 @@ def test_a_changed_weight_moves_the_difference() -> None:
 
 
 @pytest.mark.parametrize("number", [250, 251, 400])
-def test_beyond_the_most_points_one_more_endpoint_still_moves_few_keys(number: int) -> None:
+def test_above_the_most_points_a_new_endpoint_still_moves_few_keys(number: int) -> None:
     """1/N go to it; as all give up 1/N of their points, another 1/N may move. Four standard errors of slack."""
     found = endpoints([1] * (number + 1))
     before, after = owners(found[:-1]), owners(found)
@@ -107,7 +107,7 @@ def test_beyond_the_most_points_one_more_endpoint_still_moves_few_keys(number: i
 
 
 @pytest.mark.parametrize("number", [3, 5, 10])
-def test_the_keys_of_an_unusable_one_go_where_they_would_had_it_left(number: int) -> None:
+def test_keys_of_an_unusable_endpoint_go_where_they_would_go_if_it_left(number: int) -> None:
     found = endpoints([1] * number)
     whole, rest = HashRing(found, seeded()), HashRing(found[1:], seeded())
     picks = [whole.pick(lambda index: index != 0, key, 0.0) for key in KEYS]
@@ -115,7 +115,7 @@ def test_the_keys_of_an_unusable_one_go_where_they_would_had_it_left(number: int
 
 
 @pytest.mark.parametrize("number", [4, 11])
-def test_the_keys_of_an_unusable_one_spread_over_all_others(number: int) -> None:
+def test_keys_of_an_unusable_endpoint_spread_over_all_others(number: int) -> None:
     """Each of its arcs goes to any of the others alike. Their lengths are exponential, so the variance is twice that of
     POINTS draws; keys add theirs.
     """
@@ -154,19 +154,19 @@ def test_the_circle_closes() -> None:
         assert balancer.pick(usable.__eq__, None, 0.0) == usable
 
 
-def test_an_endpoint_of_next_to_no_weight_has_a_point() -> None:
+def test_an_endpoint_of_tiny_weight_has_a_point() -> None:
     balancer = HashRing(endpoints([100_000, 1]), seeded())
     assert balancer.pick(lambda index: index == 1, b"key", 0.0) == 1
 
 
-def test_few_and_bad() -> None:
+def test_few_endpoints_and_bad_weights() -> None:
     none, single = HashRing([], seeded()), HashRing(endpoints([7]), seeded())
     assert none.next(b"key", 0.0) == none.pick(lambda index: True, b"key", 0.0) == -1
     assert single.next(b"key", 0.0) == single.pick(lambda index: True, b"key", 0.0) == 0
     assert single.pick(lambda index: False, b"key", 0.0) == -1
 
 
-def test_a_ring_that_is_passed_on_is_that_of_the_new_set_and_the_old_balancer_stays_as_it_was() -> None:
+def test_an_updated_ring_leaves_the_old_balancer_unchanged() -> None:
     found, ring = endpoints([1] * 6), Ring()
     before = HashRing(found, seeded(), ring)
     owned = [before.next(key, 0.0) for key in KEYS]

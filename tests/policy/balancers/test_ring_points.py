@@ -1,4 +1,4 @@
-"""The circle's points: that a ring which was changed is the one that would be made anew, and what a change costs."""
+"""The points of the ring: an updated ring equals a new one, and what an update costs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ members_strategy = st.lists(st.tuples(labels, st.integers(1, 4)), max_size=10)
 @given(st.lists(members_strategy, min_size=1, max_size=5))
 @example([[("a", 1), ("a", 2)], [("a", 2)], [("a", 1), ("b", 1), ("a", 1)]])
 @example([[("a", 1), ("b", 1)], [], [("b", 1), ("a", 3)]])
-def test_a_changed_ring_is_the_one_made_anew(sets: list[Members]) -> None:
+def test_an_updated_ring_equals_a_new_one(sets: list[Members]) -> None:
     ring = Ring()
     for members in sets:
         made(members, ring)
@@ -42,9 +42,7 @@ def test_a_changed_ring_is_the_one_made_anew(sets: list[Members]) -> None:
 
 
 @pytest.mark.parametrize("number", [10, 100, 251, 1000])
-def test_where_one_endpoint_is_another_now_only_its_points_are_hashed(
-    number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_when_one_endpoint_changes_only_its_points_are_hashed(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     ring = made(members := [(f"10.0.{at}:80", 1) for at in range(number)])
     before, each = ring.points, len(ring.points) // number
     hashed: list[int] = []
@@ -68,7 +66,7 @@ def test_where_one_endpoint_is_another_now_only_its_points_are_hashed(
 
 
 @pytest.mark.parametrize(("before", "after"), [(249, 251), (251, 249), (400, 300), (300, 400)])
-def test_where_all_have_fewer_points_each_keeps_its_first(before: int, after: int) -> None:
+def test_with_fewer_points_each_endpoint_keeps_its_first_ones(before: int, after: int) -> None:
     ring = made([(f"10.0.{at}:80", 1) for at in range(before)])
     members = [(f"10.0.{at}:80", 1) for at in range(after)]
     made(members, ring)
@@ -84,9 +82,7 @@ def test_slots_that_are_free_are_used_again() -> None:
 
 
 @pytest.mark.parametrize("spliced", [0, 10**9])
-def test_points_of_one_label_that_coincide_are_as_many_as_they_were(
-    spliced: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_equal_points_of_one_label_are_kept_in_number(spliced: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """0: always in place, else always sorted anew."""
     monkeypatch.setattr(ring_points, "SPLICED", spliced)
     points = array("d", [1.0, 2.0, 2.0, 2.0, 3.0])
@@ -96,11 +92,11 @@ def test_points_of_one_label_that_coincide_are_as_many_as_they_were(
 
 
 @pytest.mark.parametrize(("begin", "end"), [(0, 16), (0, 5), (5, 16), (15, 17), (16, 40), (3, 3)])
-def test_a_label_s_points_are_the_same_however_many_are_asked_for(begin: int, end: int) -> None:
+def test_the_points_of_a_label_do_not_depend_on_their_number(begin: int, end: int) -> None:
     assert points_of("a", 7, begin, end) == points_of("a", 7, 0, 64)[begin:end]
 
 
-def test_what_is_refused_changes_nothing() -> None:
+def test_a_refused_update_changes_nothing() -> None:
     ring = made([("a", 1)])
     points, owners = ring.points, ring.owners
     with pytest.raises(ValueError, match="less than 1"):
@@ -110,5 +106,5 @@ def test_what_is_refused_changes_nothing() -> None:
     assert (ring.points, ring.owners) == (points, owners)
 
 
-def test_its_repr_is_a_diagnostic() -> None:
+def test_repr_shows_the_state() -> None:
     assert repr(made([("a", 1), ("b", 1)])) == f"<Ring of 2 with {2 * POINTS} points>"

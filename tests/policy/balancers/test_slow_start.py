@@ -40,7 +40,7 @@ def test_the_weight_grows_in_a_straight_line_from_a_tenth(
     assert_shares((balancer.pick(lambda index: index != 1, None, age) for _ in range(20_000)), [1, 0, 3 * share])
 
 
-def test_in_turn_with_an_old_one_its_turns_are_missed_by_chance() -> None:
+def test_round_robin_skips_turns_of_a_new_endpoint_at_random() -> None:
     """Turns missed are followed by the old one's, so of n picks a pair (new, old) needs more than a lone (old): the new
     one's number is a renewal process, less scattered than the binomial whose bound is used here.
     """
@@ -50,21 +50,21 @@ def test_in_turn_with_an_old_one_its_turns_are_missed_by_chance() -> None:
     assert_proportion(picks.count(1), len(picks), 0.2 / 1.2)
 
 
-def test_where_all_are_new_none_is_held_back() -> None:
+def test_when_all_are_new_none_is_held_back() -> None:
     found = joined(0.0, 0.0, 0.0)
     inner = InTurn(found, lambda: 0.0)
     balancer = SlowStart(inner, found, WINDOW_S)
     assert [balancer.next(None, 1.0) for _ in range(6)] == [0, 1, 2, 0, 1, 2]
 
 
-def test_what_counts_is_how_far_one_is_behind_the_oldest() -> None:
+def test_a_new_endpoint_is_compared_with_the_oldest() -> None:
     """6 s and 15 s of 30 s: as 0.2 to 0.5."""
     found = joined(9.0, 0.0)
     balancer = SlowStart(RandomChoice(found, seeded(7)), found, WINDOW_S)
     assert_shares((balancer.next(None, 15.0) for _ in range(20_000)), [0.2, 0.5])
 
 
-def test_one_that_becomes_well_again_starts_slowly_again() -> None:
+def test_an_endpoint_that_becomes_well_again_starts_slowly_again() -> None:
     found = joined(-100.0, -100.0)
     balancer = SlowStart(RandomChoice(found, seeded(7)), found, WINDOW_S)
     assert_shares((balancer.next(None, 0.0) for _ in range(5000)), [1, 1])
@@ -73,14 +73,14 @@ def test_one_that_becomes_well_again_starts_slowly_again() -> None:
     assert_shares((balancer.next(None, 80.0) for _ in range(5000)), [1, 1])
 
 
-def test_a_new_one_gets_all_where_it_is_all_there_is() -> None:
+def test_a_new_endpoint_gets_everything_when_it_is_the_only_one() -> None:
     found = joined(-100.0, 0.0)
     balancer = SlowStart(RandomChoice(found, seeded(7)), found, WINDOW_S)
     assert {balancer.pick(lambda index: index == 1, None, 1.0) for _ in range(100)} == {1}
     assert balancer.pick(lambda index: False, None, 1.0) == -1
 
 
-def test_of_keys_ever_more_come_home_and_each_of_them_once() -> None:
+def test_more_and_more_keys_come_back_and_each_moves_once() -> None:
     found = joined(-100.0, -100.0, -100.0, 0.0)
     ring = HashRing(found, seeded())
     balancer = SlowStart(ring, found, WINDOW_S)
@@ -98,8 +98,8 @@ def test_of_keys_ever_more_come_home_and_each_of_them_once() -> None:
     assert came == set(own)
 
 
-def test_a_window_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="some time"):
+def test_a_window_of_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="longer than 0"):
         SlowStart(InTurn([], seeded()), [], 0.0)
 
 

@@ -1,4 +1,4 @@
-"""Drawing by weight: shares, pairs, and what of it is usable."""
+"""Weighted draws: shares, pairs, and draws of usable endpoints."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def test_one_is_drawn_in_proportion(weights: list[int], seed: int) -> None:
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
-def test_of_two_the_first_is_drawn_in_proportion_and_the_second_differs(weights: list[int]) -> None:
+def test_two_draws_differ_and_the_first_follows_the_weights(weights: list[int]) -> None:
     draw = WeightedDraw(weights, seeded())
     pairs = [draw.two() for _ in range(20_000)]
     assert all(first != second for first, second in pairs)
     assert_shares((first for first, _ in pairs), weights)
 
 
-def test_of_equals_every_pair_is_as_likely() -> None:
+def test_with_equal_weights_every_pair_is_equally_likely() -> None:
     draw = WeightedDraw([1, 1, 1, 1], seeded())
     pairs = Counter(draw.two() for _ in range(20_000))
     assert_shares(Counter(dict(enumerate(pairs.values()))).elements(), [1] * 12)
@@ -50,7 +50,7 @@ def test_usable_ones_stay_in_proportion(weights: list[int], usable: set[int]) ->
     assert_shares((draw.one_of(usable.__contains__, but=3 % len(weights)) for _ in range(20_000)), expected)
 
 
-def test_where_there_are_too_few() -> None:
+def test_draws_from_too_few_endpoints() -> None:
     none, single = WeightedDraw([], seeded()), WeightedDraw([3], seeded())
     assert (none.one(), none.one_of(lambda index: True), len(none)) == (-1, -1, 0)
     assert (single.one(), single.one_of(lambda index: True), single.one_of(lambda index: True, but=0)) == (0, 0, -1)
@@ -87,6 +87,6 @@ def test_the_ends_of_the_random_range_are_in_range(weights: list[int], number: f
     assert draw.one_of(usable.__contains__) in usable
 
 
-def test_just_below_one_is_the_last() -> None:
+def test_a_random_number_just_below_one_gives_the_last_index() -> None:
     draw = WeightedDraw([1, 1, 1], lambda: 1 - 2**-53)
     assert (draw.one(), draw.two()) == (2, (2, 1))
