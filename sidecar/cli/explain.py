@@ -42,8 +42,8 @@ def explain(admin: Admin, method: str, target: str, host: str | None, path: Path
 
     Nothing is sent to the service. TARGET is what the app asks the sidecar for: /venue/events/42.
 
-    The running sidecar answers. If none runs, and neither --admin nor SIDECAR_ADMIN names one, the answer comes from the
-    configuration file that `sidecar run` would take; stderr says so.
+    The running sidecar answers. If none runs, and neither --admin nor SIDECAR_ADMIN names one, the answer comes from
+    the configuration file that `sidecar run` would take; stderr says so.
 
     \b
     Examples:
