@@ -178,7 +178,7 @@ class Exchange(Call):
                 continue
             self._awaiting = False
             if endpoint.health is not None and response.immediate_fail:
-                self.service.failed_by_its_own_word(endpoint, monotonic())
+                self.service.fail_at_once(endpoint, monotonic())
             if endpoint.latency is not None:
                 self._measure(endpoint.latency, response)
             return response

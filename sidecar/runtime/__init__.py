@@ -1,4 +1,4 @@
-"""What is live: services with their policy state and endpoints, and the table that routes requests to them.
+"""Live state: services with their policy state and endpoints, and the table that routes requests to them.
 
-Beside that `http_listener`: how the listeners that are not the proxy's take connections.
+`http_listener` is here too: it accepts connections for all listeners except the proxy's.
 """

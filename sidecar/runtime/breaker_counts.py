@@ -1,6 +1,6 @@
-"""The counts of breakers that are no longer in use.
+"""Counters of breakers that are no longer in use.
 
-Owns their sum: a route that leaves the configuration must not make a counter fall.
+Owns their sum: when a route leaves the configuration, no counter may fall.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from sidecar.policy.breaker import COUNTERS, Breaker
 
 
 class BreakerCounts:
-    """The counters of a breaker (`COUNTERS`), as sums."""
+    """The sums of breaker counters (`COUNTERS`)."""
 
     def __init__(self) -> None:
         self.opens = self.half_opens = self.closes = 0

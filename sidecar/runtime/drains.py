@@ -1,7 +1,7 @@
-"""Endpoints that an operator keeps requests away from, each until a time.
+"""Drains: endpoints that an operator takes out of service until a given time.
 
-Owns who drains and until when. That a draining endpoint is not picked is `sidecar.policy.availability`'s business, and
-whether it may drain at all `sidecar.runtime.operator`'s.
+Owns which endpoints drain, and until when. `sidecar.policy.availability` keeps requests away from them, and
+`sidecar.runtime.operator` decides whether an endpoint may be drained.
 """
 
 from __future__ import annotations
@@ -13,27 +13,29 @@ from sidecar.runtime.endpoint import Endpoint
 
 
 class Drains:
-    """Those of one service. Times are monotonic seconds; nothing runs by itself: call `tick` once `due` has come."""
+    """The drains of one service. Times are monotonic seconds. Nothing runs by itself: call `tick` once `due` has
+    come.
+    """
 
     def __init__(self) -> None:
         self._members: tuple[Endpoint, ...] = ()
         self.due = inf
 
     def begin(self, endpoint: Endpoint, until: float) -> None:
-        """From now on, or (where it drains already) for another time."""
+        """Start a drain, or change the end of one."""
         endpoint.draining = True
         endpoint.drained_until = until
         self._find_due()
 
     def end(self, endpoint: Endpoint, now: float) -> None:
-        """It gets requests again, few at first where there is a slow start."""
+        """End a drain: the endpoint gets requests again, with slow start if that is configured."""
         endpoint.draining = False
         endpoint.drained_until = inf
         endpoint.since = now
         self._find_due()
 
     def tick(self, now: float) -> list[Endpoint]:
-        """End those whose time is over, and say which."""
+        """End the drains whose time is over; returns their endpoints."""
         if now < self.due:
             return []
         over = [one for one in self._members if one.draining and one.drained_until <= now]
@@ -42,7 +44,7 @@ class Drains:
         return over
 
     def update(self, members: Sequence[Endpoint]) -> None:
-        """Make this the complete set. Who left keeps its drain, should it come back."""
+        """Replace the whole set of endpoints. An endpoint that left is still drained if it comes back."""
         self._members = tuple(members)
         self._find_due()
 

@@ -1,7 +1,7 @@
-"""One address of a service, with what is known of it now.
+"""Endpoint: one address of a service, and what is known about it now.
 
-Owns the state that outlives a reload: idle connections, load, and how long it is skipped after it refused a
-connection. Which endpoint is picked is the service's and its balancer's business.
+Owns the state that survives a reload: idle connections, load, and how long the endpoint is skipped after a refused
+connection. The service and its balancer choose which endpoint gets a request.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ FIRST_SKIP_S: Final = 1.0
 LONGEST_SKIP_S: Final = 30.0
 
 Key = tuple[str, str, int]
-"""Scheme, address, port: what an endpoint is known by within its service."""
+"""Scheme, address and port: they identify an endpoint within its service."""
 
 
 class IdleConnection(Protocol):
-    """What a pool of idle connections asks of one."""
+    """What a pool needs of an idle connection."""
 
     idle_since: float
 
@@ -31,7 +31,7 @@ class IdleConnection(Protocol):
 
 
 class Endpoint(Tracked):
-    """An address and port, reached by a scheme; `authority` is what its Host says."""
+    """An address and port with its scheme. `authority` is sent as its Host."""
 
     __slots__ = (
         "active",
@@ -66,26 +66,29 @@ class Endpoint(Tracked):
         self.weight = spec.weight
         self.priority = spec.priority
         self.latency: PeakEwma | None = None
-        """Where the balancer goes by it."""
+        """None unless the balancer uses it."""
         self.health: HealthState | None = None
-        """Where it is checked."""
+        """None unless the endpoint has active checks."""
         self.label = f"[{address}]:{url.port}" if ":" in address else f"{address}:{url.port}"
-        """What metrics, logs and answers call it."""
+        """Its name in metrics, logs and responses."""
         self.counters = EndpointCounters()
         self.idle: list[IdleConnection] = []
-        """Most recently used last."""
+        """Idle connections, the most recently used one last."""
         self.active = 0
         self.connect_failures = 0
         self.connect_refused_at = 0.0
         self.departed_at: float | None = None
-        """When it left its service; it gets no new requests, and its connections close as they fall idle."""
+        """When it left its service. From then on it gets no new requests, and its connections close when they become
+        idle.
+        """
         self.drained_until = inf
-        """When an operator's drain of it ends by itself (monotonic seconds)."""
+        """When its drain ends, in monotonic seconds; infinite when it does not drain."""
 
     def adopt(self, spec: EndpointSpec) -> bool:
-        """Be the endpoint of this spec from now on, in the state it has.
+        """Take over a new spec of the same address, and keep the state.
 
-        False, and nothing is changed, where it cannot: its TLS connections were made with a server of another name.
+        Returns False and changes nothing if that is impossible: its TLS connections were made to a server of another
+        name.
         """
         if self.tls and spec.url.host != self.server_name:
             return False
@@ -97,17 +100,17 @@ class Endpoint(Tracked):
         return True
 
     def connect_failed(self, now: float) -> None:
-        """Skip it for 1 s, doubling to 30 s: a refused connection costs little, but not nothing."""
+        """Skip it for 1 s, doubling up to 30 s: a refused connection costs little, but it does cost."""
         self.connect_refused_at = now
-        if now >= self.skip_until:  # failures that were under way together count once
+        if now >= self.skip_until:  # several failures in flight at once count as one
             self.skip_until = now + min(FIRST_SKIP_S * 2 ** min(self.connect_failures, 5), LONGEST_SKIP_S)
             self.connect_failures += 1
 
     def checked_well(self, began: float) -> None:
-        """A check that began then made its own connection, so the skip has nothing left to spare.
+        """A check that began at `began` passed, on a connection of its own: end the skip.
 
-        `connect_failures` stays until a request's own connection succeeds: where that is refused all the same, the next
-        skip is longer.
+        `connect_failures` is reset only when a request's own connection succeeds. If that one is refused, the next skip
+        is longer.
         """
         if began >= self.connect_refused_at:
             self.skip_until = 0.0

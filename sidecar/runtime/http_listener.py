@@ -1,13 +1,13 @@
-"""The HTTP listeners beside the proxy: how many connections each takes, and how long one may do nothing.
+"""HTTP listeners besides the proxy: limits on the number of connections and on idle time.
 
-Owns the connections of the admin, the probe and the webhook's listener, from when they are accepted; what is asked and
-answered on them is aiohttp's and the handlers' business. Where all places are held, a new connection gets that of the
-one that has done nothing for longest: who opens connections and says nothing keeps no probe out. Only where all have a
-request under way is it refused.
+Owns the connections of the admin, probe and webhook listeners once they are accepted. aiohttp and the handlers serve
+the requests on them. When the limit is reached, a new connection replaces the one that has been idle longest, so
+clients that open connections and send nothing cannot keep a probe out. It is refused only when every connection has a
+request in flight.
 
-With TLS the same holds before the handshake: who is refused costs none, and who does not finish his gives up his place.
-So connections are accepted in the clear, and TLS begins (`start_tls`) once there is room; `create_server(ssl=...)`
-knows of a connection only after its handshake, most of what a review costs.
+With TLS the same holds before the handshake: a refused connection costs no handshake, and a client that does not finish
+its handshake loses its place. So connections are accepted without TLS, and TLS begins (`start_tls`) once there is room.
+`create_server(ssl=...)` learns of a connection only after its handshake, which is most of the cost of a webhook call.
 """
 
 from __future__ import annotations
@@ -41,19 +41,21 @@ _FULL: Final = (
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
-    """Of one listener."""
+    """The limits of one listener."""
 
     most: int = MOST
-    """Connections."""
+    """The most connections."""
     handshake_s: float = HANDSHAKE_S
     head_s: float = IDLE_S
-    """From the connection, or its handshake, to the first whole head."""
+    """From the start of the connection, or the end of its handshake, to the first complete request head."""
     idle_s: float = IDLE_S
-    """From an answer to the next whole head. An answer that nobody reads does not end it: the connection goes."""
+    """From a response to the next complete request head. The time runs too while the client does not read the
+    response.
+    """
 
 
 class _OurFaultsOnly(logging.Filter):
-    """What is not HTTP is its sender's fault, who is told so; a traceback for each would let anyone fill the log."""
+    """Drops log records about invalid HTTP. The sender is told; a traceback for each would let anyone fill the log."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not (record.exc_info and isinstance(record.exc_info[1], (HttpProcessingError, web.RequestPayloadError)))
@@ -63,14 +65,14 @@ _OUR_FAULTS_ONLY: Final = _OurFaultsOnly()
 
 
 def http_logger(name: str) -> logging.Logger:
-    """For one of aiohttp's servers to log to."""
+    """A logger for one of aiohttp's servers."""
     found = logging.getLogger(name)
     found.addFilter(_OUR_FAULTS_ONLY)
     return found
 
 
 class HttpListener:
-    """Accepts for `server`, with TLS if there is a context. Needs a running event loop."""
+    """Accepts connections for `server`, with TLS if `tls` is given. Needs a running event loop."""
 
     def __init__(self, server: web.Server, bounds: Bounds | None = None, tls: ssl.SSLContext | None = None) -> None:
         self._server = server
@@ -80,7 +82,7 @@ class HttpListener:
         self._tasks = Tasks(log)
         self._accepting: list[asyncio.Server] = []
         self._until: dict[_Connection, float] = {}
-        """All, with when their time is up: `inf` with a request under way. Who has waited for longest comes first."""
+        """Deadline of each connection, the longest idle one first; `inf` while a request is in flight."""
         self._of: dict[web.RequestHandler, _Connection] = {}
         self._timer: asyncio.TimerHandle | None = None
         self.refused = 0
@@ -89,13 +91,13 @@ class HttpListener:
         return len(self._until)
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Serve on sockets that are bound already."""
+        """Serve on sockets that are already bound."""
         for one in sockets:
             self._accepting.append(await self._loop.create_server(lambda: _Connection(self), sock=one))
 
     @contextmanager
     def under_way(self, request: web.BaseRequest) -> Iterator[None]:
-        """Around what makes the answer to a request: so long its connection is not idle."""
+        """Wrap the handling of a request in this: meanwhile its connection is not idle."""
         connection = self._of.get(request.protocol)
         if connection in self._until:
             self._until[connection] = inf
@@ -106,7 +108,7 @@ class HttpListener:
                 self._wait(connection, self._bounds.idle_s)
 
     def close(self) -> None:
-        """Take no more connections; those that there are stay."""
+        """Accept no more connections; the open ones stay open."""
         for one in self._accepting:
             one.close()
         if self._timer is not None:
@@ -114,13 +116,13 @@ class HttpListener:
         self._tasks.cancel()
 
     async def end(self, seconds: float) -> None:
-        """Close what is idle now, and the rest as it is answered or `seconds` are over."""
+        """Close idle connections now, and the others after their response or after `seconds`."""
         self.close()
         await self._tasks.ended()
-        self._server.pre_shutdown()  # without it, idle connections would be waited for
+        self._server.pre_shutdown()  # otherwise shutdown would wait for idle connections
         await self._server.shutdown(seconds)
 
-    # What connections tell.
+    # Called by connections.
 
     def arrived(self, connection: _Connection) -> None:
         if len(self._until) >= self._bounds.most and not self._make_room():
@@ -129,7 +131,7 @@ class HttpListener:
         elif self._tls is None:
             self._begin(connection, connection.wire)
         else:
-            connection.wire.pause_reading()  # what comes now is TLS's
+            connection.wire.pause_reading()  # the next bytes belong to the TLS handshake
             self._wait(connection, self._bounds.handshake_s)
             self._tasks.start(self._shake_hands(connection, self._tls), "TLS handshake")
 
@@ -142,13 +144,13 @@ class HttpListener:
         if connection not in self._until:
             return
         secured: asyncio.Transport | None = None
-        with suppress(OSError):  # as all errors of TLS are: the other side's
+        with suppress(OSError):  # all TLS errors are OSErrors, and all are the client's fault
             try:
                 secured = await self._loop.start_tls(
                     connection.wire, connection, tls, server_side=True, ssl_handshake_timeout=self._bounds.handshake_s
                 )
             finally:
-                if secured is None:  # failed, cancelled, or gone: `connection_lost` is not called before the handshake
+                if secured is None:  # failed or cancelled: `connection_lost` is not called before the handshake ends
                     self.lost(connection)
         if secured is not None and connection in self._until:
             self._begin(connection, secured)
@@ -160,7 +162,7 @@ class HttpListener:
         connection.begin(handler, transport)
 
     def _make_room(self) -> bool:
-        """Close the connection that has been idle for longest; False if none is."""
+        """Close the connection that has been idle longest; False if none is idle."""
         longest = next((one for one, until in self._until.items() if until < inf), None)
         if longest is None:
             return False
@@ -168,12 +170,14 @@ class HttpListener:
         return True
 
     def _drop(self, connection: _Connection) -> None:
-        """At once: its place is given away, so neither TLS's farewell nor a slow reader is waited for."""
+        """Close at once. The place is given away, so it waits neither for TLS's closing message nor for a slow
+        reader.
+        """
         self.lost(connection)
         connection.wire.abort()
 
     def _wait(self, connection: _Connection, seconds: float) -> None:
-        self._until.pop(connection, None)  # to the end of the order
+        self._until.pop(connection, None)  # to move it to the end of the order
         self._until[connection] = self._loop.time() + seconds
         if self._timer is None:
             self._timer = self._loop.call_later(_SWEEP_S, self._sweep)
@@ -186,15 +190,15 @@ class HttpListener:
 
 
 class _Connection(asyncio.Protocol):
-    """From when it is accepted; all that happens is handed to `handler`, once there is one."""
+    """A connection from its acceptance on. It passes all events to `handler` once there is one."""
 
     def __init__(self, listener: HttpListener) -> None:
         self._listener = listener
         self._early = bytearray()
-        """What came with the end of the handshake, before its task went on."""
+        """Bytes that arrived with the end of the handshake, before the handshake task continued."""
         self.handler: web.RequestHandler | None = None
         self.wire: asyncio.Transport
-        """The one that was accepted, below TLS."""
+        """The accepted transport, below TLS."""
 
     def begin(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         self.handler = handler
@@ -211,7 +215,7 @@ class _Connection(asyncio.Protocol):
             self.wire.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Not to be asserted: uvloop's transports do not derive from asyncio's.
+        # A cast, because an assertion would fail: uvloop's transports do not derive from asyncio's.
         self.wire = cast(asyncio.Transport, transport)
         self._listener.arrived(self)
 

@@ -1,6 +1,6 @@
-"""Why the last request to a service failed.
+"""The last failure of a service: reason, detail and request ID of its last failed request.
 
-Owns what is kept of it: one small object for each service, made on the way of failures alone.
+Owns the record: one small object for each service, created only when a request fails.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Final
 from msgspec import Struct
 
 LONGEST_DETAIL: Final = 200
-"""Characters."""
+"""The longest detail that is kept, in characters."""
 
 _QUERY: Final = re.compile(r"\?\S*")
 
 
 class LastFailure(Struct, frozen=True):
-    """`at` is in monotonic seconds; `reason` is one of the closed set of words, `detail` says more, or is ""."""
+    """`at` is in monotonic seconds. `reason` is from the closed list of reasons; `detail` says more, or is empty."""
 
     at: float
     reason: str
@@ -26,7 +26,7 @@ class LastFailure(Struct, frozen=True):
 
 
 def last_failure(at: float, reason: str, detail: str, request_id: bytes) -> LastFailure:
-    """Of a detail as a log has it; without queries, which is where secrets stand."""
+    """Make a record from a log detail. Queries are removed, because they may hold secrets."""
     bounded = detail[: 4 * LONGEST_DETAIL]
     if "?" in bounded:
         bounded = _QUERY.sub("", bounded)

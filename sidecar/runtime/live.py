@@ -1,7 +1,7 @@
-"""All that is live: the configuration in force, and what goes on under each one.
+"""The live configuration: all services in force and the routing table; applies a reload.
 
-Owns the services and the routing table. A service lives on from one configuration to the next, with its state; the
-table is made anew and swapped in.
+Owns the services and the routing table. A service keeps its state from one configuration to the next. The table is
+built anew and swapped in.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sidecar.telemetry.counters import ServiceCounters
 
 
 class Live:
-    """The running configuration: `services` by name, and `table` to find one for a request."""
+    """The running configuration: `services` by name, and `table` to find the service of a request."""
 
     def __init__(self, config: Config, now: float, random: Callable[[], float]) -> None:
         self.config = config
@@ -28,30 +28,30 @@ class Live:
         self._ports: list[int] | None = None
         self._retired: list[LiveService] = []
         self.unrouted = ServiceCounters()
-        """Requests that reached no service."""
+        """Counters of requests that reached no service."""
         self.aggregates = {name: ServiceCounters() for name in config.aggregates}
 
     def configured(self) -> Iterable[LiveService]:
-        """The services of the configuration in force, asked for anew each time: a reload makes another mapping."""
+        """The services of the configuration in force. Call it each time, because a reload replaces the mapping."""
         return self.services.values()
 
     def listens_on(self, ports: list[int]) -> None:
-        """The ports that the proxy really listens on, of this configuration and all that follow."""
+        """Set the ports that the proxy actually listens on, for this configuration and all later ones."""
         self._ports = ports
         self.table.listens_on(ports)
 
     @property
     def in_flight(self) -> int:
-        """Requests that are under way, tunnels left out; those of services that are no longer configured included."""
+        """Requests in flight, without tunnels, including those of services that are no longer configured."""
         self._forget_retired()
         services = [*self.services.values(), *self._retired]
         return sum(service.limit.in_flight - service.counters.tunnels for service in services)
 
     def adopt(self, config: Config, now: float) -> None:
-        """Go on under another configuration; `generation` grows by one.
+        """Apply another configuration; `generation` grows by one.
 
-        A service of the same name keeps its state. What is under way at one that is gone ends there, with the policy
-        that it began with; its idle connections close. Where the proxy listens does not change.
+        A service with the same name keeps its state. When a service is gone, its requests in flight finish under the
+        policy that they began with, and its idle connections close. The proxy's listen addresses do not change.
         """
         services = {}
         for name, wanted in config.services.items():
@@ -70,7 +70,7 @@ class Live:
                 service.set_endpoints([], now)
                 self._retired.append(service)
         self.aggregates = {name: self.aggregates.get(name) or ServiceCounters() for name in config.aggregates}
-        # What is equal is shared: of a large configuration, one service changes and the rest is held once.
+        # Equal parts are shared with the old configuration. So a change of one service does not hold the rest twice.
         self.config = replace(
             config,
             listen=self.config.listen,
@@ -81,5 +81,5 @@ class Live:
         self.generation += 1
 
     def _forget_retired(self) -> None:
-        """Those that nothing is under way at any more."""
+        """Drop removed services that have no request in flight any more."""
         self._retired = [service for service in self._retired if service.limit.in_flight]

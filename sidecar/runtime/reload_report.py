@@ -1,6 +1,6 @@
-"""What became of an attempt to put another configuration in force.
+"""Reload report: the result of an attempt to apply another configuration.
 
-Owns its shape: the log, the metric, the admin API and the dashboard all tell it from here.
+Owns its shape. The log, the metric, the admin API and the dashboard all use it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Trigger = Literal["start", "file", "signal", "api"]
 
 
 class ReloadReport(Struct, frozen=True, kw_only=True):
-    """`at` is Unix time in seconds; `generation` is that of the configuration in force after it."""
+    """`at` is Unix time in seconds. `generation` is that of the configuration in force afterwards."""
 
     result: Literal["ok", "unchanged", "rejected"]
     trigger: Trigger
@@ -23,7 +23,8 @@ class ReloadReport(Struct, frozen=True, kw_only=True):
     generation: int
     errors: tuple[ConfigError, ...] = ()
     warnings: tuple[str, ...] = ()
-    """What the new file asks for and does not have (it needs a restart, or names that nobody knows), and what
-    `sidecar.config.warnings` says of what is in force."""
+    """What the new file asks for but does not get (a restart is needed, or a name is unknown), and the warnings of
+    `sidecar.config.warnings` about the configuration in force.
+    """
     changed: tuple[str, ...] = ()
-    """Key paths, as `services.venue.timeout.attempt`."""
+    """Changed keys as paths, such as `services.venue.timeout.attempt`."""

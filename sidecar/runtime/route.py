@@ -1,7 +1,7 @@
-"""A policy in force for some requests of a service.
+"""Live route: the policy for some requests of a service, prepared for the data path.
 
-Owns what a request needs of it, laid out for the way. It is never changed: other settings make another one, and a
-request keeps the one that it began with. The breaker alone outlives it.
+Owns the options that a request needs. A route never changes: new settings make a new route, and a request keeps the one
+that it began with. Only the breaker survives a new route.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sidecar.policy.settings import FALLBACK_METHODS, FallbackStale, FallbackSte
 
 
 class LiveRoute:
-    """The options that a request needs, and the breaker it asks."""
+    """The options that a request needs, and its breaker."""
 
     __slots__ = (
         "attempt_s",
@@ -43,7 +43,7 @@ class LiveRoute:
     def __init__(self, name: str, match: Match | None, policy: Policy, breaker: Breaker) -> None:
         self.name = name
         self.match = match
-        """None: what no other route of the service matches."""
+        """None for the service's own policy, which takes the requests that no other route matches."""
         self.policy = policy
         self.breaker = breaker
         path = match.path.encode() if match else b"/"
@@ -62,21 +62,23 @@ class LiveRoute:
         self.failure_status = policy.breaker.failure_status
         self.fallback_methods = _answered_by(policy.fallback)
         self.keeps_stale = any(isinstance(step, FallbackStale) for step in policy.fallback)
-        """It falls back to the last good response."""
+        """Whether it falls back to the last good response."""
         self.preserve_host = policy.preserve_host
         self.half_close = policy.half_close
         self.first_lines: dict[bool, bytes] = {}
-        """Field lines that the proxy adds to a first attempt, by whether the request was routed by path."""
+        """Field lines that the proxy adds to a first attempt; the key says whether the request was routed by path."""
 
     def matches(self, method: str, path: bytes) -> bool:
-        """`path` has no query. A route's path is a prefix of whole segments, compared as raw bytes."""
+        """Whether the route matches. `path` has no query. A route's path is a prefix of whole segments, compared as raw
+        bytes.
+        """
         if self.methods and method not in self.methods:
             return False
         return path == self.path or path.startswith(self.path_and_below)
 
 
 def _answered_by(fallback: Sequence[FallbackStep]) -> frozenset[str]:
-    """The methods that any step is for."""
+    """The methods that at least one fallback step answers."""
     methods: set[str] = set()
     for step in fallback:
         methods |= FALLBACK_METHODS if isinstance(step, FallbackStale) else step.methods

@@ -1,7 +1,7 @@
-"""From a request's target and Host to a service: by configuration alone.
+"""Routing table: finds the service for a request from its target and Host, by configuration alone.
 
-Owns the three ways in (path, Host, absolute-form) and how an authority is compared. It reads no header but Host, and
-decides nothing about policies: routes within a service are the service's.
+Owns the three ways to name a service (path, Host, absolute-form) and how authorities are compared. It reads no other
+header than Host and decides nothing about policies. The service chooses among its routes.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)(.*)", re.DOTALL)
 _AUTHORITY = re.compile(rb"(\[[0-9a-f:.]+\](?!\.)|[^\[\]:@]*?)\.?(?::([0-9]*))?")
 
 RESERVED: Final = b"_"
-"""First segments that start with it are the sidecar's own."""
+"""Paths whose first segment starts with this belong to the sidecar itself."""
 
 SEEN_MAX: Final = 256
-"""How many Hosts are remembered."""
+"""The most Hosts in the look-up cache."""
 
 SEEN_LENGTH_MAX: Final = 264
-"""Bytes of the longest Host that is remembered: a DNS name has at most 253, a port 6 with its colon."""
+"""The longest Host in the cache, in bytes: a DNS name has at most 253, a port with its colon 6."""
 
 
 class NotRouted(Exception):
-    """No service for this request: `status` (400 or 404), `reason` and `detail` for the answer.
+    """No service for this request. `status` (400 or 404), `reason` and `detail` are for the response.
 
-    `reserved` is the path and query of a request for the sidecar itself, empty for all others.
+    `reserved` is the path and query of a request to the sidecar itself, else empty.
     """
 
     def __init__(self, status: int, reason: str, detail: str, reserved: bytes = b"") -> None:
@@ -42,7 +42,7 @@ class NotRouted(Exception):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host (no port, no brackets) always means this machine."""
+    """Whether a host (without port or brackets) always means this machine."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -51,11 +51,13 @@ def is_loopback(host: str) -> bool:
         return False
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
-    return address.is_loopback or address.is_unspecified  # connecting to the unspecified one leads here too
+    return (
+        address.is_loopback or address.is_unspecified
+    )  # a connection to the unspecified address reaches this machine too
 
 
 class RoutingTable:
-    """Which service answers to which first path segment and which authority; frozen once built."""
+    """Services by first path segment and by authority. Fixed once built."""
 
     def __init__(self, services: Iterable[LiveService], listeners: Sequence[Address]) -> None:
         self._by_path: dict[bytes, LiveService] = {}
@@ -67,7 +69,7 @@ class RoutingTable:
             addressed = config.addressed
             ports = {port for _, port in addressed if port is not None}
             for host in (config.name.lower(), *config.hosts):
-                if is_loopback(host):  # a service may bear such a name; by Host it always means: route by path
+                if is_loopback(host):  # a service may have such a name, but as a Host it always means "route by path"
                     continue
                 self._by_authority[host.encode()] = service
                 for port in ports:
@@ -82,23 +84,24 @@ class RoutingTable:
                     if service not in users:
                         users.append(service)
         for derived_from_url, users in derived.items():
-            if len(users) == 1:  # two services behind one address are told apart by path or by `hosts`, not by guessing
+            if len(users) == 1:  # an address of two services names neither; use the path or `hosts`
                 self._by_authority.setdefault(derived_from_url, users[0])
         self._seen: dict[bytes, LiveService | None] = {}
         self._own_hosts = {address.host for address in listeners}
         self.listens_on(address.port for address in listeners)
 
     def listens_on(self, ports: Iterable[int]) -> None:
-        """Say which ports the proxy really listens on, where the configuration leaves them to the system."""
+        """Set the ports that the proxy actually listens on, for when the system chooses them."""
         self._own_ports = {str(port).encode() for port in ports}
         for authority in [authority for authority in self._by_authority if self._is_own(authority)]:
-            del self._by_authority[authority]  # the listener's own address means: route by path, whoever else claims it
+            del self._by_authority[authority]  # the listener's own address always means "route by path"
         self._seen.clear()
 
     def find(self, method: str, target: bytes, host: bytes | None) -> tuple[LiveService, bytes, bool]:
-        """The service, the target to send upstream, and whether it was found by path (whose first segment is cut off).
+        """Returns the service, the target to send upstream, and whether it was found by path (then the first segment is
+        removed).
 
-        `target` is as it stands in the request line, at least one byte. Raises NotRouted.
+        `target` is the target of the request line, at least one byte. Raises NotRouted.
         """
         if target[0] != 0x2F:  # not `/`
             return self._find_by_form(method, target, host)
@@ -112,7 +115,7 @@ class RoutingTable:
         return self._find_by_path(target)
 
     def _look_up(self, host: bytes) -> LiveService | None:
-        """A Host as the app writes it, remembered: an app writes few, and who writes many is forgotten at once."""
+        """Look up a Host and cache the result. An app uses few Hosts; when there are too many, the cache is cleared."""
         service = self._by_authority.get(_canonical(host))
         if len(host) <= SEEN_LENGTH_MAX:
             if len(self._seen) >= SEEN_MAX:
@@ -126,7 +129,7 @@ class RoutingTable:
         service = self._by_path.get(name)
         if service is not None:
             return service, target[end:] if end > 0 else b"/", True
-        name = name.partition(b"?")[0]  # `/venue?x`, or a slash in the query alone
+        name = name.partition(b"?")[0]  # `/venue?x`, or a target with a slash only in its query
         service = self._by_path.get(name)
         if service is None:
             reserved = target if name.startswith(RESERVED) else b""
@@ -137,21 +140,19 @@ class RoutingTable:
     def _find_by_form(self, method: str, target: bytes, host: bytes | None) -> tuple[LiveService, bytes, bool]:
         if target == b"*":
             if method != "OPTIONS":  # RFC 9112, section 3.2.4
-                raise NotRouted(400, "bad_request", "a target of * is for OPTIONS only")
+                raise NotRouted(400, "bad_request", "the target * is allowed for OPTIONS only")
             service = self._by_authority.get(_canonical(host or b""))
             if service is None:
-                raise NotRouted(404, "unknown_service", "a target of * says no path, and Host names no service")
+                raise NotRouted(404, "unknown_service", "the target * has no path, and Host names no service")
             return service, target, False
         absolute = _ABSOLUTE.fullmatch(target)
         if absolute is None:
             raise NotRouted(400, "bad_request", "the target is neither a path nor an absolute URL")
         scheme, authority, rest = absolute.groups()
         if b"@" in authority:
-            raise NotRouted(400, "bad_request", "the target has user information")
+            raise NotRouted(400, "bad_request", "the target contains user information")
         if scheme.lower() != b"http":
-            raise NotRouted(
-                400, "bad_request", "the target's scheme is not http; TLS to a service is the sidecar's part"
-            )
+            raise NotRouted(400, "bad_request", "the target's scheme is not http; the sidecar adds TLS itself")
         if authority[:1] in (b"", b":"):  # RFC 9110, section 4.2.1
             raise NotRouted(400, "bad_request", "the target names no host")
         if rest[:1] != b"/":
@@ -163,7 +164,9 @@ class RoutingTable:
             return service, rest, False
         if self._is_own(canonical) and rest != b"*":
             return self._find_by_path(rest)
-        raise NotRouted(404, "unknown_service", "no service has the target's authority, and this is no open proxy")
+        raise NotRouted(
+            404, "unknown_service", "no service has the target's authority; the sidecar is not an open proxy"
+        )
 
     def _is_own(self, authority: bytes) -> bool:
         parts = _AUTHORITY.fullmatch(authority)
@@ -174,7 +177,9 @@ class RoutingTable:
 
 
 def _canonical(authority: bytes) -> bytes:
-    """Lower case, no trailing dot, no empty port; only lower case where it is not host[:port]."""
+    """An authority in lower case without trailing dot or empty port. Text that is not host[:port] only becomes lower
+    case.
+    """
     authority = authority.lower()
     parts = _AUTHORITY.fullmatch(authority)
     if parts is None:
@@ -184,5 +189,5 @@ def _canonical(authority: bytes) -> bytes:
 
 def _unknown(segment: bytes) -> str:
     if not segment:
-        return "the path names no service: call /<service>/..., or set Host"
+        return "the path names no service; call /<service>/... or set Host"
     return "no service of that name is configured"

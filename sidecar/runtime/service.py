@@ -1,6 +1,7 @@
-"""A service as it lives: its routes with their breakers, its budget, its limit, its endpoints in their turn.
+"""Live service: its routes and breakers, retry budget, concurrency limit and endpoints; picks the endpoint of an
+attempt.
 
-Owns which endpoint an attempt goes to. It sends nothing and opens nothing: `proxy` does that.
+Owns the choice of the endpoint. It sends nothing and opens no connection; `proxy` does that.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from sidecar.runtime.route import LiveRoute
 from sidecar.telemetry.counters import ServiceCounters
 
 DEPARTED_SERIES_S: Final = 300.0
-"""How long an endpoint that left is still reported, so that a last scrape sees its end."""
+"""How long the metrics of an endpoint that left are still reported, so that a last scrape gets the final counts."""
 
 log = logging.getLogger("sidecar.runtime")
 
@@ -48,7 +49,7 @@ def _usable(endpoint: Endpoint, now: float) -> bool:
 
 
 class LiveService:
-    """A service and all its state. `random` gives floats in [0, 1); `clock` is for what a scrape reads."""
+    """A service and all its state. `random` gives floats in [0, 1). `clock` is used by scrapes only."""
 
     def __init__(
         self, config: Service, now: float, random: Callable[[], float], clock: Callable[[], float] = monotonic
@@ -62,13 +63,13 @@ class LiveService:
         self.pool_idle_s = config.policy.timeout.pool_idle
         self.max_connections = config.policy.limits.max_connections
         self.connections = 0
-        """Open or being opened, idle ones included."""
+        """Connections that are open or being opened, including idle ones."""
         self.waiting: deque[Any] = deque()
-        """Who waits for a connection to be given back, first come first served; theirs is the proxy's business."""
+        """Attempts that wait for a free connection, first come first served. The proxy adds and wakes them."""
         self._own_breakers: dict[Match, Breaker] = {}
-        """Of the routes that set their own."""
+        """The breakers of routes that have their own."""
         self.past_breakers = BreakerCounts()
-        """What breakers counted that are no longer in use: what a metrics collector reads must never fall."""
+        """Counts of breakers that are no longer in use: counters that metrics read must never fall."""
         self.default_route = LiveRoute("", None, config.policy, self._breaker("", config.policy, now))
         self.routes: tuple[LiveRoute, ...] = ()
         self._set_routes(config, now)
@@ -78,13 +79,14 @@ class LiveService:
         self._clock = clock
         self._turn = RoundRobin(())
         self._second_turn = RoundRobin(())
-        """Of further attempts: were they to move the first turn on, requests and retries could fall into step, so that
-        every request began with the one endpoint that fails."""
+        """The turn of retries. If retries advanced the first turn, they could fall into step with the requests, and
+        every request would begin with the one endpoint that fails.
+        """
         self._balancer: Balancer | None = None
-        """Any but plain round robin."""
+        """None for plain round robin."""
         self._second_balancer: Balancer
         self._rings: dict[int, Ring] = {}
-        """What hashing keeps from one set of endpoints to the next."""
+        """Hash rings by priority, kept from one set of endpoints to the next."""
         policy = config.policy
         self.hash = policy.balancer if isinstance(policy.balancer, HashSettings) else None
         self.ejects = policy.outlier is not None
@@ -92,19 +94,21 @@ class LiveService:
         self.availability = Availability((policy.outlier or OutlierSettings()).panic_threshold, self._panic)
         self.drains = Drains()
         self.due = inf
-        """When something known of an endpoint ends by itself."""
+        """When the next ejection, skip or drain ends, and `refresh` is needed."""
         self.outdated = False
-        """The endpoints are those of an earlier configuration: nothing has been found yet for the one in force."""
+        """Whether the endpoints are those of an earlier configuration, because discovery has found none yet for this
+        one.
+        """
         self.checker: ActiveChecker[Endpoint] | None = None
         self.last_request = now
         self.last_failure: LastFailure | None = None
-        """Of those that the breaker did not refuse: its refusals would hide why it opened."""
+        """The last failure that was not a refusal by the breaker. Refusals would hide why the breaker opened."""
         self.authorities = frozenset(self._authorities(config))
 
     def adopt(self, config: Service, now: float) -> None:
-        """Go on under another configuration of the same service, in the state it has.
+        """Apply another configuration of the same service, and keep the state.
 
-        Requests that are under way keep the route that they began with. Its endpoints are set by whoever finds them.
+        Requests in flight keep the route that they began with. Discovery sets the endpoints separately.
         """
         if config == self.config:
             return
@@ -127,8 +131,10 @@ class LiveService:
             self._balance()
 
     def _set_routes(self, config: Service, now: float) -> None:
-        """The routes of this configuration. One that says what it said before is the same one; a breaker lives as long
-        as its route is there, wherever in the list."""
+        """Build the routes of a configuration.
+
+        An unchanged route stays the same object. A breaker lives as long as its route exists, at any place in the list.
+        """
         breaker = self._kept("", self.default_route, config.policy, now)
         default = self._route_as_before(self.default_route, "", None, config.policy, breaker)
         breakers: dict[Match, Breaker] = {}
@@ -160,7 +166,9 @@ class LiveService:
         return LiveRoute(name, match, policy, breaker)
 
     def _kept(self, name: str, before: LiveRoute | None, policy: Policy, now: float) -> Breaker:
-        """The breaker of a route, in the state it has, or a new one. Only other settings for itself concern it."""
+        """The breaker of a route with its state, or a new one. Only a change of the breaker's own settings affects
+        it.
+        """
         if before is None:
             return self._breaker(name, policy, now)
         if before.policy.breaker == policy.breaker:
@@ -179,7 +187,7 @@ class LiveService:
 
     @staticmethod
     def _authorities(config: Service) -> list[bytes]:
-        """What a Location may name this service by, lower case."""
+        """The authorities in a Location header that mean this service, in lower case."""
         found = []
         addressed = config.addressed
         ports = {port for _, port in addressed if port is not None}
@@ -192,7 +200,7 @@ class LiveService:
 
     @property
     def breakers(self) -> list[Breaker]:
-        """Those in use: the service's own, then those of routes that set their own."""
+        """The breakers in use: the service's own, then those of routes that have their own."""
         found = [self.default_route.breaker]
         found += [route.breaker for route in self.routes if route.breaker is not self.default_route.breaker]
         return found
@@ -203,7 +211,7 @@ class LiveService:
 
     @property
     def present(self) -> list[tuple[Endpoint, bool]]:
-        """Each endpoint, and whether it is in its turn now (or skipped after a refused connection)."""
+        """Each endpoint, and whether it gets requests now: it is well and not skipped."""
         now = self._clock()
         if now >= self.due:
             self.refresh(now)
@@ -211,7 +219,7 @@ class LiveService:
 
     @property
     def departed(self) -> list[Endpoint]:
-        """Those that left and are still reported."""
+        """Endpoints that left and are still reported."""
         return self._still_reported(self._clock())
 
     def _still_reported(self, now: float) -> list[Endpoint]:
@@ -228,10 +236,11 @@ class LiveService:
         return self.default_route
 
     def set_endpoints(self, found: Sequence[tuple[EndpointSpec, str]], now: float) -> None:
-        """Make this the complete set. An endpoint that stays keeps its state, one that leaves closes as it falls idle.
+        """Replace the whole set of endpoints. One that stays keeps its state; one that leaves closes its idle
+        connections.
 
-        One that comes back while it is still reported is the one that left: its counters go on, a skip goes on too.
-        Where two specs have the same address, the first is meant.
+        An endpoint that comes back while it is still reported continues with its counters and its skip. If two specs
+        have the same address, the first one is used.
         """
         self.outdated = False
         reported = self._still_reported(now)
@@ -266,7 +275,7 @@ class LiveService:
         self._balance()
 
     def _equip(self, endpoint: Endpoint) -> None:
-        """With what the policy wants to be known of an endpoint, and no more."""
+        """Create or remove the health state and the latency estimate of an endpoint, as the policy needs them."""
         policy = self.config.policy
         if policy.health is None:
             endpoint.health = None
@@ -281,7 +290,9 @@ class LiveService:
             endpoint.latency = PeakEwma()
 
     def _balance(self) -> None:
-        """A changed set needs new balancers. Plain round robin has a way of its own, which costs least."""
+        """Build the balancers for a changed set. Plain round robin takes a shorter path, because it is the most
+        common.
+        """
         endpoints = self.endpoints
         policy = self.config.policy
         name = "hash" if isinstance(policy.balancer, HashSettings) else policy.balancer
@@ -306,7 +317,7 @@ class LiveService:
     def _usable_ones(
         self, now: float, tried: Sequence[Endpoint]
     ) -> tuple[Callable[[int], bool], Callable[[int], bool], Callable[[int], bool], Callable[[int], bool]]:
-        """What to look for, in this order. The last one is never left out while anything may be used at all."""
+        """Conditions for an endpoint, in order of preference. The last one holds for every available endpoint."""
         endpoints = self.endpoints
         return (
             lambda index: _usable(endpoints[index], now) and endpoints[index] not in tried,
@@ -316,10 +327,10 @@ class LiveService:
         )
 
     def pick(self, now: float, tried: Sequence[Endpoint], key: bytes | None = None) -> Endpoint | None:
-        """The endpoint of the next attempt: its turn, well, not skipped, not tried; None where there is none at all.
+        """The endpoint of the next attempt: in turn, available, not skipped, not tried; None when there is none at all.
 
-        Where every endpoint is skipped, or has been tried, that no longer counts: the last one is never left out.
-        `key` is what a hash balancer goes by.
+        When every endpoint is skipped or has been tried, skips and tries are ignored. `key` is the key of a hash
+        balancer.
         """
         if now >= self.due:
             self.refresh(now)
@@ -339,7 +350,8 @@ class LiveService:
             if index >= 0:
                 return endpoints[index]
             if endpoint.available:
-                # All skipped: whose turn it is. Were the turn to move on once more, one of two would get every request.
+                # All are skipped: use the one in turn. If the turn advanced again, one of two endpoints would get every
+                # request.
                 return endpoint
         for usable in self._usable_ones(now, tried):
             index = self._pick_again(usable, key, now)
@@ -353,7 +365,7 @@ class LiveService:
         return self._second_balancer.pick(usable, key, now)
 
     def pick_untried(self, now: float, tried: Sequence[Endpoint], key: bytes | None = None) -> Endpoint | None:
-        """Where to go after a connection failed: one not tried yet, sooner one that is not skipped; else None."""
+        """The endpoint to use after a failed connection: not tried yet, and not skipped if possible; else None."""
         untried_and_usable, _, untried, _ = self._usable_ones(now, tried)
         for usable in (untried_and_usable, untried):
             index = self._pick_again(usable, key, now)
@@ -361,29 +373,31 @@ class LiveService:
                 return self.endpoints[index]
         return None
 
-    # Who is well.
+    # Health, ejection and availability.
 
     def changed(self, now: float) -> None:
-        """After any change of what is known of an endpoint."""
+        """Call after any change of an endpoint's standing."""
         self.availability.recompute(now)
         self.due = min(self.outlier.due, self.availability.due, self.drains.due)
 
     def refresh(self, now: float) -> None:
-        """Once `due`, and now and then: ejections, skips and drains end by themselves."""
+        """Call once `due` has come, and from time to time: ends ejections, skips and drains whose time is over."""
         for endpoint in self.drains.tick(now):
             self._drain_ended(endpoint, "time_up")
         self.outlier.tick(now)
         self.changed(now)
 
     def expire(self, now: float) -> None:
-        """Now and then: a breaker that is no longer forced should be seen to be so with no traffic too."""
+        """Call from time to time: ends forced breaker states whose time is over, so that they end without traffic
+        too.
+        """
         for breaker in self.breakers:
             if breaker.forced is not None and now >= breaker.forced_until:
                 fields = {"service": self.name, "state": breaker.forced}
                 breaker.expire(now)
                 log.info("breaker is no longer forced", extra={"kind": "breaker", "fields": fields})
 
-    # What an operator does (`sidecar.runtime.operator` has the rules).
+    # Operator actions (`sidecar.runtime.operator` has the rules).
 
     def drain(self, endpoint: Endpoint, until: float, now: float) -> None:
         self.drains.begin(endpoint, until)
@@ -406,7 +420,9 @@ class LiveService:
         self.changed(now)
 
     def _keep_one(self, now: float) -> None:
-        """Where the set has changed and every endpoint drains, none does: nobody meant to leave the service without."""
+        """When the set has changed and every endpoint drains, end all drains: nobody meant to leave the service with
+        none.
+        """
         if all(one.draining for one in self.endpoints):
             for endpoint in self.endpoints:
                 self.drains.end(endpoint, now)
@@ -417,9 +433,9 @@ class LiveService:
         log.log(level, "endpoint is no longer drained", extra={"kind": "endpoint", "fields": fields})
 
     def peek(self, now: float) -> Endpoint | None:
-        """Where the next request's first attempt would go, where that can be known; nothing moves on.
+        """The endpoint of the next request's first attempt, if it can be known; changes nothing.
 
-        It can where only one endpoint is usable, and in plain round robin.
+        It can be known when only one endpoint is usable, and with plain round robin.
         """
         endpoints = self.endpoints
         usable = [index for index, endpoint in enumerate(endpoints) if _usable(endpoint, now)]
@@ -445,8 +461,10 @@ class LiveService:
         if changed:
             self._health_changed(endpoint, state.healthy, reason, now)
 
-    def failed_by_its_own_word(self, endpoint: Endpoint, now: float) -> None:
-        """It said so in an answer; without active checks there would be no way back, so then it is not believed."""
+    def fail_at_once(self, endpoint: Endpoint, now: float) -> None:
+        """The endpoint declared itself failed in a response. Ignored without active checks, which alone could end
+        it.
+        """
         if endpoint.health is not None and endpoint.health.fail_at_once(now):
             self._health_changed(endpoint, False, "immediate_fail", now)
 
@@ -469,7 +487,7 @@ class LiveService:
 
     def _panic(self, panic: bool, well: int, total: int, now: float) -> None:
         fields = {"service": self.name, "well": well, "of": total}
-        words = "so few endpoints are well that all are used" if panic else "enough endpoints are well again"
+        words = "too few endpoints are well, so all are used" if panic else "enough endpoints are well again"
         log.log(logging.WARNING if panic else logging.INFO, words, extra={"kind": "panic", "fields": fields})
 
     def __repr__(self) -> str:

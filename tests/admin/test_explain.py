@@ -76,7 +76,7 @@ def test_the_breaker_is_the_routes_own_or_the_services() -> None:
     [
         ("/nowhere/x", "GET", 404, "unknown_service", "There are: venue, auth."),
         ("/", "GET", 404, "unknown_service", "names no service"),
-        ("http://elsewhere.example/", "GET", 404, "unknown_service", "no open proxy"),
+        ("http://elsewhere.example/", "GET", 404, "unknown_service", "not an open proxy"),
         ("*", "GET", 400, "bad_request", "OPTIONS"),
         ("venue", "GET", 400, "bad_request", "Invalid characters in url"),
     ],

@@ -1,4 +1,4 @@
-"""What breakers counted that are gone."""
+"""The counts of breakers that are gone."""
 
 from __future__ import annotations
 

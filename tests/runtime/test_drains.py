@@ -37,7 +37,7 @@ def test_a_second_time_replaces_the_first() -> None:
     assert (drains.due, a.drained_until) == (5.0, 5.0)
 
 
-def test_one_that_left_keeps_its_drain_for_when_it_comes_back() -> None:
+def test_an_endpoint_that_left_is_still_drained_when_it_comes_back() -> None:
     a = endpoint()
     drains = Drains()
     drains.update([a])

@@ -1,4 +1,4 @@
-"""An endpoint: what it is called, how long it is skipped, and which spec it stands for."""
+"""An endpoint: its name, its skips after refused connections, and a change of its spec."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def endpoint(address: str = "10.0.0.7", url: Url = VENUE, weight: int = 1) -> En
         ("fd00::7", Url("http", "fd00::7", 3002), "[fd00::7]:3002", b"[fd00::7]:3002", False),
     ],
 )
-def test_it_is_called_by_its_address_and_says_its_url_s_host(
+def test_its_label_is_its_address_and_its_authority_is_the_host_of_its_url(
     address: str, url: Url, label: str, authority: bytes, tls: bool
 ) -> None:
     made = endpoint(address, url)
@@ -57,7 +57,7 @@ def test_failures_while_it_is_skipped_count_once() -> None:
     assert one.skip_until == START + 3
 
 
-def test_a_connection_forgives_all_that_was() -> None:
+def test_a_successful_connection_resets_the_skip() -> None:
     one = endpoint()
     for now in (START, START + 1, START + 3):
         one.connect_failed(now)
@@ -67,7 +67,7 @@ def test_a_connection_forgives_all_that_was() -> None:
     assert one.skip_until == START + 11
 
 
-def test_a_good_check_ends_the_skip_but_does_not_forgive() -> None:
+def test_a_passed_check_ends_the_skip_but_keeps_the_failure_count() -> None:
     one = endpoint()
     one.connect_failed(START)
     one.checked_well(began=START)
@@ -76,7 +76,7 @@ def test_a_good_check_ends_the_skip_but_does_not_forgive() -> None:
     assert one.skip_until == START + 2.5
 
 
-def test_a_check_that_began_before_the_last_refusal_says_nothing() -> None:
+def test_a_check_that_began_before_the_last_refusal_is_ignored() -> None:
     one = endpoint()
     one.connect_failed(START)
     one.connect_failed(START + 0.2)
@@ -94,7 +94,7 @@ def test_it_takes_over_a_spec_of_the_same_address() -> None:
     assert one.skip_until == START + 1
 
 
-def test_over_tls_it_never_stands_for_a_server_of_another_name() -> None:
+def test_over_tls_it_does_not_take_over_another_server_name() -> None:
     one = endpoint(url=Url("https", "venue-service", 443))
     assert not one.adopt(EndpointSpec(url=Url("https", "other-service", 443), weight=3))
     assert (one.authority, one.server_name, one.weight) == (b"venue-service", "venue-service", 1)

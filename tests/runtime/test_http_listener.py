@@ -1,4 +1,4 @@
-"""How many connections a listener takes, who makes room, how long one may do nothing; in the clear and over TLS."""
+"""The HTTP listener: the limit on connections, which one makes room, idle times; without and with TLS."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def ask(stream: Stream) -> bytes:
 
 
 async def closed(stream: Stream) -> None:
-    """By the other side; how, TLS and TCP leave open."""
+    """The other side closed it, by TLS's closing message, end of file or a reset."""
     try:
         async with asyncio.timeout(5):
             while await stream[0].read(100):
@@ -107,7 +107,7 @@ async def closed(stream: Stream) -> None:
 
 
 @pytest.mark.parametrize("most", [1, 3])
-async def test_where_all_have_a_request_under_way_one_too_many_is_told_so(most: int) -> None:
+async def test_a_connection_too_many_gets_a_503_when_all_are_busy(most: int) -> None:
     async with listening(most=most) as found:
         found.gate.clear()
         for _ in range(most):
@@ -124,7 +124,7 @@ async def test_where_all_have_a_request_under_way_one_too_many_is_told_so(most: 
             await ask(await found.open())
 
 
-async def test_who_is_refused_costs_no_handshake(tmp_path: Path) -> None:
+async def test_a_refused_connection_costs_no_handshake(tmp_path: Path) -> None:
     async with listening(Certificate(tmp_path), most=2) as found:
         found.gate.clear()
         for _ in range(2):
@@ -138,7 +138,7 @@ async def test_who_is_refused_costs_no_handshake(tmp_path: Path) -> None:
         found.gate.set()
 
 
-async def test_the_one_that_was_idle_for_longest_makes_room(certificate: Certificate | None) -> None:
+async def test_the_longest_idle_connection_makes_room(certificate: Certificate | None) -> None:
     async with listening(certificate, most=3) as found:
         first, second = await found.open(), await found.open()
         await ask(second)
@@ -159,7 +159,7 @@ async def test_the_one_that_was_idle_for_longest_makes_room(certificate: Certifi
         assert found.listener.refused == 0
 
 
-async def test_idle_ones_keep_nobody_out(certificate: Certificate | None) -> None:
+async def test_idle_connections_keep_nobody_out(certificate: Certificate | None) -> None:
     async with listening(certificate, most=4) as found:
         for _ in range(20):
             await found.open()
@@ -170,7 +170,7 @@ async def test_idle_ones_keep_nobody_out(certificate: Certificate | None) -> Non
         await until(lambda: len(found.server.connections) == 4)
 
 
-async def test_nor_do_those_that_begin_no_handshake(tmp_path: Path) -> None:
+async def test_connections_without_a_handshake_keep_nobody_out(tmp_path: Path) -> None:
     async with listening(Certificate(tmp_path), most=4) as found:
         silent = [await found.open(tls=False) for _ in range(4)]
         await until(lambda: len(found.listener) == 4)
@@ -180,7 +180,7 @@ async def test_nor_do_those_that_begin_no_handshake(tmp_path: Path) -> None:
         assert (len(found.listener), found.handshakes) == (4, 1)
 
 
-async def test_many_at_once_are_no_more_than_there_is_room_for(certificate: Certificate | None) -> None:
+async def test_many_connections_at_once_stay_within_the_limit(certificate: Certificate | None) -> None:
     async with listening(certificate, most=4) as found:
         wires = []
         for _ in range(40):  # all are in the queue before the listener gets to run
@@ -200,7 +200,7 @@ async def test_many_at_once_are_no_more_than_there_is_room_for(certificate: Cert
 
 @pytest.mark.usefixtures("swept")
 @pytest.mark.parametrize("sent", [b"", b"GET / HTT", ASK[:-2]])
-async def test_one_that_does_not_send_a_head_is_closed(certificate: Certificate | None, sent: bytes) -> None:
+async def test_a_connection_that_sends_no_head_is_closed(certificate: Certificate | None, sent: bytes) -> None:
     async with listening(certificate, head_s=0.05) as found:
         stream = await found.open()
         stream[1].write(sent)
@@ -211,7 +211,7 @@ async def test_one_that_does_not_send_a_head_is_closed(certificate: Certificate 
 
 @pytest.mark.usefixtures("swept")
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x00"])
-async def test_one_that_does_not_shake_hands_is_closed(tmp_path: Path, sent: bytes) -> None:
+async def test_a_connection_without_a_handshake_is_closed(tmp_path: Path, sent: bytes) -> None:
     async with listening(Certificate(tmp_path), handshake_s=0.05) as found:
         stream = await found.open(tls=False)
         stream[1].write(sent)
@@ -219,7 +219,7 @@ async def test_one_that_does_not_shake_hands_is_closed(tmp_path: Path, sent: byt
         assert len(found.listener) == 0
 
 
-async def test_one_that_speaks_no_tls_is_closed_and_forgotten(tmp_path: Path) -> None:
+async def test_a_connection_without_tls_is_closed_and_forgotten(tmp_path: Path) -> None:
     async with listening(Certificate(tmp_path)) as found:
         stream = await found.open(tls=False)
         stream[1].write(ASK)
@@ -227,7 +227,7 @@ async def test_one_that_speaks_no_tls_is_closed_and_forgotten(tmp_path: Path) ->
         await until(lambda: len(found.listener) == 0)
 
 
-async def test_one_that_goes_in_mid_handshake_is_forgotten(tmp_path: Path) -> None:
+async def test_a_connection_lost_during_the_handshake_is_forgotten(tmp_path: Path) -> None:
     async with listening(Certificate(tmp_path)) as found:
         for sent in (b"", b"\x16\x03\x01\x02\x00\x01"):
             _, writer = await found.open(tls=False)
@@ -239,7 +239,7 @@ async def test_one_that_goes_in_mid_handshake_is_forgotten(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("swept")
-async def test_one_that_falls_silent_after_an_answer_is_closed(certificate: Certificate | None) -> None:
+async def test_a_connection_idle_after_a_response_is_closed(certificate: Certificate | None) -> None:
     async with listening(certificate, idle_s=0.05) as found:
         stream = await found.open()
         await ask(stream)
@@ -249,7 +249,7 @@ async def test_one_that_falls_silent_after_an_answer_is_closed(certificate: Cert
 
 
 @pytest.mark.usefixtures("swept")
-async def test_one_with_a_request_under_way_is_not_idle(certificate: Certificate | None) -> None:
+async def test_a_connection_with_a_request_in_flight_is_not_idle(certificate: Certificate | None) -> None:
     async with listening(certificate, idle_s=0.02, head_s=0.5) as found:
         found.gate.clear()
         reader, writer = await found.open()
@@ -261,7 +261,7 @@ async def test_one_with_a_request_under_way_is_not_idle(certificate: Certificate
 
 
 @pytest.mark.usefixtures("swept")
-async def test_one_that_does_not_read_its_answer_gives_up_its_place() -> None:
+async def test_a_connection_that_does_not_read_its_response_loses_its_place() -> None:
     async with listening(idle_s=0.05) as found:
 
         async def much(request: web.BaseRequest) -> web.StreamResponse:
@@ -277,8 +277,8 @@ async def test_one_that_does_not_read_its_answer_gives_up_its_place() -> None:
         await until(lambda: not found.server.connections)
 
 
-async def test_what_comes_in_one_piece_with_the_end_of_the_handshake_is_not_lost(tmp_path: Path) -> None:
-    """By hand, for no library sends its first request together with its Finished."""
+async def test_data_that_arrives_with_the_end_of_the_handshake_is_not_lost(tmp_path: Path) -> None:
+    """Written by hand, because no library sends its first request together with its Finished message."""
     async with listening(Certificate(tmp_path)) as found:
         assert found.trust is not None
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -304,7 +304,7 @@ async def test_what_comes_in_one_piece_with_the_end_of_the_handshake_is_not_lost
         assert got.startswith(b"HTTP/1.1 200")
 
 
-async def test_at_the_end_what_is_idle_is_closed_and_what_is_under_way_answered(
+async def test_at_the_end_idle_connections_close_and_requests_in_flight_are_answered(
     certificate: Certificate | None,
 ) -> None:
     async with listening(certificate) as found:
@@ -328,7 +328,7 @@ NOT_GZIP = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\nCon
 
 
 @pytest.mark.parametrize("sent", [b"\x00garbage\r\n\r\n", NOT_GZIP])
-async def test_what_is_no_http_fills_no_log(sent: bytes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_invalid_http_does_not_fill_the_log(sent: bytes, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         async with listening() as found:
             for name in ("test.http", "test.http"):  # asking twice changes nothing

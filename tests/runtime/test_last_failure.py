@@ -1,4 +1,4 @@
-"""What is kept of the last failure: little, and nothing secret."""
+"""The last failure: it is short and contains nothing secret."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sidecar.runtime.last_failure import LONGEST_DETAIL, LastFailure, last_failure
 
 
-def test_it_is_kept_as_it_was() -> None:
+def test_a_failure_is_kept_unchanged() -> None:
     found = last_failure(3.5, "connect_failure", "10.0.0.7:3002: connection refused", b"the-id")
     assert found == LastFailure(3.5, "connect_failure", "10.0.0.7:3002: connection refused", "the-id")
 

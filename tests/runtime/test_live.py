@@ -37,7 +37,7 @@ def test_the_table_finds_the_services_that_it_lists() -> None:
         assert made.table.find("GET", f"/{name}/x".encode(), None)[0] is one
 
 
-def test_it_begins_with_no_endpoint_and_nothing_counted() -> None:
+def test_it_begins_without_endpoints_and_with_counters_at_zero() -> None:
     made = live(service("venue", 3002))
     assert made.services["venue"].endpoints == ()
     assert made.services["venue"].pick(1000.0, ()) is None
@@ -71,7 +71,7 @@ def addressed(made: Live, name: str, *addresses: str) -> None:
     made.services[name].set_endpoints([(spec, address) for address in addresses], 1000.0)
 
 
-def test_a_service_lives_on_under_its_name_and_one_more_can_be_found() -> None:
+def test_a_service_keeps_its_state_and_a_new_one_is_found() -> None:
     made = live(service("venue", 3002))
     venue = made.services["venue"]
     made.adopt(config(service("auth", 3001), service("venue", 3002)), 1001.0)
@@ -82,7 +82,7 @@ def test_a_service_lives_on_under_its_name_and_one_more_can_be_found() -> None:
     assert list(made.configured()) == list(made.services.values())
 
 
-def test_a_service_that_is_gone_is_found_no_longer_and_its_endpoints_leave() -> None:
+def test_a_removed_service_is_not_found_and_its_endpoints_leave() -> None:
     made = live(service("venue", 3002), service("auth", 3001))
     auth = made.services["auth"]
     addressed(made, "auth", "10.0.0.1")
@@ -93,7 +93,7 @@ def test_a_service_that_is_gone_is_found_no_longer_and_its_endpoints_leave() -> 
     assert auth.pick(1001.0, ()) is None
 
 
-def test_what_is_under_way_at_a_service_that_is_gone_is_still_in_flight() -> None:
+def test_requests_of_a_removed_service_are_still_in_flight() -> None:
     made = live(service("venue", 3002))
     venue = made.services["venue"]
     assert venue.limit.acquire()
@@ -111,7 +111,7 @@ def alive(kind: type[object]) -> int:
     return sum(isinstance(one, kind) for one in gc.get_objects())
 
 
-def test_services_that_are_gone_are_not_kept_however_often_that_happens() -> None:
+def test_removed_services_do_not_accumulate() -> None:
     gc.collect()
     before = alive(LiveService)
     made = live()
@@ -123,7 +123,7 @@ def test_services_that_are_gone_are_not_kept_however_often_that_happens() -> Non
     assert alive(LiveService) == before
 
 
-def test_what_is_equal_is_shared() -> None:
+def test_equal_parts_are_shared() -> None:
     made = live(service("venue", 3002), service("auth", 3001))
     venue, auth = made.config.services.values()
     other = Service(name="auth", endpoints=auth.endpoints, policy=Policy(timeout=Timeouts(idle=5.0)))
@@ -152,7 +152,7 @@ def test_another_url_is_another_authority() -> None:
         made.table.find("GET", b"http://venue-service:3002/x", None)
 
 
-def test_aggregates_are_counted_on_while_they_are_configured() -> None:
+def test_aggregates_keep_their_counters_while_configured() -> None:
     made = Live(Config(services={}, aggregates={"page": Aggregate(parts={})}), 1000.0, lambda: 0.0)
     page = made.aggregates["page"]
     page.request(200, "ok", 0.1)
@@ -165,7 +165,7 @@ def test_aggregates_are_counted_on_while_they_are_configured() -> None:
     assert made.aggregates == {}
 
 
-def test_an_old_configuration_is_kept_by_nothing() -> None:
+def test_nothing_holds_an_old_configuration() -> None:
     gc.collect()
     routes, tables = alive(LiveRoute), alive(RoutingTable)
     made = live(service("venue", 3002))

@@ -1,4 +1,4 @@
-"""Which service may have been meant."""
+"""Suggestions for an unknown service name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator may do to a running service, and what is refused: nobody may take away the last endpoint."""
+"""Operator actions on a running service, and which are refused: nobody may take away the last endpoint."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_an_endpoint_gets_no_requests_until_the_time_is_over(action: str, balanc
 
 
 @pytest.mark.parametrize("action", ["drain", "eject"])
-def test_the_last_available_one_stays(action: str) -> None:
+def test_the_last_available_endpoint_stays(action: str) -> None:
     stage = Stage(1)
     with pytest.raises(Refused) as refused:
         getattr(stage, action)(0)
@@ -81,7 +81,7 @@ def test_the_last_available_one_stays(action: str) -> None:
     assert stage.picked() == {"10.0.0.1"}
 
 
-def test_one_that_is_skipped_does_not_count_as_another() -> None:
+def test_a_skipped_endpoint_does_not_count_as_another() -> None:
     stage = Stage()
     stage[1].connect_failed(stage.now)
     stage.service.changed(stage.now)
@@ -92,7 +92,7 @@ def test_one_that_is_skipped_does_not_count_as_another() -> None:
 
 
 @pytest.mark.parametrize("action", ["drain", "eject"])
-def test_in_a_panic_those_that_are_unhealthy_do_not_count_as_another(action: str) -> None:
+def test_in_a_panic_unhealthy_endpoints_do_not_count_as_another(action: str) -> None:
     stage = Stage(3, "health: {path: /health}, outlier: {panic_threshold: 50%}")
     for number in (0, 1):
         stage[number].healthy = False
@@ -105,7 +105,7 @@ def test_in_a_panic_those_that_are_unhealthy_do_not_count_as_another(action: str
     assert stage[2].available
 
 
-def test_one_that_is_well_and_skipped_does_not_count_as_another_in_a_panic() -> None:
+def test_in_a_panic_a_skipped_endpoint_does_not_count_as_another() -> None:
     stage = Stage(4, "health: {path: /health}, outlier: {panic_threshold: 60%}")
     stage[0].healthy = stage[1].healthy = False
     stage[2].connect_failed(stage.now)
@@ -116,7 +116,7 @@ def test_one_that_is_well_and_skipped_does_not_count_as_another_in_a_panic() -> 
     stage.drain(3)
 
 
-def test_where_none_is_well_one_of_the_available_may_go() -> None:
+def test_when_none_is_well_an_available_endpoint_may_be_drained() -> None:
     stage = Stage(2, "health: {path: /health}, outlier: {panic_threshold: 50%}")
     stage[0].healthy = stage[1].healthy = False
     stage.service.changed(stage.now)
@@ -124,7 +124,7 @@ def test_where_none_is_well_one_of_the_available_may_go() -> None:
     assert stage.picked() == {"10.0.0.1"}
 
 
-def test_those_that_drain_and_are_the_only_ones_left_are_used_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_drained_endpoints_are_used_again_when_no_others_are_left(caplog: pytest.LogCaptureFixture) -> None:
     stage = Stage(3)
     stage.drain(0, 3600)
     stage.drain(1, 3600)
@@ -141,14 +141,14 @@ def test_those_that_drain_and_are_the_only_ones_left_are_used_again(caplog: pyte
     ]
 
 
-def test_a_drain_goes_on_while_another_endpoint_is_there() -> None:
+def test_a_drain_continues_while_another_endpoint_exists() -> None:
     stage = Stage(3)
     stage.drain(0)
     stage.find(2)
     assert stage.picked() == {"10.0.0.1"}
 
 
-def test_one_that_comes_back_alone_is_no_longer_drained() -> None:
+def test_an_endpoint_that_comes_back_alone_is_no_longer_drained() -> None:
     stage = Stage()
     stage.drain(1)
     stage.find(1)
@@ -157,7 +157,7 @@ def test_one_that_comes_back_alone_is_no_longer_drained() -> None:
     assert stage.picked() == {"10.0.0.1"}
 
 
-def test_what_would_be_a_panic_is_refused_for_an_ejection_and_not_for_a_drain() -> None:
+def test_an_ejection_that_causes_a_panic_is_refused_but_not_a_drain() -> None:
     stage = Stage(3, "outlier: {panic_threshold: 50%}")
     stage.eject(0)
     with pytest.raises(Refused) as refused:
@@ -175,7 +175,7 @@ def test_an_ejection_needs_no_outlier_settings_and_outlives_changes_of_the_set()
     assert stage.picked() == {"10.0.0.1", "10.0.0.2"}
 
 
-def test_a_good_check_does_not_end_what_an_operator_began() -> None:
+def test_a_passed_check_does_not_end_an_operators_ejection() -> None:
     stage = Stage(2, f"{OUTLIER}, health: {{path: /health}}")
     stage.eject(0)
     stage.now += 1
@@ -185,7 +185,7 @@ def test_a_good_check_does_not_end_what_an_operator_began() -> None:
     assert stage[0].ejected
 
 
-def test_a_drained_one_is_not_ejected() -> None:
+def test_a_drained_endpoint_is_not_ejected() -> None:
     stage = Stage(3)
     stage.drain(0)
     with pytest.raises(Refused) as refused:
@@ -193,7 +193,7 @@ def test_a_drained_one_is_not_ejected() -> None:
     assert refused.value.reason == "draining"
 
 
-def test_an_ejected_one_can_be_drained() -> None:
+def test_an_ejected_endpoint_can_be_drained() -> None:
     stage = Stage(3)
     stage.eject(0, 10)
     stage.drain(0, 100)
@@ -214,7 +214,7 @@ def test_restoring_ends_drain_ejection_and_skip() -> None:
     assert stage.service.outlier.ejected == 0
 
 
-def test_restoring_ends_an_ejection_that_failures_brought() -> None:
+def test_restoring_ends_an_ejection_caused_by_failures() -> None:
     stage = Stage(2, "outlier: {consecutive_failures: 1, panic_threshold: 0%}")
     stage.service.outlier.record(stage[0], True, stage.now)
     assert stage.picked() == {"10.0.0.1"}
@@ -222,9 +222,9 @@ def test_restoring_ends_an_ejection_that_failures_brought() -> None:
     assert stage.picked() == {"10.0.0.0", "10.0.0.1"}
 
 
-def test_restoring_forgives_what_an_endpoint_said_of_itself_and_not_what_checks_found() -> None:
+def test_restoring_ends_failing_at_once_but_not_failed_checks() -> None:
     stage = Stage(2, f"{OUTLIER}, health: {{path: /health}}")
-    stage.service.failed_by_its_own_word(stage[0], stage.now)
+    stage.service.fail_at_once(stage[0], stage.now)
     assert not stage[0].healthy
     stage.restore(0)
     assert stage[0].healthy
@@ -235,7 +235,7 @@ def test_restoring_forgives_what_an_endpoint_said_of_itself_and_not_what_checks_
     assert not stage[0].healthy
 
 
-def test_forgiving_needs_something_to_forgive() -> None:
+def test_forgiving_a_healthy_endpoint_changes_nothing() -> None:
     state = HealthState(HealthSettings(path="/"))
     assert not state.forgive()
     state.fail_at_once(1.0)
@@ -243,7 +243,7 @@ def test_forgiving_needs_something_to_forgive() -> None:
     assert state.healthy
 
 
-def test_who_restores_nothing_changes_nothing() -> None:
+def test_restoring_a_well_endpoint_changes_nothing() -> None:
     stage = Stage()
     before = (stage[0].since, stage.service.outlier.returns)
     stage.restore(0)
@@ -258,7 +258,7 @@ def force(stage: Stage, state: str | None, route: str = "", for_s: float = 60.0)
     return operator.force_breaker(stage.service, route, state, stage.now + for_s, stage.now)
 
 
-def test_a_breaker_is_held_until_its_time_is_over_with_no_traffic_too() -> None:
+def test_a_forced_breaker_ends_by_time_without_traffic_too() -> None:
     stage = Stage()
     breaker = force(stage, "open")
     assert (breaker.state, breaker.admit(stage.now)) == ("open", 0)
@@ -271,13 +271,13 @@ def test_a_breaker_is_held_until_its_time_is_over_with_no_traffic_too() -> None:
     assert breaker.admit(stage.now) != 0
 
 
-def test_it_can_be_let_go_before() -> None:
+def test_a_forced_state_can_be_ended_early() -> None:
     stage = Stage()
     force(stage, "closed")
     assert force(stage, None).forced is None
 
 
-def test_a_route_with_a_breaker_of_its_own_is_held_apart() -> None:
+def test_a_route_with_its_own_breaker_is_forced_separately() -> None:
     stage = Stage(policy=ROUTES)
     assert force(stage, "open", "POST /reports") is stage.service.routes[0].breaker
     assert stage.service.default_route.breaker.state == "closed"
@@ -291,20 +291,20 @@ def test_a_route_with_a_breaker_of_its_own_is_held_apart() -> None:
         ("breaker: {mode: off}", "", "breaker_off"),
     ],
 )
-def test_what_cannot_be_held_is_refused(policy: str, route: str, reason: str) -> None:
+def test_a_breaker_that_cannot_be_forced_is_refused(policy: str, route: str, reason: str) -> None:
     with pytest.raises(Refused) as refused:
         force(Stage(policy=policy), "open", route)
     assert refused.value.reason == reason
 
 
-def test_the_address_of_no_endpoint() -> None:
+def test_an_unknown_endpoint_address() -> None:
     assert operator.endpoint_named(Stage().service, "10.0.0.9:3002") is None
 
 
 # Looking at what would be picked.
 
 
-def test_looking_moves_no_turn_on() -> None:
+def test_peek_does_not_advance_the_turn() -> None:
     stage = Stage(3)
     for _ in range(7):
         seen = stage.service.peek(stage.now)
@@ -312,7 +312,7 @@ def test_looking_moves_no_turn_on() -> None:
         assert stage.service.pick(stage.now, ()) is seen
 
 
-def test_looking_past_one_that_is_not_usable() -> None:
+def test_peek_skips_an_unusable_endpoint() -> None:
     stage = Stage(3)
     stage.drain(1)
     for _ in range(6):
@@ -321,7 +321,7 @@ def test_looking_past_one_that_is_not_usable() -> None:
 
 
 @pytest.mark.parametrize(("endpoints", "seen"), [(0, None), (1, "10.0.0.0"), (2, None)])
-def test_where_chance_decides_only_a_single_one_can_be_known(endpoints: int, seen: str | None) -> None:
+def test_peek_knows_only_a_single_endpoint_of_a_random_balancer(endpoints: int, seen: str | None) -> None:
     stage = Stage(endpoints, "balancer: random")
     found = stage.service.peek(stage.now)
     assert (found.address if found else None) == seen

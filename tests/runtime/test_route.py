@@ -1,4 +1,4 @@
-"""A policy laid out for the way of a request, and what a route matches."""
+"""A live route: its prepared options, and which requests it matches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def made(match: Match | None = None, policy: Policy | None = None) -> LiveRoute:
     return LiveRoute("", match, policy or Policy(), BREAKER)
 
 
-def test_what_a_request_needs_stands_ready() -> None:
+def test_a_route_prepares_the_options_of_a_request() -> None:
     timeout = Timeouts(connect=1, attempt=2, request=3, idle=4, client_idle=5)
     policy = Policy(timeout=timeout, retry=RetrySettings(on=frozenset({"reset", 502, 503})), half_close=True)
     route = made(policy=policy)
@@ -70,7 +70,7 @@ POST_ONLY = FallbackStatic(status=503, methods=frozenset({"POST"}))
         ((FallbackService(service="other"), POST_ONLY), {"GET", "HEAD", "POST"}, False),
     ],
 )
-def test_what_a_fallback_is_for(steps: tuple[FallbackStep, ...], methods: set[str], keeps: bool) -> None:
+def test_the_methods_that_a_fallback_answers(steps: tuple[FallbackStep, ...], methods: set[str], keeps: bool) -> None:
     route = made(policy=Policy(fallback=steps))
     assert route.fallback_methods == methods
     assert route.keeps_stale is keeps

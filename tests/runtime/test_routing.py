@@ -1,4 +1,4 @@
-"""From target and Host to a service: the three ways in, and everything that must not become a fourth."""
+"""The routing table: the three ways to name a service, and what must not become a fourth."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_segment_that_is_not_exactly_a_name_finds_nothing(target: bytes) -> No
     assert route(target) == 404
 
 
-def test_an_empty_segment_is_told_apart_from_an_unknown_name() -> None:
+def test_an_empty_segment_and_an_unknown_name_give_different_details() -> None:
     with pytest.raises(NotRouted, match="the path names no service"):
         TABLE.find("GET", b"/", None)
     with pytest.raises(NotRouted, match="no service of that name"):
@@ -136,13 +136,13 @@ def test_an_empty_segment_is_told_apart_from_an_unknown_name() -> None:
         (b"//_x", b""),
     ],
 )
-def test_what_is_the_sidecar_s_own_is_told_from_what_is_nobody_s(target: bytes, reserved: bytes) -> None:
+def test_reserved_paths_and_unknown_names_are_distinguished(target: bytes, reserved: bytes) -> None:
     with pytest.raises(NotRouted) as stray:
         TABLE.find("GET", target, b"localhost")
     assert (stray.value.status, stray.value.reserved) == (404, reserved)
 
 
-def test_no_answer_repeats_what_the_request_said() -> None:
+def test_details_never_quote_the_request() -> None:
     for target in (b"/secret/x", b"http://secret/x", b"http://secret@venue/x", b"secret", b"ftp://secret/x"):
         with pytest.raises(NotRouted) as stray:
             TABLE.find("GET", target, None)
@@ -368,7 +368,7 @@ def test_an_asterisk_is_for_options_only(method: str) -> None:
 # What names and addresses may share.
 
 
-def test_of_two_services_behind_one_address_neither_is_guessed() -> None:
+def test_an_address_of_two_services_names_neither() -> None:
     made = table(service("one", "gateway:80"), service("two", "gateway:80"))
     assert route(b"/x", b"gateway:80", among=made) == 404
     assert route(b"http://gateway/x", among=made) == 404
@@ -392,7 +392,7 @@ def test_hosts_decide_who_owns_a_shared_address(turned: bool) -> None:
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_a_service_s_name_goes_before_the_host_of_another_s_url(turned: bool) -> None:
+def test_the_name_of_a_service_wins_over_the_host_of_another_url(turned: bool) -> None:
     services = [service("venue", "venue-service:3002"), service("booking", "venue:3002", "other:9000")]
     made = table(*(reversed(services) if turned else services))
     for host in (b"venue", b"venue:3002", b"venue-service:3002"):
@@ -434,7 +434,7 @@ def test_a_service_that_is_called_localhost_is_found_by_path_only() -> None:
 # The listener's own address.
 
 
-def test_a_listener_on_an_address_of_the_network_knows_itself() -> None:
+def test_a_listener_on_a_network_address_recognises_itself() -> None:
     listen = [Address("10.0.0.5", 15001), Address("fd00::5", 15001)]
     made = table(VENUE, service("self", "10.0.0.5:15001"), service("six", "[fd00::5]:15001"), listen=listen)
     for authority in (b"10.0.0.5:15001", b"[fd00::5]:15001", OWN):
@@ -486,7 +486,7 @@ def test_the_ports_that_the_system_chose_are_its_own() -> None:
         ("venue", False),
     ],
 )
-def test_what_always_means_this_machine(host: str, answer: bool) -> None:
+def test_hosts_that_always_mean_this_machine(host: str, answer: bool) -> None:
     assert is_loopback(host) is answer
 
 
@@ -529,7 +529,7 @@ def test_any_input_is_routed_with_its_bytes_or_refused(target: bytes, host: byte
 
 
 @given(odd_bytes, odd_bytes)
-def test_by_path_the_host_never_chooses_between_services_that_it_does_not_name(path: bytes, host: bytes) -> None:
+def test_an_unknown_host_never_changes_routing_by_path(path: bytes, host: bytes) -> None:
     by_host = route(b"/nobody", host)
     expected = route(b"/" + path)
     assert route(b"/" + path, host) == (expected if by_host == 404 else (by_host[0], b"/" + path, False))  # type: ignore[index]

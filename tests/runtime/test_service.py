@@ -1,4 +1,4 @@
-"""A service as it lives: whose turn it is, what outlives a change of addresses, and which route a request takes."""
+"""A live service: the order of endpoints, what survives a change of addresses, and the route of a request."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_requests_take_turns() -> None:
 
 
 @pytest.mark.parametrize(("random", "first"), [(0.0, "a"), (0.34, "b"), (0.67, "c"), (0.999999, "c")])
-def test_the_first_turn_is_anyone_s(random: float, first: str) -> None:
+def test_the_first_turn_starts_at_random(random: float, first: str) -> None:
     assert firsts(live("a", "b", "c", random=random), 1) == first
 
 
@@ -108,20 +108,20 @@ def test_weights_are_shares() -> None:
     assert Counter(firsts(live("a", "b", weights=[3, 1]), 400).split()) == {"a": 300, "b": 100}
 
 
-def test_without_endpoints_there_is_none() -> None:
+def test_without_endpoints_none_is_picked() -> None:
     service = live()
     assert service.pick(START, ()) is None
     assert service.pick_untried(START, ()) is None
 
 
-def test_a_single_endpoint_is_every_attempt_s() -> None:
+def test_a_single_endpoint_gets_every_attempt() -> None:
     service = live("a")
     (a,) = service.endpoints
     assert service.pick(START, ()) is service.pick(START, (a,)) is service.pick(START, (a, a)) is a
     assert service.pick_untried(START, (a,)) is None
 
 
-def test_a_retry_goes_where_the_request_has_not_been() -> None:
+def test_a_retry_goes_to_an_untried_endpoint() -> None:
     service = live("a", "b", "c")
     a, b, c = service.endpoints
     for _ in range(3):
@@ -130,7 +130,7 @@ def test_a_retry_goes_where_the_request_has_not_been() -> None:
     assert {service.pick(START, (a,)) for _ in range(4)} == {b, c}
 
 
-def test_a_request_that_has_been_everywhere_may_go_anywhere() -> None:
+def test_when_all_are_tried_any_endpoint_may_be_picked() -> None:
     service = live("a", "b")
     assert Counter(service.pick(START, service.endpoints) for _ in range(4)) == dict.fromkeys(service.endpoints, 2)
 
@@ -156,14 +156,14 @@ def test_retries_take_turns_too() -> None:
     assert addresses([service.pick(START, (a,)) for _ in range(4)]) == "b c b c"
 
 
-def test_a_skipped_endpoint_gets_no_request_and_its_slots_no_neighbour() -> None:
+def test_slots_of_a_skipped_endpoint_do_not_go_to_its_neighbour() -> None:
     service = live("a", "b", "c")
     refuse(service, "a")
     assert firsts(service, 6, START + 0.999) == "b c b c b c"
     assert set(firsts(service, 6, START + 1).split()) == {"a", "b", "c"}
 
 
-def test_where_all_are_skipped_each_still_has_its_turn() -> None:
+def test_when_all_are_skipped_they_still_take_turns() -> None:
     service = live("a", "b", "c", "d")
     refuse(service, "a", "b", "c", "d")
     assert firsts(service, 8) == "a b c d a b c d"
@@ -204,7 +204,7 @@ def test_the_order_of_preference_of_a_further_attempt(tried: str, skipped: str, 
         ("a b c", "", "none"),
     ],
 )
-def test_after_a_refused_connection_only_those_not_tried_count(tried: str, skipped: str, expected: str) -> None:
+def test_after_a_refused_connection_only_untried_endpoints_are_picked(tried: str, skipped: str, expected: str) -> None:
     service = live("a", "b", "c")
     refuse(service, *skipped.split())
     picks = addresses([service.pick_untried(START, at(service, *tried.split())) for _ in range(12)])
@@ -215,9 +215,7 @@ def test_after_a_refused_connection_only_those_not_tried_count(tried: str, skipp
     st.lists(st.integers(1, 3000), min_size=1, max_size=6),
     st.lists(st.tuples(st.integers(0, 63), st.integers(0, 63)), min_size=1, max_size=20),
 )
-def test_nobody_is_left_without_an_endpoint_nor_sent_to_a_worse_one(
-    weights: list[int], steps: list[tuple[int, int]]
-) -> None:
+def test_pick_always_finds_one_of_the_best_endpoints(weights: list[int], steps: list[tuple[int, int]]) -> None:
     service = live(*[f"e{number}" for number in range(len(weights))], weights=weights)
 
     def rank(endpoint: Endpoint, tried: Sequence[Endpoint]) -> int:
@@ -276,7 +274,7 @@ def test_idle_connections_of_one_that_leaves_are_closed_at_once() -> None:
     assert a.idle == []
 
 
-def test_one_that_left_gets_no_request() -> None:
+def test_an_endpoint_that_left_gets_no_request() -> None:
     service = live("a", "b")
     service.set_endpoints([(spec(), "b")], START)
     assert firsts(service, 3) == "b b b"
@@ -284,7 +282,7 @@ def test_one_that_left_gets_no_request() -> None:
     assert service.pick(START, ()) is None
 
 
-def test_one_that_left_is_reported_for_five_minutes_also_where_nothing_changes_after_it() -> None:
+def test_an_endpoint_that_left_is_reported_for_five_minutes() -> None:
     clock = Clock()
     service = live("a", "b", clock=clock)
     a, _ = service.endpoints
@@ -296,7 +294,7 @@ def test_one_that_left_is_reported_for_five_minutes_also_where_nothing_changes_a
         assert service.departed == reported
 
 
-def test_whoever_left_at_time_zero_is_reported_too() -> None:
+def test_an_endpoint_that_left_at_time_zero_is_reported_too() -> None:
     clock = Clock()
     clock.now = 0.0
     service = live("a", clock=clock)
@@ -304,14 +302,14 @@ def test_whoever_left_at_time_zero_is_reported_too() -> None:
     assert addresses(service.departed) == "a"
 
 
-def test_those_that_left_long_ago_are_forgotten() -> None:
+def test_endpoints_that_left_long_ago_are_forgotten() -> None:
     service = live()
     for number in range(50):
         service.set_endpoints([(spec(), f"e{number}")], START + 100 * number)
     assert addresses(service._departed) == "e46 e47 e48"
 
 
-def test_one_that_comes_back_in_time_goes_on_as_it_was() -> None:
+def test_an_endpoint_that_comes_back_in_time_keeps_its_state() -> None:
     clock = Clock()
     service = live("a", "b", clock=clock)
     a, _ = service.endpoints
@@ -326,7 +324,7 @@ def test_one_that_comes_back_in_time_goes_on_as_it_was() -> None:
     assert firsts(service, 2, START + 0.5) == "b b"
 
 
-def test_one_that_comes_back_too_late_is_a_new_one() -> None:
+def test_an_endpoint_that_comes_back_too_late_is_new() -> None:
     clock = Clock()
     service = live("a", clock=clock)
     (a,) = service.endpoints
@@ -337,7 +335,7 @@ def test_one_that_comes_back_too_late_is_a_new_one() -> None:
     assert service.departed == []
 
 
-def test_of_two_specs_with_one_address_the_first_is_meant_now_and_later() -> None:
+def test_the_first_of_two_specs_with_one_address_is_used() -> None:
     service = live()
     found = [(spec("one", weight=2), "a"), (spec("two", weight=5), "a"), (spec("two", weight=5), "b")]
     for _ in range(3):
@@ -347,7 +345,7 @@ def test_of_two_specs_with_one_address_the_first_is_meant_now_and_later() -> Non
         assert [one.authority for one in service.endpoints] == [b"one:3002", b"two:3002"]
 
 
-def test_an_address_that_goes_over_to_another_name_is_called_by_that_name() -> None:
+def test_an_address_with_a_new_name_is_called_by_that_name() -> None:
     service = live()
     service.set_endpoints([(spec("one"), "a"), (spec("two"), "b")], START)
     a, b = service.endpoints
@@ -356,7 +354,7 @@ def test_an_address_that_goes_over_to_another_name_is_called_by_that_name() -> N
     assert (a.authority, b.authority) == (b"two:3002", b"one:3002")
 
 
-def test_over_tls_an_address_that_goes_over_to_another_name_begins_anew() -> None:
+def test_over_tls_an_address_with_a_new_name_is_a_new_endpoint() -> None:
     service = live()
     service.set_endpoints([(spec("one", scheme="https"), "a")], START)
     (old,) = service.endpoints
@@ -371,7 +369,7 @@ def test_over_tls_an_address_that_goes_over_to_another_name_begins_anew() -> Non
 
 
 @given(st.lists(st.lists(st.integers(0, 4), max_size=6), min_size=1, max_size=8))
-def test_whatever_comes_and_goes_each_address_is_one_endpoint(sets: list[list[int]]) -> None:
+def test_each_address_is_one_endpoint_over_any_changes(sets: list[list[int]]) -> None:
     service = live(clock=Clock())
     for numbers in sets:
         service.set_endpoints([(spec(), f"e{number}") for number in numbers], START)
@@ -384,7 +382,7 @@ def test_whatever_comes_and_goes_each_address_is_one_endpoint(sets: list[list[in
         assert all(one.departed_at == START for one in service.departed)
 
 
-def test_a_scrape_sees_who_is_skipped() -> None:
+def test_a_scrape_sees_which_endpoints_are_skipped() -> None:
     clock = Clock()
     service = live("a", "b", clock=clock)
     a, b = service.endpoints
@@ -447,7 +445,7 @@ def test_the_first_route_wins_by_method_and_whole_segments(method: str, target: 
     assert (found is service.default_route) == (name == "")
 
 
-def test_a_route_s_policy_is_what_a_request_gets() -> None:
+def test_a_request_gets_the_policy_of_its_route() -> None:
     slow = route("/reports", timeout=Timeouts(connect=2, attempt=30, request=60, idle=90), preserve_host=True)
     service = live(routes=(slow,))
     found = service.route_for("GET", b"/reports")
@@ -476,7 +474,7 @@ def test_the_breakers_of_two_routes_are_counted_apart() -> None:
     assert two.breaker.admit(START)
 
 
-def test_a_breaker_that_is_off_is_none() -> None:
+def test_a_breaker_that_is_off_admits_everything() -> None:
     service = live(policy=Policy(breaker=BreakerSettings(mode="off")))
     assert isinstance(service.default_route.breaker, NullBreaker)
 
@@ -511,7 +509,7 @@ def test_each_change_of_a_breaker_is_a_log_line(caplog: pytest.LogCaptureFixture
         (Url("http", "fd00::7", 80), {b"[fd00::7]", b"[fd00::7]:80", b"venue:80", b"venue", b"v.prod:80", b"v.prod"}),
     ],
 )
-def test_the_authorities_that_a_location_may_name_it_by(url: Url, authorities: set[bytes]) -> None:
+def test_the_authorities_that_mean_the_service_in_a_location(url: Url, authorities: set[bytes]) -> None:
     service = live(name="Venue", endpoints=(EndpointSpec(url=url),), hosts=("v.prod",))
     assert service.authorities == authorities
 
@@ -560,7 +558,7 @@ def test_an_endpoint_that_fails_is_ejected_and_returns_by_itself() -> None:
     assert picks(live, 6.0) == {"10.0.0.1", "10.0.0.2"}
 
 
-def test_an_endpoint_that_fails_its_checks_gets_nothing_until_it_passes_one() -> None:
+def test_an_endpoint_that_fails_its_checks_gets_no_requests_until_one_passes() -> None:
     live = well_service(Policy(health=HealthSettings(path="/health", unhealthy_threshold=2)), 0, 0)
     ill = live.endpoints[0]
     live.checked(ill, True, "ok", 0.01)
@@ -572,7 +570,7 @@ def test_an_endpoint_that_fails_its_checks_gets_nothing_until_it_passes_one() ->
 
 
 def test_a_good_check_ends_the_skip_after_a_refused_connection() -> None:
-    """In a panic the dead are tried again and again; the skips of up to 30 s must not outlast what they were for."""
+    """In a panic, endpoints that are down are tried again and again. Their skips of up to 30 s must not last longer than the trouble."""
     live = well_service(Policy(health=HealthSettings(path="/health")), 0, 0, now=START)
     dead = live.endpoints[0]
     dead.connect_failed(START - 0.1)
@@ -583,17 +581,17 @@ def test_a_good_check_ends_the_skip_after_a_refused_connection() -> None:
     assert picks(live, START) == {"10.0.0.1", "10.0.0.2"}
 
 
-def test_its_own_word_is_believed_only_where_checks_can_take_it_back() -> None:
+def test_failing_at_once_needs_active_checks() -> None:
     checked = well_service(Policy(health=HealthSettings(tcp=True)), 0, 0)
-    checked.failed_by_its_own_word(checked.endpoints[0], 0.0)
+    checked.fail_at_once(checked.endpoints[0], 0.0)
     assert picks(checked, 0.0) == {"10.0.0.2"}
     unchecked = well_service(Policy(), 0, 0)
-    unchecked.failed_by_its_own_word(unchecked.endpoints[0], 0.0)
+    unchecked.fail_at_once(unchecked.endpoints[0], 0.0)
     assert picks(unchecked, 0.0) == {"10.0.0.1", "10.0.0.2"}
 
 
 @pytest.mark.parametrize("balancer", ["round_robin", "least_request", "peak_ewma", "random", HashSettings(source=True)])
-def test_each_balancer_uses_all_and_leaves_out_what_is_skipped(balancer: Any) -> None:
+def test_each_balancer_uses_all_endpoints_but_the_skipped_ones(balancer: Any) -> None:
     live = well_service(Policy(balancer=balancer, slow_start=1.0), 0, 0, 0)
     assert len({address for n in range(60) for address in picks(live, 10.0, 1, b"%d" % n)}) == 3
     live.endpoints[1].connect_failed(10.0)
@@ -604,7 +602,7 @@ def test_each_balancer_uses_all_and_leaves_out_what_is_skipped(balancer: Any) ->
     assert again == {"10.0.0.3"}
 
 
-def test_the_second_priority_is_for_when_the_first_is_gone() -> None:
+def test_the_second_priority_is_used_when_the_first_is_gone() -> None:
     live = well_service(Policy(), 0, 1)
     assert picks(live, 0.0) == {"10.0.0.1"}
     live.endpoints[0].connect_failed(1.0)
@@ -612,6 +610,6 @@ def test_the_second_priority_is_for_when_the_first_is_gone() -> None:
     assert picks(live, 1.5) == {"10.0.0.2"}
 
 
-def test_a_key_stays_where_it_is() -> None:
+def test_a_key_stays_with_its_endpoint() -> None:
     live = well_service(Policy(balancer=HashSettings(header="X-User")), 0, 0, 0)
     assert all(len(picks(live, 0.0, 5, b"user-%d" % n)) == 1 for n in range(20))

@@ -58,7 +58,7 @@ def fail(service: LiveService, times: int, now: float = START, target: bytes = b
 
 
 def counts(service: LiveService) -> dict[str, int]:
-    """As a scrape sums them."""
+    """The sums that a scrape reads."""
     return {one: sum(getattr(of, one) for of in (*service.breakers, service.past_breakers)) for one in COUNTERS}
 
 
@@ -93,7 +93,7 @@ def test_a_route_is_the_same_one_wherever_it_stands() -> None:
     assert service.routes == (reports,)
 
 
-def test_a_request_under_way_keeps_its_route_and_that_its_policy() -> None:
+def test_a_request_in_flight_keeps_its_route_and_its_policy() -> None:
     service = live()
     kept = service.route_for("GET", b"/")
     service.adopt(config(Policy(timeout=Timeouts(attempt=0.5), breaker=QUICK)), START)
@@ -137,7 +137,7 @@ def test_an_open_breaker_stays_open_and_waits_as_long_as_the_new_settings_say() 
     assert breaker.probe_due == START + 3
 
 
-def test_what_an_operator_forces_stays_forced() -> None:
+def test_a_forced_breaker_stays_forced() -> None:
     service = live()
     service.default_route.breaker.force(OPEN, START + 300, START)
     service.adopt(config(Policy(breaker=replace(QUICK, volume_threshold=9), timeout=Timeouts(idle=5.0))), START + 1)
@@ -145,7 +145,7 @@ def test_what_an_operator_forces_stays_forced() -> None:
     assert (breaker.state, breaker.forced, breaker.forced_until) == (OPEN, OPEN, START + 300)
 
 
-def test_a_probe_that_is_due_after_a_forced_opening_stays_due_where_other_keys_change() -> None:
+def test_a_probe_due_after_a_forced_opening_stays_due_when_other_keys_change() -> None:
     service = live()
     breaker = service.default_route.breaker
     breaker.force(OPEN, START + 5, START)
@@ -172,7 +172,7 @@ def test_the_window_starts_anew_only_when_its_geometry_changes(change: dict[str,
     assert service.default_route.breaker.window(START + 0.1) == window
 
 
-def test_a_permit_of_before_is_ended_at_the_breaker_of_after() -> None:
+def test_a_permit_from_before_ends_at_the_breaker_in_use_after() -> None:
     service = live()
     breaker = service.default_route.breaker
     fail(service, 2)
@@ -208,7 +208,7 @@ def test_other_modes_keep_the_state(mode: Any) -> None:
     assert bool(breaker.admit(START)) is (mode == "observe")
 
 
-def test_a_route_that_gets_a_breaker_of_its_own_begins_with_a_new_one() -> None:
+def test_a_route_that_gets_its_own_breaker_begins_with_a_new_one() -> None:
     service = live(config(None, route()))
     fail(service, 2, target=b"/reports/1")
     assert service.default_route.breaker.state == OPEN
@@ -218,7 +218,7 @@ def test_a_route_that_gets_a_breaker_of_its_own_begins_with_a_new_one() -> None:
 
 
 @pytest.mark.parametrize("after", [config(), config(None, route())])
-def test_a_breaker_that_goes_leaves_its_counts(after: Service) -> None:
+def test_the_counts_of_a_removed_breaker_are_kept(after: Service) -> None:
     service = live(config(None, route(breaker=QUICK)))
     fail(service, 2, target=b"/reports/1")
     fail(service, 1)
@@ -242,7 +242,7 @@ def test_breakers_of_routes_keep_their_state_wherever_the_route_stands() -> None
 # Endpoints.
 
 
-def test_endpoints_with_all_that_is_known_of_them_stay() -> None:
+def test_endpoints_keep_their_state() -> None:
     service = live(
         config(Policy(outlier=OutlierSettings(consecutive_failures=1), health=HealthSettings(path="/health")))
     )
@@ -261,10 +261,10 @@ def test_endpoints_with_all_that_is_known_of_them_stay() -> None:
     assert b.skip_until == START + 1
 
 
-def test_health_that_is_turned_off_makes_all_healthy_and_on_again_unknown() -> None:
+def test_turning_health_off_makes_all_healthy_and_on_again_unknown() -> None:
     service = live(config(Policy(health=HealthSettings(path="/health"))))
     a = service.endpoints[0]
-    service.failed_by_its_own_word(a, START)
+    service.fail_at_once(a, START)
     assert not a.healthy
     assert [service.pick(START, ()) for _ in range(3)] == [service.endpoints[1]] * 3
     service.adopt(config(), START)
@@ -276,7 +276,7 @@ def test_health_that_is_turned_off_makes_all_healthy_and_on_again_unknown() -> N
     assert not a.health.known
 
 
-def test_ejection_that_is_turned_off_takes_everyone_back() -> None:
+def test_turning_ejection_off_returns_all_endpoints() -> None:
     service = live(config(Policy(outlier=OutlierSettings(consecutive_failures=1))))
     a = service.endpoints[0]
     service.outlier.record(a, True, START, START)
@@ -290,7 +290,7 @@ def test_ejection_that_is_turned_off_takes_everyone_back() -> None:
     assert a.ejected
 
 
-def test_what_an_operator_did_to_an_endpoint_stays_until_its_time() -> None:
+def test_operator_actions_on_an_endpoint_last_until_their_time() -> None:
     service = live(None, "a", "b", "c")
     a, b, _ = service.endpoints
     service.eject(a, START + 300, START)
@@ -303,11 +303,11 @@ def test_what_an_operator_did_to_an_endpoint_stays_until_its_time() -> None:
     assert (a.ejected, b.draining) == (False, False)
 
 
-def test_a_panic_threshold_counts_at_once() -> None:
+def test_a_new_panic_threshold_takes_effect_at_once() -> None:
     service = live(
         config(Policy(health=HealthSettings(path="/health"), outlier=OutlierSettings(panic_threshold=100.0)))
     )
-    service.failed_by_its_own_word(service.endpoints[0], START)
+    service.fail_at_once(service.endpoints[0], START)
     assert service.availability.panic
     calm = OutlierSettings(panic_threshold=0.0)
     service.adopt(config(Policy(health=HealthSettings(path="/health"), outlier=calm)), START)
@@ -327,7 +327,7 @@ def test_any_balancer_follows_any(balancer: Any, after: Any) -> None:
     assert [one.latency is not None for one in service.endpoints] == [after == "peak_ewma"] * 2
 
 
-def test_what_else_a_service_says_of_itself_follows() -> None:
+def test_the_other_options_of_a_service_follow() -> None:
     service = live()
     assert not service.keeps_stale
     service.adopt(config(Policy(fallback=(FallbackStale(stale=60.0),)), hosts=("venues",)), START)

@@ -74,7 +74,7 @@ def test_each_is_told_once_in_words() -> None:
     unknown, absolute, malformed = logged(
         [
             a_line(),
-            a_line(target="", detail="no service has the target's authority, and this is no open proxy"),
+            a_line(target="", detail="no service has the target's authority; the sidecar is not an open proxy"),
             a_line(method="", target="", status=400, reason="bad_request", detail="no request line"),
         ]
     )
