@@ -13,7 +13,7 @@ LOCK_OPTIONS := --quiet --upgrade --generate-hashes --allow-unsafe --strip-extra
 WHOLE_RUN := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench schema lock clean
+.PHONY: help run test lint format bench docs schema lock clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -37,9 +37,12 @@ format: $(INSTALLED) ## put style and formatting right
 bench: $(BUILT) ## cost beside nginx, HAProxy and Envoy; `make bench ARGS=--help`
 	@$(BIN)/python -m benchmarks --sidecar $(BIN)/sidecar $(ARGS)
 
+docs: $(INSTALLED) ## the documentation as a site, in site/; `make docs ARGS=serve` shows it at http://127.0.0.1:8000/
+	@$(BIN)/python -m tools.docs $(ARGS)
+
 clean: ## remove .venv, caches and build output
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	find sidecar tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find sidecar tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The first line checks the Python that will do the work: the one of .venv if that exists, else $(PYTHON). Debian ships
 # Python without ensurepip, and `python -m venv` then leaves half a .venv behind; asking first avoids both.

@@ -1,0 +1,1 @@
+"""What the project needs of itself and does not ship."""
