@@ -1,19 +1,19 @@
-"""Testing an app against its services: a real sidecar in front of fakes that the test scripts.
+"""Tools to test an app against its services: a real sidecar in front of fake services that the test scripts.
 
-A pytest plugin (`sidecar.testing.plugin`) gives the fixture `fake`. One real sidecar runs for a whole session, as the
-same process that runs beside the app in production; behind it each faked service is a small HTTP server on a port of
-127.0.0.1 that answers, fails, delays, resets as the test says. What is tested is then what really happens: retries,
-breakers and timeouts are not imitated.
+A pytest plugin (`sidecar.testing.plugin`) provides the fixture `fake`. One real sidecar runs for the whole test
+session; it is the same program that runs beside the app in production. Behind it, each fake service is a small HTTP
+server on a port of 127.0.0.1. It answers, fails, delays or resets as the test says. Retries, breakers and timeouts are
+therefore real, not imitated.
 
-- `plugin`: the fixture, and what a failed test's report says;
-- `stage`: what runs for the session, and what a test gets of it; `service`: one faked service;
-- `script`, `answers`, `calls`, `paths`: what a fake was told to do and what it was asked; pure;
-- `server`: the fakes' sockets, in a thread;
-- `sidecar_process`, `policy_file`, `admin`, `log_lines`: the sidecar, from outside;
-- `strays`: what it refused before it came to a fake.
+- `plugin`: the fixture, and what the report of a failed test contains
+- `stage`: what runs for the session, and what each test gets of it; `service`: one fake service
+- `script`, `answers`, `calls`, `paths`: what a fake has to do, and the requests it received; no I/O
+- `server`: the fakes' sockets, in a thread
+- `sidecar_process`, `policy_file`, `admin`, `log_lines`: the sidecar, seen from outside
+- `strays`: requests that the sidecar refused before they reached a fake
 
-Knows the daemon by its contract alone: command line, file, admin API, log. Nothing here is imported before a test asks
-for the fixture, apart from the plugin itself.
+This package knows the daemon only by its contract: command line, configuration file, admin API and log. Only the plugin
+itself is imported before a test asks for the fixture.
 """
 
 from __future__ import annotations

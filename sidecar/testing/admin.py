@@ -1,4 +1,4 @@
-"""Steering the sidecar: its admin API, as far as fakes need it."""
+"""Client for the sidecar's admin API, as far as the fakes need it."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from sidecar.testing.errors import AdminError
 
 TIMEOUT_S: Final = 10.0
 FORCED_FOR_S: Final = 3600.0
-"""Far beyond a test: a forced breaker ends with it."""
+"""How many seconds a breaker stays forced. This is much longer than a test, and the forcing ends with the test anyway.
+"""
 
 
 class Admin:
-    """Of the sidecar whose admin listener is at this port of 127.0.0.1. Every method raises AdminError."""
+    """The admin API of the sidecar, at this port of 127.0.0.1. Every method raises AdminError."""
 
     def __init__(self, port: int) -> None:
         self._port = port
 
     def reload(self) -> None:
-        """Put the file in force. AdminError.errors say what is wrong with it."""
+        """Loads the configuration file. AdminError.errors say what is wrong with it."""
         self._ask("POST", "/reload", {})
 
     def service(self, name: str) -> dict[str, Any]:
         return self._ask("GET", f"/services/{quote(name, safe='')}")
 
     def refused(self) -> int:
-        """How many requests came to no service, since the sidecar's start: see `strays`."""
+        """How many requests reached no service since the sidecar started; see `strays`."""
         return strays.counted(self._read("GET", "/metrics")[1].decode(errors="replace"))
 
     def breaker(
@@ -39,7 +40,7 @@ class Admin:
         route: str | None = None,
         for_s: float = FORCED_FOR_S,
     ) -> None:
-        """`route` is one with a breaker of its own, as the sidecar names it: `POST /reports`."""
+        """`route` names a route that has its own breaker, in the sidecar's form: `POST /reports`."""
         wanted: dict[str, str] = {"state": state}
         if state != "auto":
             wanted["for"] = f"{for_s * 1000:.0f}ms"
@@ -78,6 +79,6 @@ class Admin:
 
 
 def _told(error: dict[str, Any]) -> str:
-    """Without file and line, which are of a file that nobody has seen."""
+    """The error's message without file and line, because the user has never seen that file."""
     key, message = error.get("key") or "", error.get("message") or ""
     return f"{key}: {message}" if key else str(message)

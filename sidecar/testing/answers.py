@@ -1,4 +1,4 @@
-"""What a fake does with one request: an answer, or what happens in place of one."""
+"""What a fake does with one request: it answers, or it does something else such as resetting the connection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sidecar.testing.calls import Call
 
 MAX_DELAY_S: Final = 300.0
-"""No wait without a bound: a test that wants more than this wants `.hangs()`."""
+"""The longest delay, in seconds. No delay is unbounded; a test that needs a longer one should use `.hangs()`."""
 
 UNSET: Final[Any] = msgspec.UNSET
 _NO_BODY: Final = frozenset({204, 304})
@@ -24,7 +24,7 @@ How = Literal["answers", "drips", "resets", "closes", "truncates", "hangs"]
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Made by `answer()` and by a script's methods."""
+    """One step of a fake. `answer()` and the methods of a script create it."""
 
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
@@ -32,13 +32,13 @@ class Answer(msgspec.Struct, frozen=True):
     how: How = "answers"
     delay_s: float = 0.0
     pieces: tuple[bytes, ...] = ()
-    """Of the body of one that drips, the first at once and each other one `every_s` later."""
+    """For a body that drips: its pieces. The first is sent at once, and each other one `every_s` seconds later."""
     every_s: float = 0.0
     made_by: Callable[[Call], object] | None = None
-    """Asked for the answer when the request is there."""
+    """A function that gets the request and returns the answer."""
 
     def __str__(self) -> str:
-        """For a list of calls."""
+        """A short description for a list of calls."""
         words = {
             "answers": str(self.status),
             "drips": f"{self.status} in {len(self.pieces)} pieces",
@@ -56,16 +56,16 @@ def answer(
     body: bytes | str = b"",
     headers: Headers | None = None,
 ) -> Answer:
-    """A whole answer. `json` may be anything msgspec encodes: dataclasses, Structs, dates. Raises FakeError."""
+    """A complete answer. `json` may be anything that msgspec encodes: dataclasses, Structs, dates. Raises FakeError."""
     if not _is_number(status) or not 200 <= status <= 599:
-        words = "" if _is_number(status) else ": a body is json=... or body=..."
-        raise FakeError(f"a status is a number from 200 to 599, not {status!r}{words}")
+        words = "" if _is_number(status) else ": pass a body as json=... or body=..."
+        raise FakeError(f"a status must be a number from 200 to 599, not {status!r}{words}")
     if json is not UNSET and body:
-        raise FakeError("an answer has a json or a body, not both")
+        raise FakeError("an answer has either json or a body, not both")
     given = list(headers.items() if isinstance(headers, Mapping) else headers or ())
     names = {name.lower() for name, _ in given}
     if names & {"content-length", "transfer-encoding", "connection"}:
-        raise FakeError("Content-Length, Transfer-Encoding and Connection are written by the fake itself")
+        raise FakeError("the fake itself sets Content-Length, Transfer-Encoding and Connection")
     content, content_type = _content(json, body)
     if content and status in _NO_BODY:
         raise FakeError(f"an answer of {status} has no body")
@@ -79,19 +79,21 @@ def _content(json: object, body: bytes | str) -> tuple[bytes, str]:
         try:
             return msgspec.json.encode(json), "application/json"
         except (TypeError, ValueError) as error:
-            raise FakeError(f"json={json!r} is nothing that JSON can hold: {error}") from None
+            raise FakeError(f"json={json!r} has no JSON form: {error}") from None
     if isinstance(body, str):
         return body.encode(), "text/plain; charset=utf-8" if body else ""
     if not isinstance(body, bytes):
-        raise FakeError(f"a body is bytes or str, not {type(body).__name__}; objects go into json=")
+        raise FakeError(f"a body must be bytes or str, not {type(body).__name__}; pass objects as json=")
     return body, ""
 
 
 def from_function(result: object) -> Answer:
-    """What a function of `.answers(...)` returned: an `answer(...)`, bytes, text, or an object for a JSON body."""
+    """The answer for what a function of `.answers(...)` returned: an `answer(...)`, bytes, text, or an object for a
+    JSON body.
+    """
     if isinstance(result, Answer):
         if result.made_by is not None:
-            raise FakeError("a function answers with answer(...), not with another function")
+            raise FakeError("a function must return answer(...), not another function")
         return result
     if isinstance(result, bytes | str):
         return answer(body=result)
@@ -99,9 +101,9 @@ def from_function(result: object) -> Answer:
 
 
 def dripping(status: int, pieces: Iterable[bytes | str], every: float, headers: Headers | None) -> Answer:
-    """An answer whose body comes in pieces, chunked. Raises FakeError."""
+    """An answer whose chunked body is sent in pieces. Raises FakeError."""
     if isinstance(pieces, bytes | str):
-        raise FakeError("the pieces of a body are a list of bytes or str; one whole body is .then(body=...)")
+        raise FakeError("the pieces of a body must be a list of bytes or str; for one whole body: .then(body=...)")
     found = tuple(_content(UNSET, piece)[0] for piece in pieces)
     if status in _NO_BODY:
         raise FakeError(f"an answer of {status} has no body")
@@ -113,17 +115,17 @@ def dripping(status: int, pieces: Iterable[bytes | str], every: float, headers: 
 
 
 def _is_number(value: object) -> bool:
-    """Tests are rarely typed, and a TypeError would be about a comparison in here."""
+    """Checked because tests are rarely typed. Otherwise a TypeError would be about a comparison in this module."""
     return isinstance(value, int | float)
 
 
 def checked_delay(seconds: float) -> float:
     if not _is_number(seconds) or not 0 <= seconds <= MAX_DELAY_S:
-        raise FakeError(f"a delay is 0 to {MAX_DELAY_S:g} seconds, not {seconds!r}; .hangs() never answers")
+        raise FakeError(f"a delay must be 0 to {MAX_DELAY_S:g} seconds, not {seconds!r}; .hangs() never answers")
     return float(seconds)
 
 
 def checked_times(times: int) -> int:
     if not _is_number(times) or times < 1:
-        raise FakeError(f"times is 1 or more, not {times!r}")
+        raise FakeError(f"times must be 1 or more, not {times!r}")
     return times

@@ -1,4 +1,4 @@
-"""What a fake was asked: one call, and lists of them in words."""
+"""The requests that a fake received: one call, and lists of calls as text."""
 
 from __future__ import annotations
 
@@ -13,66 +13,66 @@ from multidict import CIMultiDictProxy, MultiDictProxy
 from sidecar.testing.errors import FakeError
 
 MOST_TOLD: Final = 20
-"""Of a list of calls in a message; the rest is counted."""
+"""How many calls a message lists. The rest is only counted."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Call:
-    """A request as it came to the fake: each attempt of the sidecar is one."""
+    """A request as it reached the fake. Each attempt of the sidecar is one call."""
 
     service: str
     method: str
     path: str
-    """As it came, percent-encoded, without the query."""
+    """The path as received: percent-encoded, without the query."""
     query: MultiDictProxy[str]
     headers: CIMultiDictProxy[str]
-    """Names in any case."""
+    """The headers, by name in any case."""
     kept_body: bytes
-    """As much of the body as was kept; `body` is the whole one."""
+    """The part of the body that was kept; `body` is the whole body."""
     at: float
-    """When it was there as a whole: `time.monotonic()` seconds."""
+    """When the request had arrived completely, in seconds of `time.monotonic()`."""
     body_size: int = -1
-    """Bytes that came: more than were kept where `body_cut`."""
+    """The size of the body in bytes. It is larger than `kept_body` if `body_cut`."""
     path_params: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """The values of the `{names}` in the path of the script that answers."""
+    """The values of the `{names}` in the path of the script that answered."""
     answered: str = ""
     """What the fake did, in a word or two: `503`, `resets`."""
 
     @property
     def body_cut(self) -> bool:
-        """Whether the body was too long to be kept as a whole, or came when those before it had used up the room."""
+        """Whether the body was not kept completely: it was too long, or earlier bodies had used up the room."""
         return len(self.kept_body) < self.body_size
 
     @property
     def body(self) -> bytes:
-        """Raises FakeError where it was cut."""
+        """The whole body. Raises FakeError if it was cut."""
         if self.body_cut:
             raise FakeError(
-                f"{self}: of the body only {len(self.kept_body)} of {self.body_size} bytes were kept (.kept_body)"
+                f"{self}: only {len(self.kept_body)} of {self.body_size} bytes of the body were kept (.kept_body)"
             )
         return self.kept_body
 
     def json(self) -> Any:
-        """The body. Raises FakeError where it is none, or was cut."""
+        """The decoded body. Raises FakeError if it is not JSON, or was cut."""
         try:
             return json.loads(self.body)
         except ValueError as error:
             raise FakeError(f"{self}: the body is not JSON: {error}: {self.body[:200]!r}") from None
 
     def is_json(self, value: object) -> bool:
-        """Whether the body is just this, as `json()` gives it."""
+        """Whether the body equals `value`, as `json()` returns it."""
         try:
             return bool(self.json() == value)
         except FakeError:
             return False
 
     def text(self) -> str:
-        """The body. Raises FakeError where it was cut."""
+        """The body as text. Raises FakeError if it was cut."""
         return self.body.decode(errors="replace")
 
     @property
     def target(self) -> str:
-        """Path and query, for reading."""
+        """Path and query, in readable form."""
         query = "&".join(f"{name}={value}" for name, value in self.query.items())
         return f"{self.path}?{query}" if query else self.path
 
@@ -81,7 +81,9 @@ class Call:
 
 
 def told(calls: Sequence[Call], marked: Iterable[Call] = ()) -> str:
-    """A line for each, with what was answered and how long after the first; `marked` ones have an arrow."""
+    """One line for each call: the request, the answer, and the seconds since the first call. `marked` calls get an
+    arrow.
+    """
     if not calls:
         return "  nothing was asked"
     arrows = {id(call) for call in marked}
@@ -95,26 +97,28 @@ def told(calls: Sequence[Call], marked: Iterable[Call] = ()) -> str:
 
 
 def bodies(calls: Sequence[Call]) -> str:
-    """Those of calls that were not the expected ones."""
+    """The bodies of the calls that were not the expected ones."""
     lines = [f"  {call}: {call.kept_body[:200]!r}" for call in calls[:MOST_TOLD]]
-    return "\n".join(["\nThe bodies of the others:", *lines]) if lines else ""
+    return "\n".join(["\nThe bodies of the other calls:", *lines]) if lines else ""
 
 
 def fields(calls: Sequence[Call], names: Sequence[str]) -> str:
-    """What calls had that were not the expected ones, of the headers that were asked for."""
+    """The values of these headers, for the calls that were not the expected ones."""
     lines = [
         f"  {call}: " + ", ".join(f"{name}: {', '.join(call.headers.getall(name, ['(none)']))}" for name in names)
         for call in calls[:MOST_TOLD]
     ]
-    return "\n".join(["\nThese headers of the others:", *lines]) if lines else ""
+    return "\n".join(["\nThe headers of the other calls:", *lines]) if lines else ""
 
 
 def as_json(value: object) -> Any:
-    """As a body of it would be read: dataclasses, Structs, dates are what they are in JSON. Raises FakeError."""
+    """`value` as `json()` would read it from a body: dataclasses, Structs and dates take their JSON form. Raises
+    FakeError.
+    """
     try:
         return json.loads(msgspec.json.encode(value))
     except (TypeError, ValueError) as error:
-        raise FakeError(f"json={value!r} is nothing that JSON can hold: {error}") from None
+        raise FakeError(f"json={value!r} has no JSON form: {error}") from None
 
 
 def times(count: int) -> str:

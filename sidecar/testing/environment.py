@@ -1,6 +1,6 @@
-"""The environment that an app has in a test: where its sidecar is, and that no proxy stands before it.
+"""Sets the environment of an app in a test: the sidecar's URL, and no proxy in front of it.
 
-Most HTTP clients obey HTTP_PROXY, for loopback too unless NO_PROXY says otherwise; where tests run it is often set.
+Most HTTP clients obey HTTP_PROXY, also for loopback unless NO_PROXY excludes it. Machines that run tests often set it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _NO_PROXY: Final = ("no_proxy", "NO_PROXY")
 
 @contextmanager
 def pointed_at(url: str) -> Iterator[None]:
-    """Within it SIDECAR_URL is `url`, and what is set of NO_PROXY names loopback too, where there is a proxy."""
+    """In this block, SIDECAR_URL is `url`. If a proxy is set, NO_PROXY lists loopback as well."""
     wanted = {URL: url}
     if any(os.environ.get(name) for name in _PROXIES):
-        # Some clients read the one spelling and some the other; where both are set, most take the small one.
+        # Some clients read one spelling, some the other. If both are set, most take the lower-case one.
         known = next((found for name in _NO_PROXY if (found := os.environ.get(name))), "")
         hosts = [host.strip() for host in known.split(",") if host.strip()]
         hosts += [host for host in _DIRECT if host not in hosts and "*" not in hosts]

@@ -1,14 +1,16 @@
-"""What goes wrong in using the fakes, in words that say what to do."""
+"""Errors in the use of the fakes. Their messages say what to do."""
 
 from __future__ import annotations
 
 
 class FakeError(Exception):
-    """The test asks for what cannot be: the message is for whoever wrote it."""
+    """The test asks for something impossible. The message is written for the author of the test."""
 
 
 class AdminError(FakeError):
-    """The sidecar's admin API refused. `reason` is its word for programs; `errors` are a configuration's."""
+    """The sidecar's admin API refused a request. `reason` is its word for programs; `errors` are those of a
+    configuration.
+    """
 
     def __init__(self, status: int, reason: str, detail: str, errors: tuple[str, ...] = ()) -> None:
         super().__init__("\n".join([detail or f"the sidecar's admin API answered {status}", *errors]))

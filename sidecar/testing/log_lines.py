@@ -1,6 +1,6 @@
-"""The sidecar's log as a failed test's report has it: the lines of that test, one short line each.
+"""The sidecar's log in the report of a failed test: the lines of that test, shortened.
 
-The log itself is JSON, for machines. A line that is none (a traceback) stays as it is.
+The log itself is JSON, for programs. A line that is not JSON (a traceback, for example) stays unchanged.
 """
 
 from __future__ import annotations
@@ -17,23 +17,25 @@ _OUR_DOING: Final = frozenset(
         "configuration rejected: the last good one stays in force",
     }
 )
-"""What comes of the fakes' being put in force. What is wrong with a configuration is said by an exception."""
+"""Events that the fakes cause when they are loaded. They are left out: an exception reports a wrong configuration."""
 
 _WARNING: Final = "a warning on the configuration"
 _NO_SERVICES: Final = "is empty: every call is answered with 404 (unknown_service)"
-"""Of the configuration between tests, and of one that scripts no fake."""
+"""Of the configuration between tests, and of a configuration without fakes."""
 
 _SAID: Final = frozenset({"time", "level", "event", "logger"})
 _TIME: Final = '{"time":"'
 
 
 def stamp(seconds: float) -> str:
-    """A time of `time.time()` as the log writes it, to compare with."""
+    """A `time.time()` as the log writes it, for comparisons."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def since(text: str, begin: str) -> list[str]:
-    """The lines from the time `begin` on: those of requests are written up to 0.1 s late, into the next test's log."""
+    """The lines from the time `begin` on. The lines of requests may be up to 0.1 s late, and so appear in the log of
+    the next test.
+    """
     return [
         line
         for line in text.splitlines()
@@ -42,7 +44,7 @@ def since(text: str, begin: str) -> list[str]:
 
 
 def readable(lines: list[str]) -> list[str]:
-    """Short, and without what the fakes themselves brought about."""
+    """Shortened lines, without those that the fakes themselves caused."""
     return [short for line in lines if (short := _short(line))]
 
 

@@ -1,7 +1,7 @@
-"""Which requests a script is for: method, path, parameters.
+"""Matches requests to scripts by method, path and parameters.
 
-Owns patterns of paths and how two of them that match the same request are ranked. A path is compared segment by
-segment, each percent-decoded, so `/a%20b` and `/a b` are one and `/a%2Fb` is not `/a/b`.
+This module owns path patterns, and the ranking of two patterns that match the same request. Paths are compared segment
+by segment, each one percent-decoded: `/a%20b` and `/a b` are equal, and `/a%2Fb` differs from `/a/b`.
 """
 
 from __future__ import annotations
@@ -16,28 +16,30 @@ import msgspec
 from sidecar.testing.errors import FakeError
 
 ANY: Final = "ANY"
-"""In place of a method: all of them."""
+"""Stands for any method."""
 
 _VARIABLE: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class Pattern(msgspec.Struct, frozen=True):
-    """What a script was registered for; two that are equal are the same script."""
+    """What a script is registered for. Equal patterns mean the same script."""
 
     method: str
     path: str
     """As the test wrote it, without a query."""
     params: tuple[tuple[str, str], ...] = ()
-    """Sorted. The request has to have each of these; it may have others."""
+    """Sorted. The request must have each of these, and may have others."""
 
     @property
     def rank(self) -> tuple[int, int, int, int]:
-        """The higher one answers where two match: an exact path before `{}` before `*`, then what says more."""
+        """If two patterns match, the higher rank answers: exact paths before `{}` before `*`, then the more specific
+        one.
+        """
         kind = 0 if self.path.endswith("*") else 1 if "{" in self.path else 2
         return kind, len(self.path) if kind == 0 else -self.path.count("{"), len(self.params), self.method != ANY
 
     def match(self, method: str, path: str, params: Sequence[tuple[str, str]]) -> dict[str, str] | None:
-        """The values of the path's `{names}` where the request is one of these, else None."""
+        """The values of the path's `{names}` if the request matches, else None."""
         if self.method not in (ANY, method) or not set(self.params) <= set(params):
             return None
         return _match_path(self.path, path)
@@ -48,21 +50,21 @@ class Pattern(msgspec.Struct, frozen=True):
 
 
 def pattern(method: str, path: str, params: Mapping[str, object] | None = None) -> Pattern:
-    """Checked. A query in `path` is the same as `params`. Raises FakeError."""
+    """A checked Pattern. A query in `path` means the same as `params`. Raises FakeError."""
     path, question, query = path.partition("?")
     if not path.startswith("/") and path != "*":
-        raise FakeError(f'a path begins with "/": "/{path}", not "{path}"')
+        raise FakeError(f'a path must begin with "/": "/{path}", not "{path}"')
     if "#" in path + query:
-        raise FakeError(f"no request has a fragment: {path!r}")
+        raise FakeError(f"a request has no fragment: {path!r}")
     if "*" in path[:-1]:
-        raise FakeError(f'a "*" stands at the end, for all that may follow: {path!r}; one segment is "{{name}}"')
+        raise FakeError(f'a "*" may only stand at the end of a path: {path!r}; for one segment write "{{name}}"')
     for segment in path.split("/"):
         if ("{" in segment or "}" in segment) and not _VARIABLE.fullmatch(segment):
-            raise FakeError(f"a name in braces stands for a whole segment: {segment!r} is no {{name}}")
+            raise FakeError(f"a name in braces must fill a whole segment: {segment!r} is not a {{name}}")
     names = _VARIABLE.findall(path)
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise FakeError(f"{{{twice}}} stands twice in {path!r}: each name in braces has a value of its own")
+        raise FakeError(f"{{{twice}}} occurs twice in {path!r}: each name in braces must be unique")
     found = parse_qsl(query, keep_blank_values=True) if question else []
     found += [(name, _as_sent(value)) for name, value in (params or {}).items()]
     return Pattern(method.upper(), path, tuple(sorted(found)))
@@ -74,7 +76,7 @@ def _as_sent(value: object) -> str:
 
 def _match_path(wanted: str, path: str) -> dict[str, str] | None:
     if wanted.endswith("*"):
-        # Whole segments up to the last one, of which the request's need only begin alike.
+        # All segments but the last must be equal; the request's last segment only has to begin the same way.
         *whole, begun = wanted[:-1].split("/")
         asked = path.split("/")
         if len(asked) <= len(whole) or not unquote(asked[len(whole)]).startswith(unquote(begun)):

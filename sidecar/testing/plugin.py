@@ -1,6 +1,6 @@
-"""The pytest plugin: the fixture `fake`, and what a test's failure says of the fakes and the sidecar.
+"""The pytest plugin: the fixture `fake`, and what the report of a failed test says about fakes and sidecar.
 
-Imports pytest and nothing else until a test asks for the fixture: test runs that do not, pay nothing.
+It imports only pytest until a test asks for the fixture, so test runs without it lose no time.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 FAKES: Final = pytest.StashKey["Fakes"]()
 SAID: Final = pytest.StashKey[bool]()
-"""Of a test that failed by its fakes' problems alone: its report has them already."""
+"""Marks a test that failed only because of its fakes' problems. Its report already contains them."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini(
         "sidecar_config",
-        "the app's own sidecar file, relative to the root directory: its services, policies and routes count in tests, "
-        "with fakes for endpoints. Default: none, and a service is there once a test names it",
+        "the app's own sidecar file, relative to the root directory. Tests then use its services, policies and routes, "
+        "with fakes as endpoints. Default: no file; a service exists as soon as a test names it",
     )
 
 
 @pytest.fixture(scope="session")
 def sidecar_stage(pytestconfig: pytest.Config) -> Iterator[Stage]:
-    """The sidecar process and the fakes' thread of this test run; `fake` is the fixture for tests."""
+    """The sidecar process and the fakes' thread of this test run. Tests use the fixture `fake`."""
     from sidecar.testing.errors import FakeError
     from sidecar.testing.stage import Stage
 
@@ -38,7 +38,7 @@ def sidecar_stage(pytestconfig: pytest.Config) -> Iterator[Stage]:
         stage = Stage(pytestconfig.rootpath / named if named else None)
     except FakeError as error:
         words = str(error)
-    if words:  # out of the except block: else pytest shows both exceptions, the one during the handling of the other
+    if words:  # raised outside the except block, because pytest would otherwise show both exceptions
         pytest.fail(words, pytrace=False)
     yield stage
     stage.close()
@@ -46,13 +46,13 @@ def sidecar_stage(pytestconfig: pytest.Config) -> Iterator[Stage]:
 
 @pytest.fixture(scope="session")
 def sidecar_url(sidecar_stage: Stage) -> str:
-    """The same for the whole test run, for what an app reads before its first test. `fake.url` in a test."""
+    """The sidecar's URL. It is the same for the whole run, for apps that read it before the first test (`fake.url`)."""
     return sidecar_stage.process.url
 
 
 @pytest.fixture
 def sidecar_fakes(sidecar_stage: Stage, request: pytest.FixtureRequest) -> Iterator[Fakes]:
-    """`fake`, by the name that is left where an app has a fixture `fake` of its own."""
+    """The same as `fake`, for apps that have a fixture `fake` of their own."""
     from sidecar.testing.environment import pointed_at
     from sidecar.testing.errors import FakeError
 
@@ -77,7 +77,7 @@ def fake(sidecar_fakes: Fakes) -> Fakes:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fails a test that passed, where a fake was asked for what nobody scripted, or the sidecar for no fake."""
+    """Fails a test that passed, if a fake got a request without a script, or if the sidecar refused a request."""
     result = yield
     fakes = item.stash.get(FAKES, None)
     problems = fakes.problems() if fakes is not None else []
@@ -96,12 +96,12 @@ def pytest_runtest_makereport(
     if fakes is not None and report.failed:
         sections = {
             "asked of the fakes": fakes.told(),
-            "fakes: why this fails too": "\n".join(fakes.problems()),
+            "fakes: why this test fails too": "\n".join(fakes.problems()),
             "log of the sidecar": fakes.sidecar_log(),
         }
         if item.stash.get(SAID, False):
-            del sections["fakes: why this fails too"]
+            del sections["fakes: why this test fails too"]
         report.sections += [(title, text) for title, text in sections.items() if text]
     if fakes is not None and report.when == "teardown":
-        del item.stash[FAKES]  # items live as long as the run, and calls may be large
+        del item.stash[FAKES]  # an item lives until the end of the run, and calls may be large
     return report

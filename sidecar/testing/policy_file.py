@@ -1,7 +1,8 @@
-"""The file that the sidecar runs on: the fakes as its services, and what a test or the app's own file says of them.
+"""Writes the sidecar's configuration file for a test: the fakes as its services, plus the policies of the test or of
+the app's own file.
 
-Owns how an app's file becomes one for its tests. It is written as JSON, which YAML is a superset of; values stay the
-text that they were, so that `off` is not taken for a boolean on the way.
+This module owns how an app's file is adapted for tests. The file is written as JSON, which is also YAML. Values stay
+the text that they were, so that `off` does not become a boolean.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from sidecar.testing.errors import FakeError
 Tree = dict[str, Any]
 
 ADDRESSED: Final = ("url", "endpoints", "discovery")
-"""Where a service is: in a test that is its fake, whatever the file says."""
+"""Keys that locate a service. In a test the fake replaces them."""
 
 _NOT_IN_TESTS: Final = ("listen", "admin", "log", "tracing", "checks", "drain")
-"""Of the whole sidecar, and of the place where it runs."""
+"""Keys of the whole sidecar, and of the place where it runs."""
 
 _LOG: Final[Tree] = {"level": "info", "access": "all"}
 _DRAIN: Final[Tree] = {"delay": "0s", "timeout": "1s"}
 
 
 class _Loader(yaml.SafeLoader):
-    """Every value as its text, apart from null and merge keys: the sidecar itself gives them their types."""
+    """Reads every value as text, except null and merge keys. The sidecar itself converts the values to their types."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -39,7 +40,7 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def read_app_file(path: Path) -> Tree:
-    """What is in the app's own file. Raises FakeError where that is no mapping with services."""
+    """The content of the app's own file. Raises FakeError if it is not a mapping with services."""
     try:
         found = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
@@ -52,8 +53,8 @@ def read_app_file(path: Path) -> Tree:
 
 
 def for_tests(app: Tree, folder: Path) -> Tree:
-    """The app's file without what belongs to where it runs, and without health checks: a fake is asked by nobody but
-    the app. Names of files in it, relative to `folder`, become absolute.
+    """The app's file without the keys that depend on where the sidecar runs, and without health checks, so that a fake
+    receives only the app's requests. File names, which are relative to `folder`, become absolute.
     """
     kept = {key: value for key, value in app.items() if key not in _NOT_IN_TESTS}
     kept["services"] = {name: _for_tests(service, folder) for name, service in app["services"].items()}
@@ -80,7 +81,7 @@ def _absolute(step: object, folder: Path) -> object:
 
 
 def with_fakes(app: Tree | None, ports: Mapping[str, int], overrides: Mapping[str, Tree]) -> Tree:
-    """The services at the fakes' ports, with their policies; without ports none, and nothing that names one."""
+    """The services at the fakes' ports, with their policies. Without ports, the file names no service at all."""
     if not ports:
         return {"services": {}}
     base = app or {"services": {}}
@@ -93,7 +94,7 @@ def with_fakes(app: Tree | None, ports: Mapping[str, int], overrides: Mapping[st
 
 
 def merged(below: Tree, over: Mapping[str, Any]) -> Tree:
-    """`over` key by key, as a service's policy goes over the defaults; lists are replaced."""
+    """`over` applied key by key, as a service's policy applies to the defaults. Lists are replaced."""
     result = dict(below)
     for key, value in over.items():
         under = result.get(key)
@@ -102,7 +103,7 @@ def merged(below: Tree, over: Mapping[str, Any]) -> Tree:
 
 
 def write(path: Path, listen: Tree, rest: Tree) -> None:
-    """In one step: the sidecar watches the file, and must not see half of it."""
+    """Writes in one step: the sidecar watches the file and must never see an incomplete one."""
     text = json.dumps({"listen": listen, "log": _LOG, "drain": _DRAIN, **rest}, ensure_ascii=False, indent=1)
     new = path.with_name(f"{path.name}.new")
     new.write_text(text, encoding="utf-8")

@@ -1,7 +1,7 @@
-"""What one faked service was told to do, and what it was asked: the fake without its sockets.
+"""Scripts of one fake service: the answers it gives in turn, and the calls it received. It has no sockets.
 
-Owns which answer is next, what is recorded, and what makes a test fail at its end. The test's thread writes scripts
-while the server's thread takes answers, so both go through one lock.
+This module decides which answer comes next, what is recorded, and what fails a test at its end. The test's thread
+writes scripts while the server's thread takes answers, so both use one lock.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from sidecar.testing.errors import FakeError
 from sidecar.testing.paths import Pattern
 
 MAX_CALLS: Final = 10_000
-"""That one fake records in one test: beyond it a test is caught in a loop, and fails."""
+"""How many calls one fake records in one test. A test with more is caught in a loop, and fails."""
 
 MAX_KINDS_OF_PROBLEM: Final = 20
 
 
 class _Turn(msgspec.Struct):
-    """An answer, and how often before the next one."""
+    """An answer, and how often it is given before the next one."""
 
     given: Answer
     left: int
-    """0 of a last one that was given so often: it stays until another one is added."""
+    """0 for a last answer that was given that often. It stays until another answer is added."""
     only_delay: bool = False
-    """Of `.delays()`, and not met by its answer yet."""
+    """True for a `.delays()` whose answer has not been added yet."""
 
 
 class Script:
-    """The answers to some requests of one service, in turn; the last one is given from then on.
+    """The answers to some requests of one service, in turn. The last one is repeated.
 
-    Each method adds to what is there and returns the script, so that calls are chained.
+    Each method adds an answer and returns the script, so that calls can be chained.
     """
 
     def __init__(self, service: ServiceScript, pattern: Pattern) -> None:
@@ -48,7 +48,7 @@ class Script:
         self._pattern = pattern
         self._turns: list[_Turn] = []
         self.answered = 0
-        """How often: for the service's script, under its lock."""
+        """How many answers were given. The service's script counts them under its lock."""
 
     def then(
         self,
@@ -59,7 +59,7 @@ class Script:
         headers: Headers | None = None,
         times: int = 1,
     ) -> Script:
-        """An answer, `times` times before the next one of the script."""
+        """Adds an answer. It is given `times` times before the next one of the script."""
         return self._add(answer(status, json=json, body=body, headers=headers), times)
 
     def fails(
@@ -71,24 +71,24 @@ class Script:
         body: bytes | str = b"",
         headers: Headers | None = None,
     ) -> Script:
-        """An answer that says no: 4xx or 5xx."""
+        """Adds an answer with an error status, 4xx or 5xx."""
         given = answer(status, json=json, body=body, headers=headers)
         if given.status < 400:
-            raise FakeError(f"{status} is no failure: .then(status={status})")
+            raise FakeError(f"{status} is not an error status: .then(status={status})")
         return self._add(given, times)
 
     def answers(self, function: Callable[[Call], object], times: int = 1) -> Script:
-        """What `function(call)` returns: `answer(...)`, bytes, text, or an object for JSON.
+        """Adds an answer that `function(call)` returns: `answer(...)`, bytes, text, or an object for JSON.
 
-        It is called in another thread, and may wait there without holding up the other fakes. An `async def` runs on
-        the loop of the fakes, which is not the test's: it must not block, nor await what belongs to the test's loop.
+        The function runs in another thread, so it may wait without delaying the other fakes. An `async def` runs in the
+        fakes' event loop, which is not the test's. It must not block, and must not await objects of the test's loop.
         """
         if not callable(function):
-            raise FakeError(f".answers() takes a function of the call, not {function!r}; .then(json=...) is an answer")
+            raise FakeError(f".answers() takes a function of the call, not {function!r}; use .then(json=...)")
         return self._add(Answer(made_by=function), times)
 
     def delays(self, seconds: float, times: int = 1) -> Script:
-        """The next answer of the script comes so late; without a next one, that before it (or an empty 200)."""
+        """Delays the next answer of the script. If none follows, it delays the one before, or an empty 200."""
         delay = checked_delay(seconds)
         with self._service.lock:
             before = self._turns[-1].given if self._turns else Answer()
@@ -96,17 +96,17 @@ class Script:
         return self
 
     def resets(self, times: int = 1) -> Script:
-        """Reads the request, and resets the connection (TCP RST)."""
+        """Reads the request, then resets the connection (TCP RST)."""
         return self._add(Answer(how="resets"), times)
 
     def closes(self, times: int = 1) -> Script:
-        """Reads the request, and closes the connection without a word."""
+        """Reads the request, then closes the connection without an answer."""
         return self._add(Answer(how="closes"), times)
 
     def truncates(
         self, body: bytes | str = b"{", status: int = 200, *, headers: Headers | None = None, times: int = 1
     ) -> Script:
-        """Sends the head and this much of a longer body, and closes the connection."""
+        """Sends the head and this part of a longer body, then closes the connection."""
         return self._add(replace(answer(status, body=body, headers=headers), how="truncates"), times)
 
     def drips(
@@ -118,30 +118,31 @@ class Script:
         headers: Headers | None = None,
         times: int = 1,
     ) -> Script:
-        """A chunked body, piece by piece: the first with the head, each other one `every` seconds later."""
+        """Sends a chunked body in pieces: the first one with the head, and one more every `every` seconds."""
         return self._add(dripping(status, pieces, every, headers), times)
 
     def hangs(self, times: int = 1) -> Script:
-        """Reads the request, and says nothing until the sidecar gives up or the test ends."""
+        """Reads the request, then sends nothing until the sidecar gives up or the test ends."""
         return self._add(Answer(how="hangs"), times)
 
     def clear(self) -> Script:
-        """Forget the answers, to script anew."""
+        """Removes all answers, so that the script can be written anew."""
         with self._service.lock:
             self._turns.clear()
         return self
 
     @property
     def calls(self) -> list[Call]:
-        """The calls that this is the path of, in the order in which they came; whichever script answered."""
+        """The calls that match this path, in the order of their arrival, whichever script answered them."""
         return [call for call in self._service.calls if self._matches(call)]
 
     def assert_called(
         self, times: int | None = None, *, json: object = UNSET, headers: Mapping[str, str] | None = None
     ) -> None:
-        """At least once, or exactly so many `times`: attempts, as they came to the service.
+        """Checks that there was at least one call, or exactly `times` calls. Each attempt that reached the service
+        counts.
 
-        With `json`, those count whose body is this; with `headers`, those that have these among theirs.
+        With `json`, only calls with this body count; with `headers`, only calls that have these headers.
         """
         __tracebackhide__ = True
         self._service.check_count(str(self._pattern), self.calls, times, json, headers)
@@ -166,10 +167,10 @@ class Script:
         return self
 
     def next(self) -> Answer:
-        """Takes one. The lock is held."""
+        """Takes the next answer. The caller must hold the lock."""
         self.answered += 1
         if len(self._turns) > 1 and not self._turns[0].left:
-            del self._turns[0]  # it stayed as the last one, and another one has been added since
+            del self._turns[0]  # it stayed as the last one, but another one has been added since
         turn = self._turns[0]
         turn.left = max(0, turn.left - 1)
         if len(self._turns) > 1 and not turn.left:
@@ -182,10 +183,10 @@ class Script:
 
 
 class ServiceScript:
-    """All scripts of one service, and all calls to it."""
+    """All scripts of one service, and all calls that it received."""
 
     def __init__(self, name: str, known_as: str) -> None:
-        """`known_as` is how a test writes it: `fake.venue`."""
+        """`known_as` is how a test writes the service: `fake.venue`."""
         self.name = name
         self.known_as = known_as
         self.lock = RLock()
@@ -195,7 +196,7 @@ class ServiceScript:
         self._problems: Counter[str] = Counter()
 
     def script(self, pattern: Pattern) -> Script:
-        """The one for exactly this pattern, each time the same."""
+        """The script for exactly this pattern. Equal patterns return the same script."""
         with self.lock:
             return self._scripts.setdefault(pattern, Script(self, pattern))
 
@@ -205,7 +206,7 @@ class ServiceScript:
             return list(self._calls)
 
     def problems(self) -> list[str]:
-        """What fails the test at its end, each once, with how often it happened."""
+        """The problems that fail the test at its end: each one once, with how often it occurred."""
         with self.lock:
             return [
                 text if count == 1 else f"{text}\n  (this happened {times(count)})"
@@ -218,7 +219,7 @@ class ServiceScript:
                 self._problems[text] += 1
 
     def take(self, call: Call) -> tuple[Call, Answer]:
-        """Records the call, and says what to do with it."""
+        """Records the call and returns it with the answer to give."""
         with self.lock:
             params = list(call.query.items())
             methods = ("HEAD", "GET") if call.method == "HEAD" else (call.method,)
@@ -228,7 +229,7 @@ class ServiceScript:
                 if not script.empty and (values := _match(pattern, methods, call.path, params)) is not None
             ]
             if fitting:
-                # As in web frameworks: what answers GET answers HEAD too, where nothing else is said of HEAD.
+                # As in web frameworks: a script for GET also answers HEAD, unless HEAD has its own script.
                 pattern, values = max(fitting, key=lambda one: (one[0].method == "HEAD", one[0].rank))
                 given = self._scripts[pattern].next()
                 call = dataclasses.replace(call, path_params=values, answered=str(given))
@@ -239,7 +240,7 @@ class ServiceScript:
             return call, given
 
     def not_given(self) -> list[str]:
-        """The requests that are scripted and whose script never answered."""
+        """The scripted requests that the app never sent."""
         with self.lock:
             return [str(pattern) for pattern, script in self._scripts.items() if not (script.empty or script.answered)]
 
@@ -251,7 +252,7 @@ class ServiceScript:
         json: object = UNSET,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Raises AssertionError, with all that was asked of this service."""
+        """Raises AssertionError with all calls of this service, unless the number of matching calls is as wanted."""
         __tracebackhide__ = True
         others = calls
         if json is not UNSET:
@@ -267,7 +268,7 @@ class ServiceScript:
         expected = "at least once" if wanted is None else times(wanted)
         others = [call for call in others if call not in calls]
         raise AssertionError(
-            f"{self.name}: {what} was called {times(found)}, expected {expected}. All that was asked of it:\n"
+            f"{self.name}: {what} was called {times(found)}, expected {expected}. All calls of this service:\n"
             + told(self.calls, calls)
             + ("" if json is UNSET else bodies(others))
             + (fields(others, list(headers)) if headers else "")
@@ -300,7 +301,7 @@ def _match(
 
 
 def call_of(method: str, path: str) -> str:
-    """As a test writes it: `get("/x")`."""
+    """The call as a test writes it: `get("/x")`."""
     if method.lower() in {"get", "head", "post", "put", "patch", "delete", "options"}:
         return f'{method.lower()}("{path}")'
     return f'request("{method}", "{path}")'

@@ -1,11 +1,11 @@
-"""The fakes' sockets: a thread with an event loop of its own, on which each faked service listens on 127.0.0.1.
+"""Sockets of the fakes: a thread with its own event loop, where each fake service listens on 127.0.0.1.
 
-Owns how an answer, a reset, a cut or a silence looks on the wire. What is answered is `script`'s. The thread is not the
-test's: a test, sync or async, may wait for the app while the fakes answer.
+This module defines how an answer, a reset, a cut or a silence looks on the wire. `script` decides what is answered. The
+thread is separate from the test's, so that a test, sync or async, can wait for the app while the fakes answer.
 
-Each answer ends its connection (`Connection: close`). The sidecar sends a request once more, beyond its retries, where
-a kept connection turned out to be dead; whether there was one would depend on the calls before, and so would the number
-of attempts that a test counts.
+Each answer closes its connection (`Connection: close`). If a kept-alive connection turns out to be dead, the sidecar
+sends the request again, in addition to its retries. The number of attempts that a test counts would then depend on
+earlier calls.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sidecar.testing.errors import FakeError
 from sidecar.testing.script import ServiceScript
 
 HANG_S: Final = 300.0
-"""How long silence lasts at most."""
+"""How many seconds a silent fake stays silent."""
 
 _HTTP: Final[dict[str, Any]] = {
     "access_log": None,
@@ -39,17 +39,17 @@ _HTTP: Final[dict[str, Any]] = {
     "max_field_size": 65536,
     "max_headers": 1000,
 }
-"""Bodies as they came, and no limit that is tighter than the sidecar's."""
+"""Bodies are kept as received, and no limit is tighter than the sidecar's."""
 
 STEP_S: Final = 10.0
-"""How long the test's thread waits for this one."""
+"""How many seconds the test's thread waits for this one."""
 
 MAX_BODY: Final = 16 * 1024 * 1024
 MAX_BODIES: Final = 64 * 1024 * 1024
-"""Bytes of bodies that are kept, of one request and of a fake in one test. The rest is read and let go."""
+"""How many bytes of bodies are kept: of one request, and of one fake in one test. The rest is read and dropped."""
 
 MISSING_BYTES: Final = 1024
-"""What a truncated body's Content-Length promises beyond what comes."""
+"""How many bytes a truncated body's Content-Length promises beyond those sent."""
 
 MOST_OF_TRACEBACK: Final = 6
 
@@ -59,7 +59,7 @@ T = TypeVar("T")
 
 
 class Listener:
-    """One fake's port, for one test. To be made and used on the server's loop."""
+    """One fake's port, for one test. Create and use it in the server's event loop."""
 
     def __init__(self, script: ServiceScript, loop: asyncio.AbstractEventLoop) -> None:
         self.port = 0
@@ -71,7 +71,7 @@ class Listener:
         self._reserved: socket.socket | None = None
 
     async def up(self) -> None:
-        """Listen: on the same port as before, after the first time."""
+        """Listens. From the second time on, the port is the same as before."""
         if self._server is not None:
             return
         if self._reserved is not None:
@@ -81,7 +81,7 @@ class Listener:
         self.port = self._server.sockets[0].getsockname()[1]
 
     def down(self) -> None:
-        """Refuse connections and reset those that there are. The port stays ours: bound, without listening."""
+        """Refuses connections, and resets the open ones. The port stays reserved: bound, but not listening."""
         if self._server is None:
             return
         self._close_listening()
@@ -132,7 +132,7 @@ class Listener:
         return body, size
 
     async def _made(self, call: Call, function: Callable[[Call], object]) -> Answer:
-        """What it returns; of an `async def`, which runs on this loop, what that returns in the end."""
+        """The answer of a script's function. An `async def` is awaited in this loop."""
         try:
             result = await self._in_a_thread(lambda: function(call))
             return from_function(await result if isawaitable(result) else result)
@@ -142,8 +142,8 @@ class Listener:
             return answer(500, body=f"the function that answers failed: {type(error).__name__}\n")
 
     async def _in_a_thread(self, do: Callable[[], object]) -> object:
-        """In a thread of its own: it may wait, and one that waits for ever must not keep the run from ending (as the
-        threads of an executor would).
+        """Runs `do` in its own thread. It may wait; if it waits for ever, the test run can still end. The threads of an
+        executor would prevent that.
         """
         done: asyncio.Future[object] = self._loop.create_future()
 
@@ -171,7 +171,7 @@ class Listener:
         try:
             return await done
         except asyncio.CancelledError:
-            # The result may be there all the same: it came, and the connection was lost, before this went on.
+            # There may still be a result: the connection may have been lost between the result and this point.
             if done.done() and not done.cancelled() and done.exception() is None:
                 _drop(done.result())
             raise
@@ -199,8 +199,8 @@ class Listener:
                     _abort(request.transport)
             case "hangs":
                 pass
-        await asyncio.sleep(HANG_S)  # until the connection is gone, which cancels this
-        return web.Response(status=504, text="the fake has been silent for long enough\n")
+        await asyncio.sleep(HANG_S)  # cancelled as soon as the connection is gone
+        return web.Response(status=504, text="the fake has been silent for its longest time\n")
 
     async def _drip(self, request: web.BaseRequest, given: Answer) -> web.StreamResponse:
         response = web.StreamResponse(status=given.status, headers=CIMultiDict(given.headers))
@@ -216,15 +216,15 @@ class Listener:
 
 
 class FakeServer:
-    """The thread. Its methods are for the test's thread, and each waits for a bounded time."""
+    """The fakes' thread. Call its methods from the test's thread; each one waits for a bounded time."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.SelectorEventLoop()  # whatever policy the app has installed
+        self._loop = asyncio.SelectorEventLoop()  # independent of the event loop policy that the app has installed
         self._thread = threading.Thread(target=self._run, name="sidecar fakes", daemon=True)
         self._thread.start()
 
     def listen(self, script: ServiceScript) -> Listener:
-        """A port for this fake, which answers from now on."""
+        """Opens a port for this fake. The fake answers from now on."""
         return self._wait(self._listen(script))
 
     def up(self, listener: Listener) -> None:
@@ -241,7 +241,7 @@ class FakeServer:
         self._wait(_now(close))
 
     def close(self) -> None:
-        """End the thread; connections are cut."""
+        """Ends the thread and cuts all connections."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(STEP_S)
 
@@ -289,7 +289,7 @@ def _response(given: Answer) -> web.Response:
 
 
 def _told(error: Exception) -> str:
-    """The traceback from where it is the test's own; what cannot be an answer says so itself."""
+    """The traceback without the frames of this module. A FakeError explains itself, so it has no traceback."""
     if isinstance(error, FakeError):
         return str(error)
     begin = error.__traceback__
@@ -299,13 +299,13 @@ def _told(error: Exception) -> str:
 
 
 def _drop(result: object) -> None:
-    """A coroutine that nobody will await any more."""
+    """Closes a coroutine that nobody will await any more."""
     if iscoroutine(result):
         result.close()
 
 
 def _abort(transport: asyncio.BaseTransport) -> None:
-    """Close at once, with RST, whatever was not read or sent."""
+    """Closes the connection at once with RST, even if data was not read or not sent."""
     raw = transport.get_extra_info("socket")
     if raw is not None:
         with suppress(OSError):

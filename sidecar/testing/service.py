@@ -1,4 +1,4 @@
-"""One faked service, as a test holds it: what it answers, where it is, and the sidecar's policy towards it."""
+"""One fake service, as a test uses it: its scripts, its address, and the sidecar's policy for it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 RETRY_AFTER_S: Final = 30.0
-"""What an open breaker tells the app: at most the default of `breaker.reset_timeout`."""
+"""The Retry-After of a breaker forced open, in seconds; at most the default of `breaker.reset_timeout`."""
 
 
 class ServiceFake:
-    """`fake.venue`. Paths are exact, have `{names}` for segments (`/events/{id}`) or a `*` at the end (`/events/*`)."""
+    """`fake.venue`. A path is exact, has `{names}` for segments (`/events/{id}`), or a `*` at its end (`/events/*`)."""
 
     def __init__(self, stage: Stage, fakes: Fakes, script: ServiceScript, listener: Listener) -> None:
         self._stage = stage
@@ -39,12 +39,12 @@ class ServiceFake:
 
     @property
     def url(self) -> str:
-        """Where the app calls it: through the sidecar."""
+        """The URL at which the app calls the service: through the sidecar."""
         return f"{self._fakes.url}/{self.name}"
 
     @property
     def port(self) -> int:
-        """Of the fake itself, which only the sidecar should call."""
+        """The port of the fake itself. Only the sidecar should call it."""
         return self._listener.port
 
     def get(self, path: str, *, params: Mapping[str, object] | None = None) -> Script:
@@ -69,22 +69,22 @@ class ServiceFake:
         return self.request("OPTIONS", path, params=params)
 
     def any(self, path: str = "*", *, params: Mapping[str, object] | None = None) -> Script:
-        """Of whatever method. A script for one method answers before this."""
+        """The script for any method. A script for one method takes precedence."""
         return self.request(ANY, path, params=params)
 
     def request(self, method: str, path: str, *, params: Mapping[str, object] | None = None) -> Script:
-        """The script of these requests: the same each time, to add to it or to look at its calls."""
+        """The script for these requests. It is the same object each time, to add answers or to read its calls."""
         return self._script.script(pattern(method, path, params))
 
     @property
     def calls(self) -> list[Call]:
-        """All attempts that came here, scripted or not."""
+        """All attempts that reached this service, scripted or not."""
         return self._script.calls
 
     def assert_called(
         self, times: int | None = None, *, json: object = UNSET, headers: Mapping[str, str] | None = None
     ) -> None:
-        """At least once, or exactly so many `times`: of the calls with this `json` and these `headers`."""
+        """Checks that there was at least one call, or exactly `times` calls, with this `json` and these `headers`."""
         __tracebackhide__ = True
         self._script.check_count("it", self.calls, times, json, headers)
 
@@ -93,27 +93,27 @@ class ServiceFake:
         self._script.check_count("it", self.calls, 0)
 
     def allow_unexpected(self) -> None:
-        """A request that nobody scripted still gets a 501, but does not fail the test."""
+        """Requests without a script still get a 501, but no longer fail the test."""
         self._script.fails_unexpected = False
 
     def down(self) -> None:
-        """Refuse connections, and reset those that are open, until `up()`."""
+        """Refuses connections, and resets the open ones, until `up()`."""
         self._stage.server.down(self._listener)
 
     def up(self) -> None:
-        """Listen again, on the same port."""
+        """Listens again, on the same port."""
         self._stage.server.up(self._listener)
 
     def policy(self, **keys: object) -> None:
-        """Keys of the service in the sidecar's file, for this test: `policy(timeout={"attempt": "100ms"})`.
+        """Sets keys of the service in the sidecar's file, for this test: `policy(timeout={"attempt": "100ms"})`.
 
-        They go over what the file (or an earlier call) says, key by key. Raises FakeError with the sidecar's words
-        where it would not take them; then nothing is changed.
+        They override the file and earlier calls, key by key. If the sidecar rejects them, this raises FakeError with
+        the sidecar's message and changes nothing.
         """
         __tracebackhide__ = True
         for key in ADDRESSED:
             if key in keys:
-                raise FakeError(f"{self._script.known_as}.policy(): {key} is not to be set: the service is the fake")
+                raise FakeError(f"{self._script.known_as}.policy(): {key} cannot be set: the service is the fake")
         self._fakes.override(self.name, self._script.known_as, cast("dict[str, Any]", keys))
 
     def __repr__(self) -> str:
@@ -121,7 +121,7 @@ class ServiceFake:
 
 
 class _Held:
-    """A forced breaker, forced anew again and again in a thread of its own: it lasts no longer than its retry_after."""
+    """Keeps a breaker forced. A thread renews the forcing, because each one lasts only for its retry_after."""
 
     def __init__(self, force: Callable[[], None], every_s: float) -> None:
         self._force = force
@@ -131,7 +131,7 @@ class _Held:
         self._thread.start()
 
     def end(self) -> None:
-        """Once this returns, nothing is forced any more."""
+        """When this returns, the breaker is no longer forced again."""
         self._over.set()
         self._thread.join()
 
@@ -139,14 +139,14 @@ class _Held:
         while not self._over.wait(self._every_s):
             try:
                 self._force()
-            except AdminError:  # the sidecar has ended, which the test's end says
+            except AdminError:  # the sidecar has ended; the end of the test reports that
                 return
 
 
 class BreakerOfFake:
-    """`fake.venue.breaker`: the sidecar's. What is forced ends with the test.
+    """`fake.venue.breaker`: the sidecar's breaker for this service. Forcing ends with the test.
 
-    It is the one of the service; `route="POST /reports"` means that of a route which has its own.
+    `route="POST /reports"` means the breaker of a route that has its own.
     """
 
     def __init__(self, stage: Stage, name: str) -> None:
@@ -155,11 +155,11 @@ class BreakerOfFake:
         self._held: dict[str | None, _Held] = {}
 
     def open(self, route: str | None = None, *, retry_after: float = RETRY_AFTER_S) -> None:
-        """Refuse every call: `circuit_open`, with a `retry_after` of so many seconds (at first; later, down to two
-        thirds of it). It is renewed, so that no call comes through for as long as the test lasts.
+        """Refuses every call: `circuit_open`, with a `retry_after` of so many seconds at first. It then falls, down to
+        two thirds, and is renewed, so that no call passes for as long as the test lasts.
         """
         if not 1 <= retry_after <= FORCED_FOR_S:
-            raise FakeError(f"retry_after is 1 to {FORCED_FOR_S:g} seconds, not {retry_after!r}")
+            raise FakeError(f"retry_after must be 1 to {FORCED_FOR_S:g} seconds, not {retry_after!r}")
 
         def force() -> None:
             self._stage.admin.breaker(self._name, "open", route, retry_after)
@@ -169,17 +169,17 @@ class BreakerOfFake:
         self._held[route] = _Held(force, retry_after / 3)
 
     def close(self, route: str | None = None) -> None:
-        """Let every call through, however many fail."""
+        """Lets every call pass, however many fail."""
         self._let_go(route)
         self._stage.admin.breaker(self._name, "closed", route)
 
     def auto(self, route: str | None = None) -> None:
-        """Let go of it. One that was forced open then lets a probe through, which decides."""
+        """Stops forcing the breaker. If it was forced open, it then lets a probe pass, which decides."""
         self._let_go(route)
         self._stage.admin.breaker(self._name, "auto", route)
 
     def let_go(self) -> None:
-        """Renew nothing any more: the test is over."""
+        """Stops renewing, because the test is over."""
         for route in list(self._held):
             self._let_go(route)
 
@@ -190,7 +190,7 @@ class BreakerOfFake:
 
     @property
     def state(self) -> str:
-        """The service's: `closed`, `open` or `half_open`, as of now."""
+        """The current state of the service's breaker: `closed`, `open` or `half_open`."""
         return str(self._stage.admin.service(self._name)["breaker"]["state"])
 
     def __repr__(self) -> str:

@@ -1,6 +1,7 @@
-"""The sidecar as a process: the same installation that runs the tests, started for a session and ended with it.
+"""Runs the sidecar as a process: the installation that runs the tests, started and ended with the test session.
 
-Owns ports, the wait until it serves, its log, and that none is left behind, whatever becomes of the test run.
+This module owns the ports, the wait until the sidecar serves, and its log. It makes sure that no process is left
+behind, however the test run ends.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ START_S: Final = 15.0
 END_S: Final = 5.0
 LOOK_S: Final = 0.005
 TRIES: Final = 5
-"""A port that was free a moment ago may be taken by somebody else."""
+"""Another process may have taken a port that was free a moment ago, so starting is tried this often."""
 
 MAX_LOG: Final = 64 * 1024
-"""Bytes of a test's log that are shown."""
+"""How many bytes of a test's log are shown."""
 
 FLUSHED_S: Final = 0.15
-"""The sidecar writes the lines of requests together, at most 0.1 s late."""
+"""The sidecar writes the lines of requests in batches, at most 0.1 s late."""
 
 WRITTEN_S: Final = 2.0
-"""How long lines that must come are waited for."""
+"""How many seconds to wait for lines that must come."""
 
 PORTS: Final = 3
 
@@ -44,7 +45,7 @@ _REAPER: Final = 'read -r _; kill -9 "$1"'
 
 
 class SidecarProcess:
-    """Starts with the constructor, and serves once `wait` has returned: there is something to import meanwhile."""
+    """Starts with the constructor, and serves once `wait` has returned. Other work can be done in between."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "sidecar.yaml"
@@ -54,7 +55,7 @@ class SidecarProcess:
         self._start(free_ports(PORTS))
 
     def wait(self) -> None:
-        """Until it serves. Raises FakeError where it does not start; then nothing of it is left."""
+        """Waits until the sidecar serves. If it does not start, this raises FakeError and leaves nothing behind."""
         for _ in range(TRIES):
             if self._serves():
                 return
@@ -65,7 +66,7 @@ class SidecarProcess:
             self._start(free_ports(PORTS))
         else:
             self.close()
-        raise FakeError(f"the sidecar did not start:\n{words or 'it said nothing'}")
+        raise FakeError(f"the sidecar did not start:\n{words or 'it printed nothing'}")
 
     @property
     def listen(self) -> dict[str, Any]:
@@ -90,7 +91,7 @@ class SidecarProcess:
 
     @property
     def ended(self) -> str:
-        """How it ended by itself, in words; empty while it runs."""
+        """How the process ended by itself; empty while it runs."""
         code = self._process.poll()
         if code is None:
             return ""
@@ -102,13 +103,13 @@ class SidecarProcess:
             return f"killed by signal {-code}"
 
     def restart(self) -> None:
-        """One that ended by itself, on the same ports if they are still free. Raises FakeError."""
+        """Starts the sidecar again after it ended by itself, on the same ports if they are free. Raises FakeError."""
         self.close()
         self._start(self.ports)
         self.wait()
 
     def refused(self, count: int) -> list[Stray]:
-        """So many requests that came to no service, as the log of this test has them once it is written."""
+        """`count` requests that reached no service, read from this test's log once it is written."""
         deadline = time.monotonic() + WRITTEN_S
         while True:
             lines = self._log.read_text(encoding="utf-8", errors="replace")
@@ -118,8 +119,8 @@ class SidecarProcess:
             time.sleep(LOOK_S)
 
     def log(self) -> str:
-        """What it wrote since `forget_log`, the newest 64 KiB of it."""
-        if not self._log.exists():  # the last test's teardown is told of after the run's own, which removed the folder
+        """What the sidecar has written since `forget_log`, at most the newest 64 KiB."""
+        if not self._log.exists():  # the last test's teardown is reported after the run has removed the folder
             return ""
         with self._log.open("rb") as stream:
             stream.seek(max(0, os.fstat(stream.fileno()).st_size - MAX_LOG))
@@ -127,20 +128,20 @@ class SidecarProcess:
         return "\n".join(log_lines.since(text, self._since))
 
     def readable_log(self) -> str:
-        """As `log`, in short lines, and with those of the last requests."""
+        """Like `log`, but in short lines, and with the lines of the last requests."""
         if self.running:
-            self._went_on()  # so that what it has answered is over for it too
+            self._went_on()  # so that the sidecar too has finished the requests it has answered
             time.sleep(FLUSHED_S)
             self._went_on()
-            time.sleep(LOOK_S)  # its log is a thread of its own
+            time.sleep(LOOK_S)  # a separate thread writes the log
         return "\n".join(log_lines.readable(self.log().splitlines()))
 
     def forget_log(self) -> None:
         self._since = log_lines.stamp(time.time())
-        os.truncate(self._log, 0)  # the process appends
+        os.truncate(self._log, 0)  # the process opened it for appending
 
     def close(self) -> None:
-        """End it now: it has nothing that would need an orderly end."""
+        """Kills the process at once: it has no work that needs an orderly end."""
         self._reaper.kill()
         self._reaper.wait(END_S)
         assert self._reaper.stdin is not None
@@ -149,10 +150,10 @@ class SidecarProcess:
         self._process.wait(END_S)
 
     def _start(self, ports: list[int]) -> None:
-        """In a session of their own: Ctrl-C is for the test run, which then ends them.
+        """Starts the sidecar in a session of its own. Ctrl-C then reaches only the test run, which ends the sidecar.
 
-        A test run that is killed ends nobody; its end of the pipe closes all the same, and the shell at the other end
-        kills the sidecar.
+        A test run that is killed cannot end anything. But its end of the pipe closes, and the shell at the other end
+        then kills the sidecar.
         """
         self.ports = ports
         policy_file.write(self.path, self.listen, {"services": {}})
@@ -172,7 +173,7 @@ class SidecarProcess:
         )
 
     def _went_on(self) -> None:
-        """Waits until it has answered, or WRITTEN_S: on a busy machine it may be late with all that it does."""
+        """Waits until the sidecar has answered a request, for at most WRITTEN_S: on a busy machine it may be slow."""
         connection = http.client.HTTPConnection("127.0.0.1", self.ports[2], timeout=WRITTEN_S)
         with suppress(OSError, http.client.HTTPException):
             connection.request("GET", "/livez")
@@ -180,7 +181,7 @@ class SidecarProcess:
         connection.close()
 
     def _serves(self) -> bool:
-        """Told by its own log and not by asking its port, where after a lost race somebody else would answer."""
+        """Read from its own log: another process may have taken the port, and would answer a request to it."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             if any(_is_ready(line) for line in self._log.read_bytes().splitlines()):
@@ -192,7 +193,7 @@ class SidecarProcess:
 
 
 def check(path: Path) -> str:
-    """What the sidecar says of this file; empty where it would take it."""
+    """The sidecar's message about this file; empty if it accepts the file."""
     command = [sys.executable, "-m", "sidecar", "check", "--config", str(path)]
     found = subprocess.run(
         command, env=_environment(), capture_output=True, text=True, timeout=START_S, check=False, cwd=path.parent
@@ -210,7 +211,7 @@ def _is_ready(line: bytes) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody has at this moment, all different."""
+    """Different ports of 127.0.0.1 that are free at this moment."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
@@ -222,7 +223,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def _environment() -> dict[str, str]:
-    """With the place from which `sidecar` was imported here, where a new interpreter would not look by itself."""
+    """The environment, plus the folder from which `sidecar` was imported here. A new interpreter may not search it."""
     root = str(Path(sidecar.__file__).resolve().parents[1])
     if root in {str(Path(one).resolve()) for one in (*site.getsitepackages(), site.getusersitepackages())}:
         return dict(os.environ)

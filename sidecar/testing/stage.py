@@ -1,8 +1,8 @@
-"""What runs for a session of tests, and what one test gets of it.
+"""Session and test scope of the fakes: what runs for the whole session, and what one test gets of it.
 
-Owns that each test begins with nothing of the one before: the sidecar keeps breakers, budgets, ejections and counts by
-the name of a service, so at a test's end its services leave the configuration, and what was kept goes with them. Each
-test's fakes listen on ports of their own, so that a late retry of one test never reaches the fake of the next.
+This module makes sure that no test inherits state from the one before. The sidecar keeps breakers, budgets, ejections
+and counts by service name. So at the end of a test its services leave the configuration, and their state goes with
+them. Each test's fakes listen on new ports, so that a late retry of one test never reaches a fake of the next.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Stage:
-    """A running sidecar, and the thread of the fakes. Raises FakeError where it does not come about."""
+    """A running sidecar and the thread of the fakes. Raises FakeError if it cannot start."""
 
     def __init__(self, app_file: Path | None = None) -> None:
         self.app_file = app_file.absolute() if app_file is not None else None
@@ -39,7 +39,7 @@ class Stage:
         self._folder = Path(tempfile.mkdtemp(prefix="sidecar-testing-"))
         self.process = SidecarProcess(self._folder)
         try:
-            # Takes as long as the sidecar's own start, so the two are done side by side.
+            # This takes as long as the sidecar's own start, so both run at the same time.
             from sidecar.testing.server import FakeServer
 
             self.process.wait()
@@ -51,10 +51,12 @@ class Stage:
         self._in_use: Fakes | None = None
 
     def fakes(self) -> Fakes:
-        """For one test; or for more than one in a `with`, which sets SIDECAR_URL and raises the problems at its end."""
+        """Fakes for one test. For more than one test, use a `with` block: it sets SIDECAR_URL, and raises the problems
+        at its end.
+        """
         if self._in_use is not None and not self._in_use.closed:
             raise FakeError(
-                "fakes of a wider scope are in use, and the sidecar serves those of one fixture at a time: "
+                "fakes of a wider scope are in use, and the sidecar serves the fakes of one fixture at a time: "
                 "let the test use that fixture"
             )
         if not self.process.running:
@@ -65,12 +67,12 @@ class Stage:
         return self._in_use
 
     def ended(self) -> str:
-        """That the sidecar ended by itself, in words; empty while it runs."""
+        """How the sidecar ended by itself; empty while it runs."""
         how = self.process.ended
         return f"the sidecar has ended by itself ({how}); the next test gets a new one" if how else ""
 
     def put_in_force(self, rest: Tree) -> None:
-        """Raises AdminError; then what was in force stays."""
+        """Loads this configuration. If it raises AdminError, the old configuration stays in force."""
         policy_file.write(self.process.path, self.process.listen, rest)
         self.admin.reload()
 
@@ -117,7 +119,7 @@ class Fakes:
 
     @property
     def url(self) -> str:
-        """Where the app calls its services: SIDECAR_URL, which is set for the test."""
+        """The URL at which the app calls its services. SIDECAR_URL is set to it during the test."""
         return self._stage.process.url
 
     def __getitem__(self, name: str) -> ServiceFake:
@@ -137,7 +139,7 @@ class Fakes:
         return self[name]
 
     def __repr__(self) -> str:
-        return f"<fakes of {', '.join(self._services) or 'nothing yet'} behind {self.url}>"
+        return f"<fakes of {', '.join(self._services) or 'no service yet'} behind {self.url}>"
 
     def override(self, name: str, known_as: str, keys: dict[str, Any]) -> None:
         """See `ServiceFake.policy`."""
@@ -151,11 +153,11 @@ class Fakes:
             self._put_in_force()
             given = ", ".join(f"{key}={value!r}" for key, value in keys.items())
             words = "\n".join(error.errors) or str(error)
-            raise FakeError(f"{known_as}.policy({given}): the sidecar does not take it:\n{words}") from None
+            raise FakeError(f"{known_as}.policy({given}): the sidecar rejects it:\n{words}") from None
 
     def allow_unknown(self, *names: str) -> None:
-        """A request that the sidecar refuses because it knows no such service still gets a 404, but does not fail the
-        test. Of these services; without names, of any, and malformed requests (`bad_request`) are allowed too.
+        """Requests for these services, which the sidecar does not know, still get a 404 but no longer fail the test.
+        Without names, this applies to any service, and to malformed requests (`bad_request`) as well.
         """
         if not names:
             self._allowed = None
@@ -163,15 +165,15 @@ class Fakes:
             self._allowed.update(names)
 
     def assert_all_called(self) -> None:
-        """Each script that has an answer has given one, at least once."""
+        """Checks that each script with an answer was used at least once."""
         __tracebackhide__ = True
         left = [f"  {script.name}: {asked}" for script in self._scripts.values() for asked in script.not_given()]
         if left:
-            told_of = [self.told() or "  nothing was asked"]
-            raise AssertionError("\n".join(["scripted, but never asked for:", *left, "What was asked:", *told_of]))
+            told_of = [self.told() or "  there was no call"]
+            raise AssertionError("\n".join(["scripted, but never called:", *left, "All calls:", *told_of]))
 
     def problems(self) -> list[str]:
-        """What fails the test at its end."""
+        """The problems that fail the test at its end."""
         found = [problem for script in self._scripts.values() for problem in script.problems()]
         if not self._closed:
             self._lost = self._what_came_to_no_fake()
@@ -193,21 +195,21 @@ class Fakes:
         words = strays.told([one for one in found if one.service not in self._allowed], self._stray)
         if len(found) < count:
             words.append(
-                f"the sidecar refused {count} requests as of no service or malformed; its log has {len(found)}"
+                f"the sidecar refused {count} requests (unknown service or malformed); its log shows {len(found)}"
             )
         return words
 
     def told(self) -> str:
-        """What each fake was asked, for the report of a failed test."""
+        """The calls of each fake, for the report of a failed test."""
         asked = [script for script in self._scripts.values() if script.calls]
         return "\n".join(f"{script.name}:\n{told(script.calls)}" for script in asked)
 
     def sidecar_log(self) -> str:
-        """What the sidecar logged in this test."""
+        """The sidecar's log of this test."""
         return self._stage.process.readable_log()
 
     def close(self) -> None:
-        """Ends what is under way, and takes the services out of the sidecar with all that it knows of them."""
+        """Ends calls in progress, and removes the services and all their state from the sidecar."""
         if self._closed:
             return
         self._closed = True
@@ -242,18 +244,18 @@ class Fakes:
             return f"{ended}\n{self._stage.process.log()}".rstrip()
         if self._stage.app_file is None:
             words = "\n".join(error.errors) or str(error)
-            return f"the sidecar does not take a service named {names[0]!r}:\n{words}"
+            return f"the sidecar rejects a service named {names[0]!r}:\n{words}"
         path = self._stage.app_file
-        # The sidecar's own words on the app's own file have its lines; what was refused is a file made of that.
+        # What was rejected is a file made of the app's own. Checking the app's own file gives messages with its lines.
         words = check(path) or "\n".join(error.errors) or str(error)
-        return f"sidecar_config: the sidecar does not take {path}:\n{words}"
+        return f"sidecar_config: the sidecar rejects {path}:\n{words}"
 
     def _known_as(self, name: str) -> str:
         plain = name.isidentifier() and not name.startswith("_") and not hasattr(type(self), name)
         return f"fake.{name}" if plain else f'fake["{name}"]'
 
     def _stray(self, stray: strays.Stray) -> str:
-        """What to do about a call of a service that the sidecar does not know."""
+        """What to do about a call to a service that the sidecar does not know."""
         known_as = self._known_as(stray.service)
         words = f"the app called service {stray.service!r} ({stray.method} {stray.target})"
         if stray.service in self._services:
@@ -263,8 +265,8 @@ class Fakes:
         else:
             script = f"{known_as}.{call_of(stray.method, stray.path)}.then(json={{...}})"
             words += f", which this test does not script\n  script it: {script}"
-        words += "\n  a Host in place of the path counts where it is just the service's name, without a port"
-        return f"{words}\n  where the app is meant to get 404 unknown_service: fake.allow_unknown({stray.service!r})"
+        words += "\n  (a Host in place of the path counts if it is the service's name without a port)"
+        return f"{words}\n  if the app is supposed to get 404 unknown_service: fake.allow_unknown({stray.service!r})"
 
     def _unknown(self, name: str) -> str:
         assert self._stage.app is not None

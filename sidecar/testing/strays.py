@@ -1,7 +1,7 @@
-"""Requests that the sidecar refused before they came to any fake: for a service that it does not know, or malformed.
+"""Finds requests that the sidecar refused before they reached a fake: for an unknown service, or malformed.
 
-The app is told so and may swallow it, and no fake sees anything: without this a test would be green. They are counted
-in the sidecar's metrics, at once, and written to its log, a little later; the one tells whether to look for the other.
+The app gets the refusal and may ignore it, and no fake sees the request, so the test would pass wrongly. The sidecar
+counts them in its metrics at once, and writes them to its log a little later. The count tells whether to read the log.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sidecar.testing.calls import times
 MAX_TOLD: Final = 20
 
 _TIMED_OUT: Final = "408"
-"""A bad_request too, of a connection that sent nothing whole: left behind by a client, rather than a call."""
+"""Also a bad_request: a connection that sent no complete request. A client left it behind, so it is not a call."""
 
 _COUNT: Final = re.compile(
     r'^sidecar_requests_total\{service="[^"]*",code="(\d+)",reason="(?:unknown_service|bad_request)"\} (\S+)$',
@@ -28,14 +28,14 @@ _COUNT: Final = re.compile(
 class Stray(NamedTuple):
     method: str
     target: str
-    """Empty where it is no path."""
+    """Empty if the target is not a path."""
     status: int
     reason: str
     detail: str
 
     @property
     def service(self) -> str:
-        """That the app wanted, where the path says so."""
+        """The service that the app wanted, if the path names one."""
         if self.reason != "unknown_service" or not self.target.startswith("/"):
             return ""
         name = self.target[1:].partition("/")[0]
@@ -48,12 +48,12 @@ class Stray(NamedTuple):
 
 
 def counted(metrics: str) -> int:
-    """How many there have been since the sidecar's start."""
+    """How many such requests there were since the sidecar started."""
     return sum(int(float(count)) for code, count in _COUNT.findall(metrics) if code != _TIMED_OUT)
 
 
 def logged(lines: Iterable[str]) -> list[Stray]:
-    """Those whose lines are among these of the sidecar's log."""
+    """Such requests, read from these lines of the sidecar's log."""
     found = []
     for line in lines:
         if '"unknown_service"' not in line and '"bad_request"' not in line:
@@ -71,7 +71,7 @@ def logged(lines: Iterable[str]) -> list[Stray]:
 
 
 def told(strays: Iterable[Stray], unknown: Callable[[Stray], str]) -> list[str]:
-    """In words, each once. `unknown` says what to do about a service that is not there."""
+    """One text for each different request. `unknown` tells what to do about an unknown service."""
     counts = Counter(strays)
     words = [
         (unknown(stray) if stray.service else _refused(stray))
@@ -87,5 +87,5 @@ def _refused(stray: Stray) -> str:
     what = f"{stray.method} {stray.target}".strip() or "what the app sent"
     return (
         f"the sidecar refused {what}: {stray.status} {stray.reason}, {stray.detail}\n"
-        f"  where the app is meant to do that: fake.allow_unknown()"
+        f"  if the app is supposed to do that: fake.allow_unknown()"
     )

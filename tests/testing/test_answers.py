@@ -45,12 +45,12 @@ def test_headers_of_the_test_win_and_may_be_repeated() -> None:
         ({"status": 199}, "200 to 599"),
         ({"status": 600}, "200 to 599"),
         ({"status": "503"}, "200 to 599, not '503'"),
-        ({"status": {"id": 1}}, "a body is json=... or body=..."),
+        ({"status": {"id": 1}}, "pass a body as json=... or body=..."),
         ({"json": {}, "body": "x"}, "not both"),
-        ({"json": object()}, "nothing that JSON can hold"),
-        ({"body": {"id": 1}}, "objects go into json="),
+        ({"json": object()}, "has no JSON form"),
+        ({"body": {"id": 1}}, "pass objects as json="),
         ({"status": 204, "json": {}}, "an answer of 204 has no body"),
-        ({"headers": {"content-LENGTH": "1"}}, "written by the fake itself"),
+        ({"headers": {"content-LENGTH": "1"}}, "the fake itself sets"),
     ],
 )
 def test_what_no_answer_can_be_is_refused(keys: dict[str, Any], words: str) -> None:
@@ -67,7 +67,7 @@ def test_a_function_returns_an_answer_or_what_is_made_one() -> None:
 
 
 def test_a_function_that_returns_what_cannot_be_sent() -> None:
-    with pytest.raises(FakeError, match="not with another function"):
+    with pytest.raises(FakeError, match="not another function"):
         from_function(Answer(made_by=str))
 
 
@@ -84,7 +84,7 @@ def test_pieces_that_cannot_be() -> None:
         dripping(200, b"whole", 0.1, None)
     with pytest.raises(FakeError, match="an answer of 204 has no body"):
         dripping(204, [b"a"], 0.1, None)
-    with pytest.raises(FakeError, match="objects go into json="):
+    with pytest.raises(FakeError, match="pass objects as json="):
         dripping(200, [{}], 0.1, None)  # type: ignore[list-item]
     assert dripping(200, [b"a"] * 300, 1.0, None).every_s == 1.0
     with pytest.raises(FakeError, match="301 pieces, one every 1 s, take longer than 300 seconds"):

@@ -35,7 +35,7 @@ def test_a_body_that_was_not_kept_as_a_whole_says_so() -> None:
     assert call.body_cut
     assert call.kept_body == b"[1,"
     for read in (call.json, call.text, lambda: call.body):
-        with pytest.raises(FakeError, match="only 3 of 9 bytes were kept"):
+        with pytest.raises(FakeError, match="only 3 of 9 bytes of the body were kept"):
             read()
     assert not call.is_json([1])
     assert not a_call("POST /files", body=b"[1,").body_cut

@@ -88,14 +88,14 @@ def test_the_one_that_says_more_answers() -> None:
     ("path", "words"),
     [
         ("events", '"/events", not "events"'),
-        ("", "begins with"),
+        ("", "must begin with"),
         ("/a#b", "fragment"),
-        ("/a*b", '"*" stands at the end'),
-        ("/*/b", '"*" stands at the end'),
+        ("/a*b", '"*" may only stand at the end'),
+        ("/*/b", '"*" may only stand at the end'),
         ("/events-{id}", "whole segment"),
         ("/{}", "whole segment"),
         ("/{id", "whole segment"),
-        ("/{id}/seats/{id}", "stands twice"),
+        ("/{id}/seats/{id}", "occurs twice"),
     ],
 )
 def test_a_path_that_cannot_be_meant_is_refused(path: str, words: str) -> None:

@@ -208,7 +208,7 @@ def test_a_failure_says_what_to_do(tmp_path: Path) -> None:
     assert "service.py" not in policy
 
     assert '>       fake.venue.get("/x").assert_called(times=2)  # that line' in count
-    assert "venue: GET /x was called once, expected 2 times. All that was asked of it:" in count
+    assert "venue: GET /x was called once, expected 2 times. All calls of this service:" in count
     assert "script.py" not in count
     assert "log of the sidecar" in count
     assert "info GET /venue/x: 200 ok" in count

@@ -284,7 +284,7 @@ def test_a_function_that_returns_what_is_no_answer(venue: Venue) -> None:
     venue.any().answers(lambda _: object())
     assert ask(venue.url).status == 500
     (problem,) = venue.script.problems()
-    assert "nothing that JSON can hold" in problem
+    assert "has no JSON form" in problem
     assert "Traceback" not in problem
 
 

@@ -166,7 +166,7 @@ def test_policies_add_up_and_are_undone_where_they_are_wrong(fakes: Fakes) -> No
     with pytest.raises(FakeError) as refused:
         fakes.venue.policy(timeout={"attempt": "soon"})
     assert str(refused.value).splitlines() == [
-        "fake.venue.policy(timeout={'attempt': 'soon'}): the sidecar does not take it:",
+        "fake.venue.policy(timeout={'attempt': 'soon'}): the sidecar rejects it:",
         "services.venue.timeout.attempt: expected a duration such as 250ms, 5s, 2m or 1h",
     ]
     fakes.venue.policy(timeout={"attempt": "50ms"})
@@ -178,7 +178,7 @@ def test_policies_add_up_and_are_undone_where_they_are_wrong(fakes: Fakes) -> No
 
 
 def test_where_a_fake_is_is_not_a_policy(fakes: Fakes) -> None:
-    with pytest.raises(FakeError, match="url is not to be set"):
+    with pytest.raises(FakeError, match="url cannot be set"):
         fakes.venue.policy(url="http://10.0.0.7:3002")
 
 

@@ -149,7 +149,7 @@ def test_one_that_does_not_start_says_why_and_is_gone(tmp_path: Path, monkeypatc
 def test_one_that_never_serves_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sidecar_process, "START_S", 0.0)
     process = SidecarProcess(tmp_path)
-    with pytest.raises(FakeError, match="did not start:\nit said nothing"):
+    with pytest.raises(FakeError, match="did not start:\nit printed nothing"):
         process.wait()
     assert gone(process.pid)
 

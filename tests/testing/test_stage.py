@@ -157,11 +157,11 @@ def test_services_by_attribute_or_by_name(fakes: Fakes) -> None:
 def test_names_that_python_asks_for_make_no_services(fakes: Fakes) -> None:
     assert not hasattr(fakes, "__wrapped__")
     assert not hasattr(fakes, "_repr_html_")
-    assert repr(fakes) == f"<fakes of nothing yet behind {fakes.url}>"
+    assert repr(fakes) == f"<fakes of no service yet behind {fakes.url}>"
 
 
 def test_a_name_that_no_service_can_have(fakes: Fakes) -> None:
-    with pytest.raises(FakeError, match="does not take a service named 'a b'"):
+    with pytest.raises(FakeError, match="rejects a service named 'a b'"):
         assert fakes["a b"]
     fakes.venue.get("/x").then()
     assert ask(fakes.venue.url + "/x").status == 200
@@ -261,7 +261,7 @@ def test_a_file_that_the_sidecar_refuses_is_refused_in_its_words(tmp_path: Path)
             stage.fakes()
     finally:
         stage.close()
-    assert f"the sidecar does not take {path}:" in str(refused.value)
+    assert f"the sidecar rejects {path}:" in str(refused.value)
     assert "sidecar.yaml:4" in str(refused.value)
     assert "did you mean timeout?" in str(refused.value)
 
@@ -297,8 +297,8 @@ def test_a_service_that_no_test_named(stage: Stage) -> None:
             [
                 "the app called service 'payment' (POST /payment/charges), which this test does not script",
                 '  script it: fake.payment.post("/charges").then(json={...})',
-                "  a Host in place of the path counts where it is just the service's name, without a port",
-                "  where the app is meant to get 404 unknown_service: fake.allow_unknown('payment')",
+                "  (a Host in place of the path counts if it is the service's name without a port)",
+                "  if the app is supposed to get 404 unknown_service: fake.allow_unknown('payment')",
                 "  (this happened 2 times)",
             ]
         ]
@@ -369,9 +369,9 @@ def test_all_that_is_scripted_was_asked_for(fakes: Fakes) -> None:
     with pytest.raises(AssertionError) as failed:
         fakes.assert_all_called()
     assert str(failed.value).splitlines()[:3] == [
-        "scripted, but never asked for:",
+        "scripted, but never called:",
         "  payment: POST /charges",
-        "What was asked:",
+        "All calls:",
     ]
     assert ask(fakes.payment.url + "/charges", "POST", b"").status == 200
     fakes.assert_all_called()

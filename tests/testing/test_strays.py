@@ -78,7 +78,7 @@ def test_each_is_told_once_in_words() -> None:
             a_line(method="", target="", status=400, reason="bad_request", detail="no request line"),
         ]
     )
-    allow = "  where the app is meant to do that: fake.allow_unknown()"
+    allow = "  if the app is supposed to do that: fake.allow_unknown()"
     assert told([unknown, unknown, absolute, malformed], lambda stray: f"script {stray.service}") == [
         "script payment\n  (this happened 2 times)",
         f"the sidecar refused POST: 404 unknown_service, {absolute.detail}\n{allow}",
