@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--case", choices=[case.name for case in CASES], action="append", help="default: all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--duration", type=int, default=3, metavar="SECONDS", help="of one turn (default: 3)")
-    parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="of: sidecar envoy haproxy nginx")
+    parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="of: sidecar envoy haproxy nginx aiohttp")
     parser.add_argument("--sidecar", default=f"{sys.executable} -m sidecar", help="the command")
     parser.add_argument("--envoy", help="the binary (default: $ENVOY, then PATH)")
     options = parser.parse_args()
@@ -51,7 +51,8 @@ def main() -> None:
     systems, left_out = find(options.sidecar, options.envoy)
     for line in left_out:
         print(line, file=sys.stderr)
-    systems = [system for system in systems if not options.only or system.name in options.only]
+    wanted = options.only or [system.name for system in systems if system.by_default]
+    systems = [system for system in systems if system.name in wanted]
     print(f"Measured on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}: {machine()}.")
     print(f"Medians of {options.rounds} rounds of {options.duration} s.")
     for case in CASES:

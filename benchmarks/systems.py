@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,8 @@ class System:
     name: str
     port: int
     configure: Callable[[Path], list[str]]
+    by_default: bool = True
+    """Whether it takes part where nobody names systems."""
 
 
 def upstream(folder: Path) -> list[str]:
@@ -99,6 +102,7 @@ def find(sidecar: str, envoy: str | None) -> tuple[list[System], list[str]]:
     else:
         left_out.append("haproxy: not installed; on Debian: apt-get install haproxy")
     systems.append(System("nginx", 19210, lambda folder: _nginx_proxy(folder, 19210)))
+    systems.append(System("aiohttp", 19250, lambda _: _aiohttp_proxy(19250), by_default=False))
     return systems, left_out
 
 
@@ -156,6 +160,10 @@ def _nginx_proxy(folder: Path, port: int) -> list[str]:
           }}
         }}""",
     )
+
+
+def _aiohttp_proxy(port: int) -> list[str]:
+    return [sys.executable, "-m", "benchmarks.aiohttp_proxy", str(port), *map(str, UPSTREAM_PORTS)]
 
 
 def _haproxy(folder: Path, port: int) -> list[str]:

@@ -18,6 +18,7 @@ from sidecar.client import errors
 from sidecar.client.errors import CallError, ConnectionFailed, InvalidAnswer, SidecarError, SidecarUnavailable
 from sidecar.client.failures import BY_REASON
 from sidecar.client.service_client import ServiceClient
+from sidecar.proxy.problem import TITLES
 from tests.support import steps
 from tests.support.steps import answer, raw, response_head, silence, then, then_close
 from tests.support.upstream import Step, Turn, Upstream
@@ -52,6 +53,11 @@ def test_every_error_of_the_sidecar_has_a_reason() -> None:
     local = {errors.SidecarError, errors.SidecarUnavailable, errors.DeadlineExceeded}
     kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.SidecarError)}
     assert kinds - local == set(BY_REASON.values())
+
+
+def test_every_refusal_of_the_daemon_has_an_error() -> None:
+    """`internal` is the base class. `truncated` is no refusal: the client sees the body break off itself."""
+    assert set(BY_REASON) == (set(TITLES) - {"internal"}) | {"truncated"}
 
 
 @pytest.mark.parametrize("reason", ["internal", "of_a_later_sidecar"])
