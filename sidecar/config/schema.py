@@ -25,7 +25,7 @@ from sidecar.policy.settings import (
 )
 
 Delay = Annotated[float, Meta(ge=0, extra={"kind": "duration"})]
-"""Seconds, as `Duration`, but `0s` is a value too: no delay."""
+"""Seconds; written `0s`, `250ms`, `5s`, `2m`."""
 
 HostName = Annotated[str, Meta(extra={"kind": "host_name"})]
 """A DNS name or an IPv4 address, lower case, no trailing dot, no port."""
@@ -48,8 +48,11 @@ class Listen(Struct, frozen=True, kw_only=True):
     """`listen`."""
 
     proxy: tuple[Address, ...] = (Address("127.0.0.1", 15001), Address("::1", 15001))
+    """Where the app sends its calls: one address or a list. `[::1]` is left out where there is no IPv6."""
     admin: Address = Address("127.0.0.1", 15000)
+    """Where operators and the commands look, and steer."""
     probe: Address = Address("::", 15021)
+    """Where the kubelet and Prometheus read health and metrics."""
 
 
 class Admin(Struct, frozen=True, kw_only=True):
@@ -65,7 +68,9 @@ class Log(Struct, frozen=True, kw_only=True):
     """`log`."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """The lowest level of the sidecar's own lines."""
     access: Literal["off", "errors", "all"] = "errors"
+    """Which requests get a line. `errors`: those that did not go well, with a reason other than `ok`."""
     query: bool = False
     """The access log has each target's query too. Secrets stand there, so it is left out by default."""
 
@@ -74,7 +79,9 @@ class Drain(Struct, frozen=True, kw_only=True):
     """`drain`: how long new requests are still served after SIGTERM, and how long those in flight may take then."""
 
     delay: Delay = 1.0
+    """How long new requests are still served after SIGTERM."""
     timeout: Duration = 20.0
+    """How long requests in flight may take after that."""
 
 
 class Tracing(Struct, frozen=True, kw_only=True):
@@ -111,7 +118,9 @@ class EndpointSpec(Struct, frozen=True, kw_only=True):
     """One entry of `endpoints` (or the `url`): every address behind its name becomes an endpoint of that weight."""
 
     url: Url
+    """http or https, host and port, no path."""
     weight: PositiveCount = 1
+    """An endpoint of weight 2 gets twice as many requests as one of weight 1."""
     priority: Count = 0
     """0 is first; those of the next get requests only while too few of these are available."""
 
@@ -140,9 +149,11 @@ class HealthCheck(Struct, frozen=True, kw_only=True):
     """An entry of `checks`: what `GET /health` asks beside the services."""
 
     url: CheckUrl
+    """`redis://` or `rediss://` (TLS): a PING. `tcp://`: a connection. `http://` or `https://`: a GET."""
     required: bool = False
     """`GET /health` is unhealthy while this is."""
     timeout: Duration = 1.0
+    """For the whole check."""
 
 
 LONGEST_REPORT_S: Final = 5.0
@@ -153,8 +164,9 @@ class Match(Struct, frozen=True, kw_only=True):
     """`match` of a route: `path` is a prefix of whole segments of the path that goes upstream, as raw bytes."""
 
     path: PathPrefix = "/"
+    """The first segments of the path, as the service sees it."""
     methods: Methods = frozenset()
-    """Empty: every method."""
+    """The methods that match; without it every method does."""
 
 
 class Route(Struct, frozen=True, kw_only=True):
@@ -213,11 +225,13 @@ class AggregatePart(Struct, frozen=True, kw_only=True):
     """An entry of an aggregate's `parts`: one GET, whose body is put under the part's name."""
 
     service: ServiceName
+    """The service that is asked."""
     path: PathTemplate
+    """Path and query to ask for. `{query.NAME}` is that parameter of the app's request, percent-encoded."""
     required: bool = False
     """The aggregate fails where this does."""
     timeout: Duration | None = None
-    """For the whole call, its body included; None: as long as the aggregate has."""
+    """For the whole call, its body included. `off`: as long as the aggregate has."""
 
 
 class Aggregate(Struct, frozen=True, kw_only=True):

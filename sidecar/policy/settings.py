@@ -24,7 +24,7 @@ Percentage = Annotated[float, Meta(gt=0, le=100, extra={"kind": "percentage"})]
 """Written `50` or `50%`."""
 
 PercentageOrZero = Annotated[float, Meta(ge=0, le=100, extra={"kind": "percentage"})]
-"""Like `Percentage`, but `0%` is allowed too."""
+"""Written `0`, `50` or `50%`."""
 
 Ratio = Annotated[float, Meta(ge=0)]
 
@@ -37,7 +37,7 @@ RETRY_REASONS = frozenset({"connect_failure", "connect_timeout", "reset", "attem
 """The failure reasons that `retry.on` may name, in addition to statuses."""
 
 RetryConditions = Annotated[frozenset[str | int], Meta(extra={"kind": "retry_conditions"})]
-"""The value of `retry.on`: names from RETRY_REASONS and statuses (ranges are expanded)."""
+"""A list of reasons and statuses; a range of statuses is written `502-504`."""
 
 Methods = Annotated[frozenset[str], Meta(extra={"kind": "methods"})]
 """HTTP methods, upper case."""
@@ -46,7 +46,7 @@ Token = Annotated[str, Meta(extra={"kind": "token"})]
 """The name of a header or a cookie (RFC 9110, section 5.6.2), in the case in which it was written."""
 
 LowerToken = Annotated[str, Meta(extra={"kind": "lower_token"})]
-"""Like `Token`, in lower case."""
+"""The name of a header, in lower case."""
 
 QueryName = Annotated[str, Meta(extra={"kind": "query_name"})]
 """The name of a query parameter, percent-encoded."""
@@ -69,7 +69,7 @@ DnsLabel = Annotated[str, Meta(extra={"kind": "dns_label"})]
 """A name of a Kubernetes Service or namespace (RFC 1123): up to 63 lower-case letters, digits and inner `-`."""
 
 ServicePort = Annotated[int | str, Meta(extra={"kind": "service_port"})]
-"""A port number, or the name of a port (a DnsLabel)."""
+"""A port number, or the name of a port."""
 
 ServerUrl = Annotated[str, Meta(extra={"kind": "server_url"})]
 """A URL: http or https, host and port, and an optional path; no trailing `/`."""
@@ -127,6 +127,7 @@ class RetrySettings(Struct, frozen=True, kw_only=True):
     max_retries: Count = 2
     """Attempts after the first one."""
     on: RetryConditions = frozenset({"connect_failure", "connect_timeout", "reset", "attempt_timeout", 502, 503, 504})
+    """Failures that are retried: how an attempt failed, or the status that came back."""
     methods: Methods = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
     """Methods that may be sent again. A method that is not idempotent is retried only if it is named here, or if the
     request has an Idempotency-Key.
@@ -141,7 +142,7 @@ class BreakerSettings(Struct, frozen=True, kw_only=True):
     """`breaker`: Opossum's options in snake case; closed flows, open refuses."""
 
     mode: Literal["enforce", "observe", "off"] = "enforce"
-    """`observe` decides and reports but refuses no call."""
+    """`enforce`: an open breaker refuses calls. `observe`: it decides and reports, and refuses none. `off`: none."""
     error_threshold_percentage: Percentage = 50.0
     """The breaker opens at this share of failed calls."""
     volume_threshold: PositiveCount = 10
@@ -173,8 +174,11 @@ class HashSettings(Struct, frozen=True, kw_only=True, tag="hash"):
     """`balancer: {hash: ...}`: exactly one of these options names the key of a request."""
 
     header: Token | None = None
+    """The value of this request header is the key."""
     cookie: Token | None = None
+    """The value of this cookie is the key."""
     query: QueryName | None = None
+    """The value of this query parameter is the key."""
     source: bool = False
     """The app's address. It is a weak key: apps in one pod often share it."""
 
@@ -183,14 +187,21 @@ class HealthSettings(Struct, frozen=True, kw_only=True):
     """`health`: active checks of each endpoint, on connections of their own. Set exactly one of `path` and `tcp`."""
 
     path: Target | None = None
+    """What a check asks for, with GET."""
     tcp: bool = False
+    """A check passes when a TCP connection opens; nothing is sent."""
     interval: Duration = 5.0
+    """The time between two checks of an endpoint."""
     idle_interval: Duration = 60.0
     """Used instead of `interval` while the service gets no requests (Envoy: no_traffic_interval)."""
     timeout: Duration = 1.0
+    """For a whole check."""
     healthy_threshold: PositiveCount = 1
+    """Checks in a row that must pass before an unhealthy endpoint gets requests again."""
     unhealthy_threshold: PositiveCount = 2
+    """Checks in a row that must fail before an endpoint gets no more requests."""
     expect: StatusSet = frozenset(range(200, 400))
+    """Statuses with which a check passes."""
     headers: Headers = {}
     """Headers to send. A Host header here replaces the endpoint's own."""
 
@@ -199,24 +210,32 @@ class OutlierSettings(Struct, frozen=True, kw_only=True):
     """`outlier`: endpoints that fail requests are ejected for a while (Envoy: outlier_detection)."""
 
     consecutive_failures: PositiveCount = 5
+    """Failures in a row that eject an endpoint."""
     error_rate: Percentage | None = None
     """Ejects at this share of failed attempts in an interval with at least `minimum_requests`. Off unless set."""
     minimum_requests: PositiveCount = 20
+    """Attempts that an interval needs before `error_rate` counts."""
     interval: Duration = 10.0
+    """The length of the intervals of `error_rate`."""
     base_ejection_time: Duration = 30.0
+    """How long the first ejection lasts. Each further one lasts that much longer."""
     max_ejection_time: Duration = 300.0
+    """The longest ejection."""
     max_ejection_percent: Percentage = 50.0
+    """At most this share of the endpoints is ejected at a time. One may always be, but never the last available one."""
     panic_threshold: PercentageOrZero = 50.0
-    """When fewer than this share of the endpoints are available, health and ejection are ignored."""
+    """When fewer than this share of the endpoints are available, health and ejection are ignored. `0%`: never."""
 
 
 class FallbackService(Struct, frozen=True, kw_only=True):
     """`fallback: [{service: ...}]`: send the request to another service, or another version, instead."""
 
     service: ServiceName
+    """The service that is asked instead."""
     path: Target | None = None
     """Replaces the whole path and query that would have gone upstream."""
     methods: Methods = FALLBACK_METHODS
+    """The methods for which this step answers."""
 
 
 class FallbackStale(Struct, frozen=True, kw_only=True):
@@ -237,9 +256,13 @@ class FallbackStatic(Struct, frozen=True, kw_only=True):
     """`fallback: [{status: ...}]`: a fixed response from this file, or with its body from another one (`file`)."""
 
     status: FinalStatus
+    """The status of the answer."""
     headers: Headers = {}
+    """The headers of the answer."""
     body: Body = b""
+    """The body of the answer."""
     methods: Methods = FALLBACK_METHODS
+    """The methods for which this step answers."""
 
 
 FallbackStep = FallbackService | FallbackStale | FallbackStatic
@@ -255,12 +278,15 @@ class Policy(Struct, frozen=True, kw_only=True):
     retry: RetrySettings = RetrySettings()
     breaker: BreakerSettings = BreakerSettings()
     balancer: BalancerWord | HashSettings = "round_robin"
+    """Which endpoint gets a request; weights count with each. `round_robin`: in turn. `least_request`: of two drawn at
+    random, the one with fewer requests in flight. `peak_ewma`: of two drawn at random, the one that answers sooner.
+    `random`: drawn at random. `hash`: requests with the same key go to the same endpoint while it is well."""
     slow_start: Duration | None = None
     """An endpoint that joins, or becomes well again, gets its full share of requests only after this time."""
     health: HealthSettings | None = None
     outlier: OutlierSettings | None = None
     fallback: FallbackSteps = ()
-    """What answers instead of a failure (parsed by `sidecar.config.fallbacks`)."""
+    """What answers instead of a failure."""
     limits: Limits = Limits()
     preserve_host: bool = False
     """Send the app's Host upstream instead of the endpoint's authority."""
@@ -274,8 +300,11 @@ class DnsSettings(Struct, frozen=True, kw_only=True, tag="dns"):
     """
 
     name: DnsName
+    """The name that is looked up."""
     port: PortNumber | None = None
+    """The port of every address (A, AAAA) of the name."""
     srv: bool = False
+    """Look up SRV records instead. They say hosts, ports, weights and priorities."""
     refresh: Duration = 30.0
     """The longest time between two lookups. A shorter TTL makes it shorter (never under 1 s)."""
 
@@ -284,6 +313,7 @@ class KubernetesSettings(Struct, frozen=True, kw_only=True, tag="kubernetes"):
     """`discovery: {kubernetes: ...}`: the EndpointSlices of a Service. `port` is a number or the name of a port."""
 
     service: DnsLabel
+    """The Service whose endpoints get the requests."""
     namespace: DnsLabel | None = None
     """Default: the pod's own namespace."""
     port: ServicePort | None = None
@@ -291,4 +321,6 @@ class KubernetesSettings(Struct, frozen=True, kw_only=True, tag="kubernetes"):
     server: ServerUrl | None = None
     """Default: the API server of the pod's cluster."""
     token_file: FilePath | None = None
+    """A file with a bearer token. Default: the token of the pod's service account; with `server`, none."""
     ca_file: FilePath | None = None
+    """A file with CA certificates. Default: those of the pod's service account; with `server`, the system's."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sidecar.config.annotations import fields_of
 from sidecar.config.docstrings import docstring_of, docstrings
-from sidecar.config.schema import EndpointSpec, HealthCheck
+from sidecar.config.schema import CheckUrl, EndpointSpec, HealthCheck
 from sidecar.policy.settings import OutlierSettings, PercentageOrZero, Timeouts
 
 
@@ -12,7 +12,7 @@ def test_a_struct_and_its_fields() -> None:
     found = docstrings(HealthCheck)
     assert found[""].startswith("An entry of `checks`")
     assert found["required"] == "`GET /health` is unhealthy while this is."
-    assert "url" not in found
+    assert "scheme" not in docstrings(CheckUrl)
 
 
 def test_a_docstring_of_several_lines_is_one_line() -> None:
