@@ -49,8 +49,9 @@ class InnerRun:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
         return subprocess.Popen(
             # Not by its entry point, which is there only once the project is installed.
-            [sys.executable, "-m", "pytest", "-p", "no:sidecar", "-p", "sidecar.testing.plugin", "-p",
-             "no:cacheprovider", "-q", "-ra", *self.args],
+            # In the order of the file: some of these tests read the output of one test from the output of all.
+            [sys.executable, "-m", "pytest", "-p", "no:sidecar", "-p", "sidecar.testing.plugin", "-p", "no:randomly",
+             "-p", "no:cacheprovider", "-q", "-ra", *self.args],
             cwd=self.folder,
             env=environment | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
             stdin=subprocess.DEVNULL,
