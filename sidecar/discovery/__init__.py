@@ -1,1 +1,1 @@
-"""Where endpoints come from."""
+"""Discovery: where the endpoints of a service come from (names, DNS records, Kubernetes)."""

@@ -1,19 +1,19 @@
-"""From host names to addresses, and again as the addresses change.
+"""Name resolution: resolves host names to addresses and reports changes (`url` and `endpoints` of a service).
 
-Owns when a name is looked up, and what is believed of the answers. It does not know what an endpoint is: whoever
-watches gets the complete set of (spec, IP address) each time that it changes, and makes of it what it likes.
+Owns when a name is looked up, and which answers count. A watcher receives the complete set of (spec, IP address) after
+each change.
 
 The rules:
-- A name is looked up every `refresh_s`, by one task however many specs bear it. IP literals are never looked up.
-- A failed lookup (an empty answer is one) changes nothing: the last good set stays, because a name service that is
-  down says nothing about the endpoints (Envoy's STRICT_DNS does the same). It is tried again after a jittered,
-  doubling wait of at most 30 s.
-- Sets are compared as sets: name servers rotate their answers, and a rotation is no change.
-- A connect failure is a hint that a set is stale: `refresh_soon` brings the next lookup forward, to at most one a
+- Each name is looked up every `refresh_s` by one task, however many specs use it. IP literals are never looked up.
+- A failed lookup (an empty answer is one) changes nothing: the last good set stays, because a name server that is down
+  says nothing about the endpoints (Envoy's STRICT_DNS does the same). It is repeated after a wait that doubles up to 30
+  s, with jitter.
+- Answers are compared as sets: name servers rotate their answers, and a rotation is no change.
+- A connect failure is a hint that a set is stale. `refresh_soon` then brings the next lookup forward, to at most one a
   second for each name.
 
-Time is the event loop's. A lookup that ran out of time is abandoned; with `getaddrinfo` its thread goes on until the
-system's resolver gives up, so a name never has more than one lookup that somebody waits for.
+Time is the event loop's. A lookup that takes too long is abandoned. The thread of `getaddrinfo` then runs on until the
+system's resolver gives up, so at most one lookup of a name is awaited at a time.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from sidecar.config.schema import EndpointSpec
 from sidecar.discovery.tasks import Tasks
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
-"""(host, port) -> IP addresses, in the order of preference; raises where the name has none."""
+"""(host, port) -> IP addresses in order of preference. Raises when the name has none."""
 
 Push = Callable[[list[tuple[EndpointSpec, str]]], None]
 
 MOST_ADDRESSES = 256
-"""Of one name. More are left out: a mistaken answer must not become a mistaken amount of work."""
+"""The most addresses of one name; more are left out, so that a wrong answer cannot cause endless work."""
 
 SHORTEST_INTERVAL_S = 1.0
 LONGEST_RETRY_S = 30.0
@@ -47,13 +47,13 @@ _log = logging.getLogger("sidecar.discovery")
 
 
 async def getaddrinfo(host: str, port: int) -> list[str]:
-    """The system's answer, both families. Raises OSError (UnicodeError for what cannot be a name)."""
+    """Ask the system's resolver for both address families. Raises OSError (UnicodeError for an invalid name)."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(entry[4][0]) for entry in found]
 
 
 def is_ip(host: str) -> bool:
-    """Whether `host` is an address already (IPv6 without brackets)."""
+    """Whether `host` is already an address (IPv6 without brackets)."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -62,7 +62,7 @@ def is_ip(host: str) -> bool:
 
 
 class _Name:
-    """What is known of one host name, and when it is asked for next. Its task is the only one that changes it."""
+    """One host name: its addresses, counters and the time of its next lookup. Only its own task changes it."""
 
     __slots__ = (
         "addresses",
@@ -88,9 +88,9 @@ class _Name:
         self.answered = asyncio.Event()
         self.successes = self.failures = self.failures_in_a_row = 0
         self.last_success: float | None = None
-        """The loop's time when the last success came: what is known is that old."""
+        """The loop's time of the last success, which is the age of the addresses."""
         self.problem: str | None = None
-        """Why the last lookup failed."""
+        """Why the last lookup failed, else None."""
         self.started = self.due = 0.0
         self.wake = asyncio.Event()
         self.watches: set[Watch] = set()
@@ -98,7 +98,7 @@ class _Name:
 
 
 class Source:
-    """A name as one watch has it: what a scrape reads."""
+    """One name of a watch, as metrics and the admin API read it."""
 
     __slots__ = ("_name", "_specs")
 
@@ -114,7 +114,7 @@ class Source:
 
     @property
     def endpoints(self) -> int:
-        """Every address that is known, once for each spec that bears the name."""
+        """The number of known addresses, times the specs that use the name."""
         return self._specs * len(self._name.addresses)
 
     @property
@@ -124,17 +124,17 @@ class Source:
 
     @property
     def last_success(self) -> float | None:
-        """The loop's time when the last success came."""
+        """The loop's time of the last success."""
         return self._name.last_success
 
     @property
     def problem(self) -> str | None:
-        """Why the last lookup failed; None where it did not."""
+        """Why the last lookup failed; None if it succeeded."""
         return self._name.problem
 
 
 class Watch:
-    """One `Resolver.watch`: its specs and where their sets go. `close` ends it."""
+    """The result of `Resolver.watch`: its specs and the callback for their sets. `close` ends it."""
 
     __slots__ = ("_push", "_pushed", "_resolver", "sources", "specs")
 
@@ -144,10 +144,10 @@ class Watch:
         self._pushed: list[tuple[EndpointSpec, str]] = []
         self.specs = tuple(specs)
         self.sources: tuple[Source, ...] = ()
-        """One for each name among the specs, none for addresses."""
+        """One source for each name in the specs, none for IP addresses."""
 
     def close(self) -> None:
-        """Push no more; names that nobody else watches are no longer looked up."""
+        """Stop the callbacks. Names that nobody else watches are no longer looked up."""
         self._resolver._forget(self)
 
     def _update(self) -> None:
@@ -158,14 +158,14 @@ class Watch:
         try:
             self._push(list(known))
         except Exception:
-            # A watcher's fault must not end the lookups of a name that others watch too.
-            _log.exception("what watches %s failed to take its addresses", {spec.url.host for spec in self.specs})
+            # An error in one watcher must not end the lookups of a name that others watch too.
+            _log.exception("the new addresses of %s could not be applied", {spec.url.host for spec in self.specs})
 
 
 class Resolver:
-    """Looks names up for as long as somebody watches them. Make and use it in a running event loop.
+    """Looks names up while somebody watches them. Create and use it in a running event loop.
 
-    `resolve` is asked with `timeout_s` for each lookup; `random` in [0, 1) spreads the lookups.
+    `resolve` does a lookup, with `timeout_s` for each one. `random` in [0, 1) spreads the lookups.
     """
 
     def __init__(
@@ -185,9 +185,10 @@ class Resolver:
         self._closed = False
 
     def watch(self, specs: Sequence[EndpointSpec], push: Push) -> Watch:
-        """Call `push` with the complete set, in the order of `specs`, now (with what is known) and on each change.
+        """Call `push` with the complete set in the order of `specs`: now, with the addresses known so far, and on each
+        change.
 
-        A name of which nothing is known adds nothing to the set, and an empty first set is not pushed.
+        A name without known addresses adds nothing to the set. An empty first set is not pushed.
         """
         if self._closed:
             raise RuntimeError("the resolver is closed")
@@ -209,24 +210,24 @@ class Resolver:
         return watch
 
     def addresses(self, host: str) -> list[str]:
-        """The last good set of a name that is watched, or an IP literal itself."""
+        """The last good set of a watched name; for an IP literal the literal itself."""
         name = self._names.get(host)
         if name is not None:
             return name.addresses
         return [host] if is_ip(host) else []
 
     def refresh_soon(self, host: str) -> None:
-        """Look `host` up at once, or a second after its last lookup began. Cheap; unwatched names are ignored."""
+        """Look `host` up now, or one second after its last lookup began. Cheap; unwatched names are ignored."""
         name = self._names.get(host)
         if name is None:
             return
         soon = name.started + SHORTEST_INTERVAL_S
-        if soon < name.due:  # never while a lookup is under way: `due` is not after its start
+        if soon < name.due:  # false while a lookup runs: then `due` is not after its start
             name.due = soon
             name.wake.set()
 
     async def ready(self, timeout: float) -> bool:
-        """Wait until every name watched by now has had its first result, good or bad; False after `timeout` seconds."""
+        """Wait until every watched name has its first result, good or bad; False after `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
                 for name in list(self._names.values()):
@@ -236,7 +237,7 @@ class Resolver:
         return True
 
     def close(self) -> None:
-        """Push no more and end every task; `closed` waits until they have ended."""
+        """Stop all callbacks and cancel all tasks; `closed` waits until the tasks have ended."""
         self._closed = True
         for name in self._names.values():
             name.watches.clear()
@@ -245,6 +246,7 @@ class Resolver:
         self._tasks.cancel()
 
     async def closed(self) -> None:
+        """Wait until all tasks have ended."""
         await self._tasks.ended()
 
     def _forget(self, watch: Watch) -> None:
@@ -275,24 +277,24 @@ class Resolver:
                     break
 
     async def _lookup(self, name: _Name) -> list[str] | Exception:
-        """Distinct addresses (at least one), or what went wrong."""
+        """Distinct addresses (at least one), or the error."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 found = await self._resolve(name.host, name.port)
         except TimeoutError:
             return TimeoutError(f"no answer within {self._timeout_s:g} s")
-        except Exception as failure:  # whatever an injected resolver raises, the last good set stays
+        except Exception as failure:  # any error of a resolver: the last good set stays
             return failure
         return list(dict.fromkeys(found)) or LookupError("the answer is empty")
 
     def _judge(self, name: _Name, result: list[str] | Exception) -> float:
-        """Take a lookup's result in; returns the seconds to wait before the next."""
+        """Record the result of a lookup; returns the seconds to wait before the next one."""
         if isinstance(result, Exception):
             name.failures += 1
             name.problem = _why(result)
             if name.failures_in_a_row == 0:
                 kept = len(name.addresses)
-                stays = f"its {kept} known addresses stay" if kept else "nothing is known of it"
+                stays = f"its {kept} known addresses stay in use" if kept else "no address is known yet"
                 _log.warning("lookup of %s failed (%s); %s", name.host, name.problem, stays, extra=_about(name))
             longest = min(LONGEST_RETRY_S, _FIRST_RETRY_S * 2.0 ** min(name.failures_in_a_row, _LAST_DOUBLING))
             name.failures_in_a_row += 1
@@ -309,7 +311,7 @@ class Resolver:
 
     def _take(self, name: _Name, found: list[str]) -> None:
         if len(found) > MOST_ADDRESSES:
-            # Those known already first, or a rotating answer would be a change each time.
+            # Known addresses first: otherwise each rotated answer would be a change.
             held = set(name.addresses)
             found.sort(key=lambda address: address not in held)
             del found[MOST_ADDRESSES:]
@@ -322,11 +324,11 @@ class Resolver:
 
 
 def _why(failure: Exception) -> str:
-    """In words: the system's, without its number for them."""
+    """The reason as text: the system's message without its error number."""
     said = failure.strerror if isinstance(failure, OSError) else None
     return said or str(failure) or type(failure).__name__
 
 
 def _about(name: _Name) -> dict[str, object]:
-    """What makes a log record an event for operators too."""
+    """Marks a log record as a discovery event that is shown to operators."""
     return {"kind": "discovery", "fields": {"source": "name", "name": name.host}}

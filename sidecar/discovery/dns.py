@@ -1,29 +1,29 @@
-"""Endpoints from DNS: A and AAAA of a name with a port (RFC 1035, 3596), or its SRV records (RFC 2782).
+"""DNS discovery: endpoints from A and AAAA records of a name (RFC 1035, 3596), or from its SRV records (RFC 2782).
 
-Owns when a name is looked up, and what is believed of the answers; how it is asked is `sidecar.discovery.dns_lookup`.
-Whoever watches gets the complete set of endpoints each time that it changes.
+Owns when a name is looked up, and which answers count. `sidecar.discovery.dns_lookup` does the lookup. A watcher
+receives the complete set of endpoints after each change.
 
 The rules:
-- The next lookup is due when the shortest TTL of what was read ends, but not within 1 s and not later than `refresh`;
-  up to a tenth sooner, so that sidecars that started together do not ask together.
-- Sets are compared as sets: name servers rotate their answers, and a rotation is no change.
-- A failed lookup (no answer, SERVFAIL, REFUSED, ...) changes nothing, for as long as it fails: a name service that is
-  down says nothing about the endpoints. It is tried again after 1 s, doubling with jitter to `refresh` or 30 s (5 s
-  where the answer was that there is nothing: the name service is well, and the first endpoint should not wait).
-- Each question stands for itself: where AAAA fails, or one of the SRV targets, what it last said stays in the set.
-- "No such name" and "no such records" are answers, not failures, and Envoy's STRICT_DNS empties its set with the first.
-  Here they must stand for `refresh`: name services do say so for a moment while they restart or re-register
-  (envoyproxy/envoy#2691), and endpoints that are gone cost a refused connection and a retry, while none at all cost
-  every request. Kept for ever, though, the addresses would in time be other services'. So: the set is emptied by such
-  an answer when, for `refresh`, no lookup has found anything else (failed ones do not count). Where the name still has
-  other addresses, or the service other targets, there is nothing to wait for.
-- A search domain in which the name was found is kept to until the set is emptied: while `venue` has no records in the
-  namespace's own domain, a wildcard in the next one must not get its traffic.
-- At most 1,000 endpoints; the rest is left out, counted and logged.
+- The next lookup is due when the shortest TTL of the answer ends, but not within 1 s and not later than `refresh`. It
+  is up to a tenth earlier, so that sidecars that started together do not ask together.
+- Answers are compared as sets: name servers rotate their answers, and a rotation is no change.
+- A failed lookup (no answer, SERVFAIL, REFUSED, ...) changes nothing, for as long as it fails: a name server that is
+  down says nothing about the endpoints. It is repeated after 1 s, doubling with jitter up to `refresh` or 30 s. After
+  an empty answer the limit is 5 s: the name server is well, and the first endpoint should not have to wait.
+- Each question counts by itself: when AAAA fails, or one of the SRV targets, its last answer stays in the set.
+- "No such name" and "no such records" are answers, not failures, and Envoy's STRICT_DNS empties its set at the first
+  one. Here the set is emptied only after `refresh` without any other answer (failed lookups do not count). Name servers
+  do give such answers briefly while they restart or register again (envoyproxy/envoy#2691). Using endpoints that are
+  gone costs a refused connection and a retry; having no endpoints fails every request. But addresses that are kept for
+  ever would one day belong to other services. If the name still has other addresses, or the service other targets, the
+  removed ones leave at once.
+- The search domain in which the name was found is used until the set is emptied. While `venue` has no records in the
+  domain of its own namespace, a wildcard in the next domain must not get its traffic.
+- At most 1,000 endpoints; more are left out, counted and logged.
 
-SRV: the target is the endpoint's host, its priority the endpoint's priority; weight 0 counts as 1 (RFC 2782 gives it
-"a very small chance"). Each address of a target has the record's weight. Where two records have the same address and
-port, the more preferred one (lower priority, then higher weight) is meant.
+SRV: the target is the endpoint's host, and its priority the endpoint's priority. Weight 0 counts as 1 (RFC 2782 gives
+it "a very small chance"). Each address of a target has the weight of the record. When two records give the same address
+and port, the preferred one (lower priority, then higher weight) counts.
 
 Time is the event loop's.
 """
@@ -43,7 +43,7 @@ from sidecar.discovery.tasks import Tasks
 from sidecar.policy.settings import DnsSettings
 
 MOST_ENDPOINTS: Final = 1000
-"""Of one watch: a mistaken answer must not become a mistaken amount of work."""
+"""The most endpoints of one watch, so that a wrong answer cannot cause endless work."""
 
 SHORTEST_INTERVAL_S: Final = 1.0
 LONGEST_RETRY_S: Final = 30.0
@@ -54,18 +54,20 @@ _log = logging.getLogger("sidecar.discovery")
 
 
 def next_s(ttl_s: float, refresh_s: float, random: float) -> float:
-    """Seconds until the next lookup after one that found something; `random` in [0, 1)."""
+    """Seconds until the lookup after a successful one; `random` in [0, 1)."""
     return max(SHORTEST_INTERVAL_S, min(ttl_s, refresh_s) * (1.0 - 0.1 * random))
 
 
 def retry_s(retries: int, refresh_s: float, random: float) -> float:
-    """Seconds until the next lookup after one that did not, `retries` such having come before it in a row."""
+    """Seconds until the lookup after an unsuccessful one; `retries` is the number of unsuccessful ones before it in a
+    row.
+    """
     longest = min(LONGEST_RETRY_S, refresh_s, SHORTEST_INTERVAL_S * 2.0 ** min(retries, _LAST_DOUBLING))
     return max(SHORTEST_INTERVAL_S, longest * (1.0 - 0.5 * random))
 
 
 class Watch:
-    """One `DnsSource.watch`. Its task is the only one that changes it; `close` ends it."""
+    """The result of `DnsSource.watch`. Only its own task changes it; `close` ends it."""
 
     __slots__ = (
         "_answered",
@@ -99,23 +101,23 @@ class Watch:
     def __init__(self, source: DnsSource, settings: DnsSettings, push: PushFound, scheme: str) -> None:
         self.settings = settings
         self.found: list[Found] = []
-        """The last good set: what was pushed last."""
+        """The last good set, which was pushed last."""
         self.successes = 0
-        """Lookups that say what the set is."""
+        """Lookups whose answer decided the set."""
         self.partial = 0
-        """Those among them in which a question failed, so that its last answer was kept."""
+        """Successes in which one question failed, so that its last answer was kept."""
         self.failures = 0
-        """Lookups after which the set was kept for want of a better one."""
+        """Lookups after which the old set stayed, because they gave no better one."""
         self.empty = 0
-        """Lookups to which the answer was that there is nothing, whether believed yet or not."""
+        """Lookups with an empty answer, accepted or not."""
         self.doubted = 0
-        """Those among them that were not believed, which are among the failures too."""
+        """Empty answers that were not accepted yet. They count as failures too."""
         self.last_success: float | None = None
-        """The loop's time when the last success came: the set is that old."""
+        """The loop's time of the last success, which is the age of the set."""
         self.problem: str | None = None
-        """What was wrong with the last lookup."""
+        """What was wrong with the last lookup, else None."""
         self.left_out = 0
-        """Endpoints above the bound, of the last success."""
+        """Endpoints above the limit in the last success."""
         self._source = source
         self._push = push
         self._scheme = scheme
@@ -132,7 +134,7 @@ class Watch:
 
     @property
     def name(self) -> str:
-        """As it is configured."""
+        """The name as it is configured."""
         return self.settings.name
 
     @property
@@ -141,7 +143,7 @@ class Watch:
 
     @property
     def updates(self) -> dict[str, int]:
-        """Lookups by result; each is in one of them."""
+        """Lookups by result; each counts once."""
         return {
             "success": self.successes - self.partial - (self.empty - self.doubted),
             "partial": self.partial,
@@ -150,7 +152,7 @@ class Watch:
         }
 
     def close(self) -> None:
-        """Push no more and look nothing up; `closed` waits until that is so."""
+        """Stop the callbacks and the lookups; `closed` waits until the task has ended."""
         self._source._watches.discard(self)
         self._answered.set()
         self._task.cancel()
@@ -159,7 +161,7 @@ class Watch:
         await asyncio.wait([self._task])
 
     async def ready(self, timeout: float) -> bool:
-        """Wait until the first lookup has had its result, good or bad; False after `timeout` seconds."""
+        """Wait until the first lookup has a result, good or bad; False after `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
                 await self._answered.wait()
@@ -168,9 +170,9 @@ class Watch:
         return True
 
     def refresh_soon(self) -> None:
-        """A hint that the set is stale: look it up at once, or a second after the last lookup began. Cheap."""
+        """A hint that the set is stale: look it up now, or one second after the last lookup began. Cheap."""
         soon = self._started + SHORTEST_INTERVAL_S
-        if soon < self._due:  # never while a lookup is under way: `_due` is not after its start
+        if soon < self._due:  # false while a lookup runs: then `_due` is not after its start
             self._due = soon
             self._wake.set()
 
@@ -207,12 +209,12 @@ class Watch:
                     await lookup.run(port)
                     if lookup.found or lookup.failed:
                         break
-        except Exception as failure:  # whatever goes wrong on the way, the last good set stays
+        except Exception as failure:  # any error: the last good set stays
             return failure
-        return lookup or LookupFailed("it is no name")
+        return lookup or LookupFailed("the name is empty")
 
     def _judge(self, lookup: Lookup | Exception, now: float) -> float:
-        """Take a lookup's result in; returns the seconds to wait before the next."""
+        """Record the result of a lookup; returns the seconds to wait before the next one."""
         refresh_s, draw = self.settings.refresh, self._source._random()
         if isinstance(lookup, Lookup) and lookup.found:
             self._succeeded(now)
@@ -270,8 +272,8 @@ class Watch:
         try:
             self._push(list(found))
         except Exception:
-            # A watcher's fault must not end the lookups.
-            _log.exception("what watches %s failed to take its endpoints", self.settings.name)
+            # An error in a watcher must not end the lookups.
+            _log.exception("the new endpoints of %s could not be applied", self.settings.name)
 
     def _say(self, state: str, reason: str) -> None:
         """Log a change of state, once."""
@@ -282,12 +284,17 @@ class Watch:
         name, kept, before = self.settings.name, len(self.found), self._state
         self._state = state
         if state == "gone":
-            words = "%s has had no records for %g s: its %d endpoints go"
+            words = "%s has had no records for %g s; its %d endpoints are removed"
             _log.warning(words, name, self.settings.refresh, kept, extra=extra)
         elif state == "partial":
-            _log.warning("lookup of %s failed in part (%s); what it last said there stays", name, reason, extra=extra)
+            _log.warning(
+                "lookup of %s failed in part (%s); the last answer for that part stays in use",
+                name,
+                reason,
+                extra=extra,
+            )
         elif state != "well":
-            stays = f"its {kept} known endpoints stay" if kept else "nothing is known of it"
+            stays = f"its {kept} known endpoints stay in use" if kept else "no endpoint is known yet"
             _log.warning("lookup of %s failed (%s); %s", name, reason, stays, extra=extra)
         elif before:
             _log.info("lookup of %s works again", name, extra=extra)
@@ -300,10 +307,10 @@ def _first_reason(lookup: Lookup) -> str:
 
 
 class DnsSource:
-    """Looks names up for as long as somebody watches them. Make and use it in a running event loop.
+    """Looks names up while somebody watches them. Create and use it in a running event loop.
 
-    `nameservers` (`ip:port`) are asked in place of the system's, and `search` stands in place of resolv.conf's.
-    `session` opens what a lookup asks through, in place of aiodns; one lookup has `timeout_s` for all its questions.
+    `nameservers` (`ip:port`) replace the system's, and `search` replaces the settings of resolv.conf. `session` opens
+    the channel for a lookup, instead of aiodns. One lookup has `timeout_s` for all its questions.
     """
 
     def __init__(
@@ -325,32 +332,32 @@ class DnsSource:
 
     @property
     def watches(self) -> frozenset[Watch]:
-        """Those that are open; a scrape reads their counters."""
+        """The open watches; scrapes read their counters."""
         return frozenset(self._watches)
 
     def watch(self, settings: DnsSettings, push: PushFound, scheme: str = "http") -> Watch:
-        """Call `push` with the complete set on each change; nothing is pushed before something was found."""
+        """Call `push` with the complete set on each change, for the first time when something was found."""
         if self._closed:
             raise RuntimeError("the source is closed")
         if not settings.srv and settings.port is None:
-            raise ValueError("without `srv`, a port is needed")
+            raise ValueError("`port` is required without `srv`")
         watch = Watch(self, settings, push, scheme)
         self._watches.add(watch)
         return watch
 
     def refresh_soon(self, host: str) -> None:
-        """`Watch.refresh_soon` of every watch that found endpoints of this host (`Found.url.host`)."""
+        """Call `Watch.refresh_soon` on every watch that found endpoints of this host (`Found.url.host`)."""
         for watch in self._watches:
             if host in watch._hosts:
                 watch.refresh_soon()
 
     async def ready(self, timeout: float) -> bool:
-        """Wait until every watch has had its first result, good or bad; False after `timeout` seconds."""
+        """Wait until every watch has its first result, good or bad; False after `timeout` seconds."""
         ready = await asyncio.gather(*(watch.ready(timeout) for watch in self._watches))
         return all(ready)
 
     def close(self) -> None:
-        """Push no more and end every task; `closed` waits until they have ended."""
+        """Stop all callbacks and cancel all tasks; `closed` waits until the tasks have ended."""
         self._closed = True
         for watch in tuple(self._watches):
             watch.close()

@@ -1,15 +1,15 @@
-"""One lookup: from a name to what the name servers say of it now.
+"""DNS lookup: asks the name servers for one name and reads their answers.
 
-Owns the questions (A and AAAA of RFC 1035 and 3596, SRV of RFC 2782), how an answer is read, and which endpoints
-answers make together. It remembers nothing: what is believed, kept and pushed is `sidecar.discovery.dns`.
+Owns the questions (A and AAAA of RFC 1035 and 3596, SRV of RFC 2782), how an answer is read, and which endpoints the
+answers give together. It keeps no state between lookups; `sidecar.discovery.dns` decides which answers count.
 
-What it reads, and how:
-- Aliases (CNAME) are followed within an answer, and records of names that nobody asked for are left out. A chain is
-  followed by the name server, not here (RFC 1034, section 5.3.1: a stub resolver asks a recursive one).
+The rules:
+- Aliases (CNAME) are followed within an answer; records of other names are ignored. A chain across answers is followed
+  by the name server, not here (RFC 1034, section 5.3.1: a stub resolver asks a recursive one).
 - A truncated answer is asked for again over TCP; c-ares does that.
-- NXDOMAIN and an answer without records are answers (`NoRecords`); all else that goes wrong is a `LookupFailed`.
-- Where A has answered with addresses (or NXDOMAIN), AAAA is waited for half a second more, and the other way round:
-  name servers exist that drop what they do not know. RFC 8305, section 3, delays a resolution for the same reason.
+- NXDOMAIN and an answer without records are answers (`NoRecords`). Every other problem is a `LookupFailed`.
+- When A has answered with addresses (or NXDOMAIN), AAAA gets half a second more, and the other way round: some name
+  servers drop questions that they do not know. RFC 8305, section 3, delays a resolution for the same reason.
 - Addresses that come with an SRV answer (additional section, RFC 2782) are not asked for again, as in HAProxy.
 """
 
@@ -37,14 +37,14 @@ MOST_SERVICES: Final = 1000
 TARGETS_AT_ONCE: Final = 16
 TRY_S: Final = 1.0
 TRIES: Final = 3
-_NOT_ADDRESSES: Final = frozenset({"0.0.0.0", "::"})  # what name servers that block a name answer
+_NOT_ADDRESSES: Final = frozenset({"0.0.0.0", "::"})  # the answers of name servers that block a name
 
 Question = tuple[str, str]
 """(name, kind); names are in lower case without a trailing dot."""
 
 
 class NoRecords(LookupError):
-    """The name servers say that there are none. `no_name`: not of any kind (NXDOMAIN; RFC 8020)."""
+    """The name servers answer that there are no records. `no_name`: of no kind at all (NXDOMAIN; RFC 8020)."""
 
     def __init__(self, no_name: bool = False) -> None:
         super().__init__("no such name" if no_name else "no such records")
@@ -52,7 +52,7 @@ class NoRecords(LookupError):
 
 
 class LookupFailed(Exception):
-    """No answer that says anything of the name."""
+    """The lookup gave no usable answer."""
 
 
 class Service(Struct, frozen=True):
@@ -65,7 +65,9 @@ class Service(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """`ttl_s` is the least of what was read. `glue` are the addresses of targets that came along."""
+    """`ttl_s` is the shortest TTL of the records read. `glue` are the addresses of SRV targets that came with the
+    answer.
+    """
 
     ttl_s: float
     addresses: tuple[str, ...] = ()
@@ -77,11 +79,13 @@ Ask = Callable[[str, str], Awaitable[Answer]]
 """(name, kind) -> Answer; raises NoRecords or LookupFailed."""
 
 Session = Callable[[], AbstractAsyncContextManager[Ask]]
-"""What one lookup's questions are asked in."""
+"""Opens the channel for the questions of one lookup."""
 
 
 class NameServers:
-    """Asks through aiodns, which is imported with the first question. `servers` as `ip:port`; none: the system's."""
+    """Asks through aiodns, which is imported at the first question. `servers` are `ip:port`; none means the
+    system's.
+    """
 
     def __init__(self, servers: Sequence[str] = ()) -> None:
         self._servers = tuple(servers)
@@ -90,13 +94,13 @@ class NameServers:
     async def session(self) -> AsyncIterator[Ask]:
         """A c-ares channel for one lookup.
 
-        Not for longer: a channel has a cache that aiodns cannot turn off, and which keeps an answer without records for
-        an hour. A new one costs 0.2 ms, and takes note of a changed resolv.conf.
+        It is not kept longer, because a channel has a cache that aiodns cannot turn off, and which keeps an empty
+        answer for an hour. A new channel costs 0.2 ms and notices a changed resolv.conf.
         """
         import aiodns
         from aiodns.error import ARES_ENODATA, ARES_ENOTFOUND, DNSError
 
-        # It would say with each channel that inotify's watches are used up; it works without.
+        # Otherwise each channel may log that no inotify watch is left. Lookups work without one.
         logging.getLogger("aiodns").setLevel(logging.ERROR)
         channel = aiodns.DNSResolver(self._servers or None, timeout=TRY_S, tries=TRIES)
 
@@ -119,7 +123,7 @@ class NameServers:
 
 
 def read_answer(result: DNSResult, name: str, kind: str) -> Answer:
-    """What is said of `name` or of what it is an alias of. Raises NoRecords."""
+    """The records of `name`, or of the name that it is an alias of. Raises NoRecords."""
     from pycares import CNAMERecordData, SRVRecordData
 
     aliases = {
@@ -129,7 +133,7 @@ def read_answer(result: DNSResult, name: str, kind: str) -> Answer:
     }
     meant = canonical(name)
     ttls: list[int] = []
-    while (alias := aliases.pop(meant, None)) is not None:  # popped, so that a loop ends
+    while (alias := aliases.pop(meant, None)) is not None:  # popped, so that a loop of aliases ends
         meant, ttl = alias
         ttls.append(ttl)
     answers = [one for one in result.answer if canonical(one.name) == meant]
@@ -142,7 +146,7 @@ def read_answer(result: DNSResult, name: str, kind: str) -> Answer:
     for one in answers:
         if isinstance(one.data, SRVRecordData):
             data, target = one.data, canonical(one.data.target)
-            if target and data.port:  # a target of "." says that there is no such service; port 0 is no port
+            if target and data.port:  # the target "." means "no such service"; port 0 is invalid
                 services.add(Service(data.priority, data.weight, data.port, target))
                 ttls.append(one.ttl)
     if not services:
@@ -158,7 +162,7 @@ def read_answer(result: DNSResult, name: str, kind: str) -> Answer:
 
 
 def _addresses(records: Iterable[DNSRecord], kind: str, ttls: list[int]) -> dict[str, list[str]]:
-    """Those of the kind, by name; their TTLs are added to `ttls`."""
+    """Addresses of one kind, by name. Their TTLs are added to `ttls`."""
     from pycares import AAAARecordData, ARecordData
 
     wanted = ARecordData if kind == "A" else AAAARecordData
@@ -171,14 +175,14 @@ def _addresses(records: Iterable[DNSRecord], kind: str, ttls: list[int]) -> dict
 
 
 def preference(service: Service) -> tuple[int, int, str, int]:
-    """Sorts the more preferred first, and is never the same for two."""
+    """Sort key: the most preferred service first. No two services have the same key."""
     return service.priority, -service.weight, service.target, service.port
 
 
 def merge(
     services: Iterable[Service], addresses: Mapping[Question, Sequence[str]], scheme: str, host: str | None = None
 ) -> list[Found]:
-    """The set of endpoints, in an order that does not depend on that of the answers. `host` is in place of targets."""
+    """The set of endpoints, in an order independent of the order of the answers. `host` replaces the targets."""
     found: dict[tuple[str, int], Found] = {}
     for service in sorted(services, key=preference):
         url = Url(scheme, host or service.target, service.port)
@@ -190,7 +194,7 @@ def merge(
 
 
 class Lookup:
-    """What one lookup of `name` came to. `run` fills it in; it raises nothing that `ask` may raise."""
+    """The state and result of one lookup of `name`. `run` fills it in and handles all errors of `ask`."""
 
     __slots__ = ("_ask", "_deadline", "_missing", "addresses", "failed", "left_out", "name", "services", "ttl_s")
 
@@ -198,9 +202,9 @@ class Lookup:
         self.name = name
         self.services: tuple[Service, ...] = ()
         self.addresses: dict[Question, tuple[str, ...]] = {}
-        """Every question that was answered, be it with nothing."""
+        """Questions that were answered, also with an empty answer."""
         self.failed: dict[Question, str] = {}
-        """Every other one, with the reason."""
+        """Questions that failed, with the reason."""
         self.left_out = 0
         self.ttl_s = inf
         self._ask = ask
@@ -209,11 +213,11 @@ class Lookup:
 
     @property
     def found(self) -> bool:
-        """Whether any address was."""
+        """Whether any address was found."""
         return any(self.addresses.values())
 
     async def run(self, port: int | None) -> None:
-        """Ask for the addresses of the name, or (without a port) for its services and their addresses."""
+        """Ask for the addresses of the name or, without a port, for its services and their addresses."""
         if port is not None:
             self.services = (Service(0, 1, port, self.name),)
             await self._host(self.name)
@@ -253,7 +257,7 @@ class Lookup:
             pass
         nothing = host in self._missing and not any(self.addresses.get((host, kind)) for kind in KINDS)
         for kind in KINDS:
-            if nothing:  # what is no name has nothing of any kind, whatever became of the other question
+            if nothing:  # a name that does not exist has no records of any kind, so the other question does not matter
                 self.failed.pop((host, kind), None)
                 self.addresses[host, kind] = ()
             elif (host, kind) not in self.addresses:

@@ -1,7 +1,7 @@
-"""What a source of endpoints has found: the one shape that they all push.
+"""A discovered endpoint: the data that all kinds of discovery push.
 
-Owns the shape alone. Which requests an endpoint gets is the balancer's business, and what becomes of its state when it
-leaves or comes back is `sidecar.runtime`'s.
+Owns only the data. The balancer decides which requests an endpoint gets. `sidecar.runtime` decides what happens to its
+state when it leaves or comes back.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from sidecar.config.schema import EndpointSpec, Url
 
 
 class Found(Struct, frozen=True):
-    """One endpoint: `url` says scheme, port and what Host and TLS name it by, `address` (an IP) where it is."""
+    """One endpoint. `url` gives scheme, port, and the name for Host and TLS; `address` is its IP address."""
 
     url: Url
     address: str
     weight: int = 1
     """At least 1."""
     priority: int = 0
-    """Lower is preferred. Only the order means something: SRV records may say 10 and 20 (RFC 2782)."""
+    """Lower is preferred. Only the order matters: SRV records may use 10 and 20 (RFC 2782)."""
 
 
 PushFound = Callable[[list[Found]], None]
-"""Takes the complete set, each time that it has changed."""
+"""Called with the complete set after each change."""
 
 
 def from_specs(push: PushFound) -> Callable[[list[tuple[EndpointSpec, str]]], None]:
-    """What `Resolver.watch` may be given so that `push` gets its sets in this shape."""
+    """Wrap `push` for `Resolver.watch`, so that it receives `Found` objects."""
 
     def convert(known: list[tuple[EndpointSpec, str]]) -> None:
         push(

@@ -1,7 +1,7 @@
-"""The names that a name may stand for: search domains and `ndots` of resolv.conf(5).
+"""resolv.conf: search domains and `ndots`, and the full names that a short name may stand for.
 
-Owns that file's reading, as far as names go; name servers and options of time are c-ares' business. c-ares knows search
-domains as well, but only in lookups that hide how each address family fared, or that are not to be had through aiodns.
+Owns the reading of names only; c-ares reads the name servers and timeouts. c-ares knows search domains too, but only in
+functions that hide the result of each address family, or that aiodns does not offer.
 """
 
 from __future__ import annotations
@@ -9,24 +9,27 @@ from __future__ import annotations
 from msgspec import Struct
 
 MOST_NDOTS = 15
-"""More is taken for so many, as glibc does."""
+"""Larger values count as this one, as in glibc."""
 
 
 def canonical(name: str) -> str:
-    """Names are compared without regard to case, and to the dot that may end them (RFC 1035, section 2.3.3)."""
+    """A name in lower case without a trailing dot: names are compared without regard to either (RFC 1035, section
+    2.3.3).
+    """
     return name.lower().rstrip(".")
 
 
 class Search(Struct, frozen=True):
-    """How a name becomes the names to try."""
+    """How a name becomes the list of names to try."""
 
     domains: tuple[str, ...] = ()
     ndots: int = 1
 
     def names(self, name: str) -> list[str]:
-        """Those to try, in order: with fewer than `ndots` dots in the search domains first, else as it stands first.
+        """The names to try, in order.
 
-        A name with a trailing dot is meant as it stands.
+        With fewer than `ndots` dots the search domains come first, else the name itself. A name with a trailing dot is
+        used as it is.
         """
         plain = canonical(name)
         if name.endswith("."):
@@ -36,7 +39,7 @@ class Search(Struct, frozen=True):
 
 
 def read_search(path: str = "/etc/resolv.conf") -> Search:
-    """What the file says; where it cannot be read, names are taken as they stand."""
+    """Read the file. If it cannot be read, names are used as they are."""
     domains: list[str] = []
     ndots = 1
     try:

@@ -1,7 +1,7 @@
-"""Background tasks of discovery: started here and nowhere else.
+"""Background tasks: the one place in discovery that starts them.
 
-asyncio keeps only a weak reference to a task, so one that nobody else holds may be collected while it runs; and the
-exception of a task that nobody awaits is seen by nobody. `Tasks` holds each until it ends and logs how it failed.
+asyncio keeps only a weak reference to a task. A task that nobody else holds may be collected while it runs, and nobody
+sees its exception. `Tasks` holds each task until it ends, and logs its failure.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ class Tasks:
         self._running: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
-        """Run `work` in the background; it ends by itself, by `task.cancel()` or with `cancel`."""
+        """Run `work` in the background. It ends by itself, by `task.cancel()` or by `cancel`."""
         task = asyncio.create_task(work, name=name)  # noqa: TID251 - this is the helper
         self._running.add(task)
         task.add_done_callback(self._ended)
         return task
 
     def cancel(self) -> None:
-        """Ask every task to end."""
+        """Cancel every task."""
         for task in self._running:
             task.cancel()
 
     async def ended(self) -> None:
-        """Wait until none is left."""
+        """Wait until no task is left."""
         while self._running:
             await asyncio.wait(self._running)
 

@@ -50,7 +50,7 @@ def test_what_is_no_url(url: str) -> None:
         AdminClient(url)
 
 
-def test_nobody_listens() -> None:
+def test_a_server_that_does_not_listen() -> None:
     port = RefusedPort()
     url = f"http://{port.authority}"
     assert failure(url).startswith(f"nobody listens at {url}: is the sidecar running?")

@@ -83,7 +83,7 @@ async def test_is_under_way_between_its_first_piece_and_its_end() -> None:
     assert [under_way(data) for data in (None, b"x", io.BytesIO(b"x"))] == [False, False, True]
 
 
-async def test_being_cancelled_is_no_failure() -> None:
+async def test_cancellation_is_not_a_failure() -> None:
     async def endless() -> AsyncIterator[bytes]:
         await asyncio.Event().wait()
         yield b""

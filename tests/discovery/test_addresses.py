@@ -1,4 +1,4 @@
-"""From names to addresses: what is looked up when, and what is pushed."""
+"""Name resolution: when names are looked up, and what is pushed."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_the_last_good_set_stays_while_lookups_fail(
         ([], "the answer is empty"),
     ],
 )
-def test_why_a_lookup_failed_is_said_in_words(
+def test_the_log_says_why_a_lookup_failed(
     drive: Drive, caplog: pytest.LogCaptureFixture, failure: list[str] | Exception, words: str
 ) -> None:
     async def scenario() -> None:
@@ -197,13 +197,13 @@ def test_why_a_lookup_failed_is_said_in_words(
         watch = addresses.watch([spec("venue")], Watcher())
         await asyncio.sleep(0.1)
         assert [source.problem for source in watch.sources] == [words]
-        assert f"lookup of venue failed ({words}); nothing is known of it" in caplog.text
+        assert f"lookup of venue failed ({words}); no address is known yet" in caplog.text
         addresses.close()
 
     drive(scenario())
 
 
-def test_failed_lookups_are_repeated_ever_more_seldom(drive: Drive) -> None:
+def test_waits_grow_while_lookups_fail(drive: Drive) -> None:
     async def scenario() -> None:
         names = NameService({})
         addresses = resolver(names)
@@ -225,7 +225,7 @@ def test_failed_lookups_are_repeated_ever_more_seldom(drive: Drive) -> None:
     drive(scenario())
 
 
-def test_a_lookup_that_hangs_is_given_up(drive: Drive, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lookup_that_hangs_times_out(drive: Drive, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         names = NameService({"venue": HANG, "auth": ["10.0.0.1"]})
         addresses = resolver(names, timeout_s=3)
@@ -233,7 +233,7 @@ def test_a_lookup_that_hangs_is_given_up(drive: Drive, caplog: pytest.LogCapture
         await asyncio.sleep(9)
         assert names.times("venue") == [0, 3.375, 7.125]
         assert names.times("auth") == [0, 5], "other names do not wait for it"
-        assert "lookup of venue failed (no answer within 3 s); nothing is known of it" in caplog.text
+        assert "lookup of venue failed (no answer within 3 s); no address is known yet" in caplog.text
         addresses.close()
 
     drive(scenario())
@@ -260,7 +260,7 @@ def test_a_connect_failure_brings_the_next_lookup_forward_to_once_a_second(drive
     drive(scenario())
 
 
-def test_a_connect_failure_during_a_lookup_asks_for_no_other(drive: Drive) -> None:
+def test_a_connect_failure_during_a_lookup_starts_no_other(drive: Drive) -> None:
     async def scenario() -> None:
         names = NameService({"venue": ["10.0.0.1"]})
         addresses = resolver(names, refresh_s=60, timeout_s=10)
@@ -309,7 +309,7 @@ def test_a_second_watch_begins_with_what_is_known(drive: Drive) -> None:
     drive(scenario())
 
 
-def test_a_name_that_nobody_watches_any_more_is_left_alone(drive: Drive) -> None:
+def test_an_unwatched_name_is_no_longer_looked_up(drive: Drive) -> None:
     async def scenario() -> None:
         names, kept = NameService({"venue": ["10.0.0.1"], "auth": ["10.0.0.2"]}), Watcher()
         addresses = resolver(names)
@@ -329,7 +329,7 @@ def test_a_name_that_nobody_watches_any_more_is_left_alone(drive: Drive) -> None
     drive(scenario())
 
 
-def test_a_watcher_that_raises_harms_nobody_else(drive: Drive, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_watcher_that_raises_does_not_affect_others(drive: Drive, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         def broken(known: list[tuple[EndpointSpec, str]]) -> None:
             raise ValueError("not today")
@@ -418,7 +418,7 @@ def test_closing_ends_every_task_and_pushes_no_more(drive: Drive) -> None:
         ("1.2.3.4.x", False),
     ],
 )
-def test_what_is_an_address_already(host: str, literal: bool) -> None:
+def test_which_hosts_are_addresses(host: str, literal: bool) -> None:
     assert is_ip(host) is literal
 
 
@@ -429,7 +429,7 @@ async def test_the_system_s_resolver_gives_addresses() -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, 5), max_size=4), max_size=12))
-def test_whatever_the_answers_the_last_push_is_the_last_good_set(answers: list[list[int]]) -> None:
+def test_the_last_push_is_the_last_good_set(answers: list[list[int]]) -> None:
     """The answers are taken in one after the other, with no waiting in between."""
 
     async def scenario() -> None:

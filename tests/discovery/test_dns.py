@@ -1,6 +1,6 @@
-"""What is looked up when, what is believed of the answers, and what is pushed.
+"""DNS discovery: when names are looked up, which answers count, and what is pushed.
 
-Time is the jumping loop's, and answers come from a table; at the end, the same with a real name server and real time.
+Time is simulated and answers come from a table. The last tests use a real name server and real time.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ async def ended(source: DnsSource, names: Names) -> None:
     assert len(asyncio.all_tasks()) == 1
 
 
-def test_it_is_looked_up_as_its_ttl_ends_and_only_changes_are_pushed(drive: Drive) -> None:
+def test_a_name_is_looked_up_when_its_ttl_ends_and_only_changes_are_pushed(drive: Drive) -> None:
     async def scenario() -> None:
         names = Names({("venue", "A"): ips("10.0.0.2", "10.0.0.1", ttl=7), ("venue", "AAAA"): ips("fd00::1", ttl=20)})
         watcher, dns = Watcher(), source(names)
@@ -150,15 +150,13 @@ def test_waits_are_within_bounds(ttl_s: float, refresh_s: float, random: float, 
     assert 1 <= retry_s(retries, refresh_s, random) <= min(refresh_s, LONGEST_RETRY_S)
 
 
-def test_a_name_of_which_nothing_is_known_is_not_said_to_keep_something(
-    drive: Drive, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_log_says_when_no_endpoint_is_known_yet(drive: Drive, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         dns = source(Names({}))
         dns.watch(VENUE, Watcher())
         await asyncio.sleep(1)
         assert [record.getMessage() for record in caplog.records] == [
-            "lookup of venue failed (no such records); nothing is known of it"
+            "lookup of venue failed (no such records); no endpoint is known yet"
         ]
         dns.close()
 
@@ -198,7 +196,7 @@ def test_the_last_good_set_stays_while_lookups_fail(
     drive(scenario())
 
 
-def test_failed_lookups_are_repeated_ever_more_seldom(drive: Drive) -> None:
+def test_waits_grow_while_lookups_fail(drive: Drive) -> None:
     async def scenario() -> None:
         names = Names({("venue", "A"): FAIL, ("venue", "AAAA"): FAIL})
         dns = source(names, draw=0.5)
@@ -219,7 +217,7 @@ def test_failed_lookups_are_repeated_ever_more_seldom(drive: Drive) -> None:
 
 
 @pytest.mark.parametrize("failure", [FAIL, HANG], ids=repr)
-def test_a_family_that_fails_keeps_what_it_last_said(
+def test_a_family_that_fails_keeps_its_last_answer(
     drive: Drive, caplog: pytest.LogCaptureFixture, failure: Exception | str
 ) -> None:
     caplog.set_level(logging.INFO, "sidecar.discovery")
@@ -246,7 +244,7 @@ def test_a_family_that_fails_keeps_what_it_last_said(
 
 
 @pytest.mark.parametrize("nothing", [NO_NAME, NOTHING], ids=["no such name", "no such records"])
-def test_that_there_is_nothing_is_believed_when_it_has_stood_for_refresh(
+def test_an_empty_answer_counts_after_refresh(
     drive: Drive, caplog: pytest.LogCaptureFixture, nothing: Exception
 ) -> None:
     caplog.set_level(logging.INFO, "sidecar.discovery")
@@ -267,8 +265,8 @@ def test_that_there_is_nothing_is_believed_when_it_has_stood_for_refresh(
         assert len(watcher.pushed) == 2
         assert watch.last_success > START + 300
         assert [record.getMessage() for record in caplog.records] == [
-            "lookup of venue failed (no such records); its 2 known endpoints stay",
-            "venue has had no records for 30 s: its 2 endpoints go",
+            "lookup of venue failed (no such records); its 2 known endpoints stay in use",
+            "venue has had no records for 30 s; its 2 endpoints are removed",
         ]
         names.zone["venue", "A"] = ips("10.0.0.3")
         await asyncio.sleep(30)
@@ -326,7 +324,7 @@ def test_a_moment_without_records_changes_nothing(drive: Drive) -> None:
     drive(scenario())
 
 
-def test_failures_neither_prove_nor_disprove_that_there_is_nothing(drive: Drive) -> None:
+def test_failures_do_not_count_for_or_against_an_empty_answer(drive: Drive) -> None:
     async def scenario() -> None:
         names, watcher = Names({("venue", "A"): ips("10.0.0.1")}), Watcher()
         dns = source(names)
@@ -345,7 +343,7 @@ def test_failures_neither_prove_nor_disprove_that_there_is_nothing(drive: Drive)
     drive(scenario())
 
 
-def test_names_are_searched_for_and_the_one_found_is_kept_to(drive: Drive) -> None:
+def test_search_domains_are_tried_and_the_one_found_is_kept(drive: Drive) -> None:
     async def scenario() -> None:
         names, watcher = Names({("venue.b", "A"): ips("10.0.0.1"), ("venue.c", "A"): ips("10.9.9.9")}), Watcher()
         dns = source(names, search=Search(("a", "b", "c")))
@@ -408,7 +406,7 @@ def test_services_bring_port_weight_and_priority(drive: Drive) -> None:
     drive(scenario())
 
 
-def test_a_target_that_fails_keeps_what_it_last_said_while_it_is_a_target(drive: Drive) -> None:
+def test_a_failing_target_keeps_its_last_answer_while_it_is_a_target(drive: Drive) -> None:
     async def scenario() -> None:
         both = services((0, 1, 80, "a"), (0, 1, 80, "b"))
         names = Names({("venue", "SRV"): both, ("a", "A"): ips("10.0.0.1"), ("b", "A"): ips("10.0.0.2")})
@@ -431,7 +429,7 @@ def test_a_target_that_fails_keeps_what_it_last_said_while_it_is_a_target(drive:
     drive(scenario())
 
 
-def test_services_without_any_address_are_believed_as_late_as_none(drive: Drive) -> None:
+def test_services_without_addresses_count_as_empty_after_refresh(drive: Drive) -> None:
     async def scenario() -> None:
         names, watcher = Names({("venue", "SRV"): services((0, 1, 80, "a")), ("a", "A"): ips("10.0.0.1")}), Watcher()
         dns = source(names)
@@ -520,7 +518,7 @@ def test_ready_waits_for_a_first_result_good_or_bad(drive: Drive) -> None:
     drive(scenario())
 
 
-def test_closing_a_watch_ends_its_lookups_and_no_other_s(drive: Drive) -> None:
+def test_closing_a_watch_ends_only_its_own_lookups(drive: Drive) -> None:
     async def scenario() -> None:
         names = Names({("venue", "A"): HANG, ("auth", "A"): ips("10.0.0.2")})
         watcher, dns = Watcher(), source(names)
@@ -584,7 +582,7 @@ def test_a_port_is_needed_without_srv(drive: Drive) -> None:
     drive(scenario())
 
 
-def test_repr_says_how_it_fares(drive: Drive) -> None:
+def test_repr_shows_the_state(drive: Drive) -> None:
     async def scenario() -> None:
         names = Names({("venue", "A"): ips("10.0.0.1")})
         dns = source(names)
@@ -608,7 +606,7 @@ answers = st.one_of(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # `drive` makes a new loop each time
 @given(script=st.lists(st.tuples(answers, answers), max_size=12))
-def test_the_set_is_what_each_family_last_said(
+def test_the_set_joins_the_last_answers_of_both_families(
     drive: Drive, script: list[tuple[Answer | Exception, Answer | Exception]]
 ) -> None:
     """Against a model in one line a rule; `refresh` is too long for an empty set to be believed."""

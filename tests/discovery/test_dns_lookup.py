@@ -1,4 +1,4 @@
-"""One lookup, against a real name server; and how answers become a set of endpoints."""
+"""DNS lookups against a real name server, and how answers become a set of endpoints."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sidecar.discovery.found import Found
 from tests.support.dns_server import DnsServer, dns_server, records
 
 LIMIT_S = 8.0
-"""For lookups that shall not run out of time."""
+"""A deadline far away, for lookups that must not time out."""
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ async def test_an_error_of_the_server_is_a_failure(server: DnsServer, rcode: str
         await ask(server, "venue.test", "A")
 
 
-async def test_a_name_that_cannot_be_asked_for_is_a_failure(server: DnsServer) -> None:
+async def test_an_invalid_name_is_a_failure(server: DnsServer) -> None:
     for name in ("a" * 64 + ".test", "a..test", "\udc80.test"):
         with pytest.raises(LookupFailed):
             await ask(server, name, "A")
@@ -107,7 +107,7 @@ async def test_without_an_answer_it_ends_in_time(server: DnsServer, how: dict[st
 
 
 @pytest.mark.parametrize("garbage", [b"\x00", b"\xff" * 300, b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-async def test_what_is_not_dns_is_a_failure(server: DnsServer, garbage: bytes) -> None:
+async def test_an_answer_that_is_not_dns_is_a_failure(server: DnsServer, garbage: bytes) -> None:
     server.say("venue.test", "A", garbage=garbage)
     server.say("venue.test", "AAAA", garbage=garbage)
     lookup = await look_up(server, "venue.test", limit_s=0.5)
@@ -124,7 +124,7 @@ async def test_a_truncated_answer_is_asked_for_over_tcp(server: DnsServer) -> No
     assert (await ask(server, "small.test", "A")).addresses == ("10.0.0.1",)
 
 
-async def test_each_lookup_asks_anew(server: DnsServer) -> None:
+async def test_each_lookup_asks_again(server: DnsServer) -> None:
     """c-ares' own cache would hold the first answer for a minute, and an empty one for an hour."""
     server.say("venue.test", "A", "10.0.0.1")
     servers = NameServers([server.address])
@@ -166,7 +166,7 @@ async def test_no_such_name_is_an_answer_for_both_families(server: DnsServer) ->
     assert lookup.addresses == {("venue.test", "A"): (), ("venue.test", "AAAA"): ("fd00::1",)}
 
 
-async def test_addresses_that_are_none(server: DnsServer) -> None:
+async def test_blocked_addresses_are_ignored(server: DnsServer) -> None:
     server.say("venue.test", "A", "0.0.0.0")
     server.say("venue.test", "AAAA", "::")
     lookup = await look_up(server, "venue.test")
@@ -193,7 +193,7 @@ async def test_services_and_their_targets(server: DnsServer) -> None:
     assert lookup.ttl_s == 5
 
 
-async def test_addresses_that_came_along_are_not_asked_for(server: DnsServer) -> None:
+async def test_addresses_in_the_answer_are_not_asked_for_again(server: DnsServer) -> None:
     said = server.say("_http._tcp.venue.test", "SRV", "0 1 80 a.test.", "0 1 80 b.test.", ttl=40)
     said.additional = [*records("a.test", "A", "10.0.0.1", ttl=6), *records("stray.test", "A", "10.9.9.9", ttl=1)]
     server.say("b.test", "A", "10.0.0.2")
@@ -206,7 +206,7 @@ async def test_addresses_that_came_along_are_not_asked_for(server: DnsServer) ->
 
 
 @pytest.mark.parametrize("record", ["0 0 80 .", "0 0 0 a.test."], ids=["no such service", "no port"])
-async def test_a_record_that_names_no_endpoint(server: DnsServer, record: str) -> None:
+async def test_a_record_without_an_endpoint(server: DnsServer, record: str) -> None:
     server.say("_http._tcp.venue.test", "SRV", record)
     server.say("a.test", "A", "10.0.0.1")
     lookup = await look_up(server, "_http._tcp.venue.test", port=None)

@@ -1,4 +1,4 @@
-"""The shape that sources push, and how name lookups come to it."""
+"""Discovered endpoints, and the conversion of name lookups to them."""
 
 from __future__ import annotations
 

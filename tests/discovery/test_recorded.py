@@ -1,4 +1,4 @@
-"""What a real API server sent about EndpointSlices, played back byte for byte, in writes of several sizes.
+"""Answers of a real API server about EndpointSlices, played back byte for byte in writes of several sizes.
 
 tests/discovery/recorded/README.md says which server, and how.
 """
@@ -35,7 +35,7 @@ STEPS = [
     ["10.0.0.12", "10.0.0.21", "10.0.0.22"],
     ["10.0.0.12", "10.0.0.21", "10.0.0.22", "10.0.0.23"],
 ]
-"""What is known after each event. Of events that are read together only the last is told of."""
+"""The addresses after each event. When events are read together, only the last state is reported."""
 LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -111,7 +111,7 @@ def asked_version(request: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("piece", [0, 1])
-async def test_history_that_is_gone_is_listed_anew(piece: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_lost_history_is_listed_again(piece: int, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     answers = recorded("list-empty"), recorded("watch-gone"), recorded("list"), still_open("watch")
     async with following(*answers, piece=piece) as (found, replay):
@@ -121,7 +121,7 @@ async def test_history_that_is_gone_is_listed_anew(piece: int, caplog: pytest.Lo
         assert b"resourceVersion" not in replay.asked[2], "the present state, not what a cache has"
         assert found.known == ["10.0.0.12"]
         assert found.feed.failures == 0
-    assert "is listed anew" in caplog.text
+    assert "is listed again" in caplog.text
 
 
 async def test_pages() -> None:
@@ -151,7 +151,7 @@ async def test_after_a_page_that_came_too_late_it_begins_again() -> None:
     [
         ("unauthorized", "401", "it is wrong or has expired"),
         ("forbidden", "403", "needs a Role in namespace shop with the verbs list and watch"),
-        ("not-found", "404", "is `server` one?"),
+        ("not-found", "404", "is `server` an API server"),
         ("version-ahead", "504", "Too large resource version"),
         ("bad-continue", "400", "not allowed when using continue"),
     ],
@@ -167,7 +167,7 @@ async def test_refusals(answer: str, kind: str, words: str) -> None:
         assert caught.value.kind == kind
 
 
-async def test_what_is_known_outlives_refusals() -> None:
+async def test_known_endpoints_survive_refusals() -> None:
     answers = map(recorded, ("list", "unauthorized", "forbidden", "watch-bad-version"))
     async with following(*answers, still_open("watch")) as (found, replay):
         await until(lambda: found.feed.events == 5)

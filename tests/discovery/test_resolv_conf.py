@@ -1,4 +1,4 @@
-"""Which names a name may stand for."""
+"""resolv.conf: the full names that a short name may stand for."""
 
 from __future__ import annotations
 
@@ -46,5 +46,5 @@ def test_reading_the_file(tmp_path: Path, text: str, search: Search) -> None:
     assert read_search(str(path)) == search
 
 
-def test_no_file_is_no_search(tmp_path: Path) -> None:
+def test_without_a_file_there_are_no_search_domains(tmp_path: Path) -> None:
     assert read_search(str(tmp_path / "absent")) == Search()

@@ -41,7 +41,7 @@ async def test_a_failure_is_logged_with_the_task_s_name(caplog: pytest.LogCaptur
     assert "ValueError: broken" in caplog.text
 
 
-async def test_being_cancelled_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+async def test_cancellation_is_not_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     tasks = Tasks(logging.getLogger("test"))
     task = tasks.start(asyncio.Event().wait(), "waiting")  # type: ignore[arg-type]
     await asyncio.sleep(0)

@@ -570,7 +570,9 @@ def test_an_endpoint_that_fails_its_checks_gets_no_requests_until_one_passes() -
 
 
 def test_a_good_check_ends_the_skip_after_a_refused_connection() -> None:
-    """In a panic, endpoints that are down are tried again and again. Their skips of up to 30 s must not last longer than the trouble."""
+    """In a panic, endpoints that are down are tried again and again. A skip of up to 30 s must not outlast the
+    outage.
+    """
     live = well_service(Policy(health=HealthSettings(path="/health")), 0, 0, now=START)
     dead = live.endpoints[0]
     dead.connect_failed(START - 0.1)

@@ -358,7 +358,7 @@ def test_a_url_that_nobody_knows_leaves_the_endpoints_and_is_told_everywhere(
     (warned,) = said(daemon, "a service keeps the endpoints that it had", 1)
     assert (warned["level"], warned["service"], warned["name"]) == ("warning", "venue", "nobody.invalid")
     (failed,) = said(daemon, "lookup of nobody.invalid failed", 1)
-    assert str(failed["event"]).endswith("nothing is known of it")
+    assert str(failed["event"]).endswith("no address is known yet")
     reload(daemon, venue(two))
     assert body(daemon) == b"1"
     eventually(lambda: health() == ("healthy", None))

@@ -1,11 +1,10 @@
-"""One API server: whole lists and the lines of watches, over aiohttp.
+"""Kubernetes API client: complete lists and watches of EndpointSlices from one server, over aiohttp.
 
-Owns requests, bounds and time limits, and turns everything that goes wrong into a Problem. It remembers nothing but
-its connections and does not try again, with one exception: a request refused for its token (401) is sent once more if
-there is a newer one.
+Owns requests, size limits and timeouts, and turns every error into a Problem. It keeps nothing but its connections and
+does not retry, with one exception: a request whose token was refused (401) is sent once more if there is a newer token.
 
-Every watch holds a connection of its own, since aiohttp speaks HTTP/1.1. A dead peer is noticed by TCP keepalive
-within some 30 s, and at the latest as the watch's own time is over.
+Every watch has a connection of its own, because aiohttp speaks HTTP/1.1. TCP keepalive notices a dead server within
+about 30 s; otherwise the watch ends at its timeout.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ if TYPE_CHECKING:
     import aiohttp
 
 PAGE: Final = 500
-"""Slices asked for at once, as client-go does."""
+"""Slices in one page of a list, as in client-go."""
 
 LARGEST_LIST: Final = 8 * 1024 * 1024
-"""Bytes of all pages of one Service's list: some 20,000 endpoints."""
+"""The most bytes of all pages of one list: some 20,000 endpoints."""
 
 _LARGEST_STATUS: Final = 64 * 1024
 _LONGEST_MESSAGE: Final = 300
@@ -38,10 +37,10 @@ _KEEPALIVE: Final = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT",
 
 
 class Times(Struct, frozen=True, kw_only=True):
-    """Seconds. `watch` is what the server is asked to end a watch after; `grace` is how much later we do."""
+    """Timeouts in seconds. The server is asked to end a watch after `watch`; the client ends it `grace` later."""
 
     head: float = 10.0
-    """Until a response head, connecting included."""
+    """Until the response head, including the connection."""
     list: float = 30.0
     watch: int = 300
     grace: float = 10.0
@@ -51,7 +50,7 @@ TIMES: Final = Times()
 
 
 class Api:
-    """A client of one API server. Make and use it in a running event loop; `close` it in the end."""
+    """A client of one API server. Create and use it in a running event loop; call `close` at the end."""
 
     def __init__(self, credentials: Credentials, times: Times = TIMES) -> None:
         self._credentials = credentials
@@ -61,8 +60,8 @@ class Api:
     async def slices(self, namespace: str, service: str, version: str = "") -> tuple[list[wire.SliceObject], str]:
         """All EndpointSlices of a Service, and the `resourceVersion` to watch from. Raises Problem.
 
-        `version` "0" allows an answer from the server's cache, which is cheap for it and may be a little old; "" wants
-        the present state.
+        `version` "0" allows an answer from the server's cache, which is cheap and may be slightly old. "" asks for the
+        current state.
         """
         found: list[wire.SliceObject] = []
         room = LARGEST_LIST
@@ -85,7 +84,7 @@ class Api:
         except wire.WrongContent as wrong:
             raise Problem("content", str(wrong)) from None
         except TimeoutError:
-            raise Problem("slow", f"no whole list within {self._times.list:g} s") from None
+            raise Problem("slow", f"no complete list within {self._times.list:g} s") from None
         except _transport_errors() as error:
             raise self._broken(error) from None
 
@@ -99,10 +98,11 @@ class Api:
         opened: Callable[[], None],
         take: Callable[[list[bytes]], None],
     ) -> bool:
-        """Follow a Service's slices from `version` on, until the watch ends; False if it broke off.
+        """Watch a Service's slices from `version` on, until the watch ends; False if the connection broke.
 
-        `opened` is called as the server accepts, `take` with each batch of whole lines. Raises Problem if it is not
-        accepted, for a line without end, and what `take` raises. A line cut short is dropped: it comes again.
+        `opened` is called when the server accepts, `take` with each batch of complete lines. Raises Problem if the
+        server refuses the watch or a line is too long, and whatever `take` raises. An incomplete last line is dropped;
+        the server sends it again.
         """
         parameters = {
             "watch": "1",
@@ -133,7 +133,7 @@ class Api:
         return True
 
     async def close(self) -> None:
-        """Close every connection. Nothing may be under way any more."""
+        """Close all connections. No request may be in flight any more."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -142,7 +142,7 @@ class Api:
     async def _get(
         self, namespace: str, service: str, parameters: dict[str, str]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The response to a GET, if it is a 200. Raises Problem, and what the transport raises."""
+        """The response to a GET, if its status is 200. Raises Problem, and the errors of the transport."""
         url = (
             f"{self._credentials.server}/apis/discovery.k8s.io/v1/namespaces/{quote(namespace, safe='')}/endpointslices"
             f"?labelSelector={quote(f'kubernetes.io/service-name={service}', safe='')}"
@@ -158,7 +158,7 @@ class Api:
                 yield response
                 return
             finally:
-                response.release()  # read to its end it is kept, else closed
+                response.release()  # keeps the connection if the body was read to its end, else closes it
 
     async def _send(self, url: str) -> aiohttp.ClientResponse:
         from yarl import URL
@@ -169,8 +169,8 @@ class Api:
         except ValueError:
             usable = False
         if not usable:
-            raise Problem("server", f"`server` {self._credentials.server} is no URL of http or https")
-        # Not compressed: a bound on what is read is then a bound on what it becomes.
+            raise Problem("server", f"`server` {self._credentials.server} is not an http or https URL")
+        # No compression, so that the limit on the bytes read also limits the memory used.
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "service-sidecar"}
         if (token := self._credentials.token()) is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -189,11 +189,11 @@ class Api:
 
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                # No limit: each watch holds a connection, and a limit would have the next one wait for ever.
+                # No limit: each watch holds a connection, and with a limit the next one would wait for ever.
                 connector=aiohttp.TCPConnector(limit=0, socket_factory=_kept_alive_socket),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),
-                trust_env=False,  # an app's HTTP_PROXY is this very sidecar
+                trust_env=False,  # the HTTP_PROXY of the app's pod is this sidecar
             )
         return self._session
 
@@ -208,17 +208,17 @@ class Api:
 
     def _explain(self, status: int, said: wire.Status, retry_after: str, namespace: str) -> Problem:
         if status == 410 or said.is_gone:
-            return gone("the server no longer has that resourceVersion (410)")
+            return gone("the server no longer has this resourceVersion (410)")
         message = (said.message or "")[:_LONGEST_MESSAGE]
         words = {
             401: f"the API server does not accept {self._credentials.token_source} (401): it is wrong or has expired",
             403: f"not allowed (403): the service account needs a Role in namespace {namespace} with the verbs list "
             "and watch on endpointslices of apiGroup discovery.k8s.io",
-            404: "not found (404): an API server since Kubernetes 1.21 has discovery.k8s.io/v1; is `server` one?",
+            404: "not found (404): is `server` an API server of Kubernetes 1.21 or newer (discovery.k8s.io/v1)?",
             429: "the API server is overloaded and asks to wait (429)",
-        }.get(status, f"the API server answers {status}")
+        }.get(status, f"the API server answered {status}")
         wish = float(retry_after) if retry_after.isdecimal() else 0.0
-        return Problem(str(status), f"{words}; it says: {message}" if message else words, retry_after_s=wish)
+        return Problem(str(status), f"{words}; its message: {message}" if message else words, retry_after_s=wish)
 
     def _broken(self, error: Exception) -> Problem:
         import aiohttp
@@ -239,7 +239,7 @@ def _transport_errors() -> tuple[type[Exception], ...]:
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytearray | None:
-    """The whole body, None if it is larger than `most` bytes."""
+    """The whole body; None if it is larger than `most` bytes."""
     body = bytearray()
     async for data in response.content.iter_any():
         body += data
@@ -253,6 +253,6 @@ def _kept_alive_socket(address: tuple[Any, ...]) -> socket.socket:
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE:
-        if hasattr(socket, name):  # Linux has them all
+        if hasattr(socket, name):  # Linux has all of them
             made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     return made

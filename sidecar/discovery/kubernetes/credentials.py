@@ -1,15 +1,16 @@
-"""Which API server, and how it knows us: address, token, CA and namespace.
+"""Kubernetes credentials: API server address, token, CA and namespace.
 
-Owns the files and the environment of a pod, and the `server`, `token_file` and `ca_file` that override them. Sends
-nothing. The rules:
+Owns the files and environment variables of a pod, and the options `server`, `token_file` and `ca_file` that override
+them. Sends nothing. The rules:
 
-- Without `server`: the pod's own API server (KUBERNETES_SERVICE_HOST and _PORT) with the service account's files, of
-  which `token_file` and `ca_file` override one each.
-- With `server`: only what is configured. The pod's token is never sent to a server that was named by hand, so without
-  `token_file` no token is (as `kubectl proxy` wants it); without `ca_file` the system's CAs are trusted.
-- Tokens rotate (kubelet writes a new one well before the old one ends), CAs may. A file is looked at once a second at
-  most, and read again if it changed; a 401 looks at once. What cannot be read is a Problem, and asked for again.
-- A token goes over TLS only, or to a loopback address.
+- Without `server`: the pod's own API server (KUBERNETES_SERVICE_HOST and _PORT) with the files of the service account.
+  `token_file` and `ca_file` each override one file.
+- With `server`: only what is configured. The pod's token is never sent to a configured server. Without `token_file` no
+  token is sent (as `kubectl proxy` needs it); without `ca_file` the system's CAs are trusted.
+- Tokens rotate (kubelet writes a new one well before the old one ends), and CAs may. A file is checked at most once a
+  second and read again if it changed; after a 401 it is checked at once. A file that cannot be read is a Problem, and
+  the next request tries it again.
+- A token is sent only over TLS, or to a loopback address.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _Stamp = tuple[int, int, int]
 
 
 class _File:
-    """A file's text, read again as it changes."""
+    """A file's text, read again when the file changes."""
 
     __slots__ = ("_clock", "_looked", "_stamp", "path", "text")
 
@@ -45,25 +46,25 @@ class _File:
         self._looked = float("-inf")
         self._stamp: _Stamp | None = None
 
-    def look(self, *, now_please: bool = False) -> bool:
-        """Read it if it changed; True if the text did. Raises Problem.
+    def look(self, *, at_once: bool = False) -> bool:
+        """Read the file if it changed; True if the text changed. Raises Problem.
 
-        A file that was read once and cannot be now is a problem only where somebody asks for it `now_please`: its text
-        may well be good still.
+        A file that was read before but cannot be read now is a problem only with `at_once`: its old text may still be
+        valid.
         """
         now = self._clock()
-        if now - self._looked < LOOK_AGAIN_S and not now_please:
+        if now - self._looked < LOOK_AGAIN_S and not at_once:
             return False
         try:
             status = self.path.stat()
             stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
-            if stamp == self._stamp and not now_please:
+            if stamp == self._stamp and not at_once:
                 self._looked = now
                 return False
             with self.path.open("rb") as file:
                 text = file.read(LARGEST_FILE).decode(errors="replace")
         except OSError as error:
-            if self._stamp is not None and not now_please:
+            if self._stamp is not None and not at_once:
                 return False
             raise Problem("file", f"{self.path} cannot be read: {error.strerror}") from None
         self._looked = now
@@ -74,7 +75,7 @@ class _File:
 
 
 class Credentials:
-    """Those of one API server. `clock` counts seconds; `environ` and `account` are a pod's."""
+    """The credentials for one API server. `clock` counts seconds; `environ` and `account` belong to the pod."""
 
     def __init__(
         self,
@@ -96,7 +97,7 @@ class Credentials:
 
     @property
     def server(self) -> str:
-        """`https://host:port`, with a path where one was configured, without a slash at the end. Raises Problem."""
+        """`https://host:port`, plus a path if one is configured, without a slash at the end. Raises Problem."""
         if self._server is not None:
             return self._server.rstrip("/")
         host = self._environ.get("KUBERNETES_SERVICE_HOST")
@@ -104,29 +105,29 @@ class Credentials:
         if not host:
             raise Problem(
                 "environment",
-                "KUBERNETES_SERVICE_HOST is not set: outside of a pod, discovery by Kubernetes wants "
+                "KUBERNETES_SERVICE_HOST is not set; outside of a pod, discovery by Kubernetes needs "
                 "server, token_file and ca_file",
             )
         return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
     @property
     def token_source(self) -> str:
-        """What to call the token in a message."""
+        """The name of the token in messages."""
         return (
             f"the token in {self._token.path}" if self._token else "a request without a token (token_file is not set)"
         )
 
     def token(self) -> str | None:
-        """The token as it is now, None where none is to be sent. Raises Problem."""
+        """The current token; None if no token is to be sent. Raises Problem."""
         if self._token is None:
             return None
         self._token.look()
         token = self._token.text.strip()
         if not token or not token.isascii() or not token.isprintable() or " " in token:
-            raise Problem("file", f"{self._token.path} holds no token")
+            raise Problem("file", f"{self._token.path} contains no token")
         if not self._may_carry_a_token():
             raise Problem(
-                "plain", f"no token is sent to {self.server} in plain text: `server` must begin with https://"
+                "plain", f"a token is not sent to {self.server} in plain text; `server` must begin with https://"
             )
         return token
 
@@ -140,11 +141,11 @@ class Credentials:
             return False
 
     def token_was_refused(self) -> bool:
-        """Look at the file at once; True if there is another token now. Raises Problem."""
-        return self._token is not None and self._token.look(now_please=True)
+        """Check the file at once; True if it holds another token now. Raises Problem."""
+        return self._token is not None and self._token.look(at_once=True)
 
     def tls(self) -> ssl.SSLContext | None:
-        """What the server is verified with, the same object until the CA changes; None for http. Raises Problem."""
+        """The TLS context to verify the server; the same object until the CA changes, None for http. Raises Problem."""
         if not self.server.startswith("https:"):
             return None
         changed = self._ca is not None and self._ca.look()
@@ -159,14 +160,14 @@ class Credentials:
             try:
                 context = ssl.create_default_context(cafile=self._ca.path)
             except OSError:  # ssl.SSLError is one
-                raise Problem("file", f"{self._ca.path} holds no CA certificate in PEM") from None
-        # Python 3.13 made this a default, and then refuses the CAs that many clusters made for themselves, EKS's among
-        # them (no Authority Key Identifier). Go, and so every other client of the API, does not ask for it.
+                raise Problem("file", f"{self._ca.path} contains no CA certificate in PEM format") from None
+        # Python 3.13 sets this flag by default. It refuses the CAs that many clusters create for themselves, such as
+        # EKS (they have no Authority Key Identifier). Go, and so every other client of the API, does not require it.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return context
 
     def namespace(self) -> str:
-        """The pod's own, `default` where there is none to be found (as kubectl has it)."""
+        """The pod's own namespace; `default` if there is none (as in kubectl)."""
         if self._server is not None:
             return "default"
         try:

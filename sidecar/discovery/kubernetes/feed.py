@@ -1,19 +1,19 @@
-"""One Service's EndpointSlices, kept up to date for ever.
+"""Kubernetes feed: keeps the EndpointSlices of one Service up to date.
 
 Owns when to list, when to watch and how long to wait. The rules:
 
-- List once, watch from there, and resume a watch that ended or broke at the last `resourceVersion` seen (bookmarks
-  move it on while nothing happens). List anew only where the server says that its history is gone (410, as a status
-  or an ERROR event), or where what a watch said cannot be understood.
-- The first list may come from the server's cache (`resourceVersion=0`, as client-go does it): a thousand sidecars that
-  start together must not read etcd a thousand times. A list after that wants the present state, since the cache of
-  another server may be behind what was seen here.
-- Whatever fails, the slices stay. It is tried again after a jittered, doubling wait of at most 30 s, or as the server
-  asks by Retry-After (at most 5 min of it).
-- Any end of a watch is followed by a short jittered wait: as an API server restarts, all of its watches end at once.
-- Trouble is logged as it begins, as its kind changes, and as it is over; and counted each time.
-- All events that came together are taken in before anybody is told: the control plane moves an endpoint from one slice
-  to another in two events, and between them it would seem to be gone.
+- List once and watch from there. A watch that ended or broke is resumed at the last `resourceVersion` seen (bookmarks
+  move it forward while nothing happens). List again only if the server says that its history is gone (410, as a status
+  or an ERROR event), or if the content of a watch cannot be understood.
+- The first list may come from the server's cache (`resourceVersion=0`, as in client-go): a thousand sidecars that start
+  together must not read etcd a thousand times. A later list asks for the current state, because the cache of another
+  server may be behind what was seen here.
+- After any failure the slices stay. It is tried again after a wait that doubles up to 30 s with jitter, or after the
+  server's Retry-After (at most 5 min).
+- After any end of a watch there is a short wait with jitter: when an API server restarts, all its watches end at once.
+- A problem is logged when it begins, when its kind changes and when it is over. It is counted each time.
+- All events that arrived together are applied before anybody is told: the control plane moves an endpoint from one
+  slice to another in two events, and between them the endpoint would seem to be gone.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from sidecar.discovery.kubernetes.problem import GONE, Problem, gone
 
 FIRST_RETRY_S: Final = 0.5
 LONGEST_RETRY_S: Final = 30.0
-LONGEST_WISH_S: Final = 300.0
+LONGEST_RETRY_AFTER_S: Final = 300.0
 SETTLED_S: Final = 5.0
-"""A watch that has been open for so long works, even if nothing happened in it."""
+"""A watch that has been open for this long works, even if no event came."""
 
 _LAST_DOUBLING: Final = 10
 
@@ -39,10 +39,10 @@ _log = logging.getLogger("sidecar.discovery")
 
 
 class Feed:
-    """The slices of one Service; `changed` is called as they change. `run` is its only task.
+    """The slices of one Service. Calls `changed` when they change. `run` is its only task.
 
-    Counters are plain integers that only grow. `last_success` is the event loop's time at which the server last
-    confirmed what is known: a list, an accepted watch, an event or a bookmark (about one a minute).
+    Counters are integers that only grow. `last_success` is the event loop's time at which the server last confirmed the
+    state: by a list, an accepted watch, an event or a bookmark (about one a minute).
     """
 
     __slots__ = (
@@ -90,13 +90,13 @@ class Feed:
         self.service = service
         self.slices: dict[str, slices.Slice] = {}
         self.version = ""
-        """The `resourceVersion` to watch from; empty: list first."""
+        """The `resourceVersion` to watch from. Empty means: list first."""
         self.answered = asyncio.Event()
-        """The first result has come, good or bad."""
+        """Set when the first result has come, good or bad."""
         self.problem: Problem | None = None
         self.failures_in_a_row = 0
         self.failures = self.lists = self.watches = self.breaks = self.events = 0
-        """Failed tries; whole lists; accepted watches; watches that broke off; events taken in, without bookmarks."""
+        """Failed requests; complete lists; accepted watches; broken watches; events applied, without bookmarks."""
         self.last_success: float | None = None
 
     async def run(self) -> None:
@@ -109,9 +109,9 @@ class Feed:
                 wait_s = self._jittered(FIRST_RETRY_S)
             except Problem as problem:
                 wait_s = self._failed(problem)
-            except Exception as defect:  # ours, but the last good set must outlive it
+            except Exception as defect:  # a bug here must not remove the last good set
                 _log.exception("discovery of Service %s/%s failed", self.namespace, self.service)
-                wait_s = self._failed(Problem("defect", f"a defect: {type(defect).__name__}", relist=True))
+                wait_s = self._failed(Problem("defect", f"internal error: {type(defect).__name__}", relist=True))
             self.answered.set()
             if wait_s:
                 await self._sleep(wait_s)
@@ -123,13 +123,13 @@ class Feed:
         self.version = version
         self._well(sure=False)
         if not found:
-            words = "Service %s/%s has no EndpointSlice: is there such a Service?"
+            words = "Service %s/%s has no EndpointSlice; does the Service exist?"
             _log.warning(words, self.namespace, self.service, extra=self._extra)
         self._changed()
         self.answered.set()
 
     async def _watch(self) -> None:
-        # Not all watches that began together shall end together.
+        # Spread, so that watches that began together do not end together.
         seconds = max(1, round(self._times.watch * (0.8 + 0.2 * self._random())))
         self._settled = False
         settle = asyncio.get_running_loop().call_later(SETTLED_S, self._well)
@@ -142,14 +142,14 @@ class Feed:
         if not ended:
             self.breaks += 1
         if not self._settled:
-            raise Problem("ended", "the API server accepts a watch and ends it at once", in_stream=True)
+            raise Problem("ended", "the API server accepts each watch and ends it at once", in_stream=True)
 
     def _opened(self) -> None:
         self.watches += 1
         self._well(sure=False)
 
     def _take(self, lines: list[bytes]) -> None:
-        """Take events in, and tell of it once. Raises WrongContent, and Problem for what an ERROR event says."""
+        """Apply events, then call `changed` once. Raises WrongContent, and Problem for an ERROR event."""
         changed = False
         try:
             for line in lines:
@@ -166,7 +166,7 @@ class Feed:
         self._well()
 
     def _apply(self, kind: str, found: wire.SliceObject) -> bool:
-        """True if anything is different now; most changes of a slice are of no interest to us."""
+        """Apply one event. True if anything changed; most changes of a slice do not matter here."""
         name = found.metadata.name
         if kind == "DELETED":
             return self.slices.pop(name, None) is not None
@@ -179,13 +179,15 @@ class Feed:
     @staticmethod
     def _error(said: wire.Status) -> Problem:
         if said.is_gone:
-            return gone("the server no longer has what the watch would go on from (410)")
+            return gone("the server no longer has the resourceVersion to continue the watch from (410)")
         wish = said.details.retry_after_seconds if said.details else None
         words = f"the watch ended with error {said.code}: {(said.message or said.reason or '')[:300]}"
         return Problem(f"event {said.code}", words, relist=True, in_stream=True, retry_after_s=wish or 0.0)
 
     def _well(self, sure: bool = True) -> None:
-        """The server confirmed what is known. Not `sure`: by accepting, which trouble inside of a watch outlasts."""
+        """The server confirmed the state. Not `sure`: it only accepted a request, which does not end a problem in the
+        stream.
+        """
         self.last_success = asyncio.get_running_loop().time()
         self._settled |= sure
         if not self.failures_in_a_row or (self.problem is not None and self.problem.in_stream and not sure):
@@ -197,17 +199,17 @@ class Feed:
         self.failures_in_a_row = 0
 
     def _failed(self, problem: Problem) -> float:
-        """Note it; returns the seconds to wait before the next try."""
+        """Record a problem; returns the seconds to wait before the next request."""
         if problem.relist:
             self.version = ""
         before, self.problem = self.problem, problem
         if problem.kind == GONE:
             if self.failures_in_a_row == 0:
                 self.failures_in_a_row = 1
-                _log.info("Service %s/%s is listed anew: %s", self.namespace, self.service, problem)
+                _log.info("Service %s/%s is listed again: %s", self.namespace, self.service, problem)
                 return 0.0
         elif before is None or before.kind != problem.kind:
-            stays = f"its {len(self.slices)} known slices stay" if self.slices else "nothing is known of it"
+            stays = f"its {len(self.slices)} known slices stay in use" if self.slices else "no slice is known yet"
             words = "discovery of Service %s/%s failed (%s); %s"
             _log.warning(words, self.namespace, self.service, problem, stays, extra=self._extra)
         doubled_s = FIRST_RETRY_S * 2.0 ** min(self.failures_in_a_row, _LAST_DOUBLING)
@@ -215,8 +217,8 @@ class Feed:
         self.failures += 1
         self.failures_in_a_row += 1
         if problem.retry_after_s:
-            # A little later than asked for, or all who were asked to wait come back together.
-            return max(wait_s, min(problem.retry_after_s, LONGEST_WISH_S) + self._random())
+            # A little later than asked for. Otherwise all clients that were asked to wait would come back together.
+            return max(wait_s, min(problem.retry_after_s, LONGEST_RETRY_AFTER_S) + self._random())
         return wait_s
 
     def _jittered(self, longest_s: float) -> float:

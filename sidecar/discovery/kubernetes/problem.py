@@ -1,14 +1,14 @@
-"""What keeps an API server from being used, in words that an operator can act on."""
+"""Errors of Kubernetes discovery, in words that an operator can act on."""
 
 from __future__ import annotations
 
 
 class Problem(Exception):
-    """Nothing was learned; what was known stays. `str()` is the words, without secrets.
+    """A list or watch failed; the known endpoints stay. `str()` is the message, without secrets.
 
-    `kind` is what the same trouble has in common each time, so that it is logged once. `relist` says that what a
-    watch told so far can no longer be built on. `in_stream` marks trouble that came after a watch had been accepted:
-    then an accepted watch is no sign that it is over. `retry_after_s` is the server's own wish.
+    `kind` is the same each time that the same problem occurs, so that it is logged once. `relist`: the state that the
+    watch built up can no longer be used, so list again. `in_stream`: the problem came after the server had accepted the
+    watch, so an accepted watch does not mean that it is solved. `retry_after_s` is the wait that the server asks for.
     """
 
     def __init__(
@@ -22,12 +22,12 @@ class Problem(Exception):
 
 
 GONE = "gone"
-"""The kind of a `resourceVersion` that the server no longer has. It happens to the best: a list puts it right."""
+"""The kind for a `resourceVersion` that the server no longer has. This is normal; a new list solves it."""
 
 
 def gone(words: str) -> Problem:
-    """The server's history does not reach back far enough (410): list anew.
+    """The server's history does not reach back far enough (410), so list again.
 
-    A list alone does not end that trouble: a server could go on to refuse each watch from what it just said.
+    A list alone does not solve it: a server might go on refusing each watch from the version that it just gave.
     """
     return Problem(GONE, words, relist=True, in_stream=True)

@@ -1,19 +1,21 @@
-"""From EndpointSlices to the set of endpoints that get requests. Pure.
+"""EndpointSlices: which of their endpoints get requests. Pure.
 
-Owns what a slice means. The rules, with where they come from:
+Owns the meaning of a slice. The rules and their sources:
 
-- Of each endpoint only the first address counts: no meaning is defined for more (API reference). FQDN slices, and
-  addresses that are none of the slice's family, are left out.
-- Conditions (API reference): no `ready` means ready, no `serving` means as `ready`, no `terminating` means it is not.
-- Endpoints that are ready and not terminating get the requests. Where there is not one, those that are terminating but
-  still serve get them: better a pod on its way out than none. That is what kube-proxy does (KEP-1669), but for one
-  case: a Service with `publishNotReadyAddresses` has its terminating pods marked ready, and kube-proxy goes on sending
-  to them. Here they wait with the other terminating ones.
-- An endpoint may stand in two slices while the control plane moves it. It is one endpoint, and ready if either says so.
-- A port is chosen by name, or by number: the pods' port as the slice has it, not the Service's. A slice that lists no
-  port (a headless Service without ports), or a port without a number, means every port, so a number is taken as it is.
-  Without a choice it is the only TCP port; of several none is guessed at.
-- Both families of a dual-stack Service are endpoints, as both A and AAAA are by DNS.
+- Only the first address of an endpoint counts: the API reference defines no meaning for more. FQDN slices are ignored,
+  and so are addresses of another family than the slice's.
+- Conditions (API reference): without `ready` an endpoint is ready, without `serving` it is as `ready` says, without
+  `terminating` it is not terminating.
+- Endpoints that are ready and not terminating get the requests. When there is none, those that are terminating but
+  still serve get them: a pod on its way out is better than none. kube-proxy does the same (KEP-1669), with one
+  difference: a Service with `publishNotReadyAddresses` has its terminating pods marked ready, and kube-proxy goes on
+  sending to them. Here they count as terminating.
+- An endpoint may be in two slices while the control plane moves it. It is one endpoint, and ready if either slice says
+  so.
+- A port is chosen by name or by number: the pods' port in the slice, not the Service's port. A slice without ports (a
+  headless Service without ports), or a port without a number, means every port; then a number is used as it is. Without
+  a choice the only TCP port is used; with several ports, none.
+- Both families of a dual-stack Service are endpoints, like A and AAAA in DNS.
 """
 
 from __future__ import annotations
@@ -27,13 +29,13 @@ from msgspec import Struct
 from sidecar.discovery.kubernetes.wire import EndpointObject, PortObject, SliceObject
 
 MOST_ENDPOINTS: Final = 5000
-"""Of one Service. More are left out: a mistaken answer must not become a mistaken amount of work."""
+"""The most endpoints of one Service; more are left out, so that a wrong answer cannot cause endless work."""
 
 _FAMILIES: Final = {"IPv4": socket.AF_INET, "IPv6": socket.AF_INET6}
 
 
 class Port(NamedTuple):
-    """A TCP port of a slice; `number` None means every port."""
+    """A TCP port of a slice. `number` None means every port."""
 
     name: str
     number: int | None
@@ -41,7 +43,7 @@ class Port(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where an endpoint is."""
+    """Address, port and scheme of an endpoint."""
 
     address: str
     port: int
@@ -49,27 +51,29 @@ class Place(NamedTuple):
 
 
 class Slice(Struct, frozen=True):
-    """What is kept of an EndpointSlice: addresses of those that are well, and of those on their way out."""
+    """The used part of an EndpointSlice: addresses of ready endpoints, and of endpoints that are terminating but still
+    serve.
+    """
 
     name: str
     ports: tuple[Port, ...]
     every_port: bool
-    """It lists no ports at all."""
+    """Whether the slice lists no ports at all."""
     ready: tuple[str, ...]
     leaving: tuple[str, ...]
 
 
 class Selection(NamedTuple):
-    """The endpoints of a Service, in a stable order, and what an operator should know about it ("" if nothing)."""
+    """The endpoints of a Service in a stable order, and a complaint for operators ("" if there is none)."""
 
     places: tuple[Place, ...]
     complaint: str
     usable: bool
-    """False where no port could be chosen: then the set says nothing, and the one before stays."""
+    """False when no port could be chosen. Then the set means nothing, and the previous one stays."""
 
 
 def read(found: SliceObject) -> Slice:
-    """What matters of an EndpointSlice. One of FQDNs has no endpoints."""
+    """Read the used part of an EndpointSlice. A slice of FQDNs has no endpoints."""
     family = _FAMILIES.get(found.address_type)
     ready: dict[str, None] = {}
     leaving: dict[str, None] = {}
@@ -95,7 +99,7 @@ def _where(endpoint: EndpointObject, ready: dict[str, None], leaving: dict[str, 
 
 
 def _canonical(family: socket.AddressFamily, address: str) -> str | None:
-    """One text for each address, or it could be two endpoints; None for what is no address of the family."""
+    """The one normal form of an address, so that it cannot be two endpoints; None if it is no address of the family."""
     try:
         return socket.inet_ntop(family, socket.inet_pton(family, address))
     except (OSError, ValueError):
@@ -112,7 +116,7 @@ def _port(port: PortObject) -> Port:
 
 
 def select(slices: Iterable[Slice], wanted: int | str | None) -> Selection:
-    """The endpoints of all slices of a Service at the port wanted: a number, a name, or None for the only one."""
+    """The endpoints of all slices of a Service at the wanted port: a number, a name, or None for the only one."""
     ready: dict[Place, None] = {}
     leaving: dict[Place, None] = {}
     complaint = ""
@@ -132,26 +136,26 @@ def select(slices: Iterable[Slice], wanted: int | str | None) -> Selection:
             leaving[Place(address, number, scheme)] = None
     places = tuple(ready or leaving)
     if leaving and not ready:
-        complaint = complaint or "no endpoint is ready: those that are terminating but still serve are used"
+        complaint = complaint or "no endpoint is ready; those that are terminating but still serve are used"
     if len(places) > MOST_ENDPOINTS:
-        complaint = f"it has more than {MOST_ENDPOINTS} endpoints: the others are left out"
+        complaint = f"it has more than {MOST_ENDPOINTS} endpoints; the others are left out"
         places = places[:MOST_ENDPOINTS]
     return Selection(places, complaint, chosen or not complaint)
 
 
 def _choose(one: Slice, wanted: int | str | None) -> tuple[int, str] | str:
-    """Number and scheme, or why there is none."""
+    """Port number and scheme, or the reason why no port was chosen."""
     if isinstance(wanted, int):
         for port in one.ports:
             if port.number == wanted:
                 return wanted, port.scheme
         if one.every_port or any(port.number is None for port in one.ports):
             return wanted, "http"
-        return f"it has no port {wanted} ({_names(one)}); the number is that of the pods, not of the Service"
+        return f"it has no port {wanted} ({_names(one)}); use the port of the pods, not of the Service"
     if wanted is None:
         candidates = [port for port in one.ports if port.number is not None]
         if len(candidates) > 1:
-            return f"it has several ports ({_names(one)}); `port` must say which"
+            return f"it has several ports ({_names(one)}); set `port` to one of them"
     else:
         candidates = [port for port in one.ports if port.name == wanted and port.number is not None]
     if not candidates:

@@ -1,12 +1,13 @@
-"""Who watches which Service of which cluster. The daemon meets this module only.
+"""Kubernetes watches: which service watches which Service, with feeds and clients shared. The daemon uses only this
+module.
 
-Owns the sharing: services of the configuration that name the same Service have one feed between them (each may choose
-another port of it), feeds of one server have one client. A feed lasts as long as somebody watches it, so on a reload
-begin the new watches before closing the old ones, and nothing is listed again.
+Owns the sharing. Services of the configuration that name the same Service share one feed (each may choose another
+port), and feeds of one server share one client. A feed lasts as long as somebody watches it. On a reload, begin the new
+watches before closing the old ones, so that nothing is listed again.
 
-As with names: what is pushed is always the complete set, the last good one stays while the API server cannot be
-asked, and a watcher that fails to take a set ends nothing. An empty set is pushed where the Service truly has no
-endpoint (then there is nobody to send to), but not as the first.
+As with names, the complete set is pushed each time, the last good set stays while the API server cannot be asked, and a
+watcher that raises ends nothing. An empty set is pushed if the Service really has no endpoint, but not as the first
+set.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from sidecar.discovery.tasks import Tasks
 from sidecar.policy.settings import KubernetesSettings
 
 Server = tuple[str | None, str | None, str | None]
-"""`server`, `token_file`, `ca_file`: what makes two API servers the same one to us."""
+"""`server`, `token_file` and `ca_file`. Two configurations with equal values share a client."""
 
 _log = logging.getLogger("sidecar.discovery")
 
 
 class _Shared:
-    """A feed with those who watch it."""
+    """A feed and its watches."""
 
     __slots__ = ("api", "feed", "task", "watches")
 
@@ -50,7 +51,7 @@ class _Shared:
 
 
 class Watch:
-    """One `Kubernetes.watch`; `close` ends it. `feed` has the counters and the problem."""
+    """The result of `Kubernetes.watch`; `close` ends it. `feed` has the counters and the problem."""
 
     __slots__ = ("_complaint", "_host", "_known", "_last_usable", "_port", "_push", "_shared", "_source", "_usable")
 
@@ -77,15 +78,15 @@ class Watch:
 
     @property
     def updates(self) -> dict[str, int]:
-        """Lists and events that were taken in, tries that failed, watches that broke off (they are resumed)."""
+        """Lists and events applied, failed requests, and broken watches (they are resumed)."""
         feed = self.feed
         return {"success": feed.lists + feed.events, "failure": feed.failures, "broken": feed.breaks}
 
     @property
     def last_success(self) -> float | None:
-        """The loop's time at which the server last confirmed what is known here.
+        """The loop's time at which the server last confirmed the endpoints.
 
-        Slices that cannot be used (the port is gone from them) confirm nothing: the set was last true before them.
+        Slices that cannot be used (the port is gone from them) confirm nothing: then it is the time before they came.
         """
         return self.feed.last_success if self._usable else self._last_usable
 
@@ -95,16 +96,16 @@ class Watch:
 
     @property
     def problem(self) -> str | None:
-        """Why the last try failed, or what is odd about the Service; None where all is well."""
+        """Why the last request failed, or what is wrong with the Service; None if all is well."""
         return str(self.feed.problem) if self.feed.problem is not None else self._complaint or None
 
     @property
     def complaint(self) -> str:
-        """What is odd about the Service's slices, "" if nothing."""
+        """What is wrong with the Service's slices, "" if nothing."""
         return self._complaint
 
     def close(self) -> None:
-        """Push no more; a Service that nobody else watches is no longer watched. Again: nothing happens."""
+        """Stop the callbacks. A Service without watches is no longer watched. A second call does nothing."""
         self._source._forget(self)
 
     def _update(self) -> None:
@@ -117,7 +118,7 @@ class Watch:
         if self._usable and not selection.usable:
             self._last_usable = self.feed.last_success if self._known else None
         self._usable = selection.usable
-        # Sets, for the order in which a slice lists its endpoints means nothing.
+        # Compared as sets, because the order of endpoints in a slice means nothing.
         if not selection.usable or set(selection.places) == set(self._known):
             return
         self._known = selection.places
@@ -127,13 +128,13 @@ class Watch:
         try:
             self._push(found)
         except Exception:
-            _log.exception("what watches Service %s failed to take its endpoints", self._host)
+            _log.exception("the new endpoints of Service %s could not be applied", self._host)
 
 
 class Kubernetes:
-    """Discovery by EndpointSlices. Make and use it in a running event loop.
+    """Discovery by EndpointSlices. Create and use it in a running event loop.
 
-    `random` in [0, 1) spreads waits; `sleep` and `credentials` are there for tests.
+    `random` in [0, 1) spreads waits. `sleep` and `credentials` are parameters for tests.
     """
 
     def __init__(
@@ -151,12 +152,12 @@ class Kubernetes:
         self._apis: dict[Server, Api] = {}
         self._feeds: dict[tuple[Server, str, str], _Shared] = {}
         self._retired: list[Api] = []
-        """Clients that nobody uses any more, until they are closed."""
+        """Clients that are no longer used and will be closed."""
         self._tasks = Tasks(_log)
         self._closed = False
 
     def watch(self, settings: KubernetesSettings, push: PushFound) -> Watch:
-        """Call `push` with the complete set, now (if anything is known) and on each change."""
+        """Call `push` with the complete set: now, if any slice is known, and on each change."""
         if self._closed:
             raise RuntimeError("discovery is closed")
         server = (settings.server, settings.token_file, settings.ca_file)
@@ -186,11 +187,11 @@ class Kubernetes:
 
     @property
     def feeds(self) -> list[Feed]:
-        """Those that are watched now, for metrics."""
+        """The feeds that are watched now, for metrics."""
         return [shared.feed for shared in self._feeds.values()]
 
     async def ready(self, timeout: float) -> bool:
-        """Wait until every feed watched by now has had its first result, good or bad; False after `timeout` seconds."""
+        """Wait until every watched feed has its first result, good or bad; False after `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
                 for shared in list(self._feeds.values()):
@@ -200,7 +201,9 @@ class Kubernetes:
         return True
 
     def close(self) -> None:
-        """Push no more and end every task; `closed` waits until they have ended and closes the connections."""
+        """Stop all callbacks and cancel all tasks; `closed` waits until the tasks have ended and closes the
+        connections.
+        """
         self._closed = True
         for shared in self._feeds.values():
             shared.watches.clear()
@@ -209,7 +212,7 @@ class Kubernetes:
         self._tasks.cancel()
 
     async def closed(self) -> None:
-        """Call it after `close`."""
+        """Wait for the tasks and close the connections. Call it after `close`."""
         await self._tasks.ended()
         for api in (*self._apis.values(), *self._retired):
             await api.close()

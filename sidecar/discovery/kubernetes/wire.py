@@ -1,8 +1,8 @@
-"""What an API server sends, as structs: only the members that are used, and every one may be null as Go writes it.
+"""Kubernetes API objects as structs: only the members that are used. Each may be null, as Go writes it.
 
-Owns the JSON and the cutting of a watch into lines; what a slice means is `slices`. What does not look like an API
-server's answer is `WrongContent`, never an empty list: a login page or a `{}` must not take all endpoints away.
-Source: the Kubernetes API reference, discovery.k8s.io/v1 EndpointSlice, and "API concepts" for lists and watches.
+Owns the JSON, and the splitting of a watch into lines; `slices` owns the meaning. Content that does not come from an
+API server is `WrongContent`, never an empty list: a login page or `{}` must not remove all endpoints. Source: the
+Kubernetes API reference, discovery.k8s.io/v1 EndpointSlice, and "API concepts" for lists and watches.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import msgspec
 from msgspec import Struct, field
 
 LONGEST_LINE: Final = 1024 * 1024
-"""Bytes of one watch event. A slice of 1,000 endpoints, which is the most that the API allows, has some 400 KiB."""
+"""The most bytes of one watch event. A slice of 1,000 endpoints, the most that the API allows, has about 400 KiB."""
 
 
 class WrongContent(ValueError):
-    """It is not what an API server sends; `str()` says what was wrong."""
+    """The content does not come from an API server; `str()` says what is wrong."""
 
 
 class Conditions(Struct, frozen=True):
@@ -44,7 +44,7 @@ class ObjectMeta(Struct, frozen=True, rename="camel"):
 
 
 class SliceObject(Struct, frozen=True, rename="camel"):
-    """An EndpointSlice. A bookmark's object has this form too, with nothing in it but its `resourceVersion`."""
+    """An EndpointSlice. The object of a bookmark has this form too, with only its `resourceVersion` set."""
 
     metadata: ObjectMeta
     address_type: str = ""
@@ -58,7 +58,7 @@ class ListMeta(Struct, frozen=True, rename="camel"):
 
 
 class SliceList(Struct, frozen=True):
-    """One page."""
+    """One page of a list."""
 
     kind: str
     metadata: ListMeta
@@ -70,7 +70,7 @@ class StatusDetails(Struct, frozen=True, rename="camel"):
 
 
 class Status(Struct, frozen=True):
-    """How the API says that something went wrong, as a body and as the object of an ERROR event."""
+    """An error of the API, as a response body and as the object of an ERROR event."""
 
     kind: str = ""
     message: str | None = None
@@ -100,21 +100,21 @@ def read_list(body: bytes | bytearray) -> SliceList:
     try:
         page = _LIST.decode(body)
     except _UNREADABLE as error:
-        raise WrongContent(f"the answer is no EndpointSliceList: {error}") from None
+        raise WrongContent(f"the answer is not an EndpointSliceList: {error}") from None
     if page.kind != "EndpointSliceList" or not page.metadata.resource_version:
-        raise WrongContent(f"the answer is no EndpointSliceList but {page.kind[:40]!r}")
+        raise WrongContent(f"the answer is not an EndpointSliceList but {page.kind[:40]!r}")
     return page
 
 
 def read_event(line: bytes) -> tuple[str, SliceObject | Status]:
-    """Type and object of one event; the object is a Status where the type is ERROR. Raises WrongContent."""
+    """Type and object of one event; the object is a Status for type ERROR. Raises WrongContent."""
     try:
         event = _EVENT.decode(line)
         if event.type == "ERROR":
             return event.type, _STATUS.decode(event.object)
         found = _SLICE.decode(event.object)
     except _UNREADABLE as error:
-        raise WrongContent(f"a line is no event: {error}") from None
+        raise WrongContent(f"a line is not an event: {error}") from None
     if event.type not in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK"):
         raise WrongContent(f"a line is an event of unknown type {event.type[:40]!r}")
     if not found.metadata.resource_version or not (found.metadata.name or event.type == "BOOKMARK"):
@@ -123,7 +123,7 @@ def read_event(line: bytes) -> tuple[str, SliceObject | Status]:
 
 
 def read_status(body: bytes | bytearray) -> Status:
-    """The Status in an error's body; an empty one where there is none (a proxy's error page)."""
+    """The Status in an error response; an empty one if there is none (the error page of a proxy)."""
     try:
         return _STATUS.decode(body)
     except _UNREADABLE:
@@ -131,7 +131,7 @@ def read_status(body: bytes | bytearray) -> Status:
 
 
 class Lines:
-    """Cuts a stream into lines. What follows the last line end is kept for later, up to `longest` bytes."""
+    """Splits a stream into lines. The incomplete rest is kept for later, up to `longest` bytes."""
 
     __slots__ = ("_longest", "_rest")
 
@@ -140,7 +140,7 @@ class Lines:
         self._rest = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that are complete now, without their ends and without empty ones. Raises WrongContent."""
+        """The lines that are now complete, without line ends and empty lines. Raises WrongContent."""
         end = data.find(b"\n")
         if end < 0:
             self._rest += data

@@ -1,4 +1,4 @@
-"""One API server over real sockets: lists in pages, lines of watches, and every fault as words."""
+"""The Kubernetes API client over real sockets: lists in pages, lines of watches, and the message of each error."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_a_server_with_a_path(server: KubernetesApi, client: Clients) -> N
     assert raised.value.kind == "404"
 
 
-async def test_a_watch_hears_of_changes_and_ends_after_its_seconds(server: KubernetesApi, client: Clients) -> None:
+async def test_a_watch_receives_changes_and_ends_after_its_time(server: KubernetesApi, client: Clients) -> None:
     server.put("a", "venue", ["10.0.0.1"])
     taken = Taken()
     watch = asyncio.ensure_future(taken.follow(client(server), "1000", seconds=1))  # noqa: TID251
@@ -152,9 +152,13 @@ async def test_a_silent_watch_ends_a_little_after_its_time(server: KubernetesApi
 
 
 REFUSALS: list[tuple[Fault, str, str]] = [
-    (refuse(500), "500", "answers 500; it says: scripted"),
+    (refuse(500), "500", "answered 500; its message: scripted"),
     (refuse(302, Location="/elsewhere"), "302", "answers 302"),
-    (refuse(403, "Forbidden", 'User "system:x" cannot list'), "403", r"not allowed.*namespace default.*it says: User"),
+    (
+        refuse(403, "Forbidden", 'User "system:x" cannot list'),
+        "403",
+        r"not allowed.*namespace default.*its message: User",
+    ),
     (refuse(404, "NotFound"), "404", "since Kubernetes 1.21"),
     (refuse(401, "Unauthorized"), "401", "without a token"),
     (refuse(410, "Expired"), "gone", "410"),
@@ -167,7 +171,7 @@ REFUSALS: list[tuple[Fault, str, str]] = [
 
 
 @pytest.mark.parametrize(("fault", "kind", "words"), REFUSALS)
-async def test_a_fault_of_a_list_in_words(
+async def test_the_message_of_each_list_error(
     server: KubernetesApi, client: Clients, fault: Fault, kind: str, words: str
 ) -> None:
     server.next_list = [fault] * 3  # aiohttp itself tries a dropped GET once more
@@ -177,7 +181,7 @@ async def test_a_fault_of_a_list_in_words(
 
 
 @pytest.mark.parametrize(("fault", "kind", "words"), [one for one in REFUSALS if one[1] != "content"])
-async def test_a_fault_of_a_watch_in_words(
+async def test_the_message_of_each_watch_error(
     server: KubernetesApi, client: Clients, fault: Fault, kind: str, words: str
 ) -> None:
     server.next_watch = [fault] * 3
@@ -188,16 +192,14 @@ async def test_a_fault_of_a_watch_in_words(
 
 
 @pytest.mark.parametrize(("asked", "seconds"), [("7", 7.0), ("0", 0.0), ("soon", 0.0), ("-5", 0.0)])
-async def test_the_wish_to_wait_is_passed_on(
-    server: KubernetesApi, client: Clients, asked: str, seconds: float
-) -> None:
+async def test_retry_after_is_passed_on(server: KubernetesApi, client: Clients, asked: str, seconds: float) -> None:
     server.next_list = [refuse(429, "TooManyRequests", Retry_After=asked)]
     with pytest.raises(Problem, match="asks to wait") as raised:
         await client(server).slices("default", "venue")
     assert raised.value.retry_after_s == seconds
 
 
-async def test_no_answer_is_waited_for_so_long_only(server: KubernetesApi, client: Clients) -> None:
+async def test_a_missing_answer_times_out(server: KubernetesApi, client: Clients) -> None:
     server.next_list, server.next_watch = [hang()], [hang()]
     impatient = client(server, Times(head=0.05))
     with pytest.raises(Problem, match=r"no answer .* within 0\.05 s"):
@@ -206,9 +208,9 @@ async def test_no_answer_is_waited_for_so_long_only(server: KubernetesApi, clien
         await Taken().follow(impatient)
 
 
-async def test_a_list_that_does_not_end_is_given_up(server: KubernetesApi, client: Clients) -> None:
+async def test_a_list_that_does_not_end_times_out(server: KubernetesApi, client: Clients) -> None:
     server.next_list = [stream(b'{"kind": "EndpointSliceList"', end="open")]
-    with pytest.raises(Problem, match=r"no whole list within 0\.2 s"):
+    with pytest.raises(Problem, match=r"no complete list within 0\.2 s"):
         await client(server, Times(list=0.2)).slices("default", "venue")
 
 
@@ -260,7 +262,7 @@ async def test_over_tls_the_ca_file_is_trusted_and_nothing_else(client: Clients,
         assert len(server.asked) == 2
 
 
-async def test_nobody_listens(client: Clients) -> None:
+async def test_a_server_that_does_not_listen(client: Clients) -> None:
     async with KubernetesApi() as gone:
         url = gone.url
     with pytest.raises(Problem, match=r"cannot connect to http://127\.0\.0\.1") as raised:
@@ -269,7 +271,7 @@ async def test_nobody_listens(client: Clients) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "nonsense", "http://", "ftp://127.0.0.1", "http://[::1"])
-async def test_a_server_that_is_no_url(client: Clients, url: str) -> None:
+async def test_a_server_that_is_not_a_url(client: Clients, url: str) -> None:
     with pytest.raises(Problem, match="is no URL"):
         await client(url).slices("default", "venue")
 

@@ -1,4 +1,4 @@
-"""Which server, token and CA: of a pod and by hand, and as they change."""
+"""Kubernetes credentials: server, token and CA, of a pod and configured, and their changes."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def test_a_server_by_ipv6_is_bracketed(account: Path) -> None:
     assert of_pod(account, {"KUBERNETES_SERVICE_HOST": "fd00::1"}).server == "https://[fd00::1]:443"
 
 
-def test_outside_of_a_pod_it_says_what_is_wanted(account: Path) -> None:
+def test_outside_of_a_pod_the_message_names_the_options(account: Path) -> None:
     with pytest.raises(Problem, match=r"KUBERNETES_SERVICE_HOST is not set.*server, token_file and ca_file"):
         _ = of_pod(account, {}).server
 
 
-def test_a_server_by_hand_gets_no_token_of_the_pod(account: Path) -> None:
+def test_a_configured_server_never_gets_the_token_of_the_pod(account: Path) -> None:
     credentials = of_pod(account, server="https://api.example.org/k8s/clusters/c-1/")
     assert credentials.server == "https://api.example.org/k8s/clusters/c-1"
     assert credentials.token() is None
@@ -67,7 +67,7 @@ def test_a_server_by_hand_gets_no_token_of_the_pod(account: Path) -> None:
     assert not credentials.token_was_refused()
 
 
-def test_a_token_by_hand(account: Path) -> None:
+def test_a_configured_token(account: Path) -> None:
     mine = account / "mine"
     mine.write_text("by-hand")
     assert of_pod(account, server="https://api.example.org", token_file=str(mine)).token() == "by-hand"
@@ -85,7 +85,7 @@ def test_a_rotated_token_is_seen_within_a_second(account: Path) -> None:
     assert credentials.token() == "second"
 
 
-def test_a_refused_token_is_looked_up_at_once(account: Path) -> None:
+def test_after_a_refused_token_the_file_is_read_at_once(account: Path) -> None:
     credentials = of_pod(account)
     assert credentials.token() == "first"
     assert not credentials.token_was_refused()
@@ -94,7 +94,7 @@ def test_a_refused_token_is_looked_up_at_once(account: Path) -> None:
     assert credentials.token() == "second"
 
 
-def test_a_token_that_cannot_be_read_any_more_is_kept_until_it_is_refused(account: Path) -> None:
+def test_an_unreadable_token_file_keeps_the_old_token_until_it_is_refused(account: Path) -> None:
     clock = Clock()
     credentials = of_pod(account, clock=clock)
     credentials.token()
@@ -105,7 +105,7 @@ def test_a_token_that_cannot_be_read_any_more_is_kept_until_it_is_refused(accoun
         credentials.token_was_refused()
 
 
-def test_a_token_that_was_never_there_is_looked_for_each_time(account: Path) -> None:
+def test_a_missing_token_file_is_read_again_each_time(account: Path) -> None:
     (account / "token").unlink()
     credentials = of_pod(account)
     with pytest.raises(Problem, match="cannot be read"):
@@ -115,16 +115,16 @@ def test_a_token_that_was_never_there_is_looked_for_each_time(account: Path) -> 
 
 
 @pytest.mark.parametrize("text", ["", " \n", "two words", "line\nbreak", "h\u00e9", "a\x00b"])
-def test_what_could_not_be_a_token_is_never_sent(account: Path, text: str) -> None:
+def test_an_invalid_token_is_never_sent(account: Path, text: str) -> None:
     (account / "token").write_text(text)
-    with pytest.raises(Problem, match="holds no token") as raised:
+    with pytest.raises(Problem, match="contains no token") as raised:
         of_pod(account).token()
     assert text.strip() == "" or text not in str(raised.value)
 
 
 def test_a_token_file_that_is_not_text(account: Path) -> None:
     (account / "token").write_bytes(b"\xff\xfe")
-    with pytest.raises(Problem, match="holds no token"):
+    with pytest.raises(Problem, match="contains no token"):
         of_pod(account).token()
 
 
@@ -139,7 +139,7 @@ def test_a_token_file_that_is_not_text(account: Path) -> None:
         ("http://api.example.org", False),
     ],
 )
-def test_a_token_goes_in_plain_text_over_loopback_only(account: Path, server: str, may: bool) -> None:
+def test_a_token_is_sent_in_plain_text_only_over_loopback(account: Path, server: str, may: bool) -> None:
     credentials = of_pod(account, server=server, token_file=str(account / "token"))
     if may:
         assert credentials.token() == "first"
@@ -153,7 +153,7 @@ def test_without_a_namespace_file_it_is_the_default_one(account: Path) -> None:
     assert of_pod(account).namespace() == "default"
 
 
-def test_a_context_is_made_once_and_again_as_the_ca_changes(account: Path) -> None:
+def test_the_tls_context_is_rebuilt_only_when_the_ca_changes(account: Path) -> None:
     _, ca = make_certificate(account)
     rotate(account / "ca.crt", ca.read_text())
     clock = Clock()
@@ -177,13 +177,13 @@ def test_a_context_is_made_once_and_again_as_the_ca_changes(account: Path) -> No
         credentials.tls()
 
 
-def test_plain_http_has_no_tls_and_a_server_by_hand_trusts_the_system(account: Path) -> None:
+def test_plain_http_has_no_tls_and_a_configured_server_trusts_the_system(account: Path) -> None:
     assert of_pod(account, server="http://127.0.0.1:8001").tls() is None
     assert of_pod(account, server="https://api.example.org").tls() is not None
 
 
 @pytest.mark.parametrize("text", ["", "not a certificate", "h\u00e9"])
-def test_a_ca_that_is_none(account: Path, text: str) -> None:
+def test_an_invalid_ca_file(account: Path, text: str) -> None:
     (account / "ca.crt").write_text(text)
-    with pytest.raises(Problem, match="holds no CA certificate"):
+    with pytest.raises(Problem, match="contains no CA certificate"):
         of_pod(account).tls()

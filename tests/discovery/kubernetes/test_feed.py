@@ -1,4 +1,4 @@
-"""One Service's slices through everything that an API server does: what is asked when, and what stays known."""
+"""A Kubernetes feed through everything that an API server does: its requests, and the slices that stay known."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from sidecar.discovery.kubernetes import feed as feed_module
 from sidecar.discovery.kubernetes.api import Api, Times
 from sidecar.discovery.kubernetes.credentials import Credentials
-from sidecar.discovery.kubernetes.feed import LONGEST_RETRY_S, LONGEST_WISH_S, Feed
+from sidecar.discovery.kubernetes.feed import LONGEST_RETRY_S, LONGEST_RETRY_AFTER_S, Feed
 from sidecar.policy.settings import KubernetesSettings
 from tests.support.kubernetes_api import (
     KubernetesApi,
@@ -30,7 +30,7 @@ from tests.support.kubernetes_api import (
 
 
 class Waits:
-    """In place of sleeping: the first `free` waits take no time, further ones do not end. Notes them all."""
+    """Replaces sleeping: the first `free` waits take no time, later ones do not end. Records all of them."""
 
     def __init__(self, free: int = 1000) -> None:
         self.free = free
@@ -124,7 +124,7 @@ async def test_it_lists_once_and_then_follows(server: KubernetesApi, start: Star
     assert run.feed.problem is None
 
 
-async def test_a_change_of_no_interest_is_not_told(server: KubernetesApi, start: Start) -> None:
+async def test_an_irrelevant_change_is_not_reported(server: KubernetesApi, start: Start) -> None:
     run = start(server)
     await until(lambda: server.watching)
     server.put("a", "venue", ["10.0.0.1"])
@@ -133,7 +133,7 @@ async def test_a_change_of_no_interest_is_not_told(server: KubernetesApi, start:
     assert run.told == [["10.0.0.1"], ["10.0.0.1", "10.0.0.2"]]
 
 
-async def test_events_that_come_together_are_told_once(server: KubernetesApi, start: Start) -> None:
+async def test_events_that_arrive_together_are_reported_once(server: KubernetesApi, start: Start) -> None:
     run = start(server)
     await until(lambda: server.watching)
     moved = [endpoint_slice("a", "venue", []), endpoint_slice("b", "venue", ["10.0.0.1"])]
@@ -188,7 +188,7 @@ async def test_a_bookmark_moves_on_where_to_resume(server: KubernetesApi, start:
 
 
 @pytest.mark.parametrize("how", ["event", "status"])
-async def test_a_history_that_is_gone_is_listed_anew_at_once(
+async def test_a_lost_history_is_listed_again_at_once(
     server: KubernetesApi, start: Start, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "sidecar.discovery")
@@ -219,7 +219,7 @@ async def test_a_410_in_mid_stream(server: KubernetesApi, start: Start) -> None:
     assert run.told == [["10.0.0.1"], ["10.0.0.1"]]
 
 
-async def test_a_server_that_is_for_ever_gone_is_asked_ever_more_seldom(server: KubernetesApi, start: Start) -> None:
+async def test_waits_grow_while_the_history_stays_lost(server: KubernetesApi, start: Start) -> None:
     server.next_watch = [refuse(410, "Expired")] * 9
     run = start(server)
     await until(lambda: server.count("watch") == 10)
@@ -246,21 +246,21 @@ async def test_failures_keep_what_is_known_and_double_the_wait(
     await until(lambda: run.feed.problem is None)
     assert "; its 1 known slices stay" in caplog.messages[0]
     assert [(record.levelname, record.getMessage()[:66]) for record in caplog.records] == [
-        ("WARNING", "discovery of Service default/venue failed (the API server answers "),
+        ("WARNING", "discovery of Service default/venue failed (the API server answered "),
         ("WARNING", "discovery of Service default/venue failed (not allowed (403): the "),
         ("INFO", "discovery of Service default/venue works again after 10 failures"),
     ]
     assert (run.feed.failures, run.feed.failures_in_a_row) == (10, 0)
 
 
-@pytest.mark.parametrize(("asked", "waited"), [("7", 7.5), ("86400", LONGEST_WISH_S + 0.5), ("0", 0.375)])
+@pytest.mark.parametrize(("asked", "waited"), [("7", 7.5), ("86400", LONGEST_RETRY_AFTER_S + 0.5), ("0", 0.375)])
 async def test_retry_after_is_honoured_within_reason(
     server: KubernetesApi, start: Start, caplog: pytest.LogCaptureFixture, asked: str, waited: float
 ) -> None:
     server.next_list = [refuse(429, "TooManyRequests", Retry_After=asked)]
     run = start(server)
     await until(lambda: server.watching)
-    assert caplog.messages[0].endswith("; nothing is known of it")
+    assert caplog.messages[0].endswith("; no slice is known yet")
     assert run.waits.asked == [waited]
 
 
@@ -283,7 +283,9 @@ async def test_an_error_event_may_ask_to_wait_too(server: KubernetesApi, start: 
         line("MOVED", {"metadata": {"name": "a", "resourceVersion": "1"}}),
     ],
 )
-async def test_a_stream_that_makes_no_sense_is_listed_anew(server: KubernetesApi, start: Start, wrong: bytes) -> None:
+async def test_after_invalid_content_in_a_stream_it_lists_again(
+    server: KubernetesApi, start: Start, wrong: bytes
+) -> None:
     run = start(server)
     await until(lambda: server.watching)
     server.put("b", "venue", ["10.0.0.2"])
@@ -294,7 +296,7 @@ async def test_a_stream_that_makes_no_sense_is_listed_anew(server: KubernetesApi
     assert run.waits.asked == [0.375]
 
 
-async def test_trouble_inside_of_streams_outlasts_lists_and_accepted_watches(
+async def test_a_problem_in_streams_is_not_ended_by_lists_or_accepted_watches(
     server: KubernetesApi, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.next_watch = [stream(b"rubbish\n")] * 4
@@ -307,7 +309,7 @@ async def test_trouble_inside_of_streams_outlasts_lists_and_accepted_watches(
     await until(lambda: run.feed.problem is None)
 
 
-async def test_what_came_before_the_rubbish_counts(server: KubernetesApi, start: Start) -> None:
+async def test_events_before_invalid_content_count(server: KubernetesApi, start: Start) -> None:
     found = endpoint_slice("b", "venue", ["10.0.0.2"])
     found["metadata"]["resourceVersion"] = "1005"
     server.next_watch = [stream(line("ADDED", found) + b"rubbish\n")]
@@ -339,7 +341,7 @@ async def test_a_quiet_watch_counts_as_working_after_a_while(
 @pytest.mark.parametrize(
     "fault", [answer(b"{}"), answer(b"<html>", "text/html"), answer(b'{"kind": "EndpointSliceList"'), refuse(500)]
 )
-async def test_a_list_that_makes_no_sense_takes_nothing_away(server: KubernetesApi, start: Start, fault: Any) -> None:
+async def test_an_invalid_list_removes_nothing(server: KubernetesApi, start: Start, fault: Any) -> None:
     run = start(server)
     await until(lambda: server.watching)
     server.next_list = [fault] * 2
@@ -376,13 +378,13 @@ async def test_a_token_that_expires_and_rotates(server: KubernetesApi, start: St
     assert {one.token for one in server.asked} == {"old", "new"}
 
 
-async def test_a_service_that_is_not_there_is_said_to_be(
+async def test_a_missing_service_is_logged(
     server: KubernetesApi, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.delete("a")
     run = start(server)
     await until(lambda: server.watching)
-    assert "is there such a Service?" in caplog.text
+    assert "does the Service exist?" in caplog.text
     server.put("a", "venue", ["10.0.0.1"])
     await until(lambda: run.known == ["10.0.0.1"])
 
@@ -393,7 +395,7 @@ async def test_watches_do_not_all_end_together(server: KubernetesApi, start: Sta
     assert server.last("watch").query["timeoutSeconds"] == "270"  # between 240 and 300, by `random`
 
 
-async def test_a_defect_of_ours_is_logged_and_outlived(
+async def test_an_internal_error_is_logged_and_retried(
     server: KubernetesApi, start: Start, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = start(server)
@@ -406,7 +408,7 @@ async def test_a_defect_of_ours_is_logged_and_outlived(
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
 
 
-async def test_its_repr_is_the_diagnostic(server: KubernetesApi, start: Start) -> None:
+async def test_repr_shows_the_state(server: KubernetesApi, start: Start) -> None:
     run = start(server)
     await until(lambda: server.watching)
     assert repr(run.feed) == f"<Feed default/venue 1 slices at '{server.version}' well>"

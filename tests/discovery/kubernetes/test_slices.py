@@ -1,4 +1,4 @@
-"""What EndpointSlices mean: which endpoints get requests, and at which port."""
+"""EndpointSlices: which endpoints get requests, and at which port."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_both_families_count_and_addresses_have_one_text() -> None:
 @pytest.mark.parametrize(
     "text", ["venue.example.org", "10.0.0.300", "fd00::1", "", "10.0.0.1\x00", "1\u0660.0.0.1", "10.1"]
 )
-def test_what_is_no_address_of_the_family_is_left_out(text: str) -> None:
+def test_addresses_of_another_family_are_left_out(text: str) -> None:
     assert addresses(made("a", [text, "10.0.0.9"])) == ["10.0.0.9"]
 
 
@@ -136,7 +136,7 @@ def test_a_port_is_chosen(ports: Any, wanted: int | str | None, expected: int) -
     [
         ([HTTP, METRICS], None, "several ports (its pods have http=3002, metrics=9090)"),
         ([HTTP], "web", "no port named 'web' (its pods have http=3002)"),
-        ([HTTP], 80, "no port 80 (its pods have http=3002); the number is that of the pods"),
+        ([HTTP], 80, "no port 80 (its pods have http=3002); use the port of the pods"),
         ([port(53, "dns", protocol="UDP")], "dns", "no port named 'dns' (its slices list no TCP port)"),
         ([port(53, "dns", protocol="UDP")], 53, "no port 53"),
         ([], None, "no TCP port"),
@@ -145,13 +145,13 @@ def test_a_port_is_chosen(ports: Any, wanted: int | str | None, expected: int) -
         ([port(65536, "http")], "http", "no port named"),
     ],
 )
-def test_where_no_port_can_be_chosen_it_says_why_and_nothing_is_known(ports: Any, wanted: Any, words: str) -> None:
+def test_without_a_port_the_complaint_says_why_and_the_set_is_unusable(ports: Any, wanted: Any, words: str) -> None:
     selection = select([made("a", ports=ports)], wanted)
     assert words in selection.complaint
     assert (selection.places, selection.usable) == ((), False)
 
 
-def test_a_port_that_some_slices_lack_is_used_where_it_is() -> None:
+def test_a_port_that_only_some_slices_have_is_used_there() -> None:
     selection = select([made("a", ["10.0.0.1"]), made("b", ["10.0.0.2"], ports=[METRICS])], "http")
     assert [place.address for place in selection.places] == ["10.0.0.1"]
     assert selection.usable
@@ -163,7 +163,7 @@ def test_slices_may_have_different_numbers_under_one_name() -> None:
     assert [(place.address, place.port) for place in found.places] == [("10.0.0.1", 3002), ("10.0.0.2", 4000)]
 
 
-def test_the_slice_without_endpoints_has_no_say_on_ports() -> None:
+def test_ports_of_a_slice_without_endpoints_are_ignored() -> None:
     assert select([made("a"), made("b", [], ports=None)], "http").complaint == ""
 
 

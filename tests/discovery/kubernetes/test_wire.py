@@ -1,4 +1,4 @@
-"""What an API server sends: read as it is, and nothing else taken for it."""
+"""Kubernetes API objects: valid content is read, other content is refused."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_list_of_nothing_may_be_null() -> None:
         b'{"kind": "EndpointSliceList", "metadata": {"resourceVersion": "7"}, "items": ' + b"[" * 100_000,
     ],
 )
-def test_what_is_no_list_is_not_an_empty_one(body: bytes) -> None:
+def test_other_content_is_not_an_empty_list(body: bytes) -> None:
     with pytest.raises(WrongContent):
         read_list(body)
 
@@ -70,7 +70,7 @@ def stored(version: str = "9") -> dict[str, object]:
 
 
 @pytest.mark.parametrize("kind", ["ADDED", "MODIFIED", "DELETED"])
-def test_an_event_bears_a_slice(kind: str) -> None:
+def test_an_event_contains_a_slice(kind: str) -> None:
     read, found = read_event(line(kind, stored()))
     assert isinstance(found, SliceObject)
     assert (read, found.metadata.name, found.metadata.resource_version, found.endpoints) == (kind, "a", "9", None)
@@ -82,7 +82,7 @@ def test_a_bookmark_has_a_version_and_no_name() -> None:
     assert found.metadata.resource_version == "12"
 
 
-def test_an_error_event_bears_a_status() -> None:
+def test_an_error_event_contains_a_status() -> None:
     _, found = read_event(line("ERROR", status_body(410, "Expired", "too old resource version: 1 (2)")))
     assert isinstance(found, Status)
     assert found.is_gone
@@ -94,7 +94,7 @@ def test_a_status_may_ask_to_wait() -> None:
     assert (said.details.retry_after_seconds, said.is_gone) == (4, False)
 
 
-def test_an_error_page_says_nothing() -> None:
+def test_an_error_page_gives_an_empty_status() -> None:
     assert read_status(b"<html>") == Status()
 
 
@@ -112,13 +112,13 @@ def test_an_error_page_says_nothing() -> None:
         b'{"type": "ADDED", "obj',
     ],
 )
-def test_what_is_no_event_is_said_to_be_none(text: bytes) -> None:
+def test_other_content_is_not_an_event(text: bytes) -> None:
     with pytest.raises(WrongContent):
         read_event(text)
 
 
 @given(st.lists(st.binary(max_size=20).map(lambda text: text.replace(b"\n", b"")), max_size=8), st.data())
-def test_lines_come_whole_however_they_are_cut(texts: list[bytes], data: st.DataObject) -> None:
+def test_lines_are_complete_for_any_splitting_of_the_stream(texts: list[bytes], data: st.DataObject) -> None:
     whole = b"".join(text + b"\n" for text in texts) + b"begun"
     lines, got, at = Lines(), [], 0
     while at < len(whole):
