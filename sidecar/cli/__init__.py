@@ -1,1 +1,1 @@
-"""The commands: what an operator types. Reads arguments, calls the layers below, turns results into exit codes."""
+"""The command line: reads arguments, calls the layers below, and turns results into output and exit codes."""

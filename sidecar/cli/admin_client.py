@@ -1,7 +1,7 @@
-"""A small synchronous client of the admin API.
+"""A small synchronous client of the admin API, for the commands.
 
-Owns the HTTP of it, and errors in words: nobody listens, a token is wanted, the API refuses. It uses the standard
-library alone and imports that when a call is made, because a command starts anew each time.
+Owns the HTTP calls and their error messages: nothing listens, a token is needed, the API refuses. It uses only the
+standard library, and imports it when a call is made: each command is a new process, which has to start fast.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ T = TypeVar("T")
 DEFAULT_ADMIN: Final = "http://127.0.0.1:15000"
 
 TIMEOUT_S: Final = 10.0
-"""For connecting, and then for the whole of a call; a stream of events has no end."""
+"""The limit for connecting, and after that for the whole call. A stream of events has no limit."""
 
 SILENCE_S: Final = 45.0
-"""A stream of events that says nothing for so long is broken: a comment comes every 15 s."""
+"""A stream of events is broken if nothing comes for this long: the sidecar sends a comment every 15 s."""
 
 MAX_ANSWER: Final = 64 * 1024 * 1024
 MAX_EVENT: Final = 1024 * 1024
@@ -45,14 +45,14 @@ _MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
     "POST reload": ("result", "changed"),
     "POST drain": ("draining",),
 }
-"""What an answer has at the least, where a sidecar gave it."""
+"""The members that the answer of a sidecar has at least."""
 
 _ENTRIES: Final = {"services": _SERVICE, "events": _EVENT}
-"""And each entry of these lists."""
+"""The members that each entry of these lists has at least."""
 
 
 class AdminError(click.ClickException):
-    """A call that failed, in words; `status` and `problem` are the API's, if it was the API that said so."""
+    """A call that failed. `status` and `problem` are those of the API, if the API refused the call."""
 
     exit_code = 1
 
@@ -62,7 +62,7 @@ class AdminError(click.ClickException):
         self.problem = problem
 
 
-class NobodyListens(AdminError):
+class NothingListens(AdminError):
     """The connection was refused: no process listens at the address."""
 
 
@@ -70,7 +70,7 @@ class AdminClient:
     """Calls the admin API at `url`. All methods raise AdminError."""
 
     def __init__(self, url: str = DEFAULT_ADMIN, token: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
-        """Raises ValueError for what is no http or https URL; `host:port` alone is http."""
+        """Raises ValueError unless `url` is an http or https URL. `host:port` alone means http."""
         from urllib.parse import urlsplit
 
         parts = urlsplit(url if "://" in url else f"http://{url}")
@@ -84,11 +84,11 @@ class AdminClient:
         self._timeout_s = timeout_s
 
     def get(self, *segments: str, **query: str | int | None) -> Any:
-        """The JSON at a path; queries that are None are left out."""
+        """The JSON at a path. Query parameters that are None are left out."""
         return self._checked("GET", segments, self._call("GET", _target(segments, query), None))
 
     def post(self, *segments: str, body: Mapping[str, Any]) -> Any:
-        """The JSON that the API answers a change with."""
+        """Send a change, without the members that are None. Returns the JSON of the answer."""
         import json
 
         given = {key: value for key, value in body.items() if value is not None}
@@ -96,7 +96,7 @@ class AdminClient:
         return self._checked("POST", segments, answer)
 
     def events(self, after: int | None, service: str | None) -> Iterator[dict[str, Any]]:
-        """Events as they happen, from the one after `after` on, until the other side ends."""
+        """Events as they happen, starting after the event with the id `after`, until the sidecar closes the stream."""
         headers = {"Accept": "text/event-stream"} | ({} if after is None else {"Last-Event-ID": str(after)})
         connection = self._connection(SILENCE_S)
         try:
@@ -104,14 +104,14 @@ class AdminClient:
             sock = connection.sock
             answer = self._send(connection, "GET", _target(["events"], {"service": service}), None, headers)
             if answer.status != 200:
-                with self._in_time(sock), closing(answer):
+                with self._limited_time(sock), closing(answer):
                     content = self._read(lambda: answer.read(MAX_ANSWER))
                 raise self._failure(answer.status, content)
-            while line := self._read(lambda: answer.readline(MAX_EVENT), "the stream of events broke off"):
+            while line := self._read(lambda: answer.readline(MAX_EVENT), "the stream of events was cut off"):
                 if line.startswith(b"data:"):
                     event = self._parsed(line[5:])
                     if not (_has(event, _EVENT) or _has(event, ("lost",))):
-                        raise self._not_ours()
+                        raise self._no_sidecar()
                     yield event
         finally:
             connection.close()
@@ -120,7 +120,7 @@ class AdminClient:
         connection = self._connection(self._timeout_s)
         try:
             self._read(connection.connect)
-            with self._in_time(connection.sock):
+            with self._limited_time(connection.sock):
                 answer = self._send(connection, method, target, body, {"Accept": "application/json"})
                 with closing(answer):
                     content = self._read(lambda: answer.read(MAX_ANSWER))
@@ -131,8 +131,8 @@ class AdminClient:
         return self._parsed(content)
 
     @contextmanager
-    def _in_time(self, sock: socket) -> Iterator[None]:
-        """Breaks the connection when the time of a call is over: a socket's own limit begins anew with each byte."""
+    def _limited_time(self, sock: socket) -> Iterator[None]:
+        """Breaks the connection when a call takes too long. A socket's own timeout starts again with each byte."""
         from socket import SHUT_RDWR, socket
         from threading import Timer
 
@@ -141,7 +141,7 @@ class AdminClient:
         def end() -> None:
             late.append(True)
             with suppress(OSError):
-                socket.shutdown(sock, SHUT_RDWR)  # not TLS's own, which another thread may be in
+                socket.shutdown(sock, SHUT_RDWR)  # not the method of TLS: another thread may be using it
 
         timer = Timer(self._timeout_s, end)
         timer.daemon = True
@@ -162,18 +162,18 @@ class AdminClient:
         try:
             return json.loads(content)
         except (ValueError, RecursionError):
-            raise self._not_ours() from None
+            raise self._no_sidecar() from None
 
     def _checked(self, method: str, segments: Sequence[str], answer: Any) -> Any:
-        """The answer, if it is one that a sidecar gives on this path."""
+        """The answer, if it has the members that a sidecar's answer on this path has. Raises AdminError otherwise."""
         pattern = "/".join("*" if at % 2 else segment for at, segment in enumerate(segments))
         if not _has(answer, _MEMBERS.get(f"{method} {pattern}", ())):
-            raise self._not_ours()
+            raise self._no_sidecar()
         entries = answer.get(pattern, [])
         if pattern in _ENTRIES and not (
             isinstance(entries, list) and all(_has(entry, _ENTRIES[pattern]) for entry in entries)
         ):
-            raise self._not_ours()
+            raise self._no_sidecar()
         return answer
 
     def _connection(self, timeout_s: float) -> HTTPConnection:
@@ -197,26 +197,26 @@ class AdminClient:
         return self._read(exchange)
 
     def _read(self, step: Callable[[], T], broken: str = "") -> T:
-        """A step that may fail as sockets do, told in words; `broken` says what it means that a connection broke."""
+        """Run a step on the connection; its failures become AdminError. `broken` is the message for a broken one."""
         import http.client
         import socket
 
         try:
             return step()
         except ConnectionRefusedError:
-            hint = "is the sidecar running? --admin URL or SIDECAR_ADMIN says where its admin listener is"
-            raise NobodyListens(f"nobody listens at {self.url}: {hint}") from None
+            hint = "Is the sidecar running? --admin URL or SIDECAR_ADMIN says where its admin listener is."
+            raise NothingListens(f"nothing listens at {self.url}. {hint}") from None
         except socket.gaierror:
-            raise AdminError(f"{self._host} is the name of no host: --admin URL says where to call") from None
+            raise AdminError(f"the host name {self._host} cannot be found; --admin URL says where to call") from None
         except TimeoutError:
             raise AdminError(f"no answer from {self.url} in time") from None
         except (http.client.HTTPException, ConnectionError):
-            raise AdminError(broken) if broken else self._not_ours() from None
+            raise AdminError(broken) if broken else self._no_sidecar() from None
         except OSError as error:
-            raise AdminError(f"{self.url} cannot be called: {error.strerror or error}") from None
+            raise AdminError(f"{self.url} cannot be reached: {error.strerror or error}") from None
 
-    def _not_ours(self) -> AdminError:
-        return AdminError(f"what answers at {self.url} is not a sidecar's admin listener")
+    def _no_sidecar(self) -> AdminError:
+        return AdminError(f"the server at {self.url} is not a sidecar's admin listener")
 
     def _failure(self, status: int, content: bytes) -> AdminError:
         try:
@@ -224,11 +224,11 @@ class AdminClient:
         except AdminError:
             problem = None
         if status == 401:
-            said = "does not take this token" if self._token is not None else "wants a token"
-            hint = "--token-file FILE or SIDECAR_ADMIN_TOKEN_FILE names the file that has it"
+            said = "does not accept this token" if self._token is not None else "needs a token"
+            hint = "--token-file FILE or SIDECAR_ADMIN_TOKEN_FILE names the file that holds it"
             return AdminError(f"{self.url} {said}: {hint}", status, problem if isinstance(problem, dict) else None)
         if not isinstance(problem, dict):
-            return self._not_ours()
+            return self._no_sidecar()
         lines = [str(problem.get("detail") or problem.get("title") or f"status {status}")]
         errors = problem.get("errors")
         lines += [_error_line(error) for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
@@ -240,7 +240,7 @@ def _has(answer: Any, members: Sequence[str]) -> bool:
 
 
 def _error_line(error: Mapping[str, Any]) -> str:
-    """A mistake of a configuration, as `sidecar check` prints it."""
+    """An error of a configuration, as `sidecar check` prints it."""
     where = f"{error.get('file', '')}:{error['line']}" if error.get("line") else str(error.get("file", ""))
     return ": ".join(str(part) for part in (where, error.get("key"), error.get("message")) if part)
 

@@ -1,4 +1,4 @@
-"""`sidecar check`: is a configuration right, and what would a running sidecar make of it."""
+"""`sidecar check`: find the mistakes in a configuration, and show what a reload with it would change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from sidecar.cli.config_file import PLACES, config_option, find_config, load_or_exit
 from sidecar.cli.options import admin_client, json_option, token_option
-from sidecar.cli.output import origin_of, print_json, words_of
+from sidecar.cli.output import origin_of, print_json, value_text
 from sidecar.cli.settings_tree import Change, Leaf, changes, hides, with_heirs
 
 if TYPE_CHECKING:
@@ -20,20 +20,21 @@ if TYPE_CHECKING:
 _NOT_COMPARED: Final = " (values shown as *** are not compared)"
 
 
-@click.command(short_help="Is a configuration right, and what would it change?")
+@click.command(short_help="Find the mistakes in a configuration.")
 @config_option(f"The configuration file. Default: the first that exists of {PLACES}; stderr names it.")
 @click.option(
     "--against",
     metavar="URL",
-    help="Also say what a reload would change at the sidecar whose admin listener this is, and what needs a restart.",
+    help="Also show what a reload with this file would change in the sidecar with this admin listener, and what needs a"
+    " restart.",
 )
 @token_option
 @json_option
 def check(path: Path | None, against: str | None, token_file: Path | None, as_json: bool) -> None:
-    """Read the configuration; print every error in it, or what it amounts to. Warnings stand on stderr.
+    """Check the configuration. Print every error with its line, or a summary of the file. Warnings go to stderr.
 
-    Environment variables that the file names are read as `sidecar run` would read them, from this shell's. Nothing is
-    contacted, except with --against the sidecar there. Values that may be secret are not shown, and not compared.
+    Environment variables in the file are read from this shell. Nothing is called, except the sidecar of --against.
+    Values that may be secret are neither shown nor compared.
 
     \b
     Examples:
@@ -41,7 +42,7 @@ def check(path: Path | None, against: str | None, token_file: Path | None, as_js
       sidecar check --config sidecar.yaml
       sidecar check --config sidecar.yaml --against http://127.0.0.1:15000
 
-    Exits 0 where `sidecar run` would start with it, 2 where it would refuse, 1 where nobody answers at --against.
+    Exits 0 if `sidecar run` would start with the file, 2 if not, 1 if the sidecar of --against does not answer.
     """
     from sidecar.config.warnings import warnings_of
 
@@ -71,7 +72,7 @@ def _changes(against: str, token_file: Path | None, tree: Any) -> list[Change]:
 
 
 def _as_json(config: Config, origins: Origins) -> Any:
-    """The file's tree as the API would answer with it."""
+    """The effective configuration, in the shape that the admin API gives it."""
     import msgspec
 
     from sidecar.config.effective import config_tree
@@ -88,7 +89,7 @@ def _json(found: list[Change] | None) -> dict[str, Any]:
 def _line(change: Change, heirs: int) -> str:
     old, new = change.old, change.new
     if change.whole:
-        return f"{change.key}: {'is new' if old is None else 'goes'}"
+        return f"{change.key}: {'added' if old is None else 'removed'}"
     end = "; needs a restart" if change.needs_restart else ""
     if heirs:
         end += f"; inherited by {heirs} more"
@@ -96,7 +97,7 @@ def _line(change: Change, heirs: int) -> str:
 
 
 def _side(leaf: Leaf | None) -> str:
-    return f"{words_of(leaf['value'])} ({origin_of(leaf)})" if leaf else "nothing"
+    return f"{value_text(leaf['value'])} ({origin_of(leaf)})" if leaf else "not set"
 
 
 def _conclusion(found: list[Change], url: str) -> str:
@@ -105,7 +106,7 @@ def _conclusion(found: list[Change], url: str) -> str:
     own = [change for change, _ in with_heirs(found)]
     restart = sum(change.needs_restart for change in own)
     text = f"a reload would change {_count(len(own) - restart)} at {url}"
-    return f"{text}; {_count(restart)} would stay until a restart" if restart else text
+    return f"{text}; {_count(restart)} changes only with a restart" if restart else text
 
 
 def _count(number: int) -> str:

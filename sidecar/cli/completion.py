@@ -1,16 +1,16 @@
-"""`sidecar completion`: the script with which a shell completes commands, options and names of services."""
+"""`sidecar completion`: print the completion script for bash, zsh or fish."""
 
 from __future__ import annotations
 
 import click
 
 
-@click.command(short_help="Print the script for completion in a shell.")
+@click.command(short_help="Print the completion script for a shell.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script with which a shell completes commands, options and names of services.
+    """Print the script that lets a shell complete commands, options and the names of services.
 
-    Names come from the running sidecar, or else from the configuration.
+    The names come from the running sidecar. If none runs, they come from the configuration file.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`sidecar events`: what happened, and what happens now."""
+"""`sidecar events`: list past events, and follow new ones."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _KIND_WIDTH = 9
 _MOST_LISTED = 3
 
 
-@click.command(short_help="What happened, and what happens now.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with those that happen from now on, until Ctrl-C.")
-@click.option("--service", type=ServiceName(), metavar="SERVICE", help="Only those of this service.")
+@click.command(short_help="List past events, and follow new ones.")
+@click.option("-f", "--follow", is_flag=True, help="Then print new events as they happen, until Ctrl-C.")
+@click.option("--service", type=ServiceName(), metavar="SERVICE", help="Only the events of this service.")
 @click.option(
-    "-n", "--lines", type=click.IntRange(0, 1000), default=20, show_default=True, help="How many of the past."
+    "-n", "--lines", type=click.IntRange(0, 1000), default=20, show_default=True, help="How many past events."
 )
 @admin_options
 def events(admin: Admin, follow: bool, service: str | None, lines: int) -> None:
-    """What happened: breakers that opened, endpoints that came and went, reloads, what operators did.
+    """List events: breakers that opened, endpoints that were added or removed, reloads, actions of operators.
 
-    The sidecar remembers the last 1,000. With --follow and --json each event is one line of JSON.
+    The sidecar keeps the last 1,000 events. With --follow and --json each event is one line of JSON.
 
     \b
     Examples:
@@ -46,14 +46,14 @@ def events(admin: Admin, follow: bool, service: str | None, lines: int) -> None:
             _follow(admin, service, past["events"])
         except KeyboardInterrupt:
             return
-        raise AdminError(f"{admin.client.url} ended the stream of events")
+        raise AdminError(f"{admin.client.url} closed the stream of events")
 
 
 def _follow(admin: Admin, service: str | None, past: list[dict[str, Any]]) -> None:
     after = past[-1]["id"] if past else None
     for event in admin.client.events(after, service):
         if "lost" in event:
-            click.echo(f"{event['lost']} events came faster than they were read, and are lost", err=True)
+            click.echo(f"{event['lost']} events were lost: they came faster than they were read", err=True)
         elif (service is None or event.get("service") == service) and (after is None or event["id"] > after):
             _print(event, admin.as_json)
 

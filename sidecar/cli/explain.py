@@ -1,6 +1,6 @@
-"""`sidecar explain`: where a request would go, under which policy, and what would happen to it.
+"""`sidecar explain`: show where a request would go, which policy it gets, and what would happen to it.
 
-Owns how that is shown. A running sidecar says it; of a file alone it is `offline_explain`.
+Owns how the answer is printed. A running sidecar gives the answer; for a file alone it is `offline_explain`.
 """
 
 from __future__ import annotations
@@ -12,33 +12,37 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from sidecar.cli.admin_client import NobodyListens
+from sidecar.cli.admin_client import NothingListens
 from sidecar.cli.config_file import config_option, default_config, load_or_exit, refuse_unusable
 from sidecar.cli.options import Admin, admin_options
-from sidecar.cli.output import milliseconds, origin_of, print_json, printable, seconds, show, styled, table, words_of
+from sidecar.cli.output import milliseconds, origin_of, print_json, printable, seconds, show, styled, table, value_text
 from sidecar.cli.settings_tree import leaves
 
 
 def _method(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     if not re.fullmatch(r"[A-Z][A-Z0-9_-]{0,31}", value):
-        raise click.BadParameter("methods are case sensitive and in upper case, as GET")
+        raise click.BadParameter("methods are case-sensitive: write them in upper case, such as GET")
     return value
 
 
 def _target(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     if not value or "#" in value or any(sign <= " " for sign in value):
-        raise click.BadParameter("what stands in a request line: /venue/events/42, or http://venue-service:3002/x")
+        raise click.BadParameter(
+            "expected the target of a request line, such as /venue/events/42 or http://venue-service:3002/x"
+        )
     return value
 
 
-@click.command(short_help="What would happen to a request, under which policy?")
+@click.command(short_help="Show where a request would go, and its policy.")
 @click.argument("method", callback=_method)
 @click.argument("target", callback=_target)
-@click.option("--host", metavar="HOST", help="The Host that the app would send, if a service is found by that.")
+@click.option(
+    "--host", metavar="HOST", help="The Host header that the app would send, for a service that is found by Host."
+)
 @config_option("Explain what this file says, and call no sidecar: the route, the policy and the upstream target.")
 @admin_options
 def explain(admin: Admin, method: str, target: str, host: str | None, path: Path | None) -> None:
-    """Say what would happen to a request: service, route, each value of the policy and who set it, breaker, endpoint.
+    """Show what would happen to a request: its service, route, breaker and endpoint, and each value of its policy.
 
     Nothing is sent to the service. TARGET is what the app asks the sidecar for: /venue/events/42.
 
@@ -54,7 +58,7 @@ def explain(admin: Admin, method: str, target: str, host: str | None, path: Path
     if path is None:
         try:
             answer = admin.client.get("explain", method=method, target=target, host=host)
-        except NobodyListens:
+        except NothingListens:
             path = _file_instead(admin)
             if path is None:
                 raise
@@ -69,7 +73,7 @@ def explain(admin: Admin, method: str, target: str, host: str | None, path: Path
 
 
 def _file_instead(admin: Admin) -> Path | None:
-    """The file that `sidecar run` would take, where nobody chose a sidecar to ask; stderr says that it is used."""
+    """The file that `sidecar run` would take, unless the user named a sidecar to ask. stderr says that it is used."""
     if click.get_current_context().get_parameter_source("admin_url") is not ParameterSource.DEFAULT:
         return None
     path = default_config()
@@ -99,7 +103,7 @@ def _facts(answer: dict[str, Any]) -> list[tuple[Any, ...]]:
         ("upstream target", answer["upstream_target"]),
     ]
     if answer.get("deadline_s"):
-        facts.append(("deadline", seconds_words(answer["deadline_s"])))
+        facts.append(("deadline", duration_text(answer["deadline_s"])))
     breaker, balancer = answer.get("breaker"), answer.get("balancer")
     if breaker:
         wait = f" for {seconds(breaker['retry_after_s'])}" if breaker.get("retry_after_s") else ""
@@ -110,22 +114,22 @@ def _facts(answer: dict[str, Any]) -> list[tuple[Any, ...]]:
         facts.append(("balancer", balancer["kind"] + (f", picks {pick}" if pick else "")))
         facts += [("  endpoint", f"{one['address']}: {one['why']}") for one in balancer.get("candidates") or []]
     if answer.get("fallback"):
-        facts.append(("fallback", ", ".join(words_of(step) for step in answer["fallback"])))
+        facts.append(("fallback", ", ".join(value_text(step) for step in answer["fallback"])))
     return facts
 
 
-def seconds_words(value: float) -> str:
-    """A span of time as it is spoken of: `250.0 ms`, `15s`."""
+def duration_text(value: float) -> str:
+    """A duration, such as `250.0 ms` or `15s`."""
     return milliseconds(value * 1000) if value < 1 else seconds(value)
 
 
 def _settings(policy: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """What somebody set stands out from the defaults."""
+    """The rows of the policy. What the file sets is bold; the defaults are dim."""
     return [
         (
             styled(key, "" if leaf["origin"] == "default" else "bold"),
             styled(origin_of(leaf), "dim" if leaf["origin"] == "default" else ""),
-            words_of(leaf["value"]),
+            value_text(leaf["value"]),
         )
         for key, leaf in leaves(policy)
     ]

@@ -1,7 +1,7 @@
-"""The commands that put the sidecar into pods: the webhook, and the same for files.
+"""`sidecar injector` and `sidecar inject`: add the sidecar to pods, by a webhook or in YAML files.
 
-Owns what of an injection can be chosen, as options and in the environment. What needs aiohttp, cryptography or
-ruamel.yaml is imported by the command that does.
+Owns the options of both, which can be set by environment variables too. aiohttp, cryptography and ruamel.yaml are
+imported only by the command that needs them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CHOSEN: Final = (
     "user",
     "namespace",
 )
-"""What of InjectorSettings has an option."""
+"""The fields of InjectorSettings that have an option."""
 
 PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
 
@@ -84,10 +84,10 @@ def _user(text: str) -> int | None:
 
 
 def _no_proxy(text: str) -> tuple[str, ...]:
-    """The injector's own names and the given ones, each once."""
+    """The injector's own names, then the given ones, without duplicates."""
     given = [name.strip() for name in text.split(",")]
     if not all(name.isascii() and name.isprintable() and " " not in name for name in given):
-        raise ValueError("expected names of hosts, with commas between them: .example,10.0.0.0/8")
+        raise ValueError("expected host names, separated by commas, such as .example,10.0.0.0/8")
     return tuple(dict.fromkeys((*DEFAULTS.no_proxy, *filter(None, given))))
 
 
@@ -106,7 +106,7 @@ def _shown(resources: Resources) -> str:
 
 
 def settings_options(command: _Command) -> _Command:
-    """What is injected; each option is read from SIDECAR_INJECTOR_... too. Gives the command `settings`."""
+    """Adds the options for what is injected, each also read from SIDECAR_INJECTOR_...; the command gets `settings`."""
 
     @functools.wraps(command)
     def wrapped(**options: Any) -> Any:
@@ -115,45 +115,59 @@ def settings_options(command: _Command) -> _Command:
 
     options: list[Callable[[Any], Any]] = [
         _option("--image", _Checked("image", _image), DEFAULTS.image, "The sidecar's image."),
-        _option("--image-pull-policy", click.Choice(PULL_POLICIES), DEFAULTS.image_pull_policy, "When it is pulled."),
+        _option(
+            "--image-pull-policy", click.Choice(PULL_POLICIES), DEFAULTS.image_pull_policy, "When the image is pulled."
+        ),
         click.option(
             "--image-pull-secret",
             "image_pull_secrets",
             multiple=True,
             envvar=f"{PREFIX}IMAGE_PULL_SECRETS",
-            help="A Secret of the pod's namespace to pull it with, beside the pod's own; may be given more than once.",
+            help="A Secret in the pod's namespace for pulling the image, beside the pod's own. May be repeated.",
         ),
         click.option(
             "--native/--ordinary",
             default=True,
             show_default=True,
             envvar=f"{PREFIX}NATIVE",
-            help="As a native sidecar (Kubernetes 1.29 on), or as an ordinary container with hooks.",
+            help="Inject a native sidecar (Kubernetes 1.29 or newer), or an ordinary container with hooks.",
         ),
         _option(
             "--config-map",
             _Checked("name", _config_map),
             DEFAULTS.config_map,
-            "The ConfigMap with the policy, in the pod's namespace.",
+            "The ConfigMap with the sidecar's configuration, in the pod's namespace.",
         ),
-        _option("--cpu", _Checked("cpu", cpu_resources), _shown(DEFAULTS.cpu), "REQUEST or REQUEST/LIMIT."),
-        _option("--memory", _Checked("memory", memory_resources), _shown(DEFAULTS.memory), "REQUEST or REQUEST/LIMIT."),
+        _option("--cpu", _Checked("cpu", cpu_resources), _shown(DEFAULTS.cpu), "CPU: REQUEST or REQUEST/LIMIT."),
+        _option(
+            "--memory",
+            _Checked("memory", memory_resources),
+            _shown(DEFAULTS.memory),
+            "Memory: REQUEST or REQUEST/LIMIT.",
+        ),
         click.option(
             "--kubernetes-discovery/--no-kubernetes-discovery",
             default=False,
             show_default=True,
             envvar=f"{PREFIX}KUBERNETES_DISCOVERY",
-            help="Mount the service account's token, for policies with discovery: {kubernetes: ...}.",
+            help="Mount the service account's token. Services with discovery: {kubernetes: ...} need it.",
         ),
         click.option(
             "--no-proxy",
             type=_Checked("names", _no_proxy),
             default="",
             envvar=f"{PREFIX}NO_PROXY",
-            help="NAMES with commas between them, added to the NO_PROXY of containers that get HTTP_PROXY.",
+            help="Host names, separated by commas, to add to the NO_PROXY of containers that get HTTP_PROXY.",
         ),
-        _option("--user", _Checked("uid", _user), str(DEFAULTS.user), "The user it runs as; any: the cluster's."),
-        _option("--namespace", click.STRING, DEFAULTS.namespace, "The injector's own: nothing is injected there."),
+        _option(
+            "--user",
+            _Checked("uid", _user),
+            str(DEFAULTS.user),
+            "The user ID that the sidecar runs as; any: the cluster's choice.",
+        ),
+        _option(
+            "--namespace", click.STRING, DEFAULTS.namespace, "The injector's own namespace. Nothing is injected there."
+        ),
     ]
     made: Any = wrapped
     for option in reversed(options):
@@ -166,38 +180,49 @@ def _option(name: str, kind: Any, default: Any, purpose: str) -> Callable[[_Comm
     return click.option(name, type=kind, default=default, show_default=True, envvar=envvar, help=purpose)
 
 
-@click.command(short_help="The webhook that puts the sidecar into pods.")
+@click.command(short_help="Run the webhook that adds the sidecar to pods.")
 @settings_options
-@_option("--listen", _Checked("address", _address), "[::]:8443", "Where reviews are answered, over HTTPS.")
-@_option("--probe", _Checked("address", _address), "[::]:8080", "/livez, /readyz and /metrics, over HTTP.")
+@_option("--listen", _Checked("address", _address), "[::]:8443", "The address for admission reviews (HTTPS).")
+@_option("--probe", _Checked("address", _address), "[::]:8080", "The address of /livez, /readyz and /metrics (HTTP).")
 @click.option(
     "--certificates",
     metavar="FOLDER",
     envvar=f"{PREFIX}CERTIFICATES",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="tls.crt and tls.key, read again as they change. Without it, it makes its own and keeps them in --secret.",
+    help="A folder with tls.crt and tls.key, read again when they change. Default: the injector makes its own"
+    " certificates and keeps them in --secret.",
 )
-@_option("--service", click.STRING, "sidecar-injector", "The Service in front of it, for the certificate's names.")
-@_option("--secret", click.STRING, "sidecar-injector-tls", "The Secret that replicas share certificates by.")
-@_option("--webhook", click.STRING, "sidecar-injector", "The MutatingWebhookConfiguration that has to trust them.")
-@_option("--log-level", click.Choice(["debug", "info", "warning", "error"]), "info", "What is logged.")
+@_option(
+    "--service",
+    click.STRING,
+    "sidecar-injector",
+    "The Service in front of the injector. The certificate has its names.",
+)
+@_option("--secret", click.STRING, "sidecar-injector-tls", "The Secret in which replicas share the certificates.")
+@_option("--webhook", click.STRING, "sidecar-injector", "The MutatingWebhookConfiguration that gets their CA.")
+@_option("--log-level", click.Choice(["debug", "info", "warning", "error"]), "info", "The lowest level that is logged.")
 @_option("--end", Seconds(), "5s", "How long reviews are still answered after SIGTERM.")
 @click.option(
     "--fail-closed",
     is_flag=True,
     envvar=f"{PREFIX}FAIL_CLOSED",
-    help="Deny a pod that a defect of the injector keeps from its sidecar, in place of letting it pass without one.",
+    help="Deny a pod if a defect of the injector prevents the injection. Default: the pod starts without a sidecar.",
 )
-@click.option("--api-server", metavar="URL", envvar=f"{PREFIX}API_SERVER", help="Default: the pod's own.")
-@click.option("--token-file", metavar="FILE", envvar=f"{PREFIX}TOKEN_FILE", help="For --api-server.")
-@click.option("--ca-file", metavar="FILE", envvar=f"{PREFIX}CA_FILE", help="For --api-server.")
+@click.option(
+    "--api-server",
+    metavar="URL",
+    envvar=f"{PREFIX}API_SERVER",
+    help="The API server to call. Default: that of the pod's own cluster.",
+)
+@click.option("--token-file", metavar="FILE", envvar=f"{PREFIX}TOKEN_FILE", help="The token for --api-server.")
+@click.option("--ca-file", metavar="FILE", envvar=f"{PREFIX}CA_FILE", help="The CA certificates for --api-server.")
 def injector(settings: InjectorSettings, **options: Any) -> None:
-    """Answer an API server's admission reviews: pods that want it get a sidecar.
+    """Run the admission webhook: it adds the sidecar to the pods that ask for one.
 
-    Each option is read from the environment too, as SIDECAR_INJECTOR_ and its name: SIDECAR_INJECTOR_LOG_LEVEL.
-    deploy/k8s/ runs it in a cluster.
+    An environment variable can set each option: SIDECAR_INJECTOR_LOG_LEVEL sets --log-level. The manifests in
+    deploy/k8s/ run the webhook in a cluster.
 
-    Exits 0 after an orderly end, 2 where it did not start.
+    Exits 0 after an orderly end, 2 if it cannot start.
     """
     if options["certificates"] is None and find_spec("cryptography") is None:
         raise _WithoutExtra("cryptography")
@@ -219,7 +244,7 @@ def injector(settings: InjectorSettings, **options: Any) -> None:
     sys.exit(process.run(replace(settings, fail_closed=options["fail_closed"]), serving))
 
 
-@click.command(short_help="Put the sidecar into the workloads of YAML files.")
+@click.command(short_help="Add the sidecar to the workloads in YAML files.")
 @click.option(
     "-f",
     "--file",
@@ -227,20 +252,20 @@ def injector(settings: InjectorSettings, **options: Any) -> None:
     multiple=True,
     required=True,
     type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
-    help="A file with workloads; - is standard input. May be given more than once.",
+    help="A file with workloads; - is standard input. May be repeated.",
 )
 @settings_options
 def inject(files: tuple[Path, ...], settings: InjectorSettings) -> None:
-    """Print YAML and JSON files with the sidecar in their workloads; comments stay, and what was done is on stderr.
+    """Print YAML and JSON files with the sidecar added to their workloads. Comments stay; stderr says what was done.
 
-    It is made for pipes: sidecar inject -f app.yaml | kubectl apply -f -
+    The command is made for pipes: sidecar inject -f app.yaml | kubectl apply -f -
 
     \b
     Examples:
       sidecar inject -f -
       sidecar inject -f - --memory 96Mi --ordinary
 
-    Exits 1 where a workload cannot have it, or a file cannot be read; nothing is printed then.
+    Exits 1, and prints nothing, if a workload cannot get a sidecar or a file cannot be read.
     """
     if find_spec("ruamel") is None:
         raise _WithoutExtra("ruamel.yaml")
@@ -250,12 +275,12 @@ def inject(files: tuple[Path, ...], settings: InjectorSettings) -> None:
     for file in files:
         name = "stdin" if str(file) == "-" else str(file)
         try:
-            # As bytes: text streams would change line ends.
+            # Bytes, because text streams would change line endings.
             read = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
             made = workloads.inject(read.decode("utf-8"), settings)
             written = made.text.encode("utf-8")
         except UnicodeError as error:
-            raise click.ClickException(f"{name}: this is no UTF-8: {error}") from None
+            raise click.ClickException(f"{name}: not valid UTF-8: {error}") from None
         except (workloads.BadFile, OSError) as error:
             raise click.ClickException(f"{name}: {error}") from None
         for note in made.notes:
@@ -265,12 +290,12 @@ def inject(files: tuple[Path, ...], settings: InjectorSettings) -> None:
 
 
 def _joined(files: Sequence[bytes]) -> bytes:
-    """One file as it is; of more, one stream of documents."""
+    """A single file as it is; several files as one stream of YAML documents."""
     if len(files) == 1:
         return files[0]
     made = b""
     for file in files:
-        # A marker before the first, too: kubectl takes what begins with a brace for JSON to its end.
+        # The first document gets a marker too: kubectl reads a stream that begins with a brace as JSON only.
         marked = file.lstrip().startswith((b"---", b"%"))
         made += (b"" if marked else b"---\n") + file + (b"" if file.endswith(b"\n") or not file else b"\n")
     return made

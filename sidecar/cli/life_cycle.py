@@ -1,7 +1,7 @@
-"""What a pod's hooks and entrypoints run: wait until the sidecar is ready, until nothing calls any more, or end it.
+"""`sidecar wait`, `prestop` and `quit`: commands for the hooks and entrypoints of a pod.
 
-Owns the commands, their words and exit codes; what is asked of the probe listener is `probe_client`'s. They start anew
-each time, with little CPU to spare: nothing heavy is imported, and `quit` alone imports a client of the admin API.
+Owns the commands, their messages and exit codes; the calls to the probe listener are `probe_client`. Each command is a
+new process with little CPU, so nothing heavy is imported: only `quit` imports the client of the admin API.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ probe_option = click.option(
 )
 
 
-@click.command(short_help="Block until the sidecar is ready.")
+@click.command(short_help="Wait until the sidecar is ready.")
 @probe_option
-@click.option("--timeout", type=Seconds(), default="60s", show_default=True, help="After that it exits 1.")
+@click.option(
+    "--timeout", type=Seconds(), default="60s", show_default=True, help="The longest wait. After that it exits 1."
+)
 def wait(probe: str, timeout: float) -> None:
-    """Block until the sidecar is ready: for entrypoints and postStart hooks on old clusters.
+    """Wait until the sidecar is ready. For entrypoints, and for postStart hooks on clusters before 1.29.
 
-    Exits 0 once it is, 1 where it is not in time.
+    Exits 0 when the sidecar is ready, 1 if it is not ready in time.
     """
     from time import monotonic, sleep
 
@@ -37,31 +39,38 @@ def wait(probe: str, timeout: float) -> None:
         raise click.ClickException(f"the sidecar at {client.url} was not ready within {timeout:g} s")
 
 
-@click.command(short_help="Block until the app calls no more: a preStop hook.")
+@click.command(short_help="Wait until the app makes no more calls: a preStop hook.")
 @probe_option
-@click.option("--idle", type=Seconds(), default="2s", show_default=True, help="So long there has to be no call.")
-@click.option("--max", "longest", type=Seconds(), default="15s", show_default=True, help="After that it ends anyway.")
+@click.option("--idle", type=Seconds(), default="2s", show_default=True, help="How long there must be no call.")
+@click.option(
+    "--max",
+    "longest",
+    type=Seconds(),
+    default="15s",
+    show_default=True,
+    help="The longest wait. After that it ends anyway.",
+)
 def prestop(probe: str, idle: float, longest: float) -> None:
-    """Block until the app calls no more: a preStop hook for a sidecar that is an ordinary container.
+    """Wait until the app makes no more calls. A preStop hook for a sidecar that is an ordinary container.
 
-    A kubelet ends all containers of a pod at once, and sends SIGTERM to the sidecar when this is over. A native sidecar
-    does not need it.
+    A kubelet ends all containers of a pod at the same time. It sends SIGTERM to the sidecar when this hook has ended. A
+    native sidecar does not need the hook.
 
     \b
     Examples:
       sidecar prestop --idle 2s --max 15s
 
-    Exits 0 whatever happened: a hook that fails would not change anything.
+    Always exits 0: a hook that fails would change nothing.
     """
     from time import monotonic, sleep
 
     client = _client(probe)
     how = wait_idle(client.traffic, idle, longest, monotonic, sleep)
-    words = {"idle": "no calls any more", "late": f"still called after {longest:g} s", "gone": "the sidecar is gone"}
+    words = {"idle": "no more calls", "late": f"calls still come after {longest:g} s", "gone": "the sidecar is gone"}
     click.echo(words[how], err=True)
 
 
-@click.command(name="quit", short_help="End the sidecar when a Job's work is done.")
+@click.command(name="quit", short_help="Stop the sidecar when a Job's work is done.")
 @click.option(
     "--admin",
     "admin_url",
@@ -76,19 +85,19 @@ def prestop(probe: str, idle: float, longest: float) -> None:
     metavar="FILE",
     envvar="SIDECAR_ADMIN_TOKEN_FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The file with the admin API's token, if it wants one.",
+    help="The file with the admin API's token, if the API needs one.",
 )
 def quit_(admin_url: str, token_file: Path | None) -> None:
-    """End the sidecar in good order, without asking: for the end of a Job's main process on clusters before 1.29.
+    """Stop the sidecar in good order, without a question. For the end of a Job's main process on clusters before 1.29.
 
-    A Job with an ordinary sidecar completes when the sidecar ends, too. `curl -X POST -H 'Content-Type:
+    A Job with an ordinary sidecar is complete only when the sidecar has ended too. `curl -X POST -H 'Content-Type:
     application/json' -d '{}' localhost:15000/drain` does the same from an image without this command.
 
     \b
     Examples:
       sidecar quit
 
-    Exits 0 if it ends or has ended already, 1 where it refuses.
+    Exits 0 if the sidecar stops or has stopped already, 1 if it refuses.
     """
     from sidecar.cli.admin_client import AdminError
     from sidecar.cli.options import admin_client
@@ -97,12 +106,12 @@ def quit_(admin_url: str, token_file: Path | None) -> None:
     try:
         client.post("drain", body={})
     except AdminError as error:
-        if error.status or not _nobody_listens(client.url):
+        if error.status or not _nothing_listens(client.url):
             raise
 
 
-def _nobody_listens(url: str) -> bool:
-    """Asked after a call that failed: a sidecar that ended before it, or in the middle of it, is gone now."""
+def _nothing_listens(url: str) -> bool:
+    """Whether the sidecar is gone. Asked after a failed call: it may have stopped before the call, or during it."""
     import socket
     from urllib.parse import urlsplit
 

@@ -1,9 +1,9 @@
-"""The `sidecar` command: the group of all commands, and those that serve.
+"""The `sidecar` command: the list of all commands, and the two that serve traffic, `run` and `demo`.
 
-Owns the sections that the commands are shown in. What serving needs is imported by the command that serves, so that
-all others stay light.
+Owns the sections of the help. `run` and `demo` import what serving needs when they are called, so that all other
+commands start fast.
 
-Exit codes: 0 fine; 1 the check or the call failed; 2 usage or bad configuration (click's own code for usage).
+Exit codes: 0 success; 1 the check or the call failed; 2 wrong usage (click's own code for it) or a bad configuration.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ SECTIONS: Final[Sections] = {
         "run": "sidecar.cli.main:run",
         "demo": "sidecar.cli.main:demo",
     },
-    "The configuration": {
+    "Configuration": {
         "init": "sidecar.cli.init:init",
         "check": "sidecar.cli.check:check",
         "schema": "sidecar.cli.schema:schema",
     },
-    "Look at a running sidecar": {
+    "Inspect a running sidecar": {
         "status": "sidecar.cli.status:status",
         "explain": "sidecar.cli.explain:explain",
         "events": "sidecar.cli.events:events",
     },
-    "Steer a running sidecar": {
+    "Change a running sidecar": {
         "breaker": "sidecar.cli.steer:breaker",
         "endpoint": "sidecar.cli.steer:endpoint",
         "log": "sidecar.cli.steer:log",
@@ -51,14 +51,14 @@ SECTIONS: Final[Sections] = {
         "prestop": "sidecar.cli.life_cycle:prestop",
         "quit": "sidecar.cli.life_cycle:quit_",
     },
-    "This command itself": {
+    "Shell": {
         "completion": "sidecar.cli.completion:completion",
     },
 }
 
 
 def _port_option(name: str, default: int, purpose: str) -> Callable[[_Command], _Command]:
-    """`--NAME-port`, also read from SIDECAR_DEMO_NAME_PORT."""
+    """Adds `--NAME-port`, which SIDECAR_DEMO_NAME_PORT can set too."""
     return click.option(
         f"--{name}-port",
         envvar=f"SIDECAR_DEMO_{name.upper()}_PORT",
@@ -133,16 +133,16 @@ def run(path: Path | None) -> None:
     sys.exit(daemon.run(config, path, origins))
 
 
-@click.command(short_help="See it at work, with three small services behind it.")
-@_port_option("proxy", 15001, "Where an app would send its calls.")
-@_port_option("admin", 15000, "Where an operator looks.")
-@_port_option("probe", 15021, "Where health and metrics are read.")
-@_port_option("upstream", 19101, "The first of six ports in a row, for the services behind the sidecar.")
-@click.option("--seed", default=None, type=int, help="Makes the failures that /flaky brings about the same each time.")
+@click.command(short_help="Try the sidecar with three small demo services.")
+@_port_option("proxy", 15001, "The port for the calls of an app.")
+@_port_option("admin", 15000, "The port of the admin API and the dashboard.")
+@_port_option("probe", 15021, "The port of health and metrics.")
+@_port_option("upstream", 19101, "The first of six ports in a row for the demo services.")
+@click.option("--seed", default=None, type=int, help="Makes the random failures of /flaky the same each time.")
 def demo(proxy_port: int, admin_port: int, probe_port: int, upstream_port: int, seed: int | None) -> None:
-    """The sidecar with three small services behind it, on this machine, and what to try with them.
+    """Start the sidecar with three small services on this machine, and print what to try with them.
 
-    A port of 0 means any that is free. Each port can also be set by environment: SIDECAR_DEMO_PROXY_PORT and so on.
+    Port 0 means any free port. Environment variables can set the ports too: SIDECAR_DEMO_PROXY_PORT and so on.
     """
     from sidecar.demo import show
 

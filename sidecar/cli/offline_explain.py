@@ -1,7 +1,7 @@
-"""What a configuration alone says of a request: the service, the route, the policy, the upstream target.
+"""Explain a request from the configuration file alone: its service, route, policy and upstream target.
 
-Owns the answer in the shape of `GET /explain`. What only a running sidecar knows (breaker, endpoints) is None. The
-running one's own answer is `sidecar.admin.explain`, with all that serving needs; this one is light.
+Owns the answer, in the shape of `GET /explain`. What only a running sidecar knows (breaker, endpoints) is None. The
+answer of a running sidecar is `sidecar.admin.explain`, which imports all that serving needs; this module does not.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FOUND_BY = {"path": "first path segment", "host": "Host", "absolute": "absolute
 
 
 def explained(config: Config, origins: Origins, method: str, target: str, host: str | None) -> dict[str, Any]:
-    """As `GET /explain` answers, in JSON's terms; `target` as in a request line."""
+    """The answer of `GET /explain` as JSON values. `target` is written as in a request line."""
     try:
         head = head_asked(method, target, host or "")
         table = Live(config, 0.0, float).table
@@ -51,7 +51,7 @@ def explained(config: Config, origins: Origins, method: str, target: str, host: 
         "words": [
             f"By its {_FOUND_BY[by]} it is for {service.name!r}, which sees {sent}.",
             f"{whose}.",
-            "This is by the file alone: what breaker and balancer would do, a running sidecar says.",
+            "This comes from the file alone. Only a running sidecar knows what its breaker and balancer would do.",
         ],
     }
 

@@ -1,6 +1,6 @@
-"""What the commands that call a running sidecar have in common: options, kinds of arguments, completion.
+"""Options and argument types of the commands that call a running sidecar, and completion of service names.
 
-Owns where the admin API is looked for, and what is said of a service that is not there.
+Owns how the admin API is found, and the message for a service name that does not exist.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from sidecar.cli.admin_client import DEFAULT_ADMIN, AdminClient, AdminError
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 COMPLETION_S: Final = 0.2
-"""How long names are waited for. With the start of Python that is under 0.3 s, which a shell may stand still."""
+"""How long completion waits for names. With the start of Python it takes less than 0.3 s, so the shell feels fast."""
 
 MAX_TOKEN: Final = 64 * 1024
 
 
 @dataclass(frozen=True)
 class Admin:
-    """The sidecar that a command calls, and how the answer is wanted."""
+    """The sidecar that a command calls, and whether to print JSON."""
 
     client: AdminClient
     as_json: bool
 
 
 def admin_options(command: _Command) -> _Command:
-    """`--admin`, `--token-file` and `--json`, given to the command as its first argument, an Admin.
+    """Adds `--admin`, `--token-file` and `--json`. The command gets them as its first argument, an Admin.
 
-    With `--json` the API's problem is printed on stdout too when a call fails.
+    With `--json`, a call that the API refuses prints the API's problem document on stdout too.
     """
 
     @functools.wraps(command)
@@ -57,7 +57,7 @@ def admin_options(command: _Command) -> _Command:
 
 
 def admin_client(admin_url: str, token_file: Path | None, hint: str = "--admin") -> AdminClient:
-    """A client, or a usage error that names the option `hint`."""
+    """A client. A bad URL or token file is a usage error, and `hint` is the name of the URL's option in it."""
     try:
         return AdminClient(admin_url, _token(token_file))
     except ValueError as error:
@@ -71,10 +71,10 @@ def _token(file: Path | None) -> str | None:
         with file.open("rb") as stream:
             token = stream.read(MAX_TOKEN).strip().decode("ascii")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a token"
+        reason = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
         raise click.BadParameter(f"{file} cannot be read: {reason}", param_hint="--token-file") from None
     if not token.isprintable() or not token or " " in token:
-        raise click.BadParameter(f"{file} holds no token", param_hint="--token-file")
+        raise click.BadParameter(f"{file} does not hold a token", param_hint="--token-file")
     return token
 
 
@@ -91,23 +91,23 @@ token_option = click.option(
     metavar="FILE",
     envvar="SIDECAR_ADMIN_TOKEN_FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The file with the token that the admin API wants, if it wants one. Default: $SIDECAR_ADMIN_TOKEN_FILE.",
+    help="The file with the admin API's token, if the API needs one. Default: $SIDECAR_ADMIN_TOKEN_FILE.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the admin API has it.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
 SHORTEST_FOR_S: Final = 1.0
 LONGEST_FOR_S: Final = 86400.0
-"""What the admin API takes (`sidecar.admin.commands`)."""
+"""The bounds of the admin API (`sidecar.admin.commands`)."""
 
 
 class Duration(click.ParamType[str]):
-    """A duration as the configuration writes it, passed on as it was typed."""
+    """A duration in the notation of the configuration, such as `10m`. It is passed on as it was typed."""
 
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuses what the API would refuse, before anything is called."""
+        """Refuses a value that the API would refuse, before any call."""
         from sidecar.config.errors import BadValueError
         from sidecar.config.units import parse_duration
 
@@ -116,12 +116,12 @@ class Duration(click.ParamType[str]):
         except BadValueError as error:
             self.fail(str(error), param, ctx)
         if not SHORTEST_FOR_S <= seconds <= LONGEST_FOR_S:
-            self.fail("expected 1s to 24h", param, ctx)
+            self.fail("expected a duration from 1s to 24h", param, ctx)
         return str(value)
 
 
 def for_option(default: str | None, purpose: str) -> Callable[[_Command], _Command]:
-    """`--for DURATION`: after that it ends by itself."""
+    """Adds `--for DURATION`: how long a change lasts."""
     return click.option(
         "--for", "duration", metavar="DURATION", type=Duration(), default=default, show_default=True, help=purpose
     )
@@ -133,12 +133,12 @@ class ServiceName(click.ParamType[str]):
     name = "service"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Those of the running sidecar, else of the configuration; none where that takes too long."""
+        """Names from the running sidecar, else from the configuration file. Nothing if that takes too long."""
         return [CompletionItem(name) for name in names_in_time(ctx.params) if name.startswith(incomplete)]
 
 
 def names_in_time(given: dict[str, Any]) -> list[str]:
-    """The services' names, or nothing after COMPLETION_S. `given` are the options on the line so far."""
+    """The names of the services, or none after COMPLETION_S. `given` holds the options that were typed so far."""
     from threading import Thread
 
     found: list[list[str]] = []
@@ -174,13 +174,13 @@ def _configured_names(given: dict[str, Any]) -> list[str]:
 
 
 def service_names(client: AdminClient) -> list[str]:
-    """Those of the running sidecar. Raises AdminError."""
+    """The names of the running sidecar's services. Raises AdminError."""
     return [str(service["name"]) for service in client.get("services")["services"]]
 
 
 @contextmanager
 def about(client: AdminClient, service: str) -> Iterator[None]:
-    """Calls about one service: that there is none of this name is said with the one that may be meant."""
+    """For calls about one service: if there is none of this name, the error names the one that may be meant."""
     try:
         yield
     except AdminError as error:
@@ -193,10 +193,11 @@ def about(client: AdminClient, service: str) -> Iterator[None]:
 
 
 def unknown_service(name: str, names: list[str]) -> str:
-    """What to say of a service that is not there."""
+    """The message for a service name that does not exist."""
     import difflib
 
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if near:
         return f"there is no service {name!r}; did you mean {near[0]}?"
-    return f"there is no service {name!r}; there are {', '.join(names)}" if names else f"there is no service {name!r}"
+    known = f"; the services are {', '.join(names)}" if names else ""
+    return f"there is no service {name!r}{known}"

@@ -1,7 +1,7 @@
-"""What the commands print: JSON, tables, and numbers in words.
+"""How the commands print: JSON, tables, numbers, times and durations.
 
-Owns the one place where `rich` is imported. Where stdout is no terminal a table is as wide as it needs to be, and no
-line ends in blanks.
+Tables are made with `rich`, which is imported when the first one is made. If stdout is not a terminal, a table is as
+wide as its content, and no line ends in blanks.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 UNBOUNDED: Final = 1000
-"""Columns where nobody looks at a terminal."""
+"""The width of output that does not go to a terminal."""
 
 _GAP: Final = 2
 _FIRST_COLUMN: Final = 12
 _LAST_COLUMN: Final = 20
-"""Characters that these two have at least, or would like to have, where there is little room."""
+"""On a narrow terminal the first column keeps this width at least, and the last one gets this width if it can."""
 
 
 def print_json(value: Any) -> None:
-    """One value, to be read by a program and, if need be, by a human."""
+    """Print one value as indented JSON."""
     import json
 
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def printable(text: str) -> str:
-    """A text from elsewhere that is to be one line, and can do nothing to a terminal."""
+    """Text from elsewhere, made safe to print: one line, without control characters."""
     return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
-def columns_there() -> int:
-    """How wide a line may be."""
+def terminal_width() -> int:
+    """How wide a line may be: UNBOUNDED if stdout is not a terminal and COLUMNS is not set."""
     import os
     import shutil
     import sys
@@ -50,14 +50,14 @@ def columns_there() -> int:
 
 
 def console() -> Console:
-    """Standard output. Colour where it is a terminal, unless NO_COLOR is set."""
+    """Standard output. It has colour only on a terminal, and none if NO_COLOR is set."""
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, emoji=False, width=columns_there())
+    return Console(highlight=False, markup=False, emoji=False, width=terminal_width())
 
 
 def show(*parts: RenderableType, to: Console | None = None) -> None:
-    """Print them below each other."""
+    """Print the parts below each other."""
     to = to or console()
     if to.is_terminal:
         to.print(*parts, sep="\n")
@@ -69,10 +69,10 @@ def show(*parts: RenderableType, to: Console | None = None) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, header: bool = True, whole: bool = False) -> Table:
-    """Columns whose title begins with `>` are numbers, put to the right. A row's values are texts, plain or styled.
+    """A table of texts, plain or styled. A column whose title begins with `>` holds numbers and is aligned right.
 
-    Where they do not fit, the first column is cut and the last broken into lines: names are long, numbers are needed.
-    With `whole` the first is never cut.
+    If the table is too wide, the first column is cut and the last one is broken into lines: the numbers between them
+    have to stay readable. With `whole` the first column is never cut.
     """
     from rich.table import Table
     from rich.text import Text
@@ -89,7 +89,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, header: bool
             no_wrap=not last,
             overflow="fold" if last else "ellipsis",
             min_width=widths[0] if whole and at == 0 else None,
-            max_width=max(_FIRST_COLUMN, columns_there() - others) if at == 0 and not whole else None,
+            max_width=max(_FIRST_COLUMN, terminal_width() - others) if at == 0 and not whole else None,
         )
     for row in cells:
         made.add_row(*row)
@@ -97,7 +97,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, header: bool
 
 
 def natural_width(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
-    """Columns of a terminal that a table takes where nothing is cut; a value is a text, plain or styled."""
+    """The width of a table in characters, if nothing is cut. A value is a text, plain or styled."""
     lines = [[title.removeprefix(">") for title in columns], *rows]
     widths = [
         max(len(cell if isinstance(cell, str) else cell.plain) for cell in column)
@@ -107,14 +107,14 @@ def natural_width(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
 
 
 def styled(text: str, style: str) -> Text:
-    """A text in a colour; the colour never says anything that the text does not."""
+    """A text in a colour. The text has to say everything, because the colour may be missing."""
     from rich.text import Text
 
     return Text(text, style=style)
 
 
 def milliseconds(value: float | None) -> str:
-    """`3.1 ms`, `1.2 s`; `-` where nothing was measured."""
+    """`3.1 ms`, `1.2 s`; `-` if nothing was measured."""
     if value is None:
         return "-"
     if value >= 1000:
@@ -123,7 +123,7 @@ def milliseconds(value: float | None) -> str:
 
 
 def seconds(value: float) -> str:
-    """`4m 10s`: a time that is left, to the second that has begun."""
+    """`4m 10s`: a remaining time, rounded up to whole seconds."""
     whole = max(0, ceil(value))
     parts = [(whole // 3600, "h"), (whole % 3600 // 60, "m"), (whole % 60, "s")]
     words = [f"{number}{unit}" for number, unit in parts if number]
@@ -131,7 +131,7 @@ def seconds(value: float) -> str:
 
 
 def percent(value: float | None) -> str:
-    """`99.5%`; `-` where nothing was counted."""
+    """`99.5%`; `-` if nothing was counted."""
     return "-" if value is None else f"{value:.1f}%".replace(".0%", "%")
 
 
@@ -163,18 +163,18 @@ def time_left(until: str | None) -> str | None:
     return seconds((datetime.fromisoformat(until) - datetime.now(UTC)).total_seconds())
 
 
-def words_of(value: Any) -> str:
-    """A value of the configuration on one line, as YAML would have it."""
+def value_text(value: Any) -> str:
+    """A value of the configuration as YAML, on one line."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
-        return "[" + ", ".join(map(words_of, value)) + "]"
+        return "[" + ", ".join(map(value_text, value)) + "]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {words_of(one)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {value_text(one)}" for key, one in value.items()) + "}"
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def origin_of(setting: dict[str, Any]) -> str:
-    """Who set a value: `default`, or `service, line 12`."""
+    """Where a value was set: `default`, or `service, line 12`."""
     line = setting.get("line")
     return f"{setting['origin']}, line {line}" if line else str(setting["origin"])

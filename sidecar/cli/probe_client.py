@@ -1,7 +1,7 @@
 """A small synchronous client of the probe listener, for commands that a kubelet runs in the sidecar's container.
 
-Owns readiness and the little of `/metrics` that tells whether anybody calls. The standard library alone: these
-commands start anew each time, in a container without CPU to spare.
+Owns the check of readiness, and the two metrics that tell whether the app still calls. It uses only the standard
+library: each command is a new process, in a container with little CPU.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ DEFAULT_PROBE: Final = "http://127.0.0.1:15021"
 POLL_S: Final = 0.2
 CALL_S: Final = 2.0
 SHORTEST_S: Final = 0.1
-"""What one call has, and what it has at least: with less left than that, it is made all the same."""
+"""The time limit of a call, and its minimum: if less time is left, the call is made anyway and gets this much."""
 MOST_BYTES: Final = 64 * 1024 * 1024
 
 _SAMPLE: Final = re.compile(
@@ -25,7 +25,7 @@ _SAMPLE: Final = re.compile(
 
 
 class Gone(Exception):
-    """Nobody listens."""
+    """Nothing listens at the address."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Traffic:
 
 
 class ProbeClient:
-    """Calls the probe listener at `url`. Raises ValueError where that is no http URL."""
+    """Calls the probe listener at `url`. Raises ValueError unless that is an http URL."""
 
     def __init__(self, url: str = DEFAULT_PROBE) -> None:
         parts = urlsplit(url if "://" in url else f"http://{url}")
@@ -47,11 +47,11 @@ class ProbeClient:
         self._host, self._port = parts.hostname, parts.port or 80
 
     def ready(self, left_s: float = CALL_S) -> bool:
-        """Whether `/readyz` says so now, with `left_s` seconds to say it. Raises Gone."""
+        """Whether `/readyz` answers 200 within `left_s` seconds. Raises Gone."""
         return self._get("/readyz", left_s)[0] == 200
 
     def traffic(self, left_s: float = CALL_S) -> Traffic | None:
-        """None where it does not tell in time. Raises Gone."""
+        """The counts in `/metrics`; None if they do not come in time. Raises Gone."""
         status, body = self._get("/metrics", left_s)
         found = _SAMPLE.findall(body)
         if status != 200 or not found:
@@ -71,7 +71,7 @@ class ProbeClient:
             answer = connection.getresponse()
             return answer.status, answer.read(MOST_BYTES)
         except ConnectionRefusedError:
-            raise Gone(f"nobody listens at {self.url}") from None
+            raise Gone(f"nothing listens at {self.url}") from None
         except (OSError, http.client.HTTPException):
             return 0, b""
         finally:
@@ -81,7 +81,7 @@ class ProbeClient:
 def wait_ready(
     ready: Callable[[float], bool], timeout_s: float, clock: Callable[[], float], sleep: Callable[[float], None]
 ) -> bool:
-    """Whether it was ready before `timeout_s` were over. That nobody listens yet is a reason to wait."""
+    """Wait until the sidecar is ready. False if `timeout_s` pass first. If nothing listens yet, go on waiting."""
     until = clock() + timeout_s
     while True:
         try:
@@ -102,7 +102,7 @@ def wait_idle(
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> str:
-    """Wait until nothing was in flight and nothing came for `idle_s`; how that ended: `idle`, `late` or `gone`."""
+    """Wait until no request came and none was in flight for `idle_s`. Returns `idle`, `late` or `gone`."""
     until = clock() + max_s
     quiet_since = clock()
     before: float | None = None

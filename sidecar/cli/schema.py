@@ -9,13 +9,13 @@ import click
 def schema() -> None:
     """Print the JSON Schema of the configuration, so that an editor completes and checks it as you type.
 
-    Where the YAML language server runs (VS Code, Neovim, Emacs ...), the first line of a configuration says where the
-    schema is:
+    Editors with the YAML language server (VS Code, Neovim, Emacs) use the schema that the first line of a configuration
+    names:
 
     \b
       # yaml-language-server: $schema=sidecar.schema.json
 
-    It knows one value at a time, so some mistakes only `sidecar check` finds.
+    The schema checks each value alone. `sidecar check` also finds mistakes between values.
 
     \b
     Examples:

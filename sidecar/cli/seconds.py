@@ -1,6 +1,6 @@
-"""A duration on the command line.
+"""The type of an option that is a duration, and becomes seconds.
 
-Apart from `options`, which is of the admin API: hooks of a pod import this, and start anew each time.
+It is not in `options`, which imports the admin API's client: the hooks of a pod need it, and have to start fast.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import click
 
 
 class Seconds(click.ParamType[float]):
-    """A duration as the configuration writes it, in seconds."""
+    """A duration in the notation of the configuration, such as `5s`. The command gets seconds."""
 
     name = "duration"
 

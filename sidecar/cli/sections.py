@@ -1,7 +1,6 @@
-"""The commands in sections, each imported when it is wanted.
+"""A click group that shows its commands in sections, and imports each command when it is used.
 
-Owns which module has which command. The daemon is started by one of them and lives long: what only the others need must
-not be in its memory.
+The daemon is one of the commands, and runs for a long time. What only other commands need must not be in its memory.
 """
 
 from __future__ import annotations
@@ -13,20 +12,20 @@ from types import MappingProxyType
 import click
 
 Sections = Mapping[str, Mapping[str, str]]
-"""Title -> name of a command -> where it is, as `sidecar.cli.status:status`."""
+"""Title -> name of a command -> its place, such as `sidecar.cli.status:status`."""
 
 
 class SectionedGroup(click.Group):
-    """A group of commands whose help is in sections."""
+    """A group of commands. Its help shows them in sections."""
 
     sections: Sections = MappingProxyType({})
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of the sections."""
+        """The names of all commands, in the order of the sections."""
         return [name for commands in self.sections.values() for name in commands]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported now; None where there is none of that name."""
+        """Import the command and return it; None if there is none of that name."""
         place = next((commands[cmd_name] for commands in self.sections.values() if cmd_name in commands), None)
         if place is None:
             return None
@@ -36,7 +35,7 @@ class SectionedGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """As click has it, with a title for each section."""
+        """As click does it, but with a title for each section."""
         width = max(map(len, self.list_commands(ctx)), default=0)
         for title, commands in self.sections.items():
             found = [(name, self.get_command(ctx, name)) for name in commands]

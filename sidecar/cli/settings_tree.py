@@ -1,6 +1,6 @@
-"""The effective configuration as nested mappings, flattened and compared.
+"""Compare two effective configurations in the form that the admin API gives them: nested mappings.
 
-Owns what a leaf is, `{value, origin, line}` as the admin API has it, and what differs between two trees.
+Owns what a leaf is (`{value, origin, line}`), how a tree is flattened, and the differences between two trees.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from typing import Any, Final, NamedTuple
 Leaf = dict[str, Any]
 
 NAMED: Final = ("services", "checks", "aggregates")
-"""Groups whose members come and go as a whole."""
+"""Sections whose members are added and removed as a whole."""
 
 RESTART_KEYS: Final = ("listen",)
-"""Groups that cannot change while the daemon runs."""
+"""Sections that cannot change while the daemon runs."""
 
 
 class Change(NamedTuple):
-    """A key that a reload would change; `old` or `new` is None where it comes or goes."""
+    """A key that a reload would change. `old` is None for a new key, `new` is None for a removed one."""
 
     key: str
     old: Leaf | None
     new: Leaf | None
     whole: bool = False
-    """A service, a check or an aggregate that comes or goes; its leaf holds its name."""
+    """A service, a check or an aggregate is added or removed. The leaf holds its name."""
 
     @property
     def needs_restart(self) -> bool:
-        """The reload leaves it as it is."""
+        """Whether a reload would leave the key as it is."""
         return self.key.partition(".")[0] in RESTART_KEYS
 
 
 def leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Leaf]]:
-    """(key path, leaf) of every value."""
+    """Every value, as (key path, leaf)."""
     for key, below in tree.items():
         here = f"{path}.{key}" if path else key
         if is_leaf(below):
@@ -49,7 +49,7 @@ def is_leaf(value: Any) -> bool:
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
-    """What differs, in the order of the keys; a service that comes or goes is one change, without its own keys."""
+    """The differences, in the order of the keys. A service that is added or removed is one change for all its keys."""
     found = []
     whole: set[str] = set()
     for group in NAMED:
@@ -73,7 +73,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
 
 
 def hides(value: Any) -> bool:
-    """Whether any value of a tree is hidden, as a whole or in part (`sidecar.config.effective`)."""
+    """Whether a value of the tree is hidden, wholly or partly (`sidecar.config.effective`)."""
     if isinstance(value, Mapping):
         return any(map(hides, value.values()))
     if isinstance(value, list):
@@ -82,7 +82,7 @@ def hides(value: Any) -> bool:
 
 
 def with_heirs(found: Sequence[Change]) -> list[tuple[Change, int]]:
-    """The changes that are set where they stand, each with how many others only inherit it.
+    """The changes without those that are only inherited, each with the number of keys that inherit it.
 
     A service inherits from `defaults`, a route from its service.
     """
@@ -99,7 +99,7 @@ def with_heirs(found: Sequence[Change]) -> list[tuple[Change, int]]:
 
 
 def _sources(key: str) -> Iterator[str]:
-    """Where a service's or a route's value may come from, the widest first."""
+    """The keys that a service's or a route's value may be inherited from, `defaults` first."""
     if not key.startswith("services."):
         return
     parts = key.split(".")

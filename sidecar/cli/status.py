@@ -1,6 +1,6 @@
-"""`sidecar status`: each service, or one of them, as it is now.
+"""`sidecar status`: show the state of all services, or of one.
 
-Owns the fetching and the watching. How it looks is `status_tables`.
+Owns the calls and `--watch`. The tables are `status_tables`.
 """
 
 from __future__ import annotations
@@ -22,17 +22,21 @@ Fetch = Callable[[], Any]
 Draw = Callable[[Any], "list[RenderableType]"]
 
 
-@click.command(short_help="Each service as it is now, or one with its endpoints.")
+@click.command(short_help="Show all services, or one with its endpoints.")
 @click.argument("service", required=False, type=ServiceName())
-@click.option("-w", "--watch", is_flag=True, help="Show it anew again and again, until Ctrl-C.")
+@click.option("-w", "--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
 @click.option(
-    "--interval", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Seconds, for --watch."
+    "--interval",
+    type=click.FloatRange(0.1, 60),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two updates of --watch.",
 )
 @admin_options
 def status(admin: Admin, service: str | None, watch: bool, interval: float) -> None:
-    """Each service with its breaker, success rate, latency and endpoints; or one SERVICE with all of its endpoints.
+    """Show each service with its breaker, success rate, latency and endpoints, or one SERVICE with all its endpoints.
 
-    Rates and latencies are of the last ten seconds. `ok` is the share of requests that did not fail.
+    Rates and latencies are those of the last ten seconds. `ok` is the share of requests that did not fail.
 
     \b
     Examples:
@@ -43,7 +47,9 @@ def status(admin: Admin, service: str | None, watch: bool, interval: float) -> N
     """
     fetch = _fetch(admin, service)
     if admin.as_json and watch:
-        raise click.UsageError("--json is for one answer; for what happens use `sidecar events --follow --json`")
+        raise click.UsageError(
+            "--json does not go with --watch; `sidecar events --follow --json` prints events as they happen"
+        )
     if admin.as_json:
         print_json(fetch())
         return
@@ -51,7 +57,7 @@ def status(admin: Admin, service: str | None, watch: bool, interval: float) -> N
 
     draw: Draw = all_services if service is None else one_service
     if service is None:
-        fetch = _with_the_reload(admin, fetch)
+        fetch = _with_reload_errors(admin, fetch)
     if not watch:
         show(*draw(fetch()))
         return
@@ -71,8 +77,8 @@ def _fetch(admin: Admin, service: str | None) -> Fetch:
     return fetch
 
 
-def _with_the_reload(admin: Admin, fetch: Fetch) -> Fetch:
-    """Also what was wrong with the file, if anything was: the list of services has only how much."""
+def _with_reload_errors(admin: Admin, fetch: Fetch) -> Fetch:
+    """Also fetch the errors and warnings of the last reload: the list of services has only their number."""
 
     def fetch_both() -> Any:
         answer = fetch()
@@ -85,11 +91,11 @@ def _with_the_reload(admin: Admin, fetch: Fetch) -> Fetch:
 
 
 def _watch(url: str, fetch: Fetch, draw: Draw, interval: float) -> None:
-    """On a terminal in place; elsewhere one after the other. A sidecar that is gone for a while is waited for."""
+    """Redraw in place on a terminal; elsewhere print one below the other. A sidecar that is gone is called again."""
     from rich.console import Group
     from rich.live import Live
 
-    last = draw(fetch())  # that it cannot be called at all is said at once
+    last = draw(fetch())  # if the first call fails, the command ends
     out = console()
     if not out.is_terminal:
         while True:
@@ -98,7 +104,7 @@ def _watch(url: str, fetch: Fetch, draw: Draw, interval: float) -> None:
             last = _again(fetch, draw, last)
     with Live(console=out, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(Group(styled(f"{url}, every {interval:g} s; Ctrl-C ends", "dim"), *last), refresh=True)
+            live.update(Group(styled(f"{url}, every {interval:g} s; Ctrl-C to end", "dim"), *last), refresh=True)
             time.sleep(interval)
             last = _again(fetch, draw, last)
 

@@ -1,6 +1,6 @@
-"""How `sidecar status` looks.
+"""The tables of `sidecar status`.
 
-Owns the tables alone: what the admin API says goes in, what can be printed comes out. Each fits into 80 columns.
+Makes tables from the answers of the admin API, and nothing else. Each table fits into 80 columns.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 from sidecar.cli.output import (
     UNBOUNDED,
     clock,
-    columns_there,
     milliseconds,
     natural_width,
     number,
@@ -19,6 +18,7 @@ from sidecar.cli.output import (
     seconds,
     styled,
     table,
+    terminal_width,
     time_left,
     time_since,
 )
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _SOURCES = {
-    "static": "addresses of the configuration",
-    "name": "every address behind a name of the configuration",
-    "dns": "by DNS records",
-    "kubernetes": "by EndpointSlices of Kubernetes",
+    "static": "listed in the configuration",
+    "name": "all addresses of the host name in the configuration",
+    "dns": "DNS records",
+    "kubernetes": "EndpointSlices of Kubernetes",
 }
 _MOST_ERRORS: Final = 3
 _LONGEST_NAME: Final = 16
-"""Characters of a service's name that are shown before any number is left out."""
+"""On a narrow terminal a service's name is cut to this length before a column is left out."""
 
 NO_FAILURES: Final = ("ok", "client_disconnect", "bad_request", "loop", "unknown_service")
-"""As `sidecar.telemetry.history.is_failure` has it; a test compares them. To import it would double the start."""
+"""As in `sidecar.telemetry.history.is_failure`; a test compares them. The import would double the start time."""
 
 _STYLES = {"closed": "green", "open": "bold red", "half-open": "yellow"}
 
 
 def all_services(answer: dict[str, Any]) -> list[RenderableType]:
-    """A line for each service. `reload` may be as GET /config has it: with the mistakes themselves."""
+    """A line for each service. If `reload` is that of GET /config, it has the errors themselves, which are shown."""
     services = answer["services"]
     failing = [_mostly(service.get("recent_reasons") or {}) for service in services]
     last = "endpoints; failures" if any(failing) else "endpoints"
@@ -62,7 +62,7 @@ def all_services(answer: dict[str, Any]) -> list[RenderableType]:
     head = f"{count}, generation {answer['generation']}"
     parts: list[RenderableType] = [styled(head, "dim")]
     if answer.get("draining"):
-        parts.append(styled("it drains: it is about to end", "bold yellow"))
+        parts.append(styled("draining: the sidecar is about to stop", "bold yellow"))
     reload = answer.get("reload") or {}
     if reload.get("result") == "rejected":
         parts += _rejected(reload)
@@ -71,23 +71,23 @@ def all_services(answer: dict[str, Any]) -> list[RenderableType]:
 
 
 def _make_room(columns: dict[str, list[Any]], droppable: tuple[str, ...], *, longest_first: int = UNBOUNDED) -> None:
-    """Leave out one column after the other where they do not fit; the first may be cut to so many characters."""
+    """Leave out columns, in the order of `droppable`, until the table fits. The first may be cut to `longest_first`."""
     first = next(iter(columns))
     for name in droppable:
         cut = {**columns, first: [text[:longest_first] for text in columns[first]]}
-        if natural_width(list(cut), zip(*cut.values(), strict=True)) <= columns_there():
+        if natural_width(list(cut), zip(*cut.values(), strict=True)) <= terminal_width():
             return
         del columns[name]
 
 
 def _listed(found: Any) -> list[Any]:
-    """A summary has only how many there are."""
+    """The list; nothing where the answer only has a number."""
     return found if isinstance(found, list) else []
 
 
 def _rejected(reload: dict[str, Any]) -> list[RenderableType]:
-    """That the file on disk is not what runs, and its first mistakes."""
-    text = f"the file was rejected at {clock(reload['at'])}, the last good one stays:"
+    """Says that the file on disk is not in force, with its first errors."""
+    text = f"the file was rejected at {clock(reload['at'])}; the last good one stays in force:"
     errors = _listed(reload.get("errors"))
     if not errors:
         return [styled(f"{text} `sidecar check` says why", "bold red")]
@@ -104,7 +104,7 @@ def _mistake(error: dict[str, Any]) -> str:
 
 
 def one_service(answer: dict[str, Any]) -> list[RenderableType]:
-    """What is known of the service, then a line for each endpoint."""
+    """Facts about the service, then a line for each endpoint."""
     rates, budget, window = answer["rates"], answer["budget"], answer["breaker"].get("window") or {}
     facts: list[tuple[str, Any]] = [("service", answer["name"]), ("endpoints", _SOURCES[answer["source"]])]
     facts.append(("breaker", _breaker(answer["breaker"])))
@@ -129,7 +129,7 @@ def one_service(answer: dict[str, Any]) -> list[RenderableType]:
     if problem:
         facts.append(("discovery", styled(str(problem), "bold red")))
     if (answer.get("endpoint_summary") or {}).get("panic"):
-        facts.append(("panic", styled("too few are available: all endpoints get requests", "bold red")))
+        facts.append(("panic", styled("too few endpoints are available, so all of them get requests", "bold red")))
     named = [(styled(name, "dim"), fact) for name, fact in facts]
     endpoints = answer["endpoints"]
     failing = [(one["address"], by_reason(one["reasons"])) for one in endpoints if by_reason(one["reasons"])]
@@ -140,7 +140,7 @@ def one_service(answer: dict[str, Any]) -> list[RenderableType]:
 
 
 def _failures(answer: dict[str, Any]) -> list[tuple[str, Any]]:
-    """By reason, and the last one."""
+    """The failures by reason, and the last failure."""
     found: list[tuple[str, Any]] = []
     if answer.get("reasons"):
         found.append(("failures", by_reason(answer["reasons"])))
@@ -158,13 +158,13 @@ def by_reason(reasons: dict[str, int]) -> str:
 
 
 def _mostly(reasons: dict[str, int]) -> str:
-    """The most frequent reason. That the breaker refuses says least: it is shown beside it."""
+    """The most frequent reason. `circuit_open` only where it is the only one: the breaker has a column of its own."""
     why = {reason: count for reason, count in reasons.items() if reason != "circuit_open"} or reasons
     return max(why, key=lambda reason: why[reason], default="")
 
 
 def _endpoint_table(endpoints: list[dict[str, Any]]) -> RenderableType:
-    """Where there is little room, one column after the other is left out: the address is needed as it is."""
+    """A line for each endpoint. On a narrow terminal columns are left out, and the address is never cut."""
     columns: dict[str, list[Any]] = {
         "endpoint": [one["address"] for one in endpoints],
         "state": [_state(one) for one in endpoints],
@@ -214,7 +214,7 @@ def _endpoints(found: dict[str, Any], mostly: str = "") -> RenderableType:
 
 
 def _state(endpoint: dict[str, Any]) -> RenderableType:
-    """The one thing that keeps requests away from it, or `healthy` where checks say so."""
+    """Why the endpoint gets no requests; else `healthy` if its health check passed, or `available` without a check."""
     if endpoint.get("drained"):
         return styled(_for("drained", endpoint.get("forced_until")), "yellow")
     if endpoint.get("ejected"):

@@ -1,6 +1,6 @@
-"""The commands that change something in a running sidecar: breakers, endpoints, the log, a reload, the end.
+"""The commands that change a running sidecar: `breaker`, `endpoint`, `log`, `reload` and `drain`.
 
-Each is one POST; what it changed is said in one line. What is forced ends by itself.
+Each is one POST, and prints in one line what it changed. What an operator forces ends by itself.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _ACCESS = ("off", "errors", "all")
 @click.command(short_help="Force a breaker open or closed for a while.")
 @click.argument("service", type=ServiceName())
 @click.argument("state", type=click.Choice(["open", "closed", "auto"]))
-@for_option("5m", "After that it decides for itself again; at most 24h.")
+@for_option("5m", "How long it is forced, at most 24h. Then it decides for itself again.")
 @click.option("--route", metavar="NAME", help="The breaker of this route, as `status` names it: 'POST /reports'.")
 @admin_options
 def breaker(admin: Admin, service: str, state: str, duration: str, route: str | None) -> None:
-    """Force a service's breaker open (its calls are refused) or closed (they flow), or let it decide again (auto).
+    """Force a service's breaker open (calls are refused) or closed (calls pass), or let it decide again (auto).
 
     \b
     Examples:
@@ -44,20 +44,20 @@ def breaker(admin: Admin, service: str, state: str, duration: str, route: str | 
         until = answer.get("forced_until")
         click.echo(f"{whose}: breaker forced {answer['forced']} for {time_left(until)}, until {clock(until)}")
     else:
-        click.echo(f"{whose}: breaker decides for itself, it is {answer['state'].replace('_', '-')}")
+        click.echo(f"{whose}: breaker decides for itself again; it is {answer['state'].replace('_', '-')}")
 
 
 @click.command(short_help="Drain or eject an endpoint for a while.")
 @click.argument("service", type=ServiceName())
 @click.argument("address")
 @click.argument("action", type=click.Choice(["drain", "eject", "restore"]))
-@for_option("10m", "After that it gets requests again.")
+@for_option("10m", "How long it gets no requests.")
 @admin_options
 def endpoint(admin: Admin, service: str, address: str, action: str, duration: str) -> None:
     """Take an endpoint out of a service's rotation for a while, or put it back (restore).
 
-    A drained one gets no new requests and finishes those that it has; an ejected one is treated as one that failed. The
-    last available endpoint is not ejected. ADDRESS is as `sidecar status SERVICE` shows it.
+    A drained endpoint gets no new requests, and finishes those that it has. An ejected endpoint is treated like one
+    that failed. The last available endpoint cannot be ejected. `sidecar status SERVICE` shows each ADDRESS.
 
     \b
     Examples:
@@ -79,13 +79,13 @@ def endpoint(admin: Admin, service: str, address: str, action: str, duration: st
     click.echo(f"{service}: {address} {done} for {time_left(until)}, until {clock(until)}")
 
 
-@click.command(short_help="Log more, or less, for a while.")
+@click.command(short_help="Log more or less for a while.")
 @click.argument("level", required=False, type=click.Choice(_LEVELS))
-@click.option("--access", type=click.Choice(_ACCESS), help="Which requests have a line in the log.")
-@for_option("10m", "After that the configuration's values are back.")
+@click.option("--access", type=click.Choice(_ACCESS), help="Which requests are logged.")
+@for_option("10m", "How long. Then the values of the configuration are in force again.")
 @admin_options
 def log(admin: Admin, level: str | None, access: str | None, duration: str) -> None:
-    """Log more, or less, for a while.
+    """Log more or less for a while.
 
     \b
     Examples:
@@ -93,7 +93,7 @@ def log(admin: Admin, level: str | None, access: str | None, duration: str) -> N
       sidecar log --access all --for 2m
     """
     if level is None and access is None:
-        raise click.UsageError("say a LEVEL, --access, or both")
+        raise click.UsageError("expected a LEVEL, --access, or both")
     answer = admin.client.post("log", body={"level": level, "access": access, "for": duration})
     if admin.as_json:
         print_json(answer)
@@ -106,10 +106,10 @@ def log(admin: Admin, level: str | None, access: str | None, duration: str) -> N
 @click.command(short_help="Read the configuration file again.")
 @admin_options
 def reload(admin: Admin) -> None:
-    """Read the configuration file again and put it in force; a bad one changes nothing.
+    """Read the configuration file again and put it in force. A file with errors changes nothing.
 
-    The sidecar also does this by itself when the file changes. `sidecar check --against URL` says beforehand what would
-    change.
+    The sidecar also does this by itself when the file changes. `sidecar check --against URL` shows in advance what
+    would change.
 
     \b
     Examples:
@@ -124,27 +124,29 @@ def reload(admin: Admin) -> None:
 
 
 def reload_lines(report: dict[str, Any]) -> list[str]:
-    """What became of a reload."""
+    """The result of a reload, as lines."""
     changed = report.get("changed") or []
     count = f"{len(changed)} key{'' if len(changed) == 1 else 's'}"
-    head = f"reloaded: {count} changed" if changed else "the configuration is as it was"
+    head = f"reloaded: {count} changed" if changed else "reloaded: nothing changed"
     return [head, *(f"  {key}" for key in changed), *(f"warning: {text}" for text in report.get("warnings") or [])]
 
 
-@click.command(short_help="End it in good order, as SIGTERM would.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.command(short_help="Stop the sidecar in good order, as SIGTERM does.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @admin_options
 def drain(admin: Admin, yes: bool) -> None:
-    """End the sidecar in good order, as SIGTERM would: /readyz fails, what is in flight finishes, it exits.
+    """Stop the sidecar in good order, as SIGTERM does: /readyz fails, requests in flight finish, the process exits.
 
     \b
     Examples:
       sidecar drain --yes
     """
     if not yes:
-        click.confirm(f"End the sidecar at {admin.client.url}?", abort=True, err=True)
+        click.confirm(f"Stop the sidecar at {admin.client.url}?", abort=True, err=True)
     answer = admin.client.post("drain", body={})
     if admin.as_json:
         print_json(answer)
         return
-    click.echo(f"{admin.client.url} drains: it takes no more requests after a moment, and ends")
+    click.echo(
+        f"the sidecar at {admin.client.url} is draining: it takes no new requests after a moment, and then stops"
+    )

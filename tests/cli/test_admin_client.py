@@ -53,18 +53,18 @@ def test_what_is_no_url(url: str) -> None:
 def test_a_server_that_does_not_listen() -> None:
     port = RefusedPort()
     url = f"http://{port.authority}"
-    assert failure(url).startswith(f"nobody listens at {url}: is the sidecar running?")
+    assert failure(url).startswith(f"nothing listens at {url}. Is the sidecar running?")
     port.stop()
 
 
 def test_a_name_that_nobody_has() -> None:
-    assert "is the name of no host" in failure("http://nobody.invalid:1")
+    assert "cannot be found; --admin URL" in failure("http://nobody.invalid:1")
 
 
 def test_a_token_that_is_wanted_or_wrong() -> None:
     with FakeAdmin(token="s3cret") as admin:
-        assert "wants a token: --token-file" in failure(admin.url)
-        assert "does not take this token" in failure(admin.url, "other")
+        assert "needs a token: --token-file" in failure(admin.url)
+        assert "does not accept this token" in failure(admin.url, "other")
         assert AdminClient(admin.url, "s3cret").get("services")
 
 
@@ -76,7 +76,7 @@ def test_a_problem_is_told_with_its_errors() -> None:
 
 def test_an_answer_that_is_no_json_is_of_somebody_else() -> None:
     with FakeAdmin({"GET /services": b"<html>"}) as admin:
-        assert failure(admin.url) == f"what answers at {admin.url} is not a sidecar's admin listener"
+        assert failure(admin.url) == f"the server at {admin.url} is not a sidecar's admin listener"
 
 
 def test_silence_ends_in_time() -> None:
@@ -130,7 +130,7 @@ def test_a_problem_without_a_detail() -> None:
 )
 def test_an_answer_without_what_a_sidecar_says_is_of_somebody_else(answer: Any) -> None:
     with FakeAdmin({"GET /services": answer if isinstance(answer, bytes) else json.dumps(answer).encode()}) as admin:
-        assert failure(admin.url) == f"what answers at {admin.url} is not a sidecar's admin listener"
+        assert failure(admin.url) == f"the server at {admin.url} is not a sidecar's admin listener"
 
 
 @pytest.mark.parametrize(

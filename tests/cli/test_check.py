@@ -49,10 +49,10 @@ def test_what_a_reload_would_change_key_by_key(tmp_path: Path, wanted: str) -> N
         lines = fine(sidecar("check", "--config", wanted, "--against", admin.url)).splitlines()
         assert lines == [
             "listen.admin: 127.0.0.1:15000 (default) -> 127.0.0.1:16000 (file, line 1); needs a restart",
-            "services.new: is new",
-            "services.old: goes",
+            "services.new: added",
+            "services.old: removed",
             "services.venue.timeout.attempt: 5s (default) -> 2s (service, line 5)",
-            f"a reload would change 3 keys at {admin.url}; 1 key would stay until a restart",
+            f"a reload would change 3 keys at {admin.url}; 1 key changes only with a restart",
         ]
 
 
@@ -92,7 +92,7 @@ def test_that_secrets_are_not_compared_is_said(tmp_path: Path, more: str) -> Non
 def test_nobody_listens_there(wanted: str) -> None:
     result = sidecar("check", "--config", wanted, "--against", "http://127.0.0.1:1")
     assert result.exit_code == 1
-    assert "nobody listens at http://127.0.0.1:1" in result.stderr
+    assert "nothing listens at http://127.0.0.1:1" in result.stderr
 
 
 def test_a_url_that_is_none(wanted: str) -> None:

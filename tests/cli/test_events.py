@@ -45,14 +45,14 @@ def test_following_goes_on_after_the_past_and_repeats_nothing() -> None:
         "breaker closed",
         "third",
     ]
-    assert result.stderr == f"Error: {admin.url} ended the stream of events\n"
+    assert result.stderr == f"Error: {admin.url} closed the stream of events\n"
 
 
 def test_lost_events_are_told_of() -> None:
     with FakeAdmin(stream=[event(3), {"lost": 7}, event(11)]) as admin:
         result = sidecar("events", "--follow", "-n", "0", admin=admin)
     assert len(result.stdout.splitlines()) == 2
-    assert result.stderr.startswith("7 events came faster than they were read, and are lost\n")
+    assert result.stderr.startswith("7 events were lost: they came faster than they were read\n")
 
 
 def test_json() -> None:

@@ -83,7 +83,7 @@ def no_sidecar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(config_file, "DEFAULT_CONFIGS", (path,))
 
     def refuse(client: admin_client.AdminClient, *_: object, **__: object) -> None:
-        raise admin_client.NobodyListens(f"nobody listens at {client.url}")
+        raise admin_client.NothingListens(f"nothing listens at {client.url}")
 
     monkeypatch.setattr(admin_client.AdminClient, "get", refuse)
     return path
@@ -105,12 +105,12 @@ def test_a_sidecar_that_somebody_chose_is_not_replaced_by_the_file(no_sidecar: P
         sidecar("explain", "GET", "/venue/x", env={"SIDECAR_ADMIN": "http://127.0.0.1:15000"}),
     ):
         assert (chosen.exit_code, chosen.stdout) == (1, "")
-        assert "nobody listens at" in chosen.stderr
+        assert "nothing listens at" in chosen.stderr
 
 
 def test_without_a_sidecar_and_a_file_the_call_has_failed(no_sidecar: Path) -> None:
     result = sidecar("explain", "GET", "/venue/x")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "nobody listens at" in result.stderr
+    assert "nothing listens at" in result.stderr
     no_sidecar.mkdir()
     assert sidecar("explain", "GET", "/venue/x").exit_code == 2

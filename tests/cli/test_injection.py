@@ -117,7 +117,7 @@ def test_of_several_files_one_stream_is_made(tmp_path: Path) -> None:
     ("content", "words"),
     [
         (b"\xef\xbb\xbfkind: Pod\n", "byte order mark"),
-        ("kind: Pod\n".encode("utf-16"), "no UTF-8"),
+        ("kind: Pod\n".encode("utf-16"), "not valid UTF-8"),
         (b"kind: Pod\nspec: {containers: [{name: a, image: {{ .Values.image }}}]}\n", "line 2: this is a template"),
     ],
 )
@@ -136,7 +136,7 @@ def test_what_is_no_manifest_is_refused_in_words(content: bytes, words: str, tmp
         (["--memory", "1"], "expected memory"),
         (["--cpu", "x"], "expected CPU"),
         (["--user", "0"], "expected a number above 0"),
-        (["--no-proxy", "a b"], "expected names of hosts"),
+        (["--no-proxy", "a b"], "expected host names"),
         (["--config-map", "A"], "expected the name of a ConfigMap"),
         ([], "No such file|does not exist"),
     ],

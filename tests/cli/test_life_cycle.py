@@ -27,9 +27,9 @@ def test_wait_and_prestop_with_a_real_sidecar() -> None:
         probe = ["--probe", f"127.0.0.1:{daemon.ports.probe}"]
         assert run(commands.wait, *probe).exit_code == 0
         result = run(commands.prestop, *probe, "--idle", "100ms", "--max", "5s")
-        assert (result.exit_code, result.stderr) == (0, "no calls any more\n")
+        assert (result.exit_code, result.stderr) == (0, "no more calls\n")
         result = run(commands.prestop, *probe, "--idle", "60s", "--max", "100ms")
-        assert (result.exit_code, result.stderr) == (0, "still called after 0.1 s\n")
+        assert (result.exit_code, result.stderr) == (0, "calls still come after 0.1 s\n")
 
 
 def test_wait_and_prestop_without_one() -> None:
@@ -47,7 +47,7 @@ def test_wait_and_prestop_without_one() -> None:
         (202, b'{"draining": true}', None),
         (202, b"", "is not a sidecar's admin listener"),
         (404, b"nothing here", "is not a sidecar's admin listener"),
-        (401, b'{"status": 401, "detail": "x"}', "does not take this token: --token-file FILE"),
+        (401, b'{"status": 401, "detail": "x"}', "does not accept this token: --token-file FILE"),
         (403, b'{"status": 403, "detail": "not from there"}', "not from there"),
     ],
 )

@@ -216,7 +216,7 @@ def test_the_examples_of_help_run(
         known = {"sidecar.yaml": str(good), "config/sidecar.yaml": str(good), "http://127.0.0.1:15000": admin.url}
         result = sidecar_command(*(known.get(word, word) for word in words))
     if follows and "events" in words:
-        assert "ended the stream" in result.stderr
+        assert "closed the stream" in result.stderr
     else:
         assert result.exit_code == 0, result.output
 

@@ -61,9 +61,9 @@ def test_with_json_a_problem_is_printed_too() -> None:
     [
         ("5", "needs its unit"),
         ("soon", "expected a duration"),
-        ("0s", "expected 1s to 24h"),
-        ("999ms", "expected 1s to 24h"),
-        ("25h", "expected 1s to 24h"),
+        ("0s", "expected a duration from 1s to 24h"),
+        ("999ms", "expected a duration from 1s to 24h"),
+        ("25h", "expected a duration from 1s to 24h"),
         ("-1s", "expected"),
     ],
 )
@@ -77,7 +77,7 @@ def test_a_bad_duration_is_wrong_usage(text: str, message: str) -> None:
 
 def test_unknown_services() -> None:
     assert unknown_service("vanue", ["venue", "auth"]) == "there is no service 'vanue'; did you mean venue?"
-    assert unknown_service("x", ["venue", "auth"]) == "there is no service 'x'; there are venue, auth"
+    assert unknown_service("x", ["venue", "auth"]) == "there is no service 'x'; the services are venue, auth"
     assert unknown_service("x", []) == "there is no service 'x'"
 
 

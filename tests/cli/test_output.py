@@ -64,7 +64,7 @@ def test_times() -> None:
     ],
 )
 def test_values_as_yaml_has_them(value: Any, words: str) -> None:
-    assert output.words_of(value) == words
+    assert output.value_text(value) == words
 
 
 def test_nothing_from_elsewhere_reaches_the_terminal_as_a_command() -> None:

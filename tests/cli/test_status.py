@@ -109,4 +109,4 @@ def test_watched_where_there_is_no_terminal() -> None:
 def test_a_sidecar_that_is_not_there_is_not_watched() -> None:
     result = sidecar("status", "--watch", "--admin", "http://127.0.0.1:1")
     assert result.exit_code == 1
-    assert "nobody listens" in result.stderr
+    assert "nothing listens" in result.stderr

@@ -41,7 +41,7 @@ def test_a_breaker_that_is_forced_and_one_that_is_not() -> None:
     with FakeAdmin({"POST /services/venue/breaker": forced}) as admin:
         assert said(admin, "breaker", "venue", "open") == "venue: breaker forced open for 5m"
     with FakeAdmin({"POST /services/venue/breaker": BREAKER_DETAIL | {"state": "half_open"}}) as admin:
-        assert said(admin, "breaker", "venue", "auto") == "venue: breaker decides for itself, it is half-open"
+        assert said(admin, "breaker", "venue", "auto") == "venue: breaker decides for itself again; it is half-open"
 
 
 def test_an_endpoint() -> None:
@@ -85,7 +85,7 @@ def test_a_reload() -> None:
             "warning: listen.admin stays 127.0.0.1:15000",
         ]
     with FakeAdmin({"POST /reload": reload_report(result="unchanged")}) as admin:
-        assert said(admin, "reload") == "the configuration is as it was"
+        assert said(admin, "reload") == "reloaded: nothing changed"
 
 
 def test_a_reload_of_a_bad_file() -> None:
@@ -102,7 +102,7 @@ def test_a_drain_asks_first() -> None:
         result = sidecar("drain", admin=admin)
         assert result.exit_code == 1
         assert admin.asked == []
-        assert "drains" in fine(sidecar("drain", "--yes", admin=admin))
+        assert "is draining" in fine(sidecar("drain", "--yes", admin=admin))
 
 
 @pytest.mark.parametrize(

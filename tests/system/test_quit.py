@@ -55,8 +55,8 @@ def test_what_is_in_flight_is_completed_first_and_asking_twice_harms_nothing(sta
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (None, "wants a token: --token-file FILE or SIDECAR_ADMIN_TOKEN_FILE names the file that has it"),
-        ("donkey", "does not take this token"),
+        (None, "needs a token: --token-file FILE or SIDECAR_ADMIN_TOKEN_FILE names the file that holds it"),
+        ("donkey", "does not accept this token"),
     ],
 )
 def test_without_the_right_token_it_goes_on_and_says_why(
