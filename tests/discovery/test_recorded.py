@@ -151,7 +151,7 @@ async def test_after_a_page_that_came_too_late_it_begins_again() -> None:
     [
         ("unauthorized", "401", "it is wrong or has expired"),
         ("forbidden", "403", "needs a Role in namespace shop with the verbs list and watch"),
-        ("not-found", "404", "is `server` an API server"),
+        ("not-found", "404", "`server` must be an API server"),
         ("version-ahead", "504", "Too large resource version"),
         ("bad-continue", "400", "not allowed when using continue"),
     ],

@@ -214,7 +214,7 @@ class Api:
             401: f"the API server does not accept {self._credentials.token_source} (401): it is wrong or has expired",
             403: f"not allowed (403): the service account needs a Role in namespace {namespace} with the verbs list "
             "and watch on endpointslices of apiGroup discovery.k8s.io",
-            404: "not found (404): is `server` an API server of Kubernetes 1.21 or newer (discovery.k8s.io/v1)?",
+            404: "not found (404): `server` must be an API server of Kubernetes 1.21 or newer (discovery.k8s.io/v1)",
             429: "the API server is overloaded and asks to wait (429)",
         }.get(status, f"the API server answered {status}")
         wish = float(retry_after) if retry_after.isdecimal() else 0.0

@@ -153,19 +153,19 @@ async def test_a_silent_watch_ends_a_little_after_its_time(server: KubernetesApi
 
 REFUSALS: list[tuple[Fault, str, str]] = [
     (refuse(500), "500", "answered 500; its message: scripted"),
-    (refuse(302, Location="/elsewhere"), "302", "answers 302"),
+    (refuse(302, Location="/elsewhere"), "302", "answered 302"),
     (
         refuse(403, "Forbidden", 'User "system:x" cannot list'),
         "403",
         r"not allowed.*namespace default.*its message: User",
     ),
-    (refuse(404, "NotFound"), "404", "since Kubernetes 1.21"),
+    (refuse(404, "NotFound"), "404", "Kubernetes 1.21 or newer"),
     (refuse(401, "Unauthorized"), "401", "without a token"),
     (refuse(410, "Expired"), "gone", "410"),
-    (refuse(504, "Timeout"), "504", "answers 504"),
-    (answer(b"<html>", "text/html", status=502), "502", "answers 502$"),
-    (answer(b"<html>log in</html>", "text/html"), "content", "no EndpointSliceList"),
-    (answer(b"{}"), "content", "no EndpointSliceList"),
+    (refuse(504, "Timeout"), "504", "answered 504"),
+    (answer(b"<html>", "text/html", status=502), "502", "answered 502$"),
+    (answer(b"<html>log in</html>", "text/html"), "content", "not an EndpointSliceList"),
+    (answer(b"{}"), "content", "not an EndpointSliceList"),
     (drop(), "broken", "the connection .* broke: ServerDisconnected"),
 ]
 
@@ -272,7 +272,7 @@ async def test_a_server_that_does_not_listen(client: Clients) -> None:
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "nonsense", "http://", "ftp://127.0.0.1", "http://[::1"])
 async def test_a_server_that_is_not_a_url(client: Clients, url: str) -> None:
-    with pytest.raises(Problem, match="is no URL"):
+    with pytest.raises(Problem, match="is not an http or https URL"):
         await client(url).slices("default", "venue")
 
 
