@@ -1,12 +1,9 @@
-"""The daemon: everything is wired together here, and here alone.
+"""The daemon process: creates all parts of the sidecar and wires them together.
 
-extras    what a configuration needs that may not be installed
-start     what has to be had before anything runs: extras, sockets, limits of the process
-serve     the parts and their life: made, ready, drained, ended
-sources   where endpoints come from
-health    active checks, and the health chain
-reload    another configuration takes over
-watch     notices that the file has changed
+extras    checks that the optional packages of a configuration are installed start     prepares the process: extras,
+sockets, limits serve     creates, starts, drains and stops the parts sources   discovery of the endpoints of each
+service health    active checks and the health chain reload    applies another configuration watch     notices that the
+file has changed
 """
 
 from __future__ import annotations

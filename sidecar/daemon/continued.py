@@ -1,7 +1,7 @@
-"""The counts of a source go on when another takes its place.
+"""Continued counters: the counters of a discovery source go on when a new source replaces it.
 
-Owns what a scrape reads of a source that was made anew, because a setting of it changed, under the labels that it had
-before: a counter must not fall because of a reload.
+When a setting changes, a source is created anew under the same labels. Its counters start from the old values, because
+a counter must not fall at a reload.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sidecar.telemetry.metrics_discovery import SourceView
 
 
 class Continued:
-    """A source that counts from where another stopped; `more` is what that one had counted, by result."""
+    """A source whose counters start where another one stopped. `more` holds the counts of that one, by result."""
 
     def __init__(self, source: SourceView, more: Mapping[str, int]) -> None:
         self._source = source
@@ -32,7 +32,7 @@ class Continued:
 
     @property
     def last_success(self) -> float | None:
-        """Its own: what another found says nothing about it."""
+        """The new source's own time: the success of another source says nothing about this one."""
         return self._source.last_success
 
     @property
@@ -45,9 +45,9 @@ class Continued:
 
 
 def continued(source: SourceView, before: Iterable[SourceView]) -> SourceView:
-    """`source`, new by now, with what the one of `before` has counted more that bears the same labels, if one does.
+    """`source`, which is new, with the counts of the source in `before` that has the same labels, if there is one.
 
-    Sources that share their counts (a name that both look up) have them already.
+    Sources that share their counters (a name that both look up) already have the counts.
     """
     for one in before:
         if (one.kind, one.name) == (source.kind, source.name):

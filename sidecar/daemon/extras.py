@@ -1,6 +1,6 @@
-"""What a configuration needs that is installed only when asked for.
+"""Optional packages: checks that those which a configuration needs are installed.
 
-Owns the words that say so, before anything starts and before another configuration takes over.
+Owns the message. The check runs before the start and before a reload.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sidecar.policy.settings import DnsSettings
 
 
 def missing_extra(config: Config, find: Callable[[str], object | None] = find_spec) -> str | None:
-    """One line that says what has to be installed for this configuration and is not; None where nothing is missing."""
+    """One line that names the missing package and how to install it; None when nothing is missing."""
     for service in config.services.values():
         if isinstance(service.discovery, DnsSettings) and find("aiodns") is None:
             return f"services.{service.name}.discovery.dns needs aiodns: pip install 'service-sidecar[dns]'"
@@ -27,7 +27,7 @@ def missing_extra(config: Config, find: Callable[[str], object | None] = find_sp
 
 
 def _finds(find: Callable[[str], object | None], name: str) -> bool:
-    """For a module within packages, of which one may be missing."""
+    """Like `find`, for a module inside packages that may be missing."""
     try:
         return find(name) is not None
     except ModuleNotFoundError:

@@ -1,7 +1,4 @@
-"""Active checks of endpoints, and the health chain, for the services that are configured.
-
-Owns their making, and what becomes of them when the configuration changes.
-"""
+"""Creates the active health checks of services and the health chain, and updates them on a reload."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ log = logging.getLogger("sidecar.daemon")
 
 
 class HealthChecks:
-    """Active checks of the services that ask for them."""
+    """Active checks of the services that configure them."""
 
     def __init__(self, live: Live, loop: asyncio.AbstractEventLoop) -> None:
         self._tasks = Tasks(log)
@@ -33,11 +30,11 @@ class HealthChecks:
         self._live = live
         self._loop = loop
         self._checkers: dict[str, tuple[LiveService, HealthSettings, ActiveChecker[Endpoint]]] = {}
-        """By service, with what each was made for."""
+        """Checkers by service name, with the service and the settings that each was created for."""
         self.adopt()
 
     def adopt(self) -> None:
-        """Check as the configuration in force says; what is known of an endpoint stays."""
+        """Apply the configuration in force; the known health of an endpoint stays."""
         services = self._live.services
         for name, (service, settings, checker) in list(self._checkers.items()):
             if services.get(name) is not service or service.config.policy.health != settings:
@@ -49,7 +46,7 @@ class HealthChecks:
                 service.checker = None
             elif name not in self._checkers:
                 before, service.checker = service.checker, self._checker(service, settings_now)
-                if before is not None:  # what a metrics collector reads must not fall
+                if before is not None:  # counters that metrics read must not fall
                     service.checker.successes, service.checker.failures = before.successes, before.failures
                 service.checker.update(service.endpoints)
                 self._checkers[name] = (service, settings_now, service.checker)
@@ -72,7 +69,7 @@ class HealthChecks:
 
 
 class Chain:
-    """What `GET /health` asks. Its checks of endpoints take no turns from the active ones, nor the other way round."""
+    """The checks behind `GET /health`. They and the active checks have separate limits, so neither delays the other."""
 
     def __init__(self, live: Live) -> None:
         self._tasks = Tasks(log)
@@ -84,7 +81,7 @@ class Chain:
         self.adopt()
 
     def adopt(self) -> None:
-        """Ask what the configuration in force says; a run that is under way ends as it began."""
+        """Apply the configuration in force. A run that has begun ends with the old checks."""
         wanted = self._live.config.checks
         if wanted != self._made_for:
             self._made_for = wanted

@@ -1,6 +1,7 @@
-"""What is logged: as configured, or as an operator asked for a while.
+"""Log settings: as configured, or changed by an operator for a limited time.
 
-Owns which of the two is in force and when that ends. A reload in between changes what it falls back to.
+Owns which of the two is in force, and when the operator's change ends. A reload in between changes only what comes back
+afterwards.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ log = logging.getLogger("sidecar.daemon")
 
 
 class LogControl:
-    """`set_access` is told of each change of the access log's mode, at the start too."""
+    """The log level and the mode of the access log. `set_access` is called with the mode at the start and on each
+    change.
+    """
 
     def __init__(self, configured: Log, loop: asyncio.AbstractEventLoop, set_access: Callable[[Any], None]) -> None:
         self._configured = configured
@@ -27,7 +30,7 @@ class LogControl:
         self._access: str | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.until: float | None = None
-        """Monotonic seconds at which it is as configured again; None where it is."""
+        """When the operator's change ends, in monotonic seconds; None without one."""
 
     @property
     def level(self) -> str:
@@ -38,12 +41,12 @@ class LogControl:
         return self._access or self._configured.access
 
     def adopt(self, configured: Log) -> None:
-        """What to be like when nobody asked for anything else."""
+        """Set the configured values, which hold when no operator's change is in force."""
         self._configured = configured
         self._apply()
 
     def set(self, level: str | None, access: str | None, for_s: float) -> LogControl:
-        """For so long; None is as configured."""
+        """Change the settings for `for_s` seconds. None means "as configured"."""
         self.close()
         self._level, self._access = level, access
         self.until = self._loop.time() + for_s

@@ -1,8 +1,7 @@
-"""How many file descriptors there may be, and the shares of them that connections of apps and to services may take.
+"""Limit on open files: raises it, and divides it between connections from apps and connections to services.
 
-With no descriptor left nothing can be accepted, a kubelet's question about liveness neither: a pod whose app leaks
-connections, or whose few connections call many services in turn, would have its sidecar killed, and nothing would say
-why.
+Without a free descriptor the sidecar can accept no connection, not even for a liveness probe. An app that leaks
+connections, or calls many services in turn, would then cause its sidecar to be killed, and nothing would say why.
 """
 
 from __future__ import annotations
@@ -12,13 +11,15 @@ from contextlib import suppress
 from typing import Final
 
 OWN: Final = 64
-"""For what is no request: listeners, their pipes and few connections at a time, checks, sources, logs."""
+"""Descriptors kept for everything but requests: listeners and their connections, pipes, checks, discovery, logs."""
 FEWEST: Final = 16
 MOST: Final = 1 << 20
 
 
 def raise_limit() -> None:
-    """Each request in flight takes two descriptors; a soft limit of 1024 would be met below the default limits."""
+    """Raise the soft limit to the hard limit. A request in flight takes two descriptors, so 1024 is too low for the
+    defaults.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with suppress(OSError, ValueError):
@@ -26,7 +27,7 @@ def raise_limit() -> None:
 
 
 def connections_each_way() -> int:
-    """Of apps, and to services: half of what is not the sidecar's own."""
+    """The most connections from apps, and also the most to services: half of the descriptors that are not kept."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
         return MOST

@@ -1,8 +1,8 @@
-"""Another configuration takes over while requests are under way.
+"""Reload: reads the configuration file again and applies it while requests are in flight.
 
-Owns how the file is read again, and that a bad one changes nothing. The file is read and checked beside what runs, in a
-thread; what it says is put in force in one step of the event loop, so no request sees half of it. Should that step fail
-half way, which is a defect, what was in force is put in force again.
+Owns the reading, and the rule that an invalid file changes nothing. The file is read and checked in a thread. It is
+then applied in one step of the event loop, so no request sees half of it. If that step fails, which is a bug, the last
+configuration is applied again.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ log = logging.getLogger("sidecar.daemon")
 
 
 class Reloader:
-    """`adopt` puts a configuration in force, `generation` says which one is; `unfit` says why one cannot be.
+    """Reads and applies configurations.
 
-    `ahead` is entered before a configuration is put in force and left after it, for what it needs to be known by then;
-    it gives warnings for the report.
-    The first `last` is of the start, with the warnings on the configuration that was started with.
+    `adopt` applies one, `generation` gives the number of the one in force, `unfit` says why one cannot be applied.
+    `ahead` is entered before a configuration is applied and left afterwards; it prepares what must be known by then,
+    and gives warnings for the report. The first value of `last` describes the start, with the warnings about the first
+    configuration.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Reloader:
     ) -> None:
         self.path = path
         self.config = config
-        """The one in force: what cannot change without a restart is as it was at the start."""
+        """The configuration in force. Options that need a restart keep their values from the start."""
         self.origins = origins
         self.results: Counter[str] = Counter(ok=0, rejected=0, unchanged=0)
         warnings = tuple(warnings_of(config, origins))
@@ -60,7 +61,7 @@ class Reloader:
         self.loaded_at = self.last.at
         """When the configuration in force was read."""
         self._read = config
-        """What the last good file says."""
+        """The content of the last valid file."""
         self._adopt = adopt
         self._generation = generation
         self._unfit = unfit
@@ -69,9 +70,9 @@ class Reloader:
         self._closed = False
 
     async def reload(self, trigger: Trigger) -> ReloadReport:
-        """Read the file and put it in force, or say what is wrong with it. Never raises for a bad file.
+        """Read the file and apply it, or report its errors. Never raises because of an invalid file.
 
-        Where there is no file nothing was wrong with one: then the report is neither counted nor the `last`.
+        Without a file the report is neither counted nor kept as `last`.
         """
         if self.path is None:
             return self._without_file(trigger)
@@ -88,12 +89,12 @@ class Reloader:
                 if self._is_closed():
                     return self._rejected(trigger, self._refusal(_ENDING))
                 if not self._put_in_force(config):
-                    message = "a defect of the sidecar kept it from being put in force; its log has the details"
+                    message = "an internal error of the sidecar prevented applying it; see its log for details"
                     return self._rejected(trigger, self._refusal(message))
                 return self._in_force(trigger, config, origins, unknown)
 
     async def catch_up(self) -> None:
-        """Reload if the file is another one by now than at the start: it may have changed before it was watched."""
+        """Reload if the file has changed since the start, before the watch on it began."""
         if self.path is None:
             return
         found = await self._found(self.path)
@@ -101,14 +102,14 @@ class Reloader:
             await self.reload("file")
 
     def close(self) -> None:
-        """Nothing is put in force any more."""
+        """Apply no further configuration."""
         self._closed = True
 
     def _is_closed(self) -> bool:
         return self._closed
 
     async def _found(self, path: Path) -> tuple[Config, Origins] | Sequence[ConfigError]:
-        """What the file says, or what is wrong with it."""
+        """The content of the file, or its errors."""
         if self._is_closed():
             return self._refusal(_ENDING)
         try:
@@ -116,21 +117,21 @@ class Reloader:
         except ConfigErrors as bad:
             return bad.errors
         except Exception as error:
-            log.error("the configuration could not be read through a defect of the sidecar", exc_info=error)
-            return self._refusal("a defect of the sidecar kept it from being read; its log has the details")
+            log.error("an internal error prevented reading the configuration", exc_info=error)
+            return self._refusal("an internal error of the sidecar prevented reading it; see its log for details")
         problem = self._unfit(found[0])
         return self._refusal(problem) if problem else found
 
     def _put_in_force(self, config: Config) -> bool:
-        """False where that failed: then what was in force is so again."""
+        """Apply a configuration. False if that failed; then the last one is applied again."""
         try:
             self._adopt(config)
         except Exception as error:
-            log.error("a configuration could not be put in force: back to the last", exc_info=error)
+            log.error("a configuration could not be applied; the last one is applied again", exc_info=error)
             try:
                 self._adopt(self.config)
             except Exception as failure:
-                log.error("nor could the last one: restart the sidecar", exc_info=failure)
+                log.error("the last configuration could not be applied either; restart the sidecar", exc_info=failure)
             return False
         return True
 
@@ -161,7 +162,7 @@ class Reloader:
         return self._report(report)
 
     def _refusal(self, message: str) -> list[ConfigError]:
-        """What is wrong, where no line of the file is."""
+        """An error that belongs to no line of the file."""
         return [ConfigError(str(self.path or ""), 0, 0, "", message)]
 
     def _rejected(self, trigger: Trigger, errors: Sequence[ConfigError]) -> ReloadReport:
@@ -179,8 +180,8 @@ class Reloader:
 
     def _without_file(self, trigger: Trigger) -> ReloadReport:
         extra = {"kind": "reload", "fields": {"trigger": trigger, "generation": self._generation()}}
-        log.warning("no configuration file to read again: the sidecar was started without one", extra=extra)
-        errors = tuple(self._refusal("there is no file to read again"))
+        log.warning("there is no configuration file to read; the sidecar was started without one", extra=extra)
+        errors = tuple(self._refusal("the sidecar was started without a file"))
         return ReloadReport(result="rejected", trigger=trigger, at=time(), generation=self._generation(), errors=errors)
 
     def _report(self, report: ReloadReport) -> ReloadReport:
@@ -190,15 +191,15 @@ class Reloader:
 
 
 def log_warnings(kind: Literal["start", "reload"], warnings: Sequence[str]) -> None:
-    """A line for each warning on the configuration that is in force."""
+    """Log each warning about the configuration in force."""
     for warning in warnings:
         log.warning("a warning on the configuration", extra={"kind": kind, "fields": {"detail": warning}})
 
 
 def _needs_restart(running: Listen, wanted: Listen) -> list[str]:
-    """What of `listen` cannot change in place, and is wanted otherwise than it is."""
+    """Messages about changed options of `listen`, which need a restart."""
     return [
-        f"listen.{name} stays {_addresses(getattr(running, name))}: {_addresses(getattr(wanted, name))} needs a restart"
+        f"listen.{name} stays {_addresses(getattr(running, name))}; {_addresses(getattr(wanted, name))} needs a restart"
         for name in ("proxy", "admin", "probe")
         if getattr(running, name) != getattr(wanted, name)
     ]

@@ -1,6 +1,6 @@
-"""The parts of the daemon and their life: made, ready, reloaded, drained, ended.
+"""The daemon's life cycle: create all parts, get ready, reload, drain, stop.
 
-Owns the order of these, and signals.
+Owns the order of these steps, and the handling of signals.
 """
 
 from __future__ import annotations
@@ -46,20 +46,22 @@ from sidecar.telemetry.metrics_spans import spans_family
 log = logging.getLogger("sidecar.daemon")
 
 FIRST_LOOKUP_S: Final = 0.3
-"""How long start-up waits for the names of services; what is not known by then comes later."""
+"""How long the start waits for the first name lookups. Names that take longer are added later."""
 
 GC_THRESHOLDS: Final = (10_000, 20, 50)
-"""A request makes few objects that live on and no cycles that matter; the default would look for them far too often."""
+"""Thresholds of the garbage collector. A request leaves few objects and no large cycles, so the default runs too
+often.
+"""
 
 
 _BUILD: Final = Build(__version__, not str(request_head.__file__).endswith(".py"), platform.python_version())
 
 
 class _Signals:
-    """The first SIGTERM or SIGINT asks for an orderly end, the second for an immediate one.
+    """The first SIGTERM or SIGINT asks for an orderly stop, the second for an immediate one.
 
-    An operator's drain asks for the orderly end too, and is no signal: the SIGTERM of a pod's end that comes after it
-    is the first one still, and cuts nobody.
+    An operator's drain asks for the orderly stop too, but does not count as a signal. The SIGTERM at the end of a pod
+    is then still the first one, and cuts no request.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -75,7 +77,7 @@ class _Signals:
 
 
 class Daemon:
-    """Everything that runs, made on the event loop and not started yet."""
+    """All parts of the sidecar, created on the event loop but not started yet."""
 
     def __init__(self, config: Config, path: Path | None, origins: Origins, writer: LineWriter) -> None:
         loop = asyncio.get_running_loop()
@@ -137,7 +139,7 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
 
     async def run(self, sockets: dict[str, list[socket.socket]]) -> int:
-        """From ready to the end; returns the exit code."""
+        """Run from the start to the end; returns the exit code."""
         config = self.live.config
         warnings = self.reloader.last.warnings
         listener = ProxyListener(self.core, sockets["proxy"])
@@ -175,7 +177,7 @@ class Daemon:
         return 0
 
     def drain(self) -> None:
-        """Begin the orderly end, as the first SIGTERM does."""
+        """Begin the orderly stop, as the first SIGTERM does."""
         self._signals.begin.set()
 
     def _set_access(self, mode: Literal["off", "errors", "all"]) -> None:
@@ -195,7 +197,7 @@ class Daemon:
         await self.reloader.reload("signal")
 
     def _adopt(self, config: Config) -> None:
-        """Put a configuration in force, in one step: nothing here may wait."""
+        """Apply a configuration in one step. Nothing here may wait."""
         self.live.adopt(config, self._loop.time())
         self.access_log.query = config.log.query
         self.traces.adopt(config.tracing)

@@ -1,6 +1,6 @@
-"""Where endpoints come from: the sources that services ask for, and what they find.
+"""Discovery sources: starts the kind of discovery that each service configures, and updates its endpoints.
 
-Owns which source follows what for which service. Each kind is made, and imported, when a service asks for it.
+Owns which source belongs to which service. A kind of discovery is imported and created when the first service uses it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ log = logging.getLogger("sidecar.daemon")
 
 
 class Watch(Protocol):
-    """Pushes what it finds until it is closed."""
+    """Pushes endpoints until it is closed."""
 
     def close(self) -> None: ...
 
 
 class _Followed:
-    """What is followed for a service, and for which of its configurations."""
+    """The watch of a service, and the configuration that it was created for."""
 
     def __init__(self, service: LiveService, watch: Watch, views: Sequence[SourceView]) -> None:
         self._service = service
@@ -47,7 +47,7 @@ class _Followed:
 
 
 class Sources:
-    """Where endpoints come from: each kind of source is made, and imported, when a service asks for it."""
+    """The discovery of all services. A kind is imported and created when the first service uses it."""
 
     def __init__(self, live: Live, loop: asyncio.AbstractEventLoop) -> None:
         self.resolver = Resolver()
@@ -56,18 +56,18 @@ class Sources:
         self._dns: DnsSource | None = None
         self._kubernetes: Kubernetes | None = None
         self._followed: dict[str, _Followed] = {}
-        """By service."""
+        """Watches by service name."""
         self.adopt()
 
     def adopt(self) -> None:
-        """Follow what the services of the configuration in force ask for, and nothing else.
+        """Watch what the services of the configuration in force need, and nothing else.
 
-        Where that is what it was, its watch goes on. Elsewhere the new one begins before the old one ends, so a name
-        that both look up is still known; until the new one has found something, the endpoints stay.
+        An unchanged watch goes on. A changed one begins before the old one ends, so a name that both look up stays
+        known. The old endpoints stay until the new watch has found some.
         """
         services = self._live.services
         before = self._followed
-        self._followed = dict(before)  # should one fail, the next configuration still knows what is followed
+        self._followed = dict(before)  # if one fails, the next reload still knows the watches
         for name, service in services.items():
             known = before.get(name)
             if known is None or not known.is_for(service):
@@ -80,16 +80,16 @@ class Sources:
 
     @asynccontextmanager
     async def known_ahead(self, config: Config, timeout_s: float) -> AsyncIterator[Sequence[str]]:
-        """Look up the names of a configuration that is not in force yet, so that its first requests find endpoints.
+        """Look up the names of a configuration before it is applied, so that its first requests find endpoints.
 
-        Gives a warning for each service that goes on with the endpoints it has, for want of others.
+        Yields a warning for each service that keeps its old endpoints because no new ones are known yet.
         """
         specs = [spec for service in config.services.values() for spec in service.endpoints]
         watch = self.resolver.watch(specs, lambda _: None)
         try:
             await self.resolver.ready(timeout_s)
             yield [
-                f"services.{name} keeps the endpoints that it had, until {_names(service)} can be resolved"
+                f"services.{name} keeps its old endpoints until {_names(service)} can be resolved"
                 for name, service in config.services.items()
                 if self._keeps_endpoints(service)
             ]
@@ -103,7 +103,9 @@ class Sources:
         return not any(self.resolver.addresses(spec.url.host) for spec in wanted.endpoints)
 
     def _follow_anew(self, service: LiveService, before: Sequence[SourceView]) -> _Followed:
-        """Instead of what was followed `before`. The endpoints are outdated until something is found, perhaps now."""
+        """Start a new watch for a service. Its endpoints are outdated until the watch finds some, which may happen at
+        once.
+        """
         outdated, service.outdated = service.outdated, bool(service.endpoints)
         try:
             followed = self._follow(service)
@@ -111,14 +113,14 @@ class Sources:
             service.outdated = outdated
             raise
         followed.views = [continued(view, before) for view in followed.views]
-        if service.outdated and service.config.endpoints:  # names, which have been looked up ahead
+        if service.outdated and service.config.endpoints:  # names, which have already been looked up
             fields = {"service": service.name, "source": "name", "name": _names(service.config)}
             extra = {"kind": "discovery", "fields": fields}
-            log.warning("a service keeps the endpoints that it had: its names are not known yet", extra=extra)
+            log.warning("a service keeps its old endpoints; its new names are not resolved yet", extra=extra)
         return followed
 
     def _follow(self, service: LiveService) -> _Followed:
-        """What is found for a service, whenever it changes, is its set of endpoints."""
+        """Start the watch of a service. Each set that it finds becomes the endpoints of the service."""
         settings = service.config.discovery
         watch: Watch
         views: Sequence[SourceView]
@@ -149,7 +151,7 @@ class Sources:
         return _Followed(service, watch, views)
 
     def views(self) -> Iterable[tuple[str, SourceView]]:
-        """Pairs of (service, source); an address in the configuration has none."""
+        """Pairs of (service, source). An IP address in the configuration has no source."""
         return [(name, view) for name, followed in self._followed.items() for view in followed.views]
 
     def views_of(self, service: str) -> Sequence[SourceView]:
@@ -158,13 +160,13 @@ class Sources:
         return followed.views if followed is not None else ()
 
     def refresh_soon(self, host: str) -> None:
-        """A connection to an endpoint of that name failed."""
+        """Call when a connection to an endpoint of this host failed."""
         self.resolver.refresh_soon(host)
         if self._dns is not None:
             self._dns.refresh_soon(host)
 
     async def ready(self, timeout_s: float) -> None:
-        """Until each name has been looked up once, well or not."""
+        """Wait until each name has been looked up once, with or without success."""
         sources = [one for one in (self.resolver, self._dns, self._kubernetes) if one is not None]
         await asyncio.gather(*[one.ready(timeout_s) for one in sources])
 

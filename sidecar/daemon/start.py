@@ -1,7 +1,7 @@
-"""What has to be had before anything runs, and the exit code.
+"""Start of the sidecar process: checks extras, binds sockets, sets process limits; returns the exit code.
 
-Starts with what can fail for an operator's reason (extras, sockets), so that a taken port is one line and not half a
-daemon.
+Begins with the steps that an operator can make fail (extras, sockets), so that a taken port gives one line and not half
+a daemon.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sidecar.telemetry.line_writer import LineWriter
 log = logging.getLogger("sidecar.daemon")
 
 LAST_LINES_S: Final = 1.0
-"""How long the end waits for the last log lines to be written."""
+"""How long the process waits at its end for the last log lines to be written."""
 
 KEPT_FREE_BYTES: Final = 8 * 1024 * 1024
 _M_TRIM_THRESHOLD: Final = -1
@@ -35,10 +35,10 @@ _M_MMAP_THRESHOLD: Final = -3
 
 
 def run(config: Config, path: Path | None = None, origins: Origins | None = None) -> int:
-    """Run until SIGTERM or SIGINT; returns the exit code: 0 after an orderly end, 2 where a listener cannot be had.
+    """Run until SIGTERM or SIGINT. Returns 0 after an orderly end, 2 if an extra is missing or a listener cannot be
+    bound.
 
-    `path` is the file that the configuration was read from, to be read again when it changes; `origins` is who set what
-    in it.
+    `path` is the configuration file, which is read again when it changes. `origins` says where each value was set.
     """
     writer = LineWriter()
     logs.set_up(config.log.level, writer.write)
@@ -69,10 +69,10 @@ def run(config: Config, path: Path | None = None, origins: Origins | None = None
 
 
 def _keep_freed_memory() -> None:
-    """Let the C library keep some freed memory instead of giving it back after each large piece of a body.
+    """Let the C library keep freed memory instead of returning it after each large piece of a body.
 
-    The event loop hands over bodies in pieces of up to 256 KiB. glibc would return each to the kernel as it is freed,
-    and fault it in again for the next: a third of the CPU of a large response. Elsewhere than on glibc nothing happens.
+    The event loop passes bodies on in pieces of up to 256 KiB. glibc would return each piece to the kernel and take it
+    back for the next: a third of the CPU time of a large response. On other C libraries this does nothing.
     """
     try:
         from ctypes import CDLL

@@ -1,6 +1,6 @@
-"""The daemon as the admin API sees it.
+"""Steering: the daemon as the admin API sees it.
 
-Owns nothing: it says which part answers what (`sidecar.admin.running.Running`).
+It only forwards each call to the part that answers it (`sidecar.admin.running.Running`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sidecar.telemetry.history import History
 
 
 class Steering:
-    """`is_draining` and `drain` are the process's; `loop` is its only one."""
+    """`is_draining` and `drain` belong to the process; `loop` is its only event loop."""
 
     def __init__(
         self,

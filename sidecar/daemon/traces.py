@@ -1,6 +1,6 @@
-"""The tracing that is in force: made at the start and when a reload changes it, ended with the daemon.
+"""Tracing on and off: creates the span exporter at the start and when a reload changes it, and ends it with the daemon.
 
-Owns that OpenTelemetry is loaded only where it is asked for, and never on the event loop while requests are served.
+OpenTelemetry is loaded only if tracing is configured, and never on the event loop while requests are served.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from sidecar.telemetry.tracing import SpanExport
 
 LAST_SPANS_S: Final = 1.0
-"""How long the end waits for the last spans to be sent."""
+"""How long the process waits at its end for the last spans to be sent."""
 
 
 class Traces:
-    """Gives `core` its tracer. `exported` and `dropped` count spans since the start, whatever was reloaded since."""
+    """Gives `core` its tracer. `exported` and `dropped` count spans since the start, across reloads."""
 
     def __init__(self, core: ProxyCore, tasks: Tasks, settings: Tracing | None) -> None:
         self._core = core
@@ -31,7 +31,7 @@ class Traces:
         self._export: SpanExport | None = None
         self._ending: list[tuple[SpanExport, Thread]] = []
         self._before = [0, 0]
-        """What those that have ended have exported and dropped."""
+        """Spans exported and dropped by exporters that have ended."""
         if settings is not None:
             self._put(_made(settings))
 
@@ -44,7 +44,7 @@ class Traces:
         return self._before[1] + sum(one.dropped for one in self._all)
 
     def adopt(self, settings: Tracing | None) -> None:
-        """Trace by these settings, as soon as that can be done; until then by those in force."""
+        """Use these settings as soon as their exporter is ready; until then the old ones stay in use."""
         if settings == self._settings:
             return
         self._settings = settings
@@ -54,7 +54,7 @@ class Traces:
             self._tasks.start(self._change(settings), "tracing")
 
     async def close(self) -> None:
-        """Send what waits, for as long as LAST_SPANS_S."""
+        """Send the waiting spans, for at most LAST_SPANS_S."""
         self._settings = None
         ending, self._export, self._core.tracer = self._export, None, None
         if ending is not None:

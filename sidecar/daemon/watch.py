@@ -1,10 +1,12 @@
-"""Notices that a file has changed, however that was done.
+"""File watch: notices that the configuration file has changed, in whatever way.
 
-Owns how: an editor renames, Kubernetes swaps the `..data` symlink beside a mounted ConfigMap, a script writes in place.
-So folders are watched and not the file: that in which it stands, and that to which its links lead. Where the kernel
-does not tell (some network and bind mounts, no inotify watches left), a look every few seconds finds it all the same.
-What counts is the content: whoever only touches the file causes nothing. It counts once it has been the same for a
-moment: a file that is being written in place, or is gone while an editor puts another one there, is not read half.
+An editor renames the file, Kubernetes swaps the `..data` symlink beside a mounted ConfigMap, a script writes in place.
+So this watches folders and not the file: the folder that contains it, and the folder that its links lead to. Some
+network and bind mounts send no notifications, or no inotify watch is left; then a check every few seconds finds the
+change.
+
+Only the content counts: touching the file changes nothing. A new content counts once it has stayed the same for a
+moment, so a file that is still being written, or that an editor has just removed, is not read half.
 """
 
 from __future__ import annotations
@@ -21,19 +23,19 @@ from typing import Final
 from watchfiles import Change, watch
 
 LOOK_S: Final = 5.0
-"""How often it is looked at unasked."""
+"""The time between two checks without a notification."""
 
 FIRST_LOOK_S: Final = 0.5
-"""And how soon after the kernel was asked to tell: what happened just before that it does not."""
+"""The time of the first check after a watch begins. The kernel does not report changes just before that."""
 
 STEP_MS: Final = 200
-"""How often the kernel's notices are gathered, and so how late a change is seen."""
+"""How often the kernel's notifications are collected, and so the delay until a change is seen."""
 
 SETTLED_S: Final = 0.1
-"""How long the content has to be the same."""
+"""How long the content must stay the same."""
 
 MOST_LOOKS: Final = 20
-"""For how many of these moments one waits: what never comes to rest is taken as it is."""
+"""How many of these moments to wait. A file that never stops changing is then taken as it is."""
 
 MAX_BYTES: Final = 4 * 1024 * 1024
 
@@ -42,7 +44,7 @@ logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
 class FileWatch:
-    """Calls `on_change` each time that the content of the file at `path` is another one. Made on the event loop."""
+    """Calls `on_change` each time that the content of the file at `path` changes. Create it on the event loop."""
 
     def __init__(self, path: Path, on_change: Callable[[], Awaitable[object]], *, look_s: float = LOOK_S) -> None:
         self._path = path
@@ -56,11 +58,11 @@ class FileWatch:
         self._target = path
 
     async def at_rest(self) -> None:
-        """Until the content stays the same: only what differs from it is then a change."""
+        """Wait until the content stays the same; later contents are compared with it."""
         self._seen = await self._settled(None)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Watch until cancelled."""
         try:
             while True:
                 anew = self._follow()
@@ -77,7 +79,7 @@ class FileWatch:
             self._stop.set()
 
     async def _settled(self, known: bytes | None) -> bytes:
-        """The content, once it is what is known, or stays as it is."""
+        """The content once it equals `known` or stays the same."""
         content = await asyncio.to_thread(content_of, self._path)
         for _ in range(MOST_LOOKS):
             if content == known:
@@ -89,9 +91,9 @@ class FileWatch:
         return content
 
     def _follow(self) -> bool:
-        """Watch where the file stands now; a link may lead elsewhere than before, a folder may be another one.
+        """Watch the folders in which the file is now: a link may lead elsewhere, or a folder may have been replaced.
 
-        Returns whether watching begins anew.
+        Returns whether a new watch was started.
         """
         folders = folders_of(self._path)
         if folders == self._folders:
@@ -106,7 +108,9 @@ class FileWatch:
         return True
 
     def _concerns(self, _: Change, name: str) -> bool:
-        """The file itself, or what Kubernetes swaps beside it; who logs into the same folder should wake nobody."""
+        """Whether a change concerns the file itself or the link that Kubernetes swaps. Other files in the folder do not
+        count.
+        """
         changed = Path(name).name
         return changed == self._path.name or changed.startswith("..") or Path(name) == self._target
 
@@ -123,12 +127,15 @@ class FileWatch:
             ):
                 if not self._tell():
                     return
-        except (OSError, RuntimeError) as error:  # watchfiles says with either that there are no watches left
+        except (OSError, RuntimeError) as error:  # watchfiles raises either one when no inotify watch is left
             fields = {"folders": [str(folder) for folder in folders], "error": str(error)}
-            log.warning("changes of the configuration are found by looking only", extra={"fields": fields})
+            log.warning(
+                "the configuration file is checked every few seconds; the system sends no notifications",
+                extra={"fields": fields},
+            )
 
     def _tell(self) -> bool:
-        """False where nobody listens any more."""
+        """False when the event loop is closed."""
         try:
             self._loop.call_soon_threadsafe(self._told.set)
         except RuntimeError:  # the loop is closed
@@ -137,11 +144,11 @@ class FileWatch:
 
 
 Folders = frozenset[tuple[Path, int, int]]
-"""Each with the device and inode that it has: one that was made anew under the same name is another one."""
+"""Folders with device and inode: a folder that was replaced under the same name is a different one."""
 
 
 def folders_of(path: Path) -> Folders:
-    """The folder of the path as it is written, and that of the file which it leads to."""
+    """The folder of the path as written, and the folder of the file that it leads to."""
     parents = {path.absolute().parent}
     with suppress(OSError, RuntimeError):
         parents.add(path.resolve(strict=True).parent)
@@ -154,7 +161,7 @@ def folders_of(path: Path) -> Folders:
 
 
 def content_of(path: Path) -> bytes:
-    """A digest of what stands there; empty where that cannot be read."""
+    """A digest of the content; empty if the file cannot be read."""
     try:
         with path.open("rb") as stream:
             return hashlib.sha256(stream.read(MAX_BYTES + 1)).digest()

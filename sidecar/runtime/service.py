@@ -155,7 +155,7 @@ class LiveService:
         self.default_route = default
         self.routes = tuple(routes)
         self.keeps_stale = any(route.keeps_stale for route in (default, *routes))
-        """Some route falls back to the last good response."""
+        """Whether some route falls back to the last good response."""
 
     @staticmethod
     def _route_as_before(

@@ -1,4 +1,4 @@
-"""Counts of a source that takes the place of another."""
+"""Counters that continue when a new source replaces an old one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Source:
     endpoints: int = 0
 
 
-def test_counts_go_on_and_all_else_is_the_new_one_s() -> None:
+def test_counts_continue_and_the_rest_is_the_new_source_s() -> None:
     old = Source(updates={"success": 5, "failure": 2}, last_success=3.0, endpoints=7)
     new = Source(problem="no answer")
     view = continued(new, [Source(name="event"), old])
@@ -31,7 +31,7 @@ def test_counts_go_on_and_all_else_is_the_new_one_s() -> None:
     assert (view.last_success, view.problem, view.endpoints) == (None, "no answer", 0)
 
 
-def test_they_go_on_from_one_to_the_next() -> None:
+def test_counts_continue_over_several_sources() -> None:
     first = Source(updates={"success": 5, "failure": 2})
     second = Source()
     view = continued(second, [first])
@@ -40,13 +40,13 @@ def test_they_go_on_from_one_to_the_next() -> None:
 
 
 @pytest.mark.parametrize("other", [Source(kind="name"), Source(name="event")])
-def test_another_s_counts_are_not_its_own(other: Source) -> None:
+def test_counts_of_other_labels_are_not_added(other: Source) -> None:
     other.updates["success"] = 5
     new = Source()
     assert continued(new, [other]) is new
 
 
-def test_counts_that_are_shared_are_not_counted_twice() -> None:
+def test_shared_counts_are_not_counted_twice() -> None:
     shared = {"success": 5, "failure": 2}
     new = Source(updates=shared)
     assert continued(new, [Source(updates=shared)]) is new

@@ -1,4 +1,4 @@
-"""What has to be installed for a configuration, and is not."""
+"""Missing extras of a configuration."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def config(text: str) -> Config:
 
 
 @pytest.mark.parametrize(("text", "extra"), [(DNS, "aiodns"), (REDIS, "redis")])
-def test_an_extra_is_wanted_where_the_configuration_asks_for_it(text: str, extra: str) -> None:
+def test_an_extra_is_required_if_the_configuration_uses_it(text: str, extra: str) -> None:
     missing = missing_extra(config(text), lambda name: None if name == extra else object())
     assert missing is not None
     assert "pip install 'service-sidecar[" in missing
     assert missing_extra(config(text), lambda name: object()) is None
 
 
-def test_of_opentelemetry_a_part_may_be_missing_or_all_of_it() -> None:
+def test_opentelemetry_may_be_missing_wholly_or_in_part() -> None:
     traced = config("tracing: {otlp: 'http://collector:4318'}\n" + PLAIN)
 
     def nothing(name: str) -> object:
@@ -36,7 +36,7 @@ def test_of_opentelemetry_a_part_may_be_missing_or_all_of_it() -> None:
     assert missing_extra(traced, lambda name: object()) is None
 
 
-def test_nothing_is_looked_for_that_nobody_asks_for() -> None:
+def test_unused_extras_are_not_looked_for() -> None:
     asked: list[str] = []
     assert missing_extra(config(PLAIN), asked.append) is None
     assert asked == []

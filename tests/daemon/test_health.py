@@ -1,4 +1,4 @@
-"""The checks that services ask for, from one configuration to the next."""
+"""The checks that services configure, from one configuration to the next."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def serve(stage: Stage, wanted: Config) -> None:
         service.set_endpoints([(SPEC, "10.0.0.1")], asyncio.get_running_loop().time())
 
 
-async def test_a_service_that_asks_for_checks_is_checked_and_no_longer_when_it_does_not(stage: Stage) -> None:
+async def test_a_service_is_checked_while_it_configures_checks(stage: Stage) -> None:
     serve(stage, config("venue"))
     await stage.until_asked("/health")
     stage.adopt(config("venue", health=None))
@@ -91,7 +91,7 @@ async def test_a_checker_stays_while_its_settings_do(stage: Stage) -> None:
     assert stage.running == 1
 
 
-async def test_other_settings_are_asked_with_and_the_counts_go_on(stage: Stage) -> None:
+async def test_new_settings_are_used_and_counts_continue(stage: Stage) -> None:
     serve(stage, config("venue"))
     await stage.until_asked("/health")
     before = stage.live.services["venue"].checker
@@ -106,7 +106,7 @@ async def test_other_settings_are_asked_with_and_the_counts_go_on(stage: Stage) 
     assert stage.running == 1
 
 
-async def test_the_checks_of_a_service_that_goes_end_and_begin_again_with_one_of_its_name(stage: Stage) -> None:
+async def test_checks_end_with_a_service_and_begin_again_with_a_new_one(stage: Stage) -> None:
     serve(stage, config("venue", "auth"))
     await asyncio.sleep(0)
     assert stage.running == 2
@@ -119,7 +119,7 @@ async def test_the_checks_of_a_service_that_goes_end_and_begin_again_with_one_of
     await stage.until_asked("/health")
 
 
-async def test_the_chain_asks_what_is_configured_and_the_same_one_while_that_is_so() -> None:
+async def test_the_chain_follows_the_configuration_and_stays_while_it_does() -> None:
     live = Live(config(health=None), 0.0, lambda: 0.0)
     chain = Chain(live)
     first = chain._chain

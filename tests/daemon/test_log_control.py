@@ -1,4 +1,4 @@
-"""What is logged: as configured, or as an operator asked for a while."""
+"""Log settings: as configured, or changed by an operator for a limited time."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def over(control: LogControl) -> None:
     raise AssertionError("it is not over")
 
 
-async def test_for_a_while_it_is_as_asked_and_then_as_configured() -> None:
+async def test_a_change_holds_for_its_time_and_then_ends() -> None:
     stage = Stage(level="warning", access="off")
     stage.control.adopt(Log(level="warning", access="off"))
     assert stage.written() == ["warning", "error"]
@@ -64,7 +64,7 @@ async def test_for_a_while_it_is_as_asked_and_then_as_configured() -> None:
     assert stage.written() == ["warning", "error"]
 
 
-async def test_what_is_not_asked_for_is_as_configured() -> None:
+async def test_other_settings_stay_as_configured() -> None:
     stage = Stage(level="info", access="errors")
     stage.control.set(None, "all", 60)
     assert (stage.control.level, stage.control.access) == ("info", "all")
@@ -73,7 +73,7 @@ async def test_what_is_not_asked_for_is_as_configured() -> None:
     stage.control.close()
 
 
-async def test_a_reload_in_between_changes_what_it_falls_back_to() -> None:
+async def test_a_reload_in_between_changes_what_comes_back_later() -> None:
     stage = Stage(level="info")
     stage.control.set("debug", None, 0.05)
     stage.control.adopt(Log(level="error", access="all"))
@@ -82,7 +82,7 @@ async def test_a_reload_in_between_changes_what_it_falls_back_to() -> None:
     assert stage.written() == ["error"]
 
 
-async def test_a_second_wish_replaces_the_first() -> None:
+async def test_a_second_change_replaces_the_first() -> None:
     stage = Stage()
     stage.control.set("debug", None, 0.02)
     stage.control.set("warning", None, 60)
@@ -91,7 +91,7 @@ async def test_a_second_wish_replaces_the_first() -> None:
     stage.control.close()
 
 
-async def test_closed_it_changes_nothing_more() -> None:
+async def test_after_close_nothing_changes() -> None:
     stage = Stage()
     stage.control.set("debug", None, 0.01)
     stage.control.close()

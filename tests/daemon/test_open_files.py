@@ -1,4 +1,4 @@
-"""What is left of the limit on open files for connections of apps, and for those to services."""
+"""The limit on open files, and its shares for connections from apps and to services."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sidecar.daemon import open_files
         (resource.RLIM_INFINITY, 1 << 20),
     ],
 )
-def test_half_of_what_is_left(monkeypatch: pytest.MonkeyPatch, limit: int, share: int) -> None:
+def test_each_way_gets_half_of_the_descriptors(monkeypatch: pytest.MonkeyPatch, limit: int, share: int) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
     assert open_files.connections_each_way() == share
 
@@ -36,7 +36,7 @@ def test_the_soft_limit_is_raised(
     assert found == asked
 
 
-def test_who_may_not_raise_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_may_not_raise_the_limit_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(which: int, limits: tuple[int, int]) -> None:
         raise ValueError("not allowed to raise maximum limit")
 

@@ -1,4 +1,4 @@
-"""Reading the file again: what is taken, what is refused, and what is said of both."""
+"""Reload: which files are applied, which are refused, and what is reported."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Stage:
         self.adopted: list[Config] = []
         self.generation = 1
         self.refuses: list[int] = []
-        """Which adoptions, counted from 0, fail."""
+        """The adoptions that fail, counted from 0."""
         self.unfit: str | None = None
         self.unknown: list[str] = []
         """What `ahead` warns of."""
@@ -70,13 +70,13 @@ def stage(tmp_path: Path) -> Stage:
     return Stage(tmp_path)
 
 
-async def test_at_first_what_was_started_with_is_in_force(stage: Stage) -> None:
+async def test_the_first_report_is_of_the_start(stage: Stage) -> None:
     last = stage.reloader.last
     assert (last.result, last.trigger, last.generation, last.errors) == ("ok", "start", 1, ())
     assert stage.reloader.results == {"ok": 0, "rejected": 0, "unchanged": 0}
 
 
-async def test_another_file_is_put_in_force_with_its_changes_named(stage: Stage) -> None:
+async def test_a_changed_file_is_applied_and_its_changes_are_named(stage: Stage) -> None:
     stage.write(VENUE + ", timeout: {attempt: 2s}}}")
     report = await stage.reloader.reload("signal")
     assert (report.result, report.trigger, report.generation) == ("ok", "signal", 2)
@@ -89,14 +89,14 @@ async def test_another_file_is_put_in_force_with_its_changes_named(stage: Stage)
     assert stage.steps == ["ahead", "adopt", "behind"]
 
 
-async def test_the_same_again_is_not_put_in_force(stage: Stage) -> None:
+async def test_an_unchanged_file_is_not_applied(stage: Stage) -> None:
     stage.write("# a comment\n" + VENUE + "}}")
     report = await stage.reloader.reload("file")
     assert (report.result, report.changed, stage.adopted) == ("unchanged", (), [])
     assert stage.reloader.results == {"ok": 0, "rejected": 0, "unchanged": 1}
 
 
-async def test_a_bad_file_changes_nothing_and_a_good_one_after_it_is_taken(
+async def test_a_bad_file_changes_nothing_and_a_later_good_one_is_applied(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage.write(VENUE + ", timeut: {}}}")
@@ -118,18 +118,18 @@ async def test_a_file_that_is_gone_is_refused(stage: Stage) -> None:
     assert "cannot be read" in report.errors[0].message
 
 
-async def test_what_needs_something_that_is_not_installed_is_refused(stage: Stage) -> None:
+async def test_a_file_that_needs_a_missing_extra_is_refused(stage: Stage) -> None:
     stage.write(VENUE + ", required: true}}")
     stage.unfit = "needs aiodns"
     report = await stage.reloader.reload("api")
     assert (report.result, report.errors[0].message, stage.adopted) == ("rejected", "needs aiodns", [])
 
 
-async def test_without_a_file_there_is_nothing_to_read_again(stage: Stage) -> None:
+async def test_without_a_file_a_reload_is_refused(stage: Stage) -> None:
     stage.reloader.path = None
     before = stage.reloader.last
     report = await stage.reloader.reload("signal")
-    assert (report.result, report.errors[0].message) == ("rejected", "there is no file to read again")
+    assert (report.result, report.errors[0].message) == ("rejected", "the sidecar was started without a file")
     await stage.reloader.catch_up()
     assert stage.reloader.last is before
     assert stage.reloader.results == {"ok": 0, "rejected": 0, "unchanged": 0}
@@ -139,17 +139,17 @@ async def test_without_a_file_there_is_nothing_to_read_again(stage: Stage) -> No
 LISTEN = "listen: {{admin: '127.0.0.1:{}'}}\n"
 
 
-async def test_where_it_listens_stays_and_is_said_until_the_file_has_it_as_it_is(tmp_path: Path) -> None:
+async def test_changed_listeners_stay_and_are_reported_until_the_file_matches(tmp_path: Path) -> None:
     stage = Stage(tmp_path, LISTEN.format(1) + VENUE + "}}")
     listen = stage.first.listen
     stage.write(LISTEN.format(2) + VENUE + "}}")
     report = await stage.reloader.reload("file")
-    assert report.warnings == ("listen.admin stays 127.0.0.1:1: 127.0.0.1:2 needs a restart",)
+    assert report.warnings == ("listen.admin stays 127.0.0.1:1; 127.0.0.1:2 needs a restart",)
     assert report.changed == ("listen.admin",)
     assert stage.reloader.config.listen == listen
     stage.write(LISTEN.format(2) + VENUE + ", required: true}}")
     report = await stage.reloader.reload("file")
-    assert report.warnings == ("listen.admin stays 127.0.0.1:1: 127.0.0.1:2 needs a restart",)
+    assert report.warnings == ("listen.admin stays 127.0.0.1:1; 127.0.0.1:2 needs a restart",)
     assert report.changed == ("services.venue.required",)
     report = await stage.reloader.reload("file")
     assert (report.result, len(report.warnings)) == ("unchanged", 1)
@@ -158,13 +158,13 @@ async def test_where_it_listens_stays_and_is_said_until_the_file_has_it_as_it_is
     assert report.warnings == ()
 
 
-async def test_what_is_not_known_ahead_is_a_warning_of_the_report_and_of_no_other(
+async def test_unresolved_names_are_a_warning_in_that_report_only(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stage.unknown = ["services.venue keeps the endpoints that it had"]
+    stage.unknown = ["services.venue keeps its old endpoints"]
     stage.write(VENUE + ", required: true}}")
     report = await stage.reloader.reload("file")
-    assert (report.result, report.warnings) == ("ok", ("services.venue keeps the endpoints that it had",))
+    assert (report.result, report.warnings) == ("ok", ("services.venue keeps its old endpoints",))
     assert "restart" not in caplog.text
     assert (await stage.reloader.reload("file")).warnings == ()
 
@@ -193,18 +193,20 @@ async def test_a_listener_that_is_not_bound_yet_is_not_open(tmp_path: Path) -> N
     stage = Stage(tmp_path, LISTEN.format(1) + VENUE + "}}")
     stage.write(LISTEN.format(1).replace("127.0.0.1", "0.0.0.0") + VENUE + "}}")
     report = await stage.reloader.reload("file")
-    assert report.warnings == ("listen.admin stays 127.0.0.1:1: 0.0.0.0:1 needs a restart",)
+    assert report.warnings == ("listen.admin stays 127.0.0.1:1; 0.0.0.0:1 needs a restart",)
 
 
 # What must not happen.
 
 
-async def test_one_that_fails_half_way_gives_way_to_the_last(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_configuration_that_fails_is_replaced_by_the_last_one(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
     stage.refuses = [0]
     stage.write(VENUE + ", required: true}}")
     report = await stage.reloader.reload("file")
     assert report.result == "rejected"
-    assert "defect" in report.errors[0].message
+    assert "internal error" in report.errors[0].message
     assert stage.adopted[1] is stage.first
     assert stage.reloader.config is stage.first
     assert [one.levelname for one in caplog.records] == ["ERROR", "WARNING"]
@@ -212,7 +214,9 @@ async def test_one_that_fails_half_way_gives_way_to_the_last(stage: Stage, caplo
     assert (report.result, report.changed) == ("ok", ("services.venue.required",))
 
 
-async def test_nor_the_last_is_an_error_and_it_goes_on(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+async def test_if_the_last_one_fails_too_it_is_logged_and_the_sidecar_continues(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
     stage.refuses = [0, 1]
     stage.write(VENUE + ", required: true}}")
     assert (await stage.reloader.reload("file")).result == "rejected"
@@ -220,7 +224,7 @@ async def test_nor_the_last_is_an_error_and_it_goes_on(stage: Stage, caplog: pyt
     assert (await stage.reloader.reload("file")).result == "ok"
 
 
-async def test_a_reader_that_fails_is_an_error_and_a_refusal(
+async def test_a_failing_reader_is_logged_and_refused(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(*_: Any) -> Any:
@@ -231,14 +235,14 @@ async def test_a_reader_that_fails_is_an_error_and_a_refusal(
     assert [one.levelno for one in caplog.records] == [logging.ERROR, logging.WARNING]
 
 
-async def test_two_at_once_take_turns(stage: Stage) -> None:
+async def test_two_reloads_run_one_after_the_other(stage: Stage) -> None:
     stage.write(VENUE + ", required: true}}")
     reports = await asyncio.gather(*[stage.reloader.reload("api") for _ in range(3)])
     assert [one.result for one in reports] == ["ok", "unchanged", "unchanged"]
     assert stage.steps == ["ahead", "adopt", "behind"]
 
 
-async def test_nothing_is_put_in_force_once_it_ends(stage: Stage) -> None:
+async def test_nothing_is_applied_after_close(stage: Stage) -> None:
     stage.write(VENUE + ", required: true}}")
     under_way = asyncio.get_running_loop().create_task(stage.reloader.reload("api"))
     await stage.looking.wait()
@@ -251,7 +255,7 @@ async def test_nothing_is_put_in_force_once_it_ends(stage: Stage) -> None:
 # Since it was started.
 
 
-async def test_what_changed_before_the_file_was_watched_is_caught_up_with(stage: Stage) -> None:
+async def test_a_change_before_the_watch_began_is_applied(stage: Stage) -> None:
     await stage.reloader.catch_up()
     assert stage.reloader.last.trigger == "start"
     assert sum(stage.reloader.results.values()) == 0

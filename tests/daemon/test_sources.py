@@ -1,4 +1,4 @@
-"""Which source follows what for which service, from one configuration to the next."""
+"""Discovery sources: which service is watched by what, from one configuration to the next."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ADDRESSES = {"venue-service": ["10.0.0.1", "10.0.0.2"], "auth-service": ["10.0.1
 
 
 class Names:
-    """A name service in a test's hand: `slow` names are answered when `gate` is set."""
+    """A name server controlled by the test: `slow` names are answered when `gate` is set."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -83,7 +83,7 @@ async def test_each_service_has_the_addresses_of_its_names(stage: Stage) -> None
     assert sorted(stage.names.asked) == ["auth-service", "venue-service"]
 
 
-async def test_what_is_followed_as_before_is_not_looked_up_again(stage: Stage) -> None:
+async def test_an_unchanged_watch_is_not_looked_up_again(stage: Stage) -> None:
     endpoints = stage.live.services["venue"].endpoints
     views = stage.sources.views_of("venue")
     stage.adopt(service("auth"), service("venue", timeout=Timeouts(idle=5.0)))
@@ -99,7 +99,7 @@ async def test_another_port_at_a_known_name_is_there_at_once(stage: Stage) -> No
     assert len(stage.names.asked) == 2
 
 
-async def test_until_another_name_is_known_the_endpoints_stay(stage: Stage) -> None:
+async def test_the_endpoints_stay_until_a_new_name_is_resolved(stage: Stage) -> None:
     stage.names.slow.add("other-service")
     stage.adopt(service("venue", "other-service"), service("auth"))
     await asyncio.sleep(0)
@@ -110,16 +110,14 @@ async def test_until_another_name_is_known_the_endpoints_stay(stage: Stage) -> N
     assert [name for name, _ in stage.sources.views()] == ["venue", "auth"]
 
 
-async def test_endpoints_that_stay_for_want_of_others_are_told_of(
-    stage: Stage, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_old_endpoints_that_stay_are_logged(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     stage.names.slow.add("other-service")
     assert not stage.live.services["venue"].outdated
     stage.adopt(service("venue", "other-service"), service("auth"), service("new", "nowhere"))
     assert stage.live.services["venue"].outdated
     assert not stage.live.services["auth"].outdated
     assert not stage.live.services["new"].outdated, "it has none at all"
-    warned = [record for record in caplog.records if "keeps the endpoints" in record.getMessage()]
+    warned = [record for record in caplog.records if "keeps its old endpoints" in record.getMessage()]
     assert [(one.levelname, one.kind, one.fields) for one in warned] == [  # type: ignore[attr-defined]
         ("WARNING", "discovery", {"service": "venue", "source": "name", "name": "other-service"})
     ]
@@ -129,7 +127,7 @@ async def test_endpoints_that_stay_for_want_of_others_are_told_of(
     assert not stage.live.services["venue"].outdated
 
 
-async def test_going_back_to_what_is_known_is_no_longer_outdated(stage: Stage) -> None:
+async def test_going_back_to_a_known_name_ends_outdated(stage: Stage) -> None:
     stage.adopt(service("venue", "nowhere"), service("auth"))
     stage.adopt(service("venue", "nowhere", timeout=Timeouts(idle=5.0)), service("auth"))
     assert stage.live.services["venue"].outdated, "another reload changes nothing about that"
@@ -140,7 +138,7 @@ async def test_going_back_to_what_is_known_is_no_longer_outdated(stage: Stage) -
     assert not stage.live.services["venue"].outdated
 
 
-async def test_the_name_that_is_left_is_no_longer_followed(stage: Stage) -> None:
+async def test_the_old_name_is_no_longer_watched(stage: Stage) -> None:
     stage.adopt(service("auth"))
     assert stage.sources.views_of("venue") == ()
     assert stage.sources.resolver.addresses("venue-service") == []
@@ -150,7 +148,7 @@ async def test_the_name_that_is_left_is_no_longer_followed(stage: Stage) -> None
     assert stage.addresses("venue") == ["10.0.0.1", "10.0.0.2"]
 
 
-async def test_names_that_are_looked_up_ahead_are_known_when_a_service_follows_them(stage: Stage) -> None:
+async def test_names_looked_up_ahead_are_known_when_a_service_watches_them(stage: Stage) -> None:
     wanted = service("other")
     async with stage.sources.known_ahead(stage.config(wanted), 1.0):
         stage.adopt(wanted)
@@ -160,7 +158,7 @@ async def test_names_that_are_looked_up_ahead_are_known_when_a_service_follows_t
 
 
 @pytest.mark.parametrize("host", ["nowhere", "other-service"])
-async def test_a_name_that_nobody_knows_keeps_nothing_waiting(stage: Stage, host: str) -> None:
+async def test_an_unknown_name_does_not_delay_a_reload(stage: Stage, host: str) -> None:
     stage.names.slow.add("other-service")
     began = asyncio.get_running_loop().time()
     async with stage.sources.known_ahead(stage.config(service("venue", host)), 0.02):
@@ -169,10 +167,10 @@ async def test_a_name_that_nobody_knows_keeps_nothing_waiting(stage: Stage, host
     assert stage.sources.resolver.addresses(host) == []
 
 
-async def test_a_service_that_will_keep_its_endpoints_is_warned_of_ahead(stage: Stage) -> None:
+async def test_a_service_that_will_keep_its_endpoints_gives_a_warning(stage: Stage) -> None:
     two = (EndpointSpec(url=Url("http", "nowhere", 1)), EndpointSpec(url=Url("http", "lost", 1)))
     half = (EndpointSpec(url=Url("http", "nowhere", 1)), EndpointSpec(url=Url("http", "10.0.0.1", 1)))
-    keeps = "services.venue keeps the endpoints that it had, until {} can be resolved"
+    keeps = "services.venue keeps its old endpoints until {} can be resolved"
     for wanted, expected in (
         (service("venue", "nowhere"), [keeps.format("nowhere")]),
         (replace(service("venue"), endpoints=two), [keeps.format("nowhere, lost")]),
@@ -186,7 +184,7 @@ async def test_a_service_that_will_keep_its_endpoints_is_warned_of_ahead(stage: 
             assert list(warned) == expected
 
 
-async def test_counts_do_not_fall_when_a_source_is_made_anew(stage: Stage) -> None:
+async def test_counts_do_not_fall_when_a_source_is_replaced(stage: Stage) -> None:
     found = replace(service("venue"), endpoints=(), discovery=DnsSettings(name="localhost", port=1, refresh=2.0))
     stage.adopt(found)
     (first,) = stage.sources.views_of("venue")
@@ -199,14 +197,12 @@ async def test_counts_do_not_fall_when_a_source_is_made_anew(stage: Stage) -> No
     assert stage.sources.views_of("venue")[0].updates["success"] == 0
 
 
-async def test_counts_of_a_name_are_no_more_than_they_were(stage: Stage) -> None:
+async def test_shared_counts_of_a_name_are_not_added_twice(stage: Stage) -> None:
     stage.adopt(service("venue", port=81), service("auth"))
     assert stage.sources.views_of("venue")[0].updates == {"success": 1, "failure": 0}
 
 
-async def test_one_that_cannot_be_followed_leaves_what_is_followed_known(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_watch_that_fails_to_start_leaves_the_others(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     follow = stage.sources._follow
 
     def fails(of: Any) -> Any:

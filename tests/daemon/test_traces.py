@@ -1,4 +1,4 @@
-"""Tracing as it is turned on, changed and ended; what spans say is tests/telemetry/test_tracing.py."""
+"""Tracing turned on, changed and ended. The content of spans is tested in tests/telemetry/test_tracing.py."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def changed(tasks: Tasks) -> None:
     await asyncio.wait_for(tasks.ended(), 10)
 
 
-async def test_off_is_no_tracer(tasks: Tasks) -> None:
+async def test_without_tracing_there_is_no_tracer(tasks: Tasks) -> None:
     the_core = core()
     made = Traces(the_core, tasks, None)
     made.adopt(None)
@@ -50,7 +50,7 @@ async def test_off_is_no_tracer(tasks: Tasks) -> None:
     assert (the_core.tracer, made.exported, made.dropped) == (None, 0, 0)
 
 
-async def test_it_is_on_from_the_start_and_the_end_sends_what_waits(tasks: Tasks) -> None:
+async def test_tracing_begins_at_the_start_and_the_end_sends_waiting_spans(tasks: Tasks) -> None:
     with Collector() as collector:
         the_core = core()
         made = Traces(the_core, tasks, settings(collector))
@@ -60,7 +60,7 @@ async def test_it_is_on_from_the_start_and_the_end_sends_what_waits(tasks: Tasks
         assert len(collector.spans) == 1
 
 
-async def test_a_change_takes_over_once_it_is_made_and_loses_no_span(tasks: Tasks) -> None:
+async def test_a_change_takes_over_when_ready_and_loses_no_span(tasks: Tasks) -> None:
     with Collector() as collector:
         the_core = core()
         made = Traces(the_core, tasks, settings(collector))
@@ -82,7 +82,7 @@ async def test_a_change_takes_over_once_it_is_made_and_loses_no_span(tasks: Task
         assert (made.exported, made.dropped) == (2, 0)
 
 
-async def test_of_two_changes_the_last_one_stays(tasks: Tasks) -> None:
+async def test_the_last_of_two_changes_wins(tasks: Tasks) -> None:
     with Collector() as collector:
         the_core = core()
         made = Traces(the_core, tasks, None)
@@ -93,7 +93,7 @@ async def test_of_two_changes_the_last_one_stays(tasks: Tasks) -> None:
         await made.close()
 
 
-async def test_the_end_waits_for_no_collector(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_end_does_not_wait_for_a_slow_collector(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(traces, "LAST_SPANS_S", 0.05)
     with Collector() as collector:
         collector.go_on.clear()

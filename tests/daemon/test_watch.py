@@ -1,4 +1,4 @@
-"""A file changes in all the ways in which files do; with the kernel's notices, and without them."""
+"""The file watch: all the ways in which a file changes, with notifications of the system and without."""
 
 # ruff: noqa: ASYNC240 - small files, and their changes are what is tested
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Seen:
 
 @asynccontextmanager
 async def watching(path: Path, look_s: float = FOR_EVER_S) -> AsyncIterator[Seen]:
-    """From when the kernel has been asked; by default nothing is found by looking."""
+    """A watch that has begun. By default only notifications find a change, not the checks at intervals."""
     seen = Seen(path)
     watch = FileWatch(path, seen, look_s=look_s)
     task = asyncio.get_running_loop().create_task(watch.run())
@@ -61,7 +61,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=[OSError(28, "OS file watch limit reached"), RuntimeError("no inotify instance")])
 def blind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The kernel has no watches left; returns what it was asked for."""
+    """The system has no inotify watches left; returns the folders that were requested."""
     asked: list[str] = []
 
     def watch(*paths: Path, **_: Any) -> Any:
@@ -84,7 +84,7 @@ def anew(path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("change", [Path.write_text, replace, anew])
-async def test_a_change_is_told_once(path: Path, change: Callable[[Path, str], object]) -> None:
+async def test_a_change_is_reported_once(path: Path, change: Callable[[Path, str], object]) -> None:
     async with watching(path) as seen:
         change(path, "1")
         await seen.until(lambda contents: len(contents) == 1)
@@ -101,7 +101,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("patient")
-async def test_what_is_written_in_pieces_is_told_when_it_is_whole(path: Path) -> None:
+async def test_a_file_written_in_pieces_is_reported_when_complete(path: Path) -> None:
     async with watching(path, look_s=0.02) as seen:
         with path.open("w") as stream:
             for _ in range(10):
@@ -113,7 +113,7 @@ async def test_what_is_written_in_pieces_is_told_when_it_is_whole(path: Path) ->
 
 
 @pytest.mark.usefixtures("patient")
-async def test_at_rest_is_what_has_been_written_whole(path: Path) -> None:
+async def test_at_rest_waits_for_a_complete_file(path: Path) -> None:
     watch = FileWatch(path, Seen(path), look_s=FOR_EVER_S)
     path.write_text("half")
     waiting = asyncio.get_running_loop().create_task(watch.at_rest())
@@ -123,7 +123,7 @@ async def test_at_rest_is_what_has_been_written_whole(path: Path) -> None:
     assert watch._seen == content_of(path)
 
 
-async def test_what_never_rests_is_taken_all_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_file_that_never_stops_changing_is_reported_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sidecar.daemon.watch, "SETTLED_S", 0.01)
     async with watching(path, look_s=0.01) as seen:
         deadline = asyncio.get_running_loop().time() + LIMIT_S
@@ -136,7 +136,7 @@ async def test_what_never_rests_is_taken_all_the_same(path: Path, monkeypatch: p
 
 
 @pytest.mark.usefixtures("patient")
-async def test_an_editor_that_takes_the_file_away_for_a_moment_causes_nothing(path: Path) -> None:
+async def test_a_file_that_an_editor_removes_briefly_is_not_reported(path: Path) -> None:
     async with watching(path, look_s=0.02) as seen:
         path.rename(path.with_name("backup"))
         await asyncio.sleep(0.06)
@@ -145,7 +145,7 @@ async def test_an_editor_that_takes_the_file_away_for_a_moment_causes_nothing(pa
     assert seen.contents == []
 
 
-async def test_whoever_only_touches_it_or_writes_beside_it_causes_nothing(path: Path) -> None:
+async def test_touching_the_file_or_writing_beside_it_is_not_reported(path: Path) -> None:
     async with watching(path) as seen:
         path.touch()
         path.write_text("0")
@@ -154,7 +154,7 @@ async def test_whoever_only_touches_it_or_writes_beside_it_causes_nothing(path: 
     assert seen.contents == []
 
 
-async def test_a_file_that_goes_is_told_and_one_that_comes_too(path: Path) -> None:
+async def test_a_removed_file_is_reported_and_a_new_one_too(path: Path) -> None:
     async with watching(path) as seen:
         path.unlink()
         await seen.until(lambda contents: contents == [None])
@@ -162,7 +162,7 @@ async def test_a_file_that_goes_is_told_and_one_that_comes_too(path: Path) -> No
         await seen.until(lambda contents: contents == [None, "0"])
 
 
-async def test_the_folder_that_a_config_map_is_swapped_to_is_followed(tmp_path: Path) -> None:
+async def test_a_swapped_config_map_folder_is_watched(tmp_path: Path) -> None:
     path = tmp_path / "sidecar.yaml"
 
     def swap(version: int) -> None:
@@ -181,7 +181,7 @@ async def test_the_folder_that_a_config_map_is_swapped_to_is_followed(tmp_path: 
     assert seen.contents == ["1", "2", "3"]
 
 
-async def test_a_folder_that_was_made_anew_is_watched_again(tmp_path: Path) -> None:
+async def test_a_replaced_folder_is_watched_again(tmp_path: Path) -> None:
     folder = tmp_path / "etc"
     folder.mkdir()
     path = folder / "sidecar.yaml"
@@ -203,24 +203,24 @@ async def test_a_folder_that_was_made_anew_is_watched_again(tmp_path: Path) -> N
 # Without the kernel.
 
 
-async def test_without_watches_it_is_found_by_looking_and_that_is_said(
+async def test_without_notifications_a_change_is_found_and_a_warning_logged(
     path: Path, blind: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with watching(path, look_s=0.02) as seen:
         path.write_text("1")
         await seen.until(lambda contents: contents == ["1"])
     assert blind == [str(path.parent)]
-    (record,) = [one for one in caplog.records if "by looking only" in one.message]
+    (record,) = [one for one in caplog.records if "sends no notifications" in one.message]
     assert record.levelno == logging.WARNING
 
 
-async def test_what_happened_while_the_kernel_was_being_asked_is_found_soon(path: Path, blind: list[str]) -> None:
+async def test_a_change_just_before_the_watch_began_is_found_soon(path: Path, blind: list[str]) -> None:
     async with watching(path) as seen:
         path.write_text("1")
         await seen.until(lambda contents: contents == ["1"])
 
 
-async def test_a_loop_that_is_closed_ends_the_thread(path: Path) -> None:
+async def test_a_closed_loop_ends_the_thread(path: Path) -> None:
     watch = FileWatch(path, Seen(path))
     assert watch._tell()
 
@@ -231,7 +231,7 @@ async def test_a_loop_that_is_closed_ends_the_thread(path: Path) -> None:
     assert not watch._tell()
 
 
-def test_content_is_what_stands_there_and_nothing_where_that_cannot_be_read(path: Path) -> None:
+def test_content_is_empty_if_the_file_cannot_be_read(path: Path) -> None:
     digest = content_of(path)
     assert digest
     path.write_text("1")

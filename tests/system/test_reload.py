@@ -257,7 +257,7 @@ def test_where_it_listens_stays_and_says_that_it_needs_a_restart_and_the_rest_is
         eventually(lambda number=number: reloads(daemon, "ok") == number)
         said(daemon, "needs a restart", number)
     assert body(daemon) == b"0"
-    detail = f"listen.proxy stays 127.0.0.1:{daemon.ports.proxy}: 127.0.0.1:1 needs a restart"
+    detail = f"listen.proxy stays 127.0.0.1:{daemon.ports.proxy}; 127.0.0.1:1 needs a restart"
     assert said(daemon, "needs a restart")[-1]["detail"] == detail
     warned = len(said(daemon, "needs a restart"))
     reload(daemon, venue(two))
@@ -355,7 +355,7 @@ def test_a_url_that_nobody_knows_leaves_the_endpoints_and_is_told_everywhere(
         return part["status"], part.get("reason")
 
     eventually(lambda: health() == ("degraded", "discovery"))
-    (warned,) = said(daemon, "a service keeps the endpoints that it had", 1)
+    (warned,) = said(daemon, "a service keeps its old endpoints", 1)
     assert (warned["level"], warned["service"], warned["name"]) == ("warning", "venue", "nobody.invalid")
     (failed,) = said(daemon, "lookup of nobody.invalid failed", 1)
     assert str(failed["event"]).endswith("no address is known yet")
