@@ -1,13 +1,14 @@
-"""HTTP shells around what runs, on aiohttp: for kubelet and Prometheus, and for operators.
+"""HTTP servers of the daemon, on aiohttp: the admin API and dashboard for operators, and probes for kubelet and
+Prometheus.
 
-probe          /livez, /readyz, /health, /metrics: the probe listener, and on the admin listener too
-server         the admin listener: what is answered where
-guard          whose requests are refused
-running        what the daemon has to offer
-answers        what is told and what is asked, as structs; openapi makes the document from them
+probe          the probe listener: /livez, /readyz, /health, /metrics; the admin listener answers these too
+server         the admin listener: its paths and handlers
+guard          refuses cross-site and unauthorised requests
+running        the interface to the daemon
+answers        the JSON shapes of requests and responses, as structs; openapi builds the document from them
 services_view, config_view, explain
-               from live objects to answers; clock, problem: moments and refusals
-commands       what changes something
-stream         events as they happen
+               build responses from live objects; clock: times as text, problem: error responses
+commands       requests that change something
+stream         events as they happen (Server-Sent Events)
 page           the dashboard's files
 """

@@ -1,7 +1,7 @@
-"""What the admin API answers, as structs: the one definition that answers and the OpenAPI document are made from.
+"""Requests and responses of the admin API, as structs. The responses and the OpenAPI document are both made from them.
 
-Owns names and shapes. Times are ISO 8601 in UTC with milliseconds, durations end in `_s` or `_ms`, shares are in
-percent.
+This module owns names and shapes. Times are ISO 8601 in UTC with milliseconds. Names of durations end in `_s` or `_ms`.
+Shares are in percent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Time = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
 
 
 class Breaker(Struct, frozen=True, kw_only=True):
-    """A breaker as a list of services shows it."""
+    """A breaker in the list of services."""
 
     state: Literal["closed", "open", "half_open"]
     mode: Literal["enforce", "observe", "off"]
@@ -36,7 +36,7 @@ class Breaker(Struct, frozen=True, kw_only=True):
 
 
 class Window(Struct, frozen=True, kw_only=True):
-    """What a closed breaker judges by."""
+    """The calls by which a closed breaker decides."""
 
     successes: int
     failures: int
@@ -44,7 +44,7 @@ class Window(Struct, frozen=True, kw_only=True):
 
 
 class BreakerDetail(Breaker, frozen=True, kw_only=True):
-    """A breaker with all that moves it."""
+    """A breaker with everything that decides about its state."""
 
     window: Window
     opens: int
@@ -53,14 +53,14 @@ class BreakerDetail(Breaker, frozen=True, kw_only=True):
 
 
 class Share(Struct, frozen=True, kw_only=True):
-    """One endpoint's part of its service's attempts of the last 5 to 10 s."""
+    """One endpoint's share of its service's attempts in the last 5 to 10 s."""
 
     available: bool
     share: float | None
 
 
 class EndpointSummary(Struct, frozen=True, kw_only=True):
-    """How many endpoints there are; those drained by an operator are in `total` alone."""
+    """Counts of endpoints. An endpoint drained by an operator is only in `total`."""
 
     total: int
     available: int
@@ -68,11 +68,11 @@ class EndpointSummary(Struct, frozen=True, kw_only=True):
     ejected: int
     panic: bool
     shares: tuple[Share, ...]
-    """In the order of the endpoints; empty where there are more than eight."""
+    """In the order of the endpoints; empty if there are more than eight."""
 
 
 class Budget(Struct, frozen=True, kw_only=True):
-    """What may still be retried."""
+    """The retry budget: how many retries are still possible."""
 
     balance: float
     ratio: float
@@ -82,7 +82,7 @@ class Budget(Struct, frozen=True, kw_only=True):
 
 
 class LastFailure(Struct, frozen=True, kw_only=True):
-    """Why the last request failed that the breaker did not refuse."""
+    """The last failed request, except those that the breaker refused."""
 
     at: Time
     reason: str
@@ -91,7 +91,7 @@ class LastFailure(Struct, frozen=True, kw_only=True):
 
 
 class Service(Struct, frozen=True, kw_only=True):
-    """A service as a list shows it; counts are since the start, but `recent_reasons`: of the last 10 s."""
+    """A service in the list. Counts begin at the start of the sidecar; `recent_reasons` covers the last 10 s."""
 
     name: str
     source: Literal["static", "name", "dns", "kubernetes"]
@@ -119,7 +119,7 @@ class Services(Struct, frozen=True, kw_only=True):
 
 
 class ReloadBrief(Struct, frozen=True, kw_only=True):
-    """Whether the file on disk is what runs."""
+    """Whether the configuration in force is the file on disk."""
 
     result: Literal["ok", "unchanged", "rejected"]
     at: Time
@@ -128,7 +128,7 @@ class ReloadBrief(Struct, frozen=True, kw_only=True):
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
-    """One address of a service. `requests` are attempts that ended; `share` is of those of the last 5 to 10 s."""
+    """One address of a service. `requests` are finished attempts; `share` covers the last 5 to 10 s."""
 
     address: str
     healthy: bool
@@ -159,7 +159,7 @@ class RouteMatch(Struct, frozen=True, kw_only=True):
 
 
 class Route(Struct, frozen=True, kw_only=True):
-    """`breaker` is None where the route shares the service's."""
+    """`breaker` is None if the route uses the service's breaker."""
 
     name: str
     match: RouteMatch
@@ -168,7 +168,7 @@ class Route(Struct, frozen=True, kw_only=True):
 
 
 class Discovery(Struct, frozen=True, kw_only=True):
-    """Where endpoints come from, and what is wrong with that."""
+    """A source of endpoints, and its problem, if it has one."""
 
     kind: Literal["static", "name", "dns", "kubernetes"]
     last_success: Time | None
@@ -176,7 +176,7 @@ class Discovery(Struct, frozen=True, kw_only=True):
 
 
 class ServiceDetail(Struct, frozen=True, kw_only=True):
-    """GET /services/{name}."""
+    """Response of GET /services/{name}."""
 
     name: str
     source: Literal["static", "name", "dns", "kubernetes"]
@@ -213,7 +213,7 @@ class Events(Struct, frozen=True, kw_only=True):
 
 
 class FileError(Struct, frozen=True, kw_only=True):
-    """One mistake in a configuration file; lines and columns count from 1, and are 0 where it cannot be read."""
+    """One mistake in a configuration file. Lines and columns count from 1; 0 means that the file cannot be read."""
 
     file: str
     line: int
@@ -223,7 +223,7 @@ class FileError(Struct, frozen=True, kw_only=True):
 
 
 class Reload(Struct, frozen=True, kw_only=True):
-    """What became of the last attempt to put a configuration in force."""
+    """The result of the last attempt to load a configuration."""
 
     result: Literal["ok", "unchanged", "rejected"]
     at: Time
@@ -247,7 +247,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
 
 class Log(Struct, frozen=True, kw_only=True):
-    """What is logged now; `until` is when it is as configured again."""
+    """What is logged now. At the time `until`, the configured levels apply again."""
 
     level: Literal["debug", "info", "warning", "error"]
     access: Literal["off", "errors", "all"]
@@ -255,14 +255,16 @@ class Log(Struct, frozen=True, kw_only=True):
 
 
 class ExplainedBreaker(BreakerDetail, frozen=True, kw_only=True):
-    """`would`: what it would do with this request now. `route` is whose it is, "" for the service's."""
+    """`would` is what the breaker would do with this request now. `route` names the breaker's route; "" means the
+    service's breaker.
+    """
 
     route: str
     would: Literal["admit", "probe", "refuse"]
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
-    """An endpoint, and why it would or would not be picked."""
+    """An endpoint, and why the balancer would or would not pick it."""
 
     address: str
     available: bool
@@ -270,7 +272,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
 
 
 class ExplainedBalancer(Struct, frozen=True, kw_only=True):
-    """`would_pick` is None where it cannot be known: chance or the request's key decides."""
+    """`would_pick` is None if it cannot be known, because chance or the request's key decides."""
 
     kind: str
     would_pick: str | None
@@ -278,7 +280,7 @@ class ExplainedBalancer(Struct, frozen=True, kw_only=True):
 
 
 class ExplainedRetry(Struct, frozen=True, kw_only=True):
-    """What may be sent again for this method; `budget_left` is for all requests of the service."""
+    """How requests with this method are retried. `budget_left` is shared by all requests of the service."""
 
     max_retries: int
     replayable: bool
@@ -287,7 +289,7 @@ class ExplainedRetry(Struct, frozen=True, kw_only=True):
 
 
 class NotRouted(Struct, frozen=True, kw_only=True):
-    """What the app would be told."""
+    """The error that the app would get."""
 
     status: int
     reason: str
@@ -295,7 +297,7 @@ class NotRouted(Struct, frozen=True, kw_only=True):
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
-    """GET /explain. Where there is a problem, there is no service, and nothing of one."""
+    """Response of GET /explain. If `problem` is set, there is no service and none of its details."""
 
     service: str | None
     route: str
@@ -312,7 +314,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
 
 
 class Draining(Struct, frozen=True, kw_only=True):
-    """POST /drain: what happens next."""
+    """Response of POST /drain: how the shutdown proceeds."""
 
     draining: bool
     delay_s: float
@@ -320,7 +322,7 @@ class Draining(Struct, frozen=True, kw_only=True):
 
 
 class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """RFC 9457; `reason` is a word for programs."""
+    """A problem document (RFC 9457). `reason` is a word for programs."""
 
     type: str
     title: str
@@ -330,7 +332,7 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     errors: list[FileError] = []
 
 
-# What is asked: a key that is not known is an error.
+# Requests. An unknown key is an error.
 
 
 class Empty(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -338,7 +340,7 @@ class Empty(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ForceBreaker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"for_": "for"}):
-    """`for` is a duration such as 5m; `route` one that has a breaker of its own, as GET /services/{name} names it."""
+    """`for` is a duration such as 5m. `route` is a route with its own breaker, named as in GET /services/{name}."""
 
     state: Literal["open", "closed", "auto"]
     for_: str = "5m"
@@ -353,7 +355,7 @@ class SteerEndpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class SetLog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"for_": "for"}):
-    """At least one of `level` and `access`; the other stays as it is configured."""
+    """At least one of `level` and `access`. The other one stays as configured."""
 
     level: Literal["debug", "info", "warning", "error"] | None = None
     access: Literal["off", "errors", "all"] | None = None

@@ -1,7 +1,4 @@
-"""Moments as answers write them.
-
-Owns the way from monotonic seconds, in which everything is kept, to the wall clock.
-"""
+"""Converts monotonic seconds, which the sidecar keeps internally, to the times in responses (wall clock, ISO 8601)."""
 
 from __future__ import annotations
 
@@ -12,11 +9,11 @@ from time import time
 from typing import Final
 
 _STEP_S: Final = 0.1
-"""Two clocks never agree to the last digit; from one answer to the next the same moment should be the same words."""
+"""Two clocks differ in their last digits. Below this difference in seconds, the same moment keeps the same text."""
 
 
 class WallClock:
-    """`monotonic` is the clock of what is told; `unix` the wall's."""
+    """`monotonic` is the clock of the moments to convert; `unix` is the wall clock."""
 
     def __init__(self, monotonic: Callable[[], float], unix: Callable[[], float] = time) -> None:
         self.monotonic = monotonic
@@ -24,14 +21,14 @@ class WallClock:
         self._offset = unix() - monotonic()
 
     def words(self, moment: float) -> str:
-        """Of monotonic seconds: `2026-11-23T01:02:03.456Z`."""
+        """The text of a moment in monotonic seconds: `2026-11-23T01:02:03.456Z`."""
         offset = self._unix() - self.monotonic()
-        if abs(offset - self._offset) > _STEP_S:  # the wall clock was put right
+        if abs(offset - self._offset) > _STEP_S:  # the wall clock was adjusted
             self._offset = offset
         return iso(moment + self._offset)
 
     def words_or_none(self, moment: float | None) -> str | None:
-        """None for what is not, or is never."""
+        """Like `words`, but None for a moment that is missing or infinite."""
         return self.words(moment) if moment is not None and isfinite(moment) else None
 
 

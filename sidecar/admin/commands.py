@@ -1,7 +1,7 @@
-"""What changes something: breakers, endpoints, the log, the configuration, the end.
+"""Admin commands: force a breaker, steer an endpoint, set the log, reload the configuration, shut down.
 
-Owns what each command takes, and that it is logged with who asked: so it is an event too. The rules for breakers and
-endpoints are `sidecar.runtime.operator`'s.
+This module owns the input of each command. It logs each one with the address of the caller, so each is also an event.
+The rules for breakers and endpoints are in `sidecar.runtime.operator`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class Commands:
-    """Each takes a request whose guard has let it pass, and returns the struct to answer with."""
+    """Each method takes a request that the guard has accepted, and returns the struct to respond with."""
 
     def __init__(self, running: Running, view: ServicesView, clock: WallClock) -> None:
         self._running = running
@@ -50,7 +50,7 @@ class Commands:
             breaker = operator.force_breaker(service, asked.route, state, now + seconds, now)
         except operator.Refused as refused:
             raise _conflict(refused) from None
-        what = "lets the breaker go" if state is None else f"forces the breaker {state} for {format_duration(seconds)}"
+        what = "releases the breaker" if state is None else f"forces the breaker {state} for {format_duration(seconds)}"
         self._tell(request, what, service=service.name, route=asked.route or None, state=asked.state)
         route = operator.route_named(service, asked.route)
         assert route is not None
@@ -62,7 +62,7 @@ class Commands:
         seconds = for_seconds(asked.for_)
         endpoint = operator.endpoint_named(service, address)
         if endpoint is None:
-            raise ApiProblem(404, "unknown_endpoint", "the service has no endpoint of that address")
+            raise ApiProblem(404, "unknown_endpoint", "the service has no endpoint with that address")
         now = self._clock.monotonic()
         try:
             if asked.action == "drain":
@@ -82,7 +82,7 @@ class Commands:
         """POST /log."""
         asked = await read(request, answers.SetLog)
         if asked.level is None and asked.access is None:
-            raise ApiProblem(400, "bad_request", "say a level, or access, or both")
+            raise ApiProblem(400, "bad_request", "give a level, or access, or both")
         seconds = for_seconds(asked.for_)
         state = self._running.set_log(asked.level, asked.access, seconds)
         what = f"sets the log to level {state.level}, access {state.access} for {format_duration(seconds)}"
@@ -93,9 +93,9 @@ class Commands:
         """POST /reload."""
         await read(request, answers.Empty)
         if self._running.path is None:
-            raise ApiProblem(409, "no_file", "the sidecar was started without a file: there is none to read again")
+            raise ApiProblem(409, "no_file", "the sidecar was started without a file, so there is none to reload")
         self._tell(request, "asks for a reload")
-        report = await asyncio.shield(self._running.reload())  # goes on when whoever asked has left
+        report = await asyncio.shield(self._running.reload())  # continues even if the caller disconnects
         if report.result == "rejected":
             detail = "the file was rejected; the last good configuration stays in force"
             raise ApiProblem(422, "rejected", detail, errors=file_errors(report.errors))
@@ -104,7 +104,7 @@ class Commands:
     async def drain(self, request: web.Request) -> answers.Draining:
         """POST /drain."""
         await read(request, answers.Empty)
-        self._tell(request, "begins the orderly end")
+        self._tell(request, "starts the shutdown")
         settings = self._running.live.config.drain
         self._running.drain()
         return answers.Draining(draining=True, delay_s=settings.delay, timeout_s=settings.timeout)
@@ -116,15 +116,15 @@ class Commands:
 
 
 async def read(request: web.Request, kind: type[T]) -> T:
-    """The body as JSON of this kind. Raises ApiProblem; aiohttp bounds its size."""
+    """The body, decoded from JSON to `kind`. Raises ApiProblem. aiohttp limits its size."""
     try:
         return msgspec.json.decode(await request.read(), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ApiProblem(400, "bad_request", f"the body is not what this takes: {error}") from None
+        raise ApiProblem(400, "bad_request", f"the body does not match: {error}") from None
 
 
 def for_seconds(text: str) -> float:
-    """Of `5m`, from 1s to 24h. Raises ApiProblem."""
+    """Seconds of a duration such as `5m`, from 1s to 24h. Raises ApiProblem."""
     try:
         seconds = parse_duration(text)
     except BadValueError as error:

@@ -1,6 +1,6 @@
-"""The configuration in force and what became of the last reload, as answers.
+"""Builds responses about the configuration in force and the last reload.
 
-Secrets are hidden by `sidecar.config.effective`.
+`sidecar.config.effective` hides secrets.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which policy a request would get, and what would become of it now: without sending it, and without a trace.
+"""Answers `GET /explain`: which policy a request would get, and what would happen to it now, without sending it.
 
-Owns the answer of `GET /explain` and its words. It asks the same parser, table and routes that the data path asks, and
-only looks at breaker, balancer and budget: no turn moves on, no probe is taken, nothing is counted.
+This module owns that response and its sentences. It uses the same parser, table and routes as the data path. It only
+reads breaker, balancer and budget: no turn moves on, no probe is taken, nothing is counted.
 """
 
 from __future__ import annotations
@@ -30,15 +30,17 @@ _AGGREGATES: Final = b"/_aggregate/"
 
 
 class BadQuestion(Exception):
-    """What asks for nothing; its text says why."""
+    """The question has no valid target; the message says why."""
 
 
 def explain(
     running: Running, view: ServicesView, clock: WallClock, method: str, target: str, host: str
 ) -> answers.Explanation:
-    """`target` as in a request line, `host` as in Host, "" for none. Raises BadQuestion where there is no target."""
+    """`target` is written as in a request line, `host` as in Host ("" for none). Raises BadQuestion for no valid
+    target.
+    """
     if not target:
-        raise BadQuestion("target is what stands in a request line: /venue/events/42, or http://venue-service:3002/x")
+        raise BadQuestion("write target as in a request line: /venue/events/42, or http://venue-service:3002/x")
     try:
         head = head_asked(method, target, host)
         service, upstream_target, by_path = running.live.table.find(head.method, head.target, head.host)
@@ -50,7 +52,9 @@ def explain(
 
 
 def would(breaker: Breaker, now: float) -> Literal["admit", "probe", "refuse"]:
-    """What the breaker would say to a call now; in mode `observe` a refusal lets it through all the same."""
+    """What the breaker would decide about a call now. In mode `observe`, a call is let through even if this is
+    `refuse`.
+    """
     if breaker.forced is not None and now >= breaker.forced_until:
         return "probe" if breaker.forced == "open" else "admit"
     if breaker.state == "closed":
@@ -59,7 +63,7 @@ def would(breaker: Breaker, now: float) -> Literal["admit", "probe", "refuse"]:
 
 
 class _Story:
-    """One request of one route of a service, at this moment."""
+    """The explanation of one request: a service, its route, and their state at this moment."""
 
     def __init__(
         self,
@@ -78,7 +82,7 @@ class _Story:
         self._route = route
         self._method = method
         self._policy = route.policy
-        self._present = service.present  # asked for first: what ends by the clock has ended then
+        self._present = service.present  # read first, because reading it updates what ends by the clock
 
     def told(self, by: Literal["path", "host", "absolute"], upstream_target: str) -> answers.Explanation:
         service, route, policy = self._service, self._route, self._policy
@@ -147,7 +151,7 @@ class _Story:
         )
 
     def _standing(self, endpoint: Endpoint) -> str:
-        """Why an endpoint gets requests or does not."""
+        """Why an endpoint gets requests, or why it does not."""
         clock, found = self._clock, []
         if endpoint.draining:
             found.append(f"drained by an operator until {clock.words_or_none(endpoint.drained_until)}")
@@ -159,7 +163,7 @@ class _Story:
         if endpoint.skip_until > self._now:
             found.append(f"skipped after a refused connection until {clock.words_or_none(endpoint.skip_until)}")
         if endpoint.available:
-            return f"used all the same: {', '.join(found)}" if found else "available"
+            return f"used nevertheless: {', '.join(found)}" if found else "available"
         return ", ".join(found) or "unavailable"
 
     def _is_for(self, step: FallbackStep) -> bool:
@@ -170,21 +174,21 @@ class _Story:
             routes = len(self._service.routes)
             none = "It has no routes" if not routes else "Its route does not match"
             none = f"None of its {routes} routes matches" if routes > 1 else none
-            return f"{none}, so it gets the service's own policy."
-        return f"The route {self._route.name!r} matches, and its policy counts."
+            return f"{none}, so the service's own policy applies."
+        return f"The route {self._route.name!r} matches, so its policy applies."
 
     def _limit_words(self) -> list[str]:
-        """What is asked before the breaker: whether anything more is taken."""
+        """What is checked before the breaker: the drain, and the concurrency limit."""
         limit = self._service.limit
         words: list[str] = []
         if self._running.draining:
             words.append(
-                "The sidecar is draining: each answer is the last on its connection, and new connections are taken"
-                " until drain.delay is over."
+                "The sidecar is draining: it closes each connection after its next response, and accepts new"
+                " connections until drain.delay is over."
             )
         used = f"{limit.in_flight} of at most {limit.limit} requests are in flight (limits.max_concurrent)"
         if limit.in_flight >= limit.limit:
-            words.append(f"{used}: it would be refused (503, x-sidecar-reason: overloaded).")
+            words.append(f"{used}: this request would be refused (503, x-sidecar-reason: overloaded).")
         else:
             words.append(f"{used}.")
         return words
@@ -195,25 +199,26 @@ class _Story:
         if breaker.mode == "off":
             return f"{whose} is off."
         if breaker.forced is not None:
-            effect = "refuses everything" if breaker.forced == "open" else "lets everything through"
+            effect = "refuses every request" if breaker.forced == "open" else "lets every request through"
             return f"{whose} is forced {breaker.forced} by an operator until {breaker.forced_until} and {effect}."
         if breaker.state == "closed":
             window = breaker.window
             calls = window.successes + window.failures
             return (
-                f"{whose} is closed: {window.failures} of {calls} calls failed in the last {window.seconds:g} s; it"
-                f" opens at {settings.error_threshold_percentage:g}% of at least {settings.volume_threshold}."
+                f"{whose} is closed: {window.failures} of {calls} calls failed in the last {window.seconds:g} s."
+                f" It opens when {settings.error_threshold_percentage:g}% of at least {settings.volume_threshold} calls"
+                " fail."
             )
         state = f"{whose} is {breaker.state} since {breaker.since}"
         if breaker.would == "probe":
-            return f"{state}, and this request would be its probe: one try, which decides whether it closes."
-        until = f" until {breaker.next_probe}" if breaker.state == "open" else " while its probe is out"
+            return f"{state}. This request would be its probe: a single attempt, which decides whether it closes."
+        until = f" until {breaker.next_probe}" if breaker.state == "open" else " while its probe is in progress"
         if breaker.mode == "observe":
-            return f"{state}; in mode observe it would refuse{until}, and lets the request through."
-        return f"{state}: it refuses{until} (503, x-sidecar-reason: circuit_open)."
+            return f"{state}. It would refuse{until}, but in mode observe it lets the request through."
+        return f"{state}. It refuses requests{until} (503, x-sidecar-reason: circuit_open)."
 
     def _failure_words(self) -> list[str]:
-        """Why requests failed lately, if any did."""
+        """Why requests failed recently, if any did."""
         failed = self._running.history.failed(self._service, self._now)
         count = sum(failed.reasons.values())
         if not count:
@@ -222,20 +227,20 @@ class _Story:
         each = ", ".join(f"{number} {reason}" for reason, number in by_reason)
         last = self._service.last_failure
         why = f" (last: {last.detail})" if last is not None and last.detail else ""
-        return [f"In the last {NOW_S} s, {count} of {failed.judged} requests to it failed: {each}{why}."]
+        return [f"In the last {NOW_S} s, {count} of its {failed.judged} requests failed: {each}{why}."]
 
     def _deadline_words(self, fallback: Sequence[str]) -> str:
         whole, each = format_duration(self._route.request_s), format_duration(self._route.attempt_s)
-        kept = f" As there is a fallback, the service itself gets {FIRST_PART:.0%} of it." if fallback else ""
+        kept = f" Because there is a fallback, the service itself gets {FIRST_PART:.0%} of it." if fallback else ""
         return (
-            f"It has {whole} in all and {each} for each try, until the answer begins;"
-            f" an app's own deadline can only shorten that.{kept}"
+            f"Until the response begins, it has {whole} in total and {each} for each attempt."
+            f" An app's own deadline can only shorten that.{kept}"
         )
 
     def _fallback_words(self, fallback: Sequence[str]) -> str:
         if fallback:
-            return f"If all that fails: {', then '.join(fallback)}."
-        return f"There is no fallback for {self._method}: the app gets the failure."
+            return f"If all attempts fail: {', then '.join(fallback)}."
+        return f"There is no fallback for {self._method}: the app gets the error."
 
     def _endpoint_words(self, balancer: answers.ExplainedBalancer) -> list[str]:
         total = len(balancer.candidates)
@@ -245,9 +250,9 @@ class _Story:
             return [f"No endpoint is known{why}. {_NO_ENDPOINT}"]
         usable = sum(one.available for one in balancer.candidates)
         next_one = f"; {balancer.would_pick} is next" if balancer.would_pick else ""
-        found = [f"{usable} of {total} endpoints are available, picked by {balancer.kind}{next_one}."]
+        found = [f"{usable} of {total} endpoints are available; the balancer is {balancer.kind}{next_one}."]
         if self._service.availability.panic:
-            found.append("So few are well that health and ejections are ignored (outlier.panic_threshold).")
+            found.append("So few are healthy that health and ejections are ignored (outlier.panic_threshold).")
         odd = [one for one in balancer.candidates if one.why != "available"]
         found += [f"{one.address} is {one.why}." for one in odd[:_MOST_NAMED]]
         if len(odd) > _MOST_NAMED:
@@ -261,26 +266,26 @@ class _Story:
             return "It is not retried: retry.max_retries is 0."
         if not retry.replayable:
             return (
-                f"{self._method} is not in retry.methods, so it is never sent twice, unless it bears Idempotency-Key;"
-                " one that could not be sent at all goes to another endpoint."
+                f"{self._method} is not in retry.methods, so it is never sent twice, unless it has Idempotency-Key."
+                " A request that could not be sent at all goes to another endpoint."
             )
         return (
-            f"It is tried again up to {retry.max_retries} times on {', '.join(map(str, _ranges(retry.on)))};"
-            f" the budget has {retry.budget_left:g} retries left."
+            f"It is retried up to {retry.max_retries} times, after {', '.join(map(str, _ranges(retry.on)))}."
+            f" The budget has {retry.budget_left:g} retries left."
         )
 
 
 _MOST_NAMED: Final = 10
-_NO_ENDPOINT: Final = "It would fail (503, x-sidecar-reason: no_endpoint)."
+_NO_ENDPOINT: Final = "The request would fail (503, x-sidecar-reason: no_endpoint)."
 _FOUND_BY: Final = {
-    "path": "By its first path segment it is for {0!r}, which sees {1}.",
-    "host": "By its Host it is for {0!r}, which sees {1}.",
-    "absolute": "By its absolute target it is for {0!r}, which sees {1}.",
+    "path": "The first path segment selects {0!r}, which gets {1}.",
+    "host": "The Host header selects {0!r}, which gets {1}.",
+    "absolute": "The host in the target selects {0!r}, which gets {1}.",
 }
 
 
 def _ranges(on: Sequence[str | int]) -> list[str]:
-    """Names, and statuses with three or more in a row as a range."""
+    """Names, and statuses; three or more consecutive statuses become a range."""
     names = [one for one in on if isinstance(one, str)]
     numbers = sorted(one for one in on if isinstance(one, int))
     found: list[str] = []
@@ -295,11 +300,11 @@ def _ranges(on: Sequence[str | int]) -> list[str]:
 def _step(step: FallbackStep) -> str:
     if isinstance(step, FallbackService):
         return f"the service {step.service!r}" + (
-            f" is asked for {shown_target(step.path)}" if step.path else " is asked"
+            f" is called with {shown_target(step.path)}" if step.path else " is called"
         )
     if isinstance(step, FallbackStale):
         return f"the last good response, at most {format_duration(step.stale)} old"
-    return f"the file's own answer with status {step.status}"
+    return f"the file's own response with status {step.status}"
 
 
 def _not_routed(running: Running, problem: NotRouted, method: str, target: str) -> answers.Explanation:
@@ -310,16 +315,16 @@ def _not_routed(running: Running, problem: NotRouted, method: str, target: str) 
         problem, aggregate = refused, None
     if aggregate is not None:
         parts = ", ".join(f"{key} (GET /{part.service}...)" for key, part in aggregate.parts.items())
-        words = [f"It is for the aggregate {name!r}: the sidecar asks {parts} and answers one JSON object."]
+        words = [f"It is for the aggregate {name!r}: the sidecar calls {parts} and returns one JSON object."]
     else:
         words = [
             f"No service gets it: {problem.detail}.",
-            f"The app is told {problem.status} (x-sidecar-reason: {problem.reason}).",
+            f"The app gets {problem.status} (x-sidecar-reason: {problem.reason}).",
         ]
         if problem.reason == "unknown_service":
             near = near_name(target, running.live.services)
             words += [f"Did you mean {near!r}?"] if near else []
-            words.append(f"There are: {', '.join(running.live.services) or 'none'}.")
+            words.append(f"Known services: {', '.join(running.live.services) or 'none'}.")
     return answers.Explanation(
         service=None,
         route="",

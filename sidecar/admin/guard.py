@@ -1,19 +1,20 @@
-"""Who may use the admin listener: cross-site requests, rebound names and missing tokens are refused.
+"""Access control of the admin listener: refuses cross-site requests, rebound host names and missing tokens.
 
-Owns the rules. The danger is not the network (the listener is on loopback) but an operator's browser: a port-forward
-makes the listener reachable by every page that is open there.
+The danger is not the network, because the listener is on loopback. It is an operator's browser: a port-forward makes
+the listener reachable for every page that is open there.
 
-    Host      A name that an attacker owns may be made to mean 127.0.0.1 (DNS rebinding), and then his page is
-              "same-origin" with us, for reading too. So Host has to be loopback's (with any port, for the local end of
-              a port-forward may be any), the address that the listener is bound to, or one of `admin.hosts`. An
-              absolute-form target has the host in itself, and Host does not count (RFC 9112, section 3.2.2).
-    Origin    Where a browser sends it, it has to be Host's: always with a POST, and with what a script reads.
+    Host      An attacker can point a host name at 127.0.0.1 (DNS rebinding). A page of that name is then "same-origin"
+              with the admin API and may read it. So Host must be a loopback name or address (with any port, because the
+              local end of a port-forward may be any), the address that the listener is bound to, or one of
+              `admin.hosts`. In an absolute-form target the host is in the target, and Host is ignored (RFC 9112,
+              section 3.2.2).
+    Origin    If a browser sends it, it must match Host. Browsers send it with every POST, and with what a script reads.
     Sec-Fetch-Site
-              `cross-site` and `same-site` (another port of localhost) are refused, but for a link that is followed.
+              `cross-site` and `same-site` (another port of localhost) are refused, except when a user follows a link.
     Content-Type
-              A POST has to be application/json: no form and no `fetch` without a preflight sends that, and preflights
-              are not answered.
-    token     With `admin.token_file`, everything but probes, metrics and the dashboard's own files wants it.
+              A POST must be application/json. Forms cannot send that, and `fetch` sends it only after a preflight,
+              which this listener does not answer.
+    token     With `admin.token_file`, everything requires the token, except probes, metrics and the dashboard's files.
 """
 
 from __future__ import annotations
@@ -46,19 +47,19 @@ _ABSOLUTE: Final = re.compile(r"http://([^/?#]*)", re.IGNORECASE)
 _AUTHORITY: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+?)\.?(?::([0-9]{1,5}))?")
 MOST_TOKEN_BYTES: Final = 4096
 LONGEST_READ_S: Final = 5.0
-"""Of the token's file; then nobody gets in."""
+"""The largest token file, in bytes. A larger file locks everybody out."""
 
 
 class Token:
-    """The token in a file, read again when the file changes: secrets are rotated while we run."""
+    """The token in a file. The file is read again when it changes, because secrets are rotated during operation."""
 
     def __init__(self) -> None:
         self._known: tuple[str, tuple[int, int, int] | None, bytes] = ("", None, b"")
-        """Path, what its `stat` was, and the token; replaced as one, for threads do it."""
+        """Path, result of `stat`, and token. Replaced as one object, because threads do it."""
         self._reading: tuple[str, asyncio.Future[bytes]] | None = None
 
     async def current(self, path: str) -> bytes:
-        """As `read`, and empty where that takes too long: a mount that hangs stops one thread, and nothing else."""
+        """Like `read`, but empty if reading takes too long. A mount that hangs blocks one thread and nothing else."""
         reading = self._reading
         if reading is None or reading[0] != path or reading[1].done():
             reading = self._reading = (path, self._begin(path))
@@ -74,15 +75,15 @@ class Token:
 
         def run() -> None:
             token = self.read(path)
-            with suppress(RuntimeError):  # the loop has ended
+            with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(found.set_result, token)
 
-        # Of its own, and a daemon: one that hangs may hold up neither name lookups nor the end of the process.
+        # A daemon thread of its own: if it hangs, neither name lookups nor the end of the process wait for it.
         Thread(target=run, name="admin token", daemon=True).start()
         return found
 
     def read(self, path: str) -> bytes:
-        """Empty where there is none that could be used; said once in the log."""
+        """The token; empty if the file has no usable one, which is logged once."""
         known_path, known_seen, token = self._known
         try:
             found = Path(path).stat()
@@ -94,37 +95,37 @@ class Token:
                     token = file.read(MOST_TOKEN_BYTES).strip()
                 self._known = (path, seen, token)
                 if not token:
-                    log.warning("the admin token's file is empty: nobody gets in", extra=_about(path))
-        except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+                    log.warning("the admin token's file is empty: every request is refused", extra=_about(path))
+        except (OSError, ValueError) as error:  # ValueError: the path is not a valid file name
             if known_path != path or token or known_seen is None:
                 detail = (isinstance(error, OSError) and error.strerror) or "cannot be read"
-                log.warning("the admin token cannot be read: nobody gets in", extra=_about(path, detail))
+                log.warning("the admin token cannot be read: every request is refused", extra=_about(path, detail))
             token = b""
             self._known = (path, (0, 0, 0), token)
         return token
 
 
 class Guard:
-    """Asked before every request. `bound` is where the listener is bound."""
+    """Checks every request. `bound` is the listener's address."""
 
     def __init__(self, bound: Address) -> None:
         self._bound = bound
         self._token = Token()
 
     async def check(self, request: web.BaseRequest, settings: Admin) -> None:
-        """Raises ApiProblem where the request is refused."""
+        """Raises ApiProblem if the request is refused."""
         path = request.path
         if path not in _ANY_HOST:
             self._check_host(request, settings)
             self._check_site(request, settings)
         if request.method not in READING and not _is_json(request):
-            raise ApiProblem(415, "content_type", "a change has to be sent with Content-Type: application/json")
+            raise ApiProblem(415, "content_type", "a change must be sent with Content-Type: application/json")
         if settings.token_file is not None and not (path in _NO_TOKEN or path.startswith(_UI)):
             await self._check_token(request, settings.token_file)
 
     def _check_host(self, request: web.BaseRequest, settings: Admin) -> None:
         if not self._is_ours(_authority(request), settings):
-            detail = "the host asked for is neither loopback's nor this listener's; other names belong into admin.hosts"
+            detail = "the host is neither loopback nor this listener's address; other names must be in admin.hosts"
             raise ApiProblem(421, "host", detail)
 
     def _is_ours(self, authority: str, settings: Admin) -> bool:
@@ -142,7 +143,7 @@ class Guard:
         try:
             address = ip_address(host)
         except ValueError:
-            return False  # a name may be made to mean any address, an address means itself
+            return False  # a name may point to any address, but an address only to itself
         everywhere = ip_address(bound.host).is_unspecified if _is_address(bound.host) else False
         return everywhere or str(address) == bound.host
 
@@ -154,7 +155,7 @@ class Guard:
         if host.partition(":")[0] in settings.hosts:
             ours.add(f"https://{host}")
         if any(origin.lower() not in ours for origin in origins):
-            raise ApiProblem(403, "cross_site", "Origin is another one's")
+            raise ApiProblem(403, "cross_site", "Origin is another site's")
         site = headers.get("Sec-Fetch-Site", "none")
         follows_link = request.method in READING and headers.get("Sec-Fetch-Mode") == "navigate"
         if site not in ("same-origin", "none") and not follows_link:
@@ -171,13 +172,13 @@ class Guard:
             raise ApiProblem(
                 401,
                 "token",
-                "a bearer token is needed: Authorization: Bearer <what is in admin.token_file>",
+                "a bearer token is required: Authorization: Bearer <the content of admin.token_file>",
                 headers={"WWW-Authenticate": 'Bearer realm="sidecar admin"'},
             )
 
 
 def _authority(request: web.BaseRequest) -> str:
-    """Of the target where that has one, else Host, in lower case; empty where it is not known for certain."""
+    """The host and port: of the target if it has them, else of Host, in lower case. Empty if they are not certain."""
     hosts, target = request.headers.getall("Host", []), request.raw_path
     if len(hosts) != 1:
         return ""

@@ -1,7 +1,7 @@
-"""The admin API as an OpenAPI 3.1 document.
+"""Builds the OpenAPI 3.1 document of the admin API.
 
-Owns the table of what there is; shapes come from the structs of `sidecar.admin.answers`, so a document that says
-something else than the answers cannot be written.
+This module owns the table of operations. Shapes come from the structs in `sidecar.admin.answers`, so the document
+cannot differ from the responses.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from sidecar.config.effective import Setting
 
 _REF: Final = "#/components/schemas/{name}"
 _PROBLEMS: Final = {
-    "400": "The request cannot be understood",
-    "401": "A bearer token is needed, and this is none",
+    "400": "The request is malformed",
+    "401": "A bearer token is required, and it is missing or wrong",
     "403": "The request comes from another site's page",
-    "404": "There is nothing of that name",
+    "404": "Nothing has that name",
     "409": "It cannot be done now; `reason` says why",
     "413": "The body has more than 64 KiB",
-    "415": "A change has to be sent with Content-Type: application/json",
+    "415": "A change must be sent with Content-Type: application/json",
     "421": "Host is not this listener's",
-    "422": "The configuration file was rejected; `errors` says where",
+    "422": "The configuration file was rejected; `errors` lists its mistakes",
     "503": "Not now",
 }
 _ALWAYS: Final = ("401", "403", "421")
 
 
 class Operation(NamedTuple):
-    """One method of one path; `takes` and `answers` are structs."""
+    """One method of one path. `takes` and `answers` are structs."""
 
     method: str
     path: str
@@ -46,7 +46,7 @@ class Operation(NamedTuple):
 _CHANGE: Final = ("400", "413", "415")
 
 OPERATIONS: Final = (
-    Operation("get", "/services", "Every service at a glance", answers.Services),
+    Operation("get", "/services", "Overview of all services", answers.Services),
     Operation("get", "/services/{name}", "One service in full", answers.ServiceDetail, problems=("404",)),
     Operation("get", "/history", "Rates and latencies of the last ten minutes", answers.History),
     Operation("get", "/config", "The configuration in force, and the last reload", answers.Config),
@@ -61,7 +61,7 @@ OPERATIONS: Final = (
     Operation(
         "get",
         "/explain",
-        "Which policy a request would get, and what would become of it now",
+        "Which policy a request would get, and what would happen to it now",
         answers.Explanation,
         query=("method", "target", "host"),
         problems=("400",),
@@ -69,7 +69,7 @@ OPERATIONS: Final = (
     Operation(
         "post",
         "/services/{name}/breaker",
-        "Hold a breaker open or closed for a time, or let it go",
+        "Force a breaker open or closed for a time, or release it",
         answers.BreakerDetail,
         answers.ForceBreaker,
         problems=(*_CHANGE, "404", "409"),
@@ -82,7 +82,14 @@ OPERATIONS: Final = (
         answers.SteerEndpoint,
         problems=(*_CHANGE, "404", "409"),
     ),
-    Operation("post", "/log", "Log more, or less, for a time", answers.Log, answers.SetLog, problems=_CHANGE),
+    Operation(
+        "post",
+        "/log",
+        "Change the log level or the access log for a time",
+        answers.Log,
+        answers.SetLog,
+        problems=_CHANGE,
+    ),
     Operation(
         "post",
         "/reload",
@@ -92,14 +99,21 @@ OPERATIONS: Final = (
         problems=(*_CHANGE, "409", "422", "503"),
     ),
     Operation(
-        "post", "/drain", "End in order, as SIGTERM does", answers.Draining, answers.Empty, (), _CHANGE, status="202"
+        "post",
+        "/drain",
+        "Shut down in order, as SIGTERM does",
+        answers.Draining,
+        answers.Empty,
+        (),
+        _CHANGE,
+        status="202",
     ),
 )
 
 _TEXTS: Final = {
     "/metrics": "Prometheus metrics",
-    "/livez": "Whether the process lives",
-    "/readyz": "Whether it takes requests: 503 while it drains",
+    "/livez": "Whether the process is alive",
+    "/readyz": "Whether it accepts requests; 503 while it drains",
     "/health": "The health chain",
     "/openapi.json": "This document",
     "/": "The dashboard",
@@ -107,11 +121,11 @@ _TEXTS: Final = {
 
 
 def document() -> dict[str, Any]:
-    """The whole document, made anew."""
+    """Builds the whole document."""
     kinds = [one for each in OPERATIONS for one in (each.answers, each.takes) if one is not None]
     _, schemas = msgspec.json.schema_components([*kinds, answers.Problem, Setting], ref_template=_REF)
     schemas["SettingOrTree"] = {
-        "description": "An effective value and who set it, or the keys below it",
+        "description": "An effective value and where it comes from, or the keys below it",
         "anyOf": [
             {"$ref": "#/components/schemas/Setting"},
             {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/SettingOrTree"}},

@@ -1,7 +1,7 @@
-"""The dashboard's files, as they lie in the package.
+"""Serves the dashboard's files from the package.
 
-Owns how they are served: what is there and nothing else, with a validator, and under a policy that lets the page load
-nothing from elsewhere and be framed by nobody.
+Only files of the package are served, each with a validator (ETag). A Content-Security-Policy lets the page load nothing
+from other sites, and forbids other pages to frame it.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ POLICY: Final = (
 
 
 class Page:
-    """The files of `folder` that are there when it is made, by their path below it."""
+    """The files below `folder`, read when this object is created, by their relative path."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
         found = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
         self._files = {path.relative_to(folder).as_posix(): path for path in found if path.suffix in TYPES}
 
     def answer(self, request: web.BaseRequest, name: str) -> web.Response:
-        """`name` is looked up, never joined to a path: `..` leads nowhere."""
+        """`name` is a key, never part of a file path, so `..` leads nowhere."""
         path = self._files.get(name)
         if path is None:
             raise ApiProblem(404, "not_found", "there is no such file")

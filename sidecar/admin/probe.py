@@ -1,7 +1,7 @@
 """The probe listener: `/livez`, `/readyz`, `/health` and `/metrics`, read only, reachable from outside the pod.
 
-Owns what may be said there: no addresses but those in metric labels, no error texts. `/readyz` is about this process
-alone: were it to follow `/health`, a Redis that is down would take every pod out of its Service.
+Its responses contain no addresses except in metric labels, and no error texts. `/readyz` reports on this process only.
+If it followed `/health`, a Redis that is down would take every pod out of its Service.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger("sidecar.admin")
 
 
 class Probes:
-    """Serves on sockets that are bound already. `ready`, `metrics` and `health` are asked at each call."""
+    """Serves on sockets that are already bound. It calls `ready`, `metrics` and `health` for each request."""
 
     def __init__(
         self, ready: Callable[[], bool], metrics: Callable[[], bytes], health: Callable[[], Awaitable[Report]]
@@ -38,7 +38,7 @@ class Probes:
             access_log=None,
             logger=http_log,
             keepalive_timeout=IDLE_S,
-            auto_decompress=False,  # no body is read, so none is unpacked for whoever sends it
+            auto_decompress=False,  # request bodies are never read, so they are not decompressed either
         )
         self._listener = HttpListener(server)
         await self._listener.start(sockets)
@@ -47,11 +47,11 @@ class Probes:
         assert self._listener is not None
         with self._listener.under_way(request):
             response = await self.answer(request)
-        response.headers["Server"] = "sidecar"  # aiohttp's own names its version and Python's
+        response.headers["Server"] = "sidecar"  # aiohttp's default gives its version and Python's
         return response
 
     async def answer(self, request: web.BaseRequest) -> web.Response:
-        """What the admin listener says on these paths too."""
+        """The response on these paths. The admin listener uses it too."""
         if request.method not in ("GET", "HEAD"):
             return web.Response(status=405, text="read only\n", headers={"Allow": "GET, HEAD"})
         path = request.path
@@ -63,7 +63,7 @@ class Probes:
             return web.Response(body=self._metrics(), headers={"Content-Type": CONTENT_TYPE})
         if path == "/health":
             return _health_response(await self._health())
-        return web.Response(status=404, text="here are /livez, /readyz, /health and /metrics\n")
+        return web.Response(status=404, text="this listener has /livez, /readyz, /health and /metrics\n")
 
     async def close(self) -> None:
         if self._listener is not None:
@@ -71,7 +71,7 @@ class Probes:
 
 
 def _health_response(report: Report) -> web.Response:
-    """200 while it works at all: whoever wants to know of `degraded` reads the body."""
+    """200 unless the sidecar is down. A caller that needs to know about `degraded` has to read the body."""
     return web.Response(
         status=503 if report.status == UNHEALTHY else 200,
         body=msgspec.json.encode(report) + b"\n",

@@ -1,6 +1,6 @@
-"""What the admin API says where it does not do what it was asked: problem+json (RFC 9457).
+"""Error responses of the admin API: problem+json (RFC 9457).
 
-Owns the form; each reason is worded where it arises.
+This module owns the format. The code that finds a problem chooses its message.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CONTENT_TYPE = "application/problem+json"
 
 
 class ApiProblem(Exception):
-    """Raised by a handler: `reason` is a word for programs, `detail` is for people."""
+    """A handler raises this. `reason` is a word for programs, and `detail` is for people."""
 
     def __init__(
         self,

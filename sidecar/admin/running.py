@@ -1,6 +1,6 @@
-"""What the admin API needs of the daemon, and no more.
+"""The interface between the admin API and the daemon.
 
-Owns the interface alone: the daemon that runs has it, and so has a test's.
+The running daemon implements it, and so do the tests.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sidecar.telemetry.history import History
 
 
 class Source(Protocol):
-    """Where some endpoints of a service come from."""
+    """A source of endpoints of a service."""
 
     @property
     def kind(self) -> str: ...
@@ -29,7 +29,7 @@ class Source(Protocol):
 
 
 class LogState(Protocol):
-    """What is logged, and until when (monotonic seconds) that differs from the configuration."""
+    """What is logged, and until when it differs from the configuration (in monotonic seconds)."""
 
     @property
     def level(self) -> str: ...
@@ -40,7 +40,7 @@ class LogState(Protocol):
 
 
 class Running(Protocol):
-    """The daemon, as an operator meets it."""
+    """The daemon, as the admin API sees it."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
@@ -65,6 +65,6 @@ class Running(Protocol):
     def sources_of(self, service: str) -> Sequence[Source]: ...
     async def reload(self) -> ReloadReport: ...
     def drain(self) -> None:
-        """Begin the orderly end, as SIGTERM does."""
+        """Starts the shutdown, as SIGTERM does."""
 
     def set_log(self, level: str | None, access: str | None, for_s: float) -> LogState: ...

@@ -1,7 +1,7 @@
-"""The admin listener: what is answered where, by whom, and within which bounds.
+"""The admin listener: its paths, handlers and limits.
 
-Owns the application and its life. Every answer that is no page and no metric is JSON; what goes wrong is
-problem+json, and what should not have gone wrong is in the log too.
+This module owns the application and its lifetime. Every response except pages and metrics is JSON. Errors are
+problem+json; unexpected errors are also logged.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ log = logging.getLogger("sidecar.admin")
 
 MOST_BODY_BYTES: Final = 64 * 1024
 LONGEST_LINE_BYTES: Final = 52 * 1024
-"""Of a request: `/explain` takes a target of 16 KiB with every byte percent-encoded."""
+"""The longest request line in bytes. `/explain` takes a target of 16 KiB in which every byte may be percent-encoded."""
 LONGEST_ANSWER_S: Final = 30.0
-"""For a whole request, its body included; a stream of events is as long as its reader wants."""
+"""How many seconds a request may take, including its body. A stream of events lasts as long as its reader wants."""
 PROBES: Final = ("/livez", "/readyz", "/health", "/metrics")
 
 _ENCODER: Final = msgspec.json.Encoder(enc_hook=str)
@@ -56,7 +56,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Admin:
-    """Serves on sockets that are bound already."""
+    """Serves on sockets that are already bound."""
 
     def __init__(self, running: Running, probes: Probes, bound: Address) -> None:
         self._running = running
@@ -78,10 +78,10 @@ class Admin:
             logger=http_logger("sidecar.admin.http"),
             keepalive_timeout=IDLE_S,
             handle_signals=False,
-            handler_cancellation=True,  # a reader of events that has gone gives up its place at once
+            handler_cancellation=True,  # when a reader of events disconnects, its place is free at once
             shutdown_timeout=1.0,
             max_line_size=LONGEST_LINE_BYTES,
-            auto_decompress=False,  # what is sent compressed is no JSON; unpacking it would only be more to go wrong
+            auto_decompress=False,  # a compressed body is not accepted as JSON, so decompressing it is only a risk
         )
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
@@ -124,7 +124,7 @@ class Admin:
 
     @web.middleware
     async def _bounded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Around every request: guarded, limited in time, and never without an answer."""
+        """Wraps every request: checks access, limits the time, and makes sure that there is a response."""
         assert self._listener is not None
         with self._listener.under_way(request):
             return await self._answered(request, handler)
@@ -141,12 +141,12 @@ class Admin:
         except web.HTTPException as refusal:
             return _refused(refusal)
         except TimeoutError:
-            return ApiProblem(503, "timeout", f"it took longer than {LONGEST_ANSWER_S:g} s").response()
+            return ApiProblem(503, "timeout", f"the request took longer than {LONGEST_ANSWER_S:g} s").response()
         except ConnectionError:
             raise
         except Exception:
             log.exception("an admin request failed through a defect of the sidecar")
-            return ApiProblem(500, "internal", "a defect of the sidecar; its log says more").response()
+            return ApiProblem(500, "internal", "this is a bug of the sidecar; its log says more").response()
 
     def _found(self, request: web.Request) -> LiveService:
         service = self._running.live.services.get(request.match_info["name"])
@@ -214,14 +214,14 @@ class Admin:
 
 
 async def _dress(request: web.Request, response: web.StreamResponse) -> None:
-    """Before a head is sent, a stream's too."""
+    """Adds headers before any response head is sent, also that of a stream."""
     response.headers.update(_HEADERS)
 
 
 def _json(content: Any, status: int = 200) -> web.Response:
     try:
         body = _ENCODER.encode(content)
-    except UnicodeEncodeError:  # half a surrogate pair, as in a file name that is not UTF-8
+    except UnicodeEncodeError:  # a lone surrogate, for example of a file name that is not UTF-8
         body = json.dumps(msgspec.to_builtins(content, enc_hook=str)).encode()
     return web.Response(
         status=status,
@@ -232,10 +232,10 @@ def _json(content: Any, status: int = 200) -> web.Response:
 
 
 def _refused(refusal: web.HTTPException) -> web.Response:
-    """What aiohttp refuses, in our words."""
+    """The response to a request that aiohttp refuses, with this API's message."""
     details = {
-        404: "there is nothing here; /openapi.json says what there is",
-        405: "this path takes other methods: what changes something is POST only",
+        404: "there is nothing at this path; /openapi.json lists all paths",
+        405: "this path has other methods; changes are POST only",
         413: f"the body has more than {MOST_BODY_BYTES // 1024} KiB",
     }
     reasons = {404: "not_found", 405: "method", 413: "too_large"}
@@ -255,5 +255,5 @@ def _number(given: str | None, default: int, name: str) -> int:
     if given is None:
         return default
     if not (given.isascii() and given.isdigit() and len(given) <= 15):
-        raise ApiProblem(400, "bad_request", f"{name} is a whole number")
+        raise ApiProblem(400, "bad_request", f"{name} must be a whole number")
     return int(given)

@@ -1,6 +1,6 @@
-"""What runs, as answers: services with their breakers, endpoints, budgets and rates.
+"""Builds responses about services from live objects: breakers, endpoints, budgets and rates.
 
-Owns the way from live objects to `sidecar.admin.answers`. It reads and changes nothing.
+It only reads; it changes nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sidecar.runtime.service import LiveService
 from sidecar.telemetry.history import INTERVAL_S, RETRIES, is_failure, snapshot
 
 MOST_SHARES: Final = 8
-"""Of endpoints in a summary, which is asked for each second."""
+"""How many endpoints a summary lists. The dashboard requests it every second."""
 
 
 class ServicesView:
@@ -87,7 +87,7 @@ class ServicesView:
         return answers.BreakerDetail(**self.breaker_members(breaker, policy))
 
     def breaker_members(self, breaker: Breaker, policy: Policy) -> dict[str, Any]:
-        """Of an `answers.BreakerDetail`."""
+        """The members of an `answers.BreakerDetail`."""
         successes, failures = breaker.window(self._clock.monotonic())
         seconds = policy.breaker.rolling_count_timeout
         return {
@@ -99,7 +99,7 @@ class ServicesView:
         }
 
     def endpoint(self, endpoint: Endpoint, shares: Mapping[str, float]) -> answers.Endpoint:
-        """`shares` are the history's."""
+        """`shares` come from the history."""
         now = self._clock.monotonic()
         words = self._clock.words_or_none
         attempts = endpoint.counters.attempts
@@ -155,7 +155,7 @@ class ServicesView:
         return tuple(answers.Share(available=one.available, share=shares.get(one.label)) for one in present)
 
     def _counted(self, service: LiveService) -> dict[str, Any]:
-        """What a service's summary and its detail have in common."""
+        """The members that a service's summary and its detail have in common."""
         counters = service.counters
         now = self._clock.monotonic()
         settings = service.config.policy.retry.budget

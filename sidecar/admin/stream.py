@@ -1,6 +1,6 @@
-"""Events as they happen: Server-Sent Events (HTML standard, section 9.2).
+"""Streams events as they happen, as Server-Sent Events (HTML standard, section 9.2).
 
-Owns their form and how long a slow reader is waited for. The ring and its followers are `sidecar.telemetry.events`'s.
+This module owns their format, and how long it waits for a slow reader. `sidecar.telemetry.events` keeps the events.
 """
 
 from __future__ import annotations
@@ -16,17 +16,22 @@ from sidecar.telemetry.events import Event, Events, TooManyFollowers
 
 KEEP_ALIVE_S: Final = 15.0
 WRITE_S: Final = 10.0
-"""A reader that takes nothing for so long is left."""
+"""A reader that takes nothing for so many seconds is disconnected."""
 RETRY_MS: Final = 2000
 
 
 async def stream(request: web.Request, events: Events, service: str | None) -> web.StreamResponse:
-    """Until the reader leaves, or we do. Last-Event-ID (or ?since=) says where it left off."""
+    """Streams until the reader or the sidecar ends it. Last-Event-ID (or ?since=) is the last event that the reader
+    has.
+    """
     try:
         follower = events.follow(_after(request))
     except TooManyFollowers:
         raise ApiProblem(
-            503, "too_many_followers", "as many follow the events as may", headers={"Retry-After": "5"}
+            503,
+            "too_many_followers",
+            "too many readers follow the events already",
+            headers={"Retry-After": "5"},
         ) from None
     response = web.StreamResponse(
         headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -54,7 +59,7 @@ def sse(event: Event) -> bytes:
 
 
 def sse_lost(count: int) -> bytes:
-    """Told to a reader that was too slow; it has no id, for it is nobody else's."""
+    """Tells a reader how many events it missed because it was too slow. It has no id: only this reader gets it."""
     return b'event: lost\ndata: {"lost": %d}\n\n' % count
 
 
@@ -66,7 +71,7 @@ def _after(request: web.Request) -> int | None:
     if given is None:
         return None
     if not (given.isascii() and given.isdigit() and len(given) <= 15):
-        raise ApiProblem(400, "bad_request", "an event's id is a whole number")
+        raise ApiProblem(400, "bad_request", "an event's id must be a whole number")
     return int(given)
 
 

@@ -19,7 +19,7 @@ from sidecar.runtime.near_name import near_name
 from sidecar.runtime.routing import NotRouted
 
 _AGGREGATES = b"/_aggregate/"
-_FOUND_BY = {"path": "first path segment", "host": "Host", "absolute": "absolute target"}
+_FOUND_BY = {"path": "first path segment", "host": "Host header", "absolute": "host in the target"}
 
 
 def explained(config: Config, origins: Origins, method: str, target: str, host: str | None) -> dict[str, Any]:
@@ -37,7 +37,9 @@ def explained(config: Config, origins: Origins, method: str, target: str, host: 
     by = "path" if by_path else "host" if target[0] in "/*" else "absolute"
     sent = upstream.decode("latin-1")
     whose = (
-        f"The route {route.name!r} matches" if route.name else "No route matches, so it gets the service's own policy"
+        f"The route {route.name!r} matches, so its policy applies"
+        if route.name
+        else "No route matches, so the service's own policy applies"
     )
     return _nothing() | {
         "service": service.name,
@@ -49,7 +51,7 @@ def explained(config: Config, origins: Origins, method: str, target: str, host: 
         ),
         "deadline_s": of.policy.timeout.request,
         "words": [
-            f"By its {_FOUND_BY[by]} it is for {service.name!r}, which sees {sent}.",
+            f"The {_FOUND_BY[by]} selects {service.name!r}, which gets {sent}.",
             f"{whose}.",
             "This comes from the file alone. Only a running sidecar knows what its breaker and balancer would do.",
         ],
@@ -64,16 +66,16 @@ def _not_routed(config: Config, refused: NotRouted, method: str, target: str) ->
         refused, aggregate = refusal, None
     if aggregate is not None:
         asked = ", ".join(part.service for part in aggregate.parts.values())
-        words = [f"It is for the aggregate {name!r}: the sidecar asks {asked} and answers one JSON object."]
+        words = [f"It is for the aggregate {name!r}: the sidecar calls {asked} and returns one JSON object."]
         return _nothing() | {"by": "aggregate", "deadline_s": aggregate.timeout, "words": words}
     words = [
         f"No service gets it: {refused.detail}.",
-        f"The app is told {refused.status} (x-sidecar-reason: {refused.reason}).",
+        f"The app gets {refused.status} (x-sidecar-reason: {refused.reason}).",
     ]
     if refused.reason == "unknown_service":
         near = near_name(target, config.services)
         words += [f"Did you mean {near!r}?"] if near else []
-        words.append(f"There are: {', '.join(config.services) or 'none'}.")
+        words.append(f"Known services: {', '.join(config.services) or 'none'}.")
     problem = {"status": refused.status, "reason": refused.reason, "detail": refused.detail}
     return _nothing() | {"problem": problem, "words": words}
 

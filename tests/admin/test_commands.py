@@ -183,7 +183,7 @@ async def test_every_change_is_logged_with_who_asked(caplog: pytest.LogCaptureFi
         "an operator drains the endpoint 10.0.0.0:3002 for 10m",
         "an operator sets the log to level debug, access errors for 1h",
         "an operator asks for a reload",
-        "an operator begins the orderly end",
+        "an operator starts the shutdown",
     ]
     assert {record.fields["by"] for record in records} == {"127.0.0.1"}
     assert records[0].fields["service"] == "venue"

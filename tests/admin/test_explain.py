@@ -74,7 +74,7 @@ def test_the_breaker_is_the_routes_own_or_the_services() -> None:
 @pytest.mark.parametrize(
     ("target", "method", "status", "reason", "word"),
     [
-        ("/nowhere/x", "GET", 404, "unknown_service", "There are: venue, auth."),
+        ("/nowhere/x", "GET", 404, "unknown_service", "Known services: venue, auth."),
         ("/", "GET", 404, "unknown_service", "names no service"),
         ("http://elsewhere.example/", "GET", 404, "unknown_service", "not an open proxy"),
         ("*", "GET", 400, "bad_request", "OPTIONS"),
@@ -112,7 +112,7 @@ def test_what_an_aggregate_refuses_is_a_problem(target: str, method: str, status
     assert found.problem is not None
     assert (found.by, found.problem.status, found.problem.reason) == (None, status, "bad_request")
     assert word in found.problem.detail
-    assert f"The app is told {status}" in found.words[1]
+    assert f"The app gets {status}" in found.words[1]
     assert asked(stage, "/_aggregate/page?id=1", "HEAD").problem is None
 
 
@@ -144,7 +144,8 @@ def test_the_story_of_a_service_that_has_no_room() -> None:
     assert limit.acquire()
     assert "1 of at most 2 requests are in flight (limits.max_concurrent).\n" in story(stage)
     assert limit.acquire()
-    assert "2 of at most 2 requests are in flight (limits.max_concurrent): it would be refused (503," in story(stage)
+    words = "2 of at most 2 requests are in flight (limits.max_concurrent): this request would be refused (503,"
+    assert words in story(stage)
     assert limit.refused == 0
 
 
@@ -152,7 +153,7 @@ def test_the_story_of_a_sidecar_that_drains() -> None:
     stage = Stage()
     assert "is draining" not in story(stage)
     stage.draining = True
-    assert "The sidecar is draining: each answer is the last on its connection" in story(stage)
+    assert "The sidecar is draining: it closes each connection after its next response" in story(stage)
 
 
 def test_the_story_where_no_endpoint_is_usable() -> None:
@@ -162,7 +163,7 @@ def test_the_story_where_no_endpoint_is_usable() -> None:
         one.healthy = False
     venue.changed(START)
     words = asked(stage, "/venue/x").words
-    assert "It would fail (503, x-sidecar-reason: no_endpoint)." in words
+    assert "The request would fail (503, x-sidecar-reason: no_endpoint)." in words
 
 
 def test_the_story_of_a_service_that_is_well() -> None:
@@ -175,17 +176,23 @@ def test_the_story_of_a_service_that_is_well() -> None:
             continue
         breaker.success(permit, START)
     assert asked(stage, "/venue/events/42").words == [
-        "By its first path segment it is for 'venue', which sees /events/42.",
-        "None of its 2 routes matches, so it gets the service's own policy.",
+        "The first path segment selects 'venue', which gets /events/42.",
+        "None of its 2 routes matches, so the service's own policy applies.",
         "0 of at most 1024 requests are in flight (limits.max_concurrent).",
-        "The service's breaker is closed: 3 of 40 calls failed in the last 10 s; it opens at 50% of at least 10.",
-        "2 of 2 endpoints are available, picked by round_robin; 10.0.0.0:3002 is next.",
         (
-            "It is tried again up to 2 times on attempt_timeout, connect_failure, connect_timeout, reset, 502-504;"
-            " the budget has 10 retries left."
+            "The service's breaker is closed: 3 of 40 calls failed in the last 10 s."
+            " It opens when 50% of at least 10 calls fail."
         ),
-        "It has 15s in all and 2s for each try, until the answer begins; an app's own deadline can only shorten that.",
-        "There is no fallback for GET: the app gets the failure.",
+        "2 of 2 endpoints are available; the balancer is round_robin; 10.0.0.0:3002 is next.",
+        (
+            "It is retried up to 2 times, after attempt_timeout, connect_failure, connect_timeout, reset, 502-504."
+            " The budget has 10 retries left."
+        ),
+        (
+            "Until the response begins, it has 15s in total and 2s for each attempt."
+            " An app's own deadline can only shorten that."
+        ),
+        "There is no fallback for GET: the app gets the error.",
     ]
 
 
@@ -195,7 +202,7 @@ def test_the_story_says_why_requests_failed_lately() -> None:
     stage.history.sample([venue], START, 0.0)
     for reason in ("connect_failure", "status", "connect_failure", "ok"):
         venue.counters.request(503, reason, 0.001)
-    failed = "In the last 10 s, 3 of 4 requests to it failed: 2 connect_failure, 1 status"
+    failed = "In the last 10 s, 3 of its 4 requests failed: 2 connect_failure, 1 status"
     assert f"{failed}." in asked(stage, "/venue/x").words
     venue.last_failure = last_failure(START, "connect_failure", "10.0.0.0:3002: connection refused", b"id")
     assert f"{failed} (last: 10.0.0.0:3002: connection refused)." in asked(stage, "/venue/x").words
@@ -216,23 +223,23 @@ def test_the_story_of_a_breaker_that_opens_and_probes() -> None:
     stage = Stage()
     opened(stage)
     words = story(stage)
-    assert "is open since 2025-11-23T01:00:00.000Z: it refuses until 2025-11-23T01:00:30.000Z (503," in words
+    assert "is open since 2025-11-23T01:00:00.000Z. It refuses requests until 2025-11-23T01:00:30.000Z (503," in words
     stage.loop.now += 30
-    assert "this request would be its probe" in story(stage)
+    assert "This request would be its probe" in story(stage)
     breaker = stage["venue"].default_route.breaker
     breaker.admit(stage.loop.now)
     assert "is half_open" in story(stage)
-    assert "while its probe is out" in story(stage)
+    assert "while its probe is in progress" in story(stage)
 
 
 def test_the_story_of_a_forced_breaker() -> None:
     stage = Stage()
     operator.force_breaker(stage["venue"], "", "closed", START + 60, START)
-    assert "forced closed by an operator until 2025-11-23T01:01:00.000Z and lets everything through" in story(stage)
+    assert "forced closed by an operator until 2025-11-23T01:01:00.000Z and lets every request through" in story(stage)
 
 
 @pytest.mark.parametrize(
-    ("mode", "word"), [("off", "The service's breaker is off."), ("observe", "and lets the request through")]
+    ("mode", "word"), [("off", "The service's breaker is off."), ("observe", "it lets the request through")]
 )
 def test_the_story_of_a_breaker_that_refuses_nothing(mode: str, word: str) -> None:
     stage = Stage(f"services: {{venue: {{url: http://a:1, breaker: {{mode: {mode}}}}}}}")
@@ -266,7 +273,7 @@ def test_the_story_of_a_panic() -> None:
     venue.changed(START)
     words = story(stage)
     assert "health and ejections are ignored" in words
-    assert "10.0.0.0:3002 is used all the same: unhealthy." in words
+    assert "10.0.0.0:3002 is used nevertheless: unhealthy." in words
 
 
 def test_the_story_of_many_endpoints_is_not_longer_than_one_reads() -> None:
@@ -284,7 +291,8 @@ def test_the_story_of_many_endpoints_is_not_longer_than_one_reads() -> None:
 def test_the_story_of_a_service_without_endpoints() -> None:
     stage = Stage(endpoints=0)
     stage.sources["venue"] = [Source(problem="no such name")]
-    assert "No endpoint is known: no such name. It would fail (503, x-sidecar-reason: no_endpoint)." in story(stage)
+    words = "No endpoint is known: no such name. The request would fail (503, x-sidecar-reason: no_endpoint)."
+    assert words in story(stage)
 
 
 @pytest.mark.parametrize(
@@ -292,11 +300,11 @@ def test_the_story_of_a_service_without_endpoints() -> None:
     [
         ("retry: {max_retries: 0}", "GET", "It is not retried: retry.max_retries is 0."),
         ("retry: {max_retries: 1}", "POST", "POST is not in retry.methods, so it is never sent twice"),
-        ("fallback: [{stale: 5m}]", "GET", "If all that fails: the last good response, at most 5m old."),
+        ("fallback: [{stale: 5m}]", "GET", "If all attempts fail: the last good response, at most 5m old."),
         ("fallback: [{stale: 5m}]", "GET", "the service itself gets 80% of it."),
         ("fallback: [{stale: 5m}]", "PUT", "can only shorten that.\nThere is no fallback for PUT"),
-        ("fallback: [{status: 200}]", "GET", "the file's own answer with status 200"),
-        ("preserve_host: true", "GET", "It has no routes, so it gets the service's own policy."),
+        ("fallback: [{status: 200}]", "GET", "the file's own response with status 200"),
+        ("preserve_host: true", "GET", "It has no routes, so the service's own policy applies."),
     ],
 )
 def test_the_story_of_what_happens_after_a_failure(policy: str, method: str, word: str) -> None:
@@ -305,14 +313,14 @@ def test_the_story_of_what_happens_after_a_failure(policy: str, method: str, wor
 
 def test_the_story_of_a_fallback_to_another_service() -> None:
     stage = Stage("services: {venue: {url: http://a:1, fallback: [{service: old, path: /v1}]}, old: {url: http://b:1}}")
-    assert asked(stage, "/venue/x").fallback == ["the service 'old' is asked for /v1"]
+    assert asked(stage, "/venue/x").fallback == ["the service 'old' is called with /v1"]
 
 
 def test_the_query_of_a_fallback_is_not_told() -> None:
     step = "{service: old, path: '/v1?key=s3cret'}"
     stage = Stage(f"services: {{venue: {{url: http://a:1, fallback: [{step}]}}, old: {{url: http://b:1}}}}")
     answer = asked(stage, "/venue/x")
-    assert answer.fallback == ["the service 'old' is asked for /v1?***"]
+    assert answer.fallback == ["the service 'old' is called with /v1?***"]
     assert "s3cret" not in repr(answer)
 
 

@@ -148,7 +148,7 @@ async def test_head_is_answered_without_a_body(probed: Probed) -> None:
 )
 async def test_there_is_nothing_else(probed: Probed, path: str) -> None:
     status, _, text = await probed.ask(path)
-    assert (status, text) == (404, "here are /livez, /readyz, /health and /metrics\n")
+    assert (status, text) == (404, "this listener has /livez, /readyz, /health and /metrics\n")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])

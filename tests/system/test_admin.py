@@ -153,7 +153,7 @@ def test_a_breaker_that_is_held_closed_judges_nothing(rig: Rig, admin: Admin) ->
     eventually(lambda: admin.breaker()["state"] == "open")
     found = admin.get("/explain?target=/venue/x")
     assert found["breaker"]["would"] == "refuse"
-    assert "it refuses until" in " ".join(found["words"])
+    assert "It refuses requests until" in " ".join(found["words"])
 
 
 def test_a_route_with_its_own_breaker(rig: Rig, admin: Admin) -> None:

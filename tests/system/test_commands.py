@@ -98,7 +98,7 @@ def test_status_of_all_and_of_one(operated: Operated) -> None:
     assert "circuit_open" in failing
     assert "ago: connect_failure, " in failing
     story = operated.says("explain", "GET", "/payment/x")
-    assert "12 of 12 requests to it failed: 10 connect_failure, 2 circuit_open (last: " in story
+    assert "12 of its 12 requests failed: 10 connect_failure, 2 circuit_open (last: " in story
     one = operated.says("status", "venue")
     assert all(address in one for address in operated.endpoints)
     assert "breaker of POST /reports  closed" in one
@@ -149,7 +149,7 @@ def test_an_endpoint_is_drained_ejected_and_restored(operated: Operated) -> None
     assert "Error: it is the last available endpoint" in operated.fails("endpoint", "venue", two, "eject")
     assert operated.says("endpoint", "venue", one, "restore") == f"venue: {one} restored, it is available\n"
     assert operated.json("endpoint", "venue", two, "eject", "--for", "30s")["ejected"] is True
-    assert "no endpoint of that address" in operated.fails("endpoint", "venue", "10.0.0.9:1", "drain")
+    assert "no endpoint with that address" in operated.fails("endpoint", "venue", "10.0.0.9:1", "drain")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from sidecar.discovery.kubernetes import feed as feed_module
 from sidecar.discovery.kubernetes.api import Api, Times
 from sidecar.discovery.kubernetes.credentials import Credentials
-from sidecar.discovery.kubernetes.feed import LONGEST_RETRY_S, LONGEST_RETRY_AFTER_S, Feed
+from sidecar.discovery.kubernetes.feed import LONGEST_RETRY_AFTER_S, LONGEST_RETRY_S, Feed
 from sidecar.policy.settings import KubernetesSettings
 from tests.support.kubernetes_api import (
     KubernetesApi,
