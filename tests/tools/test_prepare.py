@@ -394,12 +394,12 @@ def test_the_full_lock_has_all_of_the_one_for_running() -> None:
 
 
 def uv() -> str:
-    return shutil.which("uv") or ""
+    return shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}") or ""
 
 
 INSTALLERS = [
     "pip",
-    pytest.param("uv", marks=pytest.mark.skipif(not uv(), reason="uv is not installed (pip install uv)")),
+    pytest.param("uv", marks=pytest.mark.skipif(not uv(), reason="uv is not installed (requirements.lock has it)")),
 ]
 
 
@@ -471,7 +471,7 @@ def test_the_life_of_a_checkout(project: Path, installer: str) -> None:
     assert make(project, "run", installer=installer).endswith("sidecar interpreted alpha beta demo\n")
 
 
-@pytest.mark.skipif(not uv(), reason="uv is not installed (pip install uv)")
+@pytest.mark.skipif(not uv(), reason="uv is not installed (requirements.lock has it)")
 def test_uv_may_come_and_go(project: Path) -> None:
     """Its environments have no pip, which is put in when pip is to install something."""
     make(project, "run", installer="uv")
