@@ -1,1 +1,1 @@
-"""Which endpoints are well, found out by asking them."""
+"""Health checks: finds out which endpoints are well by sending them requests."""

@@ -1,20 +1,20 @@
-"""Active health checks: each endpoint is asked, now and again, on a connection of its own.
+"""Active health checks: checks each endpoint at intervals, on a connection of its own.
 
-Owns when an endpoint is checked and what its answer is worth as a single result. Thresholds are
-`sidecar.policy.health_state`'s, and who gets requests follows elsewhere: whoever made the checker is told every result.
+Owns when an endpoint is checked, and whether a single check passed. `sidecar.policy.health_state` owns the thresholds.
+The creator of a checker receives every result and decides which endpoints get requests.
 
-- A check begins `interval` after the last one began, or up to a fifth sooner: many sidecars must not ask in step
-  (Envoy: interval_jitter), and `interval` stays the longest that a change goes unseen. A new endpoint is checked almost
-  at once.
-- Without traffic it is `idle_interval` (Envoy: no_traffic_interval). Whether there is traffic again is looked at every
-  `interval`, so that the first requests after a pause do not live on an old result for long.
-- Every check makes a connection and closes it: a kept one would say that the process still answers, not that it can
-  still be reached (Envoy: reuse_connection, turned off).
-- A redirect is an answer, judged by `expect` as any other; it is not followed. Of a body the first 64 KiB are waited
-  for, and thrown away.
-- A response that bears `x-envoy-immediate-health-check-fail` is a failed check, whatever its status.
+- A check begins `interval` after the last one began, or up to a fifth earlier: many sidecars must not check at the same
+  time (Envoy: interval_jitter), and `interval` stays the longest time that a change goes unseen. The first check of a
+  new endpoint comes almost at once.
+- Without traffic the interval is `idle_interval` (Envoy: no_traffic_interval). Every `interval` the checker looks
+  whether traffic has begun again, so that the first requests after a pause do not rely on an old result for long.
+- Every check opens a connection and closes it. A kept connection would show that the process still answers, but not
+  that it can still be reached (Envoy: reuse_connection, turned off).
+- A redirect is a response like any other: it is judged by `expect` and not followed. The first 64 KiB of a body are
+  read and discarded.
+- A response with `x-envoy-immediate-health-check-fail` is a failed check, whatever its status.
 
-The reason of a result is one of the words below; a status that is not expected is `status` and its number.
+The reason of a result is one of the words below. For an unexpected status it is `status` and the number.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ USER_AGENT: Final = f"sidecar-health/{__version__}"
 
 JITTER: Final = 0.2
 FIRST_WITHIN: Final = 0.1
-"""Share of `interval`."""
+"""The first check comes within this share of `interval`."""
 
 _log = logging.getLogger("sidecar.health")
 
 
 class Target(Protocol):
-    """What a check has to know of an endpoint; a live endpoint is one. It is read anew for each check."""
+    """What a check needs of an endpoint; a live endpoint is one. Read again for each check."""
 
     @property
     def address(self) -> str: ...
@@ -67,14 +67,14 @@ class Target(Protocol):
     def server_name(self) -> str: ...
     @property
     def authority(self) -> bytes:
-        """What Host says."""
+        """The value of Host."""
 
 
 T = TypeVar("T", bound=Target)
 
 
 class Result(NamedTuple):
-    """How one check ended. `latency_s` does not count the time it waited for its turn."""
+    """The result of one check. `latency_s` does not include the wait for its turn."""
 
     ok: bool
     reason: str
@@ -83,17 +83,17 @@ class Result(NamedTuple):
 
 Check = Callable[[Target, HealthSettings], Awaitable[Result]]
 Start = Callable[[Coroutine[object, object, None], str], asyncio.Task[None]]
-"""(work, name) -> the background task that does it."""
+"""(work, name) -> the background task that runs it."""
 
 
 class _Lost(Exception):
-    """The connection ended before a whole response head."""
+    """The connection ended before a complete response head."""
 
 
 class Checks:
-    """Makes single checks for all services, at most `at_once` at a time. Make and use it in a running event loop.
+    """Runs single checks for all services, at most `at_once` at a time. Create and use it in a running event loop.
 
-    `tls` is what TLS endpoints are trusted by.
+    `tls` is the context that verifies TLS endpoints.
     """
 
     def __init__(self, *, tls: SSLContext | None = None, at_once: int = MOST_AT_ONCE) -> None:
@@ -102,7 +102,7 @@ class Checks:
         self._session: ClientSession | None = None
 
     async def check(self, target: Target, settings: HealthSettings) -> Result:
-        """Ask once. Whatever goes wrong is the result; only cancellation is raised."""
+        """Run one check. Every error becomes a result; only cancellation is raised."""
         async with self._turns:
             began = monotonic()
             try:
@@ -116,12 +116,14 @@ class Checks:
             except OSError:
                 reason = CONNECT_FAILURE
             except Exception:
-                _log.exception("a health check of %s:%d failed to be made", target.address, target.port)
+                _log.exception(
+                    "a health check of %s:%d failed because of an internal error", target.address, target.port
+                )
                 reason = INTERNAL
             return Result(reason == OK, reason, monotonic() - began)
 
     async def close(self) -> None:
-        """After this no check may be made."""
+        """Close the session. No check may run after this."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -170,7 +172,7 @@ class Checks:
         import aiohttp
 
         async def once(request: ClientRequest, send: ClientHandlerType) -> ClientResponse:
-            # aiohttp would send a GET again, on a new connection too, and a check that was lost must count as lost.
+            # aiohttp would send a lost GET again on a new connection, but a lost check must count as lost.
             try:
                 return await send(request)
             except aiohttp.ClientConnectorError:
@@ -193,11 +195,11 @@ class Checks:
 
 
 class ActiveChecker(Generic[T]):
-    """Keeps the endpoints of one service checked, each by a small task.
+    """Checks the endpoints of one service, each in a small task.
 
-    `check` makes one check (`Checks.check`), `start` starts and holds a background task, `idle` tells whether the
-    service gets no requests now, and `on_result` is called with (endpoint, ok, reason, latency_s) after each check.
-    `random` gives floats in [0, 1). `settings` may be set at any time and counts from an endpoint's next check.
+    `check` runs one check (`Checks.check`). `start` starts and holds a background task. `idle` says whether the service
+    gets no requests now. `on_result` is called with (endpoint, ok, reason, latency_s) after each check. `random` gives
+    floats in [0, 1). `settings` may be set at any time and takes effect at each endpoint's next check.
     """
 
     def __init__(
@@ -220,10 +222,10 @@ class ActiveChecker(Generic[T]):
         self._random = random
         self._running: dict[T, asyncio.Task[None]] = {}
         self.successes = self.failures = 0
-        """Checks that ended, of all endpoints."""
+        """Checks of all endpoints that ended, by result."""
 
     def update(self, endpoints: Iterable[T]) -> None:
-        """Make this the complete set. Of one that left no result comes any more; one that stays keeps its times."""
+        """Replace the whole set of endpoints. One that left gives no more results; one that stays keeps its times."""
         wanted = dict.fromkeys(endpoints)
         for endpoint in [one for one in self._running if one not in wanted]:
             self._running.pop(endpoint).cancel()
@@ -232,7 +234,7 @@ class ActiveChecker(Generic[T]):
                 self._running[endpoint] = self._start(self._keep(endpoint), f"health of {self.name}")
 
     def close(self) -> None:
-        """Check nothing any more; whoever gave `start` can wait until the tasks have ended."""
+        """Stop all checks. The owner of `start` can wait until the tasks have ended."""
         self.update(())
 
     async def _keep(self, endpoint: T) -> None:
@@ -248,12 +250,12 @@ class ActiveChecker(Generic[T]):
             try:
                 self._on_result(endpoint, *result)
             except Exception:
-                # Whoever is told must not end the checking by a fault of its own.
-                _log.exception("a health check's result for %s was not taken", self.name)
+                # An error in the receiver must not end the checks.
+                _log.exception("the result of a health check of %s could not be applied", self.name)
             await self._rest(began)
 
     async def _rest(self, began: float) -> None:
-        """Until the next check is due, counted from when the last one began."""
+        """Wait until the next check is due, counted from the start of the last one."""
         loop = asyncio.get_running_loop()
         sooner = 1.0 - JITTER * self._random()
         look = began + self.settings.interval * sooner

@@ -1,15 +1,16 @@
-"""The health chain behind `GET /health`: every check and every service, looked at side by side.
+"""Health chain: the checks behind `GET /health`; runs every check and looks at every service, side by side.
 
-Owns when a run happens, and its bounds; what a part is worth is `report` and `service_part`.
+Owns when a run happens, and its limits. `report` and `service_part` decide the status of a part.
 
-- Concurrent callers share one run, and its report is good for a second: probes, however many and however quick, make
-  one run a second at most. A run belongs to no caller: one that goes away takes nothing from the others.
-- A check has its own timeout. A run ends after `LONGEST_REPORT_S` (load balancers give their probes up after 5 s), with
-  `timeout` for what did not answer by then; the rest of the report is true all the same.
-- A part that fails in a way that nobody thought of is `internal`, and the others are reported.
+- Concurrent callers share one run, and its report is valid for a second. So probes cause at most one run a second,
+  however many there are. A run does not belong to a caller: a caller that leaves does not disturb the others.
+- A check has its own timeout. A run ends after `LONGEST_REPORT_S` (load balancers give up their probes after 5 s).
+  Parts without a result by then get `timeout`; the rest of the report is still valid.
+- A part that fails in an unexpected way is `internal`, and the others are reported.
 
-Each change of a part's status is logged, with its reason and nothing that a server said: an error of Redis may repeat
-what it was sent, the password too. So of an error that nobody thought of only its type and its places are.
+Each change of a part's status is logged with its reason, and with nothing that a server sent: an error from Redis may
+repeat what it received, including the password. So of an unexpected error only the type and the code locations are
+logged.
 """
 
 from __future__ import annotations
@@ -43,13 +44,15 @@ from sidecar.health.service_part import Answers, ServiceView
 CACHED_S: Final = 1.0
 
 MOST_PLACES: Final = 8
-"""Lines of code that are logged of an error, the innermost."""
+"""The most code locations that are logged for an error, the innermost ones."""
 
 _log = logging.getLogger("sidecar.health")
 
 
 class Check(NamedTuple):
-    """One entry of `checks`. `ask` returns `ok` or the reason why not; what it raises counts as a defect."""
+    """One entry of `checks`. `ask` returns `ok` or the reason of the failure; an exception counts as an internal
+    error.
+    """
 
     ask: Callable[[], Awaitable[str]]
     required: bool
@@ -57,10 +60,10 @@ class Check(NamedTuple):
 
 
 class HealthChain:
-    """Makes reports. Make and use it in a running event loop.
+    """Creates reports. Create and use it in a running event loop.
 
-    `services` are the live ones, asked for anew by each run; `check` makes one check of an endpoint (`Checks.check`);
-    `start` starts and holds a background task. `clock` gives monotonic seconds.
+    `services` gives the live services and is called in each run. `check` runs one check of an endpoint
+    (`Checks.check`). `start` starts and holds a background task. `clock` gives monotonic seconds.
     """
 
     def __init__(
@@ -82,10 +85,10 @@ class HealthChain:
         self._good_until = 0.0
         self._runs = 0
         self._statuses: dict[tuple[str, str], str] = {}
-        """By kind and name, of the last run's parts."""
+        """Statuses of the last run's parts, by kind and name."""
 
     async def report(self) -> Report:
-        """The report of the run that is under way, of the last second's, or of a new one."""
+        """The report of the current run, of a run in the last second, or of a new run."""
         running = self._running
         if running is None or running.done():
             if self._last is not None and self._clock() < self._good_until:
@@ -131,7 +134,7 @@ class HealthChain:
         )
 
     async def _side_by_side(self, work: list[tuple[str, Coroutine[object, object, None]]]) -> None:
-        """Whatever is not done in time is left behind, cancelled: it need not even obey."""
+        """Run all work in parallel. Work that is not done in time is cancelled and not awaited."""
         tasks = [self._start(one, name) for name, one in work]
         if not tasks:
             return
@@ -150,7 +153,7 @@ class HealthChain:
             reason = TIMEOUT
         except Exception as error:
             fields = {"check": name, "error": type(error).__name__, "at": _places(error)}
-            _log.error("a check failed to be made", extra={"fields": fields})
+            _log.error("a check failed because of an internal error", extra={"fields": fields})
             reason = INTERNAL
         latency_ms = milliseconds(self._clock() - began)
         if reason == OK:
@@ -181,7 +184,7 @@ class HealthChain:
 
 
 def _places(error: Exception) -> list[str]:
-    """Where it came from, the outermost first: no source, no value."""
+    """The code locations of an error, the outermost first, without source text or values."""
     innermost = deque(walk_tb(error.__traceback__), MOST_PLACES)
     return [f"{frame.f_code.co_filename}:{line}" for frame, line in innermost]
 

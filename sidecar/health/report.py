@@ -1,15 +1,15 @@
-"""What `GET /health` says: a status for each part, and one for the whole.
+"""Health report: the content of `GET /health`, with a status for each part and one for the whole.
 
-Owns its shape, its words and how parts make a whole. Asking is `chain` and `service_part`.
+Owns its shape, its words, and how the parts give the whole. `chain` and `service_part` do the checks.
 
-    healthy    as it should be
-    degraded   it works, but not as it should: for a service, some of its endpoints are not well or not those that are
-               configured, or its breaker is half-open; for the whole, something that is not required is degraded or
-               unhealthy
-    unhealthy  it does not work; for the whole, something required does not
+    healthy    All is as it should be.
+    degraded   It works, but not as it should. A service: some endpoints are not well, or they are not the configured
+               ones, or the breaker is half-open. The whole: a part that is not required is degraded or unhealthy, or a
+               required part is degraded.
+    unhealthy  It does not work. The whole: a required part is unhealthy.
 
-Whoever reaches the probe listener may read this, so a reason is one of `REASONS`, and nothing here is an address or
-the text of an error.
+Anyone who can reach the probe listener can read this. So a reason is one of `REASONS`, and the report contains no
+address and no error text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HEALTHY: Final = "healthy"
 DEGRADED: Final = "degraded"
 UNHEALTHY: Final = "unhealthy"
 
-# Of what was asked; the first six are those of active checks (`sidecar.health.active`).
+# Reasons of a check. The first six are also used by active checks (`sidecar.health.active`).
 CONNECT_FAILURE: Final = "connect_failure"
 TIMEOUT: Final = "timeout"
 RESET: Final = "reset"
@@ -31,19 +31,19 @@ BAD_RESPONSE: Final = "bad_response"
 IMMEDIATE_FAIL: Final = "immediate_fail"
 INTERNAL: Final = "internal"
 STATUS: Final = "status"
-"""An answer with a status that is not expected."""
+"""The response has an unexpected status."""
 AUTH: Final = "auth"
-"""The user name, the password, or what that user may do."""
+"""The user name, password or permissions are wrong."""
 ERROR: Final = "error"
-"""An answer that says it cannot serve: a Redis that is still loading, for example."""
+"""The server answers that it cannot serve, for example a Redis that is still loading."""
 
-# Of a service.
+# Reasons of a service.
 NO_ENDPOINT: Final = "no_endpoint"
-"""None is known, or none may be used."""
+"""No endpoint is known, or none may be used."""
 ENDPOINTS: Final = "endpoints"
-"""Some or all are not well."""
+"""Some or all endpoints are not well."""
 DISCOVERY: Final = "discovery"
-"""They are those of an earlier configuration: nothing has been found yet for the one in force."""
+"""The endpoints are those of an earlier configuration, because discovery has found none yet for this one."""
 CIRCUIT_OPEN: Final = "circuit_open"
 CIRCUIT_HALF_OPEN: Final = "circuit_half_open"
 
@@ -56,7 +56,7 @@ REASONS: Final = frozenset(
 
 
 class Part(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A check. `latency_ms` is there where something was asked, `reason` where it is not healthy."""
+    """A check. `latency_ms` is set if something was asked, `reason` if the part is not healthy."""
 
     status: str
     latency_ms: float | None = None
@@ -64,14 +64,14 @@ class Part(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Endpoints(Struct, frozen=True):
-    """`healthy` counts as `sidecar_endpoint_healthy` does."""
+    """The numbers of endpoints. `healthy` counts like the metric `sidecar_endpoint_healthy`."""
 
     healthy: int
     total: int
 
 
 class ServicePart(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A service; `breaker` is the worst state among its own and those of its routes."""
+    """A service. `breaker` is the worst state among its own breaker and those of its routes."""
 
     status: str
     breaker: str
@@ -81,7 +81,7 @@ class ServicePart(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """The answer to `GET /health`, parts in the order of the file."""
+    """The answer to `GET /health`. Parts are in the order of the file."""
 
     status: str
     checks: dict[str, Part]
@@ -89,7 +89,7 @@ class Report(Struct, frozen=True, kw_only=True):
 
 
 def aggregate(parts: Iterable[tuple[str, bool]]) -> str:
-    """The status of the whole, of pairs (status, required)."""
+    """The status of the whole, from pairs of (status, required)."""
     status = HEALTHY
     for one, required in parts:
         if one == UNHEALTHY and required:
@@ -100,11 +100,11 @@ def aggregate(parts: Iterable[tuple[str, bool]]) -> str:
 
 
 def milliseconds(seconds: float) -> float:
-    """As a report shows them: to a tenth, of a negative time nothing."""
+    """Milliseconds with one decimal, as reports show them; 0 for a negative time."""
     return round(max(0.0, seconds) * 1000, 1)
 
 
 def reason_word(reason: str) -> str:
-    """One of REASONS for what a check said, which may be `status 503`, or a word that is not for everybody."""
+    """One of REASONS for the result of a check, which may be `status 503` or a word that is not public."""
     word = reason.partition(" ")[0]
     return word if word in REASONS else INTERNAL

@@ -1,16 +1,16 @@
-"""A service's part of the report: its breaker, its endpoints, and what one of them answers to `health.path`.
+"""The part of a service in the health report: its breaker, its endpoints, and their responses to `health.path`.
 
-Owns what of that makes a service degraded or unhealthy. It changes nothing: what an endpoint answers here is told to
-the reader of the report, not to the balancer.
+Owns what makes a service degraded or unhealthy. It changes nothing: a result here is shown to the reader of the report
+and does not affect the balancer.
 
-- Unhealthy: no endpoint may be used; the service's own breaker refuses everything; every endpoint that was asked
-  failed; or nothing was asked and no endpoint is well.
-- Degraded: a breaker is half-open or open (one of a route, one that only observes, or one that would let the next
-  request through: such a service must not stay unhealthy for want of requests); an endpoint that was asked failed and
-  another did not; some endpoint is not well; or the endpoints are those of an earlier configuration.
+- Unhealthy: no endpoint may be used; the service's own breaker refuses all calls; every endpoint that was asked failed;
+  or none was asked and no endpoint is well.
+- Degraded: a breaker is half-open or open (the breaker of a route, one in mode observe, or one that would let the next
+  request pass; otherwise a service without requests would stay unhealthy); one endpoint that was asked failed and
+  another one did not; some endpoint is not well; or the endpoints are those of an earlier configuration.
 
-Asked is an endpoint that is well, in turn from run to run; where it fails another one, up to `MOST_ASKED`: a request
-would go elsewhere too, so one endpoint that died this moment makes a service degraded and not unhealthy.
+Each run asks a well endpoint, in turn. If it fails, up to `MOST_ASKED` endpoints are asked. A request would be retried
+on another endpoint too, so one endpoint that has just died makes a service degraded and not unhealthy.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from sidecar.health.report import (
 from sidecar.policy.breaker import CLOSED, HALF_OPEN, OPEN
 
 MOST_ASKED: Final = 3
-"""A request's first attempt and the two retries that are the default."""
+"""As many as a request's first attempt and its two retries (the default)."""
 
 
 class BreakerView(Protocol):
-    """What is read of a breaker."""
+    """What the report reads of a breaker."""
 
     @property
     def state(self) -> str: ...
@@ -49,14 +49,14 @@ class BreakerView(Protocol):
 
 
 class EndpointView(Target, Protocol):
-    """What is read of an endpoint, beside what asking it takes."""
+    """What the report reads of an endpoint, in addition to what a check needs."""
 
     @property
     def available(self) -> bool: ...
 
 
 class ServiceView(Protocol):
-    """What is read of a live service."""
+    """What the report reads of a live service."""
 
     @property
     def name(self) -> str: ...
@@ -64,11 +64,11 @@ class ServiceView(Protocol):
     def config(self) -> Service: ...
     @property
     def breakers(self) -> Sequence[BreakerView]:
-        """The service's own first."""
+        """The breakers, the service's own first."""
 
     @property
     def outdated(self) -> bool:
-        """The endpoints are those of an earlier configuration."""
+        """Whether the endpoints are those of an earlier configuration."""
 
     @property
     def present(self) -> Sequence[tuple[EndpointView, bool]]:
@@ -76,7 +76,7 @@ class ServiceView(Protocol):
 
 
 class Answers(NamedTuple):
-    """What endpoints said: whether one was well, why another was not, and how long the last one took."""
+    """Responses of endpoints: whether one passed, why another one failed, and the time of the last one."""
 
     ok: bool
     reason: str | None
@@ -84,19 +84,19 @@ class Answers(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What is known of a service without asking."""
+    """What is known about a service without asking."""
 
     breaker: str
     refuses: bool
-    """The service's own breaker refuses the next request."""
+    """Whether the service's own breaker refuses the next request."""
     outdated: bool
     endpoints: Endpoints
     candidates: list[EndpointView]
-    """Those that may be asked, the well ones first."""
+    """Endpoints that may be asked, the well ones first."""
 
 
 def look(service: ServiceView, run: int, now: float) -> Seen:
-    """`run` counts the reports: it says whose turn it is to be asked."""
+    """Collect what is known about a service. `run` counts the reports and decides which endpoint is asked first."""
     present = service.present
     well = [endpoint for endpoint, is_well in present if is_well]
     others = [endpoint for endpoint, is_well in present if not is_well and endpoint.available]
@@ -113,9 +113,9 @@ def look(service: ServiceView, run: int, now: float) -> Seen:
 
 
 async def ask(service: ServiceView, candidates: Sequence[EndpointView], check: Check) -> Answers | None:
-    """What endpoints answer to `health.path`, one after the other until one is well; None where nothing is to be asked.
+    """Ask endpoints for `health.path`, one after the other until one passes; None when there is nothing to ask.
 
-    Takes up to `MOST_ASKED` times `health.timeout`; whoever calls sets the bound.
+    Takes up to `MOST_ASKED` times `health.timeout`; the caller sets the limit.
     """
     settings = service.config.policy.health
     if settings is None or settings.path is None or not candidates:
@@ -131,7 +131,7 @@ async def ask(service: ServiceView, candidates: Sequence[EndpointView], check: C
 
 
 def part(seen: Seen, answers: Answers | None) -> ServicePart:
-    """What is seen and what was answered, as the report has it."""
+    """The part of the report from what is known and what was answered."""
     status, reason = _judge(seen, answers)
     latency_ms = None if answers is None else milliseconds(answers.latency_s)
     return ServicePart(
@@ -140,7 +140,7 @@ def part(seen: Seen, answers: Answers | None) -> ServicePart:
 
 
 def _judge(seen: Seen, answers: Answers | None) -> tuple[str, str | None]:
-    """The worst that is true, and of equals the first."""
+    """Status and reason: the worst that is true, and the first of equally bad ones."""
     healthy, total = seen.endpoints.healthy, seen.endpoints.total
     if not seen.candidates:
         return UNHEALTHY, NO_ENDPOINT
@@ -151,7 +151,7 @@ def _judge(seen: Seen, answers: Answers | None) -> tuple[str, str | None]:
     if answers is None and not healthy:
         return UNHEALTHY, ENDPOINTS
     if seen.outdated:
-        return DEGRADED, DISCOVERY  # first, for whatever else is said is said of endpoints that are not wanted
+        return DEGRADED, DISCOVERY  # first, because the other reasons would concern endpoints that are not configured
     if seen.breaker != CLOSED:
         return DEGRADED, CIRCUIT_OPEN if seen.breaker == OPEN else CIRCUIT_HALF_OPEN
     if answers is not None and answers.reason is not None:

@@ -1,4 +1,4 @@
-"""Active checks: when endpoints are asked (in a time that jumps), and what an answer is worth (on real sockets)."""
+"""Active checks: when endpoints are checked (in simulated time), and which answers pass (on real sockets)."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_check_begins_an_interval_after_the_last_began_or_up_to_a_fifth_sooner
     drive(scenario())
 
 
-def test_every_result_is_told_with_its_reason_and_latency(drive: Drive) -> None:
+def test_every_result_is_reported_with_reason_and_latency(drive: Drive) -> None:
     async def scenario() -> None:
         service, good, bad = Service(interval=5.0), Endpoint(), Endpoint()
         service.answers[bad] = False
@@ -184,7 +184,7 @@ def test_the_set_may_change_at_any_time(drive: Drive) -> None:
     drive(scenario())
 
 
-def test_a_result_that_came_as_its_endpoint_left_is_not_told(drive: Drive) -> None:
+def test_a_result_of_an_endpoint_that_left_is_not_reported(drive: Drive) -> None:
     async def scenario() -> None:
         service, endpoint = Service(), Endpoint()
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -203,7 +203,7 @@ def test_a_result_that_came_as_its_endpoint_left_is_not_told(drive: Drive) -> No
     drive(scenario())
 
 
-def test_an_endpoint_may_leave_when_its_own_result_is_told(drive: Drive) -> None:
+def test_an_endpoint_may_leave_during_the_report_of_its_result(drive: Drive) -> None:
     async def scenario() -> None:
         service, endpoint = Service(), Endpoint()
         told: list[str] = []
@@ -221,7 +221,7 @@ def test_an_endpoint_may_leave_when_its_own_result_is_told(drive: Drive) -> None
     drive(scenario())
 
 
-def test_whoever_is_told_cannot_end_the_checking_by_a_fault(drive: Drive, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_in_the_receiver_does_not_end_the_checks(drive: Drive, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         service, endpoint = Service(interval=5.0), Endpoint()
 
@@ -236,7 +236,9 @@ def test_whoever_is_told_cannot_end_the_checking_by_a_fault(drive: Drive, caplog
 
     with caplog.at_level(logging.ERROR, "sidecar.health"):
         drive(scenario())
-    assert [record.message for record in caplog.records] == ["a health check's result for venue was not taken"] * 2
+    assert [record.message for record in caplog.records] == [
+        "the result of a health check of venue could not be applied"
+    ] * 2
 
 
 def test_new_settings_count_from_the_next_check(drive: Drive) -> None:
@@ -337,7 +339,7 @@ def status_line(status: int, *fields: str, body: bytes = b"") -> bytes:
         (status_line(503, "x-envoy-immediate-health-check-fail: "), "immediate_fail"),
     ],
 )
-async def test_what_an_answer_is_worth(answer: bytes, reason: str) -> None:
+async def test_which_answers_pass(answer: bytes, reason: str) -> None:
     upstream = Upstream(answer)
     result = await ask(upstream, path="/health")
     assert (result.ok, result.reason) == (reason == "ok", reason)
@@ -362,7 +364,7 @@ async def test_what_is_sent() -> None:
     assert fields == {"host": "venue-service:3002", "user-agent": f"sidecar-health/{__version__}", "x-token": "a"}
 
 
-async def test_headers_of_the_configuration_come_before_ours() -> None:
+async def test_configured_headers_replace_the_default_ones() -> None:
     upstream = Upstream()
     await ask(upstream, path="/", headers={"Host": "other", "User-Agent": "kube-probe"})
     head = upstream.heads[0].lower()
@@ -371,7 +373,7 @@ async def test_headers_of_the_configuration_come_before_ours() -> None:
     assert (head.count("host:"), head.count("user-agent:")) == (1, 1)
 
 
-async def test_of_a_body_no_more_is_waited_for_than_the_bound() -> None:
+async def test_only_the_first_part_of_a_large_body_is_read() -> None:
     endless = Upstream(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n" + b"x" * BODY_MAX, holds=True)
     assert (await ask(endless, path="/")).ok
     short = Upstream(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n" + b"x" * (BODY_MAX - 1), holds=True)
@@ -379,7 +381,7 @@ async def test_of_a_body_no_more_is_waited_for_than_the_bound() -> None:
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome"])
-async def test_an_answer_that_is_not_whole_in_time_is_a_timeout(answer: bytes) -> None:
+async def test_an_incomplete_answer_is_a_timeout(answer: bytes) -> None:
     result = await ask(Upstream(answer, holds=True), path="/", timeout=0.1)
     assert (result.ok, result.reason) == (False, "timeout")
     assert 0.09 < result.latency_s < 4
@@ -402,7 +404,7 @@ async def test_a_refused_connection(options: dict[str, Any]) -> None:
     await checks.close()
 
 
-async def test_tcp_asks_for_a_connection_and_nothing_more() -> None:
+async def test_tcp_only_opens_a_connection() -> None:
     upstream = Upstream()
     assert (await ask(upstream, tcp=True)).reason == "ok"
     assert upstream.heads == []
@@ -434,7 +436,7 @@ async def test_every_check_has_a_connection_of_its_own() -> None:
     assert (len(upstream.heads), upstream.ended) == (3, 3)
 
 
-async def test_no_more_at_once_than_allowed_and_waiting_is_no_latency() -> None:
+async def test_checks_at_once_are_limited_and_waiting_is_not_latency() -> None:
     upstream, checks = Upstream(b"", holds=True), Checks(at_once=3)
     settings = HealthSettings(path="/", timeout=0.05)
 
@@ -451,7 +453,7 @@ async def test_no_more_at_once_than_allowed_and_waiting_is_no_latency() -> None:
     assert upstream.most_at_once == 3
 
 
-async def test_a_check_that_is_cancelled_gives_its_turn_back_and_its_connection() -> None:
+async def test_a_cancelled_check_releases_its_turn_and_its_connection() -> None:
     upstream, checks = Upstream(holds=True, answer=b""), Checks(at_once=1)
 
     async def cancelled() -> None:
@@ -466,15 +468,15 @@ async def test_a_check_that_is_cancelled_gives_its_turn_back_and_its_connection(
     await checks.close()
 
 
-async def test_what_cannot_be_asked_is_a_failed_check(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_internal_error_is_a_failed_check(caplog: pytest.LogCaptureFixture) -> None:
     checks = Checks()
     result = await checks.check(Endpoint(authority=b"\xff"), HealthSettings(path="/"))
     assert (result.ok, result.reason) == (False, "internal")
-    assert "failed to be made" in caplog.text
+    assert "because of an internal error" in caplog.text
     await checks.close()
 
 
-async def test_closing_without_a_check_is_nothing_and_twice_is_once() -> None:
+async def test_close_works_without_checks_and_twice() -> None:
     checks = Checks()
     await checks.close()
     await checks.close()

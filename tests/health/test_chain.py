@@ -1,4 +1,4 @@
-"""When the chain runs, for how long, and what becomes of a part that does not answer."""
+"""The health chain: when it runs, for how long, and what happens to a part that does not answer."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_a_caller_may_come_at_any_moment_of_a_run(drive: Drive) -> None:
     drive(scenario())
 
 
-def test_a_caller_that_goes_away_takes_nothing_from_the_others(drive: Drive) -> None:
+def test_a_caller_that_leaves_does_not_disturb_the_others(drive: Drive) -> None:
     async def scenario() -> None:
         thing = Thing(takes_s=0.5)
         stage = Stage({"redis": thing.check()})
@@ -179,7 +179,7 @@ def test_a_caller_that_goes_away_takes_nothing_from_the_others(drive: Drive) -> 
     drive(scenario())
 
 
-def test_the_run_of_callers_that_all_went_away_is_of_use_to_the_next(drive: Drive) -> None:
+def test_a_run_whose_callers_left_serves_the_next_caller(drive: Drive) -> None:
     async def scenario() -> None:
         thing = Thing(takes_s=0.5)
         stage = Stage({"redis": thing.check()})
@@ -204,7 +204,7 @@ def test_a_check_has_its_own_timeout(drive: Drive, timeout_s: float, reason: str
     drive(scenario())
 
 
-def test_a_run_ends_in_time_whatever_does_not(drive: Drive) -> None:
+def test_a_run_ends_in_time_despite_slow_parts(drive: Drive) -> None:
     """A check that does not even obey when it is cancelled, and a service whose endpoints all hang."""
 
     async def scenario() -> None:
@@ -235,9 +235,7 @@ def test_a_run_ends_in_time_whatever_does_not(drive: Drive) -> None:
     drive(scenario())
 
 
-def test_a_part_that_fails_in_its_own_way_is_reported_and_so_are_the_others(
-    drive: Drive, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unexpected_failure_is_reported_with_the_other_parts(drive: Drive, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         async def broken() -> str:
             raise ValueError("hunter2")
@@ -255,7 +253,7 @@ def test_a_part_that_fails_in_its_own_way_is_reported_and_so_are_the_others(
     drive(scenario())
 
 
-def test_after_a_run_that_failed_as_a_whole_comes_another(drive: Drive) -> None:
+def test_a_failed_run_is_followed_by_another(drive: Drive) -> None:
     async def scenario() -> None:
         stage = Stage({}, StageService())
         well, stage.services[0].breakers = stage.services[0].breakers, []
@@ -267,7 +265,7 @@ def test_after_a_run_that_failed_as_a_whole_comes_another(drive: Drive) -> None:
     drive(scenario())
 
 
-def test_after_a_run_that_was_cancelled_before_it_began_comes_another(drive: Drive) -> None:
+def test_a_run_cancelled_before_its_start_is_followed_by_another(drive: Drive) -> None:
     async def scenario() -> None:
         stage = Stage({}, StageService())
         caller = asyncio.gather(stage.chain.report())

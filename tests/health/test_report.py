@@ -1,4 +1,4 @@
-"""How parts make a whole, and what the answer looks like."""
+"""The health report: how the parts give the whole, and its JSON."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_every_reason_of_an_active_check_is_a_word_of_the_report() -> None:
 
 
 @pytest.mark.parametrize("reason", ["", "10.0.0.7:3002 refused", "WRONGPASS hunter2"])
-def test_what_is_no_word_of_the_report_is_not_shown(reason: str) -> None:
+def test_unknown_reasons_are_not_shown(reason: str) -> None:
     assert reason_word(reason) == "internal"
     assert "internal" in REASONS
 

@@ -1,4 +1,4 @@
-"""What makes a service degraded or unhealthy, and which of its endpoints are asked."""
+"""The part of a service: what makes it degraded or unhealthy, and which endpoints are asked."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_endpoints_are_asked_in_turn() -> None:
     assert [(await asked(service, run))[0] for run in range(4)] == ["a", "b", "c", "a"]
 
 
-async def test_where_one_fails_another_is_asked() -> None:
+async def test_after_a_failure_another_endpoint_is_asked() -> None:
     service = StageService(named("abcd"), path="/health")
     service.endpoints[1].says = "status 503"
     assert await asked(service, 1) == ("bc", Answers(True, "status", 0.0021))
@@ -116,7 +116,7 @@ async def test_where_one_fails_another_is_asked() -> None:
     assert MOST_ASKED == 3
 
 
-async def test_the_well_ones_come_first_and_who_gets_no_requests_is_not_asked() -> None:
+async def test_well_endpoints_are_asked_first_and_unavailable_ones_never() -> None:
     endpoints = [*named("a", well=False), *named("b", well=False, available=False), *named("c")]
     service = StageService(endpoints, path="/health")
     assert (await asked(service))[0] == "c"

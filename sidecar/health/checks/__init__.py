@@ -1,4 +1,5 @@
-"""What the health chain can ask beside services: Redis, a TCP port, an HTTP server.
+"""Checks of the health chain for other things than services: Redis, a TCP port, an HTTP server.
 
-Each kind is a function that makes, of a check's URL, what asks it once and returns `ok` or a reason.
+For each kind a function takes the URL of a check and returns a coroutine function. That one runs the check once and
+returns `ok` or a reason.
 """

@@ -1,7 +1,7 @@
-"""The checks `tcp://` and `http(s)://`: those that endpoints get, of an address that is no endpoint.
+"""The checks `tcp://` and `http(s)://`: the same as for endpoints, for an address that is not an endpoint.
 
-Each address behind the name is tried until one can be connected to (as a client would, `localhost` is often two); what
-that one answers counts. Any status from 200 to 399 is well, and a redirect is not followed.
+The addresses of the name are tried until a connection succeeds, as a client does (`localhost` often has two). The
+response of that address counts. Statuses from 200 to 399 pass; a redirect is not followed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sidecar.policy.settings import HealthSettings
 
 
 class Server(Struct, frozen=True):
-    """One address of what is checked, as a check wants it."""
+    """One address of the checked server, in the form that a check needs."""
 
     address: str
     port: int
@@ -28,7 +28,7 @@ class Server(Struct, frozen=True):
 
 
 def endpoint_check(config: HealthCheck, names: Names, check: Check) -> Callable[[], Awaitable[str]]:
-    """What asks once; `check` is `Checks.check`."""
+    """A function that runs the check once. `check` is `Checks.check`."""
     url = config.url
     if url.scheme == "tcp":
         settings = HealthSettings(tcp=True, timeout=config.timeout)

@@ -1,6 +1,6 @@
-"""From the `checks` of a configuration to what the chain asks.
+"""Creates the checks of the health chain from the `checks` of a configuration.
 
-Owns which scheme is checked by what. A module that needs an extra is imported only where a check asks for it.
+Owns which check belongs to which URL scheme. A module that needs an extra is imported only if a check uses it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sidecar.health.checks.names import Names
 
 
 def make_checks(configured: Mapping[str, HealthCheck], names: Names, check: CheckEndpoint) -> dict[str, Check]:
-    """By name, in the same order; `check` is `Checks.check`."""
+    """Checks by name, in the order of the file. `check` is `Checks.check`."""
     return {name: Check(_ask(one, names, check), one.required, one.timeout) for name, one in configured.items()}
 
 
@@ -28,5 +28,5 @@ def _ask(config: HealthCheck, names: Names, check: CheckEndpoint) -> Callable[[]
 
 
 def needs_redis(config: HealthCheck) -> bool:
-    """Whether the extra has to be installed for it."""
+    """Whether the check needs the extra `redis`."""
     return config.url.scheme in ("redis", "rediss")

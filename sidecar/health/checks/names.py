@@ -1,11 +1,11 @@
-"""Looking up the names of checks, without piling look-ups up.
+"""Name lookups for health checks, with at most one lookup of a name at a time.
 
-The system's resolver works in a few threads and may take many seconds to give up. Checks are made anew each second, so
-while a name server is down each would add a look-up that nobody waits for any more, until those of the data path found
-no thread. Here a name has one look-up at a time, and whoever comes meanwhile waits for that.
+The system's resolver works in a few threads and may take many seconds to give up. A check starts again each second.
+While a name server is down, each check would add a lookup that nobody awaits any more, until lookups of the data path
+found no free thread. So each name has one lookup at a time, and later callers wait for it.
 
-Not aiohttp's resolver: where aiodns is installed that is c-ares, which knows neither nsswitch nor mDNS and answers
-otherwise than the system does.
+aiohttp's resolver is not used. With aiodns installed it would be c-ares, which does not know nsswitch or mDNS and
+answers differently from the system.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from collections.abc import Awaitable, Callable
 from sidecar.health.active import Start
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
-"""(host, port) -> IP addresses in the order of preference; raises OSError where there is none."""
+"""(host, port) -> IP addresses in order of preference; raises OSError when there is none."""
 
 
 async def getaddrinfo(host: str, port: int) -> list[str]:
-    """The system's answer, both families. Raises OSError (UnicodeError for what cannot be a name)."""
+    """Ask the system's resolver for both address families. Raises OSError (UnicodeError for an invalid name)."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
@@ -32,7 +32,7 @@ _log = logging.getLogger("sidecar.health")
 
 
 class Names:
-    """Looks names up, each once at a time. `start` starts and holds a background task."""
+    """Looks names up, each name once at a time. `start` starts and holds a background task."""
 
     def __init__(self, start: Start, resolve: Resolve = getaddrinfo) -> None:
         self._start = start
@@ -40,7 +40,7 @@ class Names:
         self._under_way: dict[str, tuple[asyncio.Task[None], list[str]]] = {}
 
     async def addresses(self, host: str, port: int) -> list[str]:
-        """At least one. Raises OSError where there is none; a caller that is cancelled ends no look-up."""
+        """At least one address. Raises OSError when there is none. Cancelling a caller does not cancel the lookup."""
         if _is_ip(host):
             return [host]
         if host not in self._under_way:

@@ -1,13 +1,13 @@
-"""The checks `redis://` and `rediss://`: connect, AUTH where there is a password, SELECT, PING.
+"""The checks `redis://` and `rediss://`: connect, AUTH if a password is set, SELECT, PING.
 
-By redis-py, an extra: it is imported when a check of this kind is made, which is at start.
+Uses redis-py, an extra. It is imported when such a check is created, which is at the start.
 
-Each check connects anew. A kept connection would cost less, but it says that the Redis of then still answers, not that
-an app which starts now gets in: it outlives a changed password, a certificate that has ended, a Service that leads
-elsewhere, and a firewall's new rule. There is one a second at most.
+Each check opens a new connection. A kept one would cost less, but it would only show that the old Redis still answers,
+and not that an app that starts now can connect: it survives a changed password, an expired certificate, a Service that
+points elsewhere, and a new firewall rule. There is at most one check a second.
 
-A server of another kind may repeat what it was sent, the password too, so an error's text is neither shown nor logged,
-whatever the error: redis-py may raise any where a server says what none should. How much it may say is `redis_lines`.
+A server that is not Redis may repeat what it received, including the password. So the text of an error is neither shown
+nor logged, whatever its type: redis-py may raise any type for an invalid answer. `redis_lines` limits the size.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _log = logging.getLogger("sidecar.health")
 
 
 def redis_check(config: HealthCheck, names: Names) -> Callable[[], Awaitable[str]]:
-    """What asks once; it is not to be called again before it has returned. Raises ImportError without redis-py."""
+    """A function that runs the check once; calls must not overlap. Raises ImportError without redis-py."""
     url = config.url
     connection = _connection(config)
 
     async def ask() -> str:
         try:
-            # redis-py looks the name up itself, again; what matters is that it does not where nothing would answer.
+            # redis-py looks the name up again. The lookup here only prevents that while no name server answers.
             await names.addresses(url.host, url.port)
             await connection.connect()
             await connection.send_command("PING", check_health=False)
@@ -47,7 +47,9 @@ def redis_check(config: HealthCheck, names: Names) -> Callable[[], Awaitable[str
 
 
 def _connection(config: HealthCheck) -> Any:
-    """It connects when it is told to, and may again after `disconnect`; the context of its TLS is made once, here."""
+    """A connection that is not open yet and may be opened again after `disconnect`. Its TLS context is created once,
+    here.
+    """
     from redis.asyncio import Connection, SSLConnection
 
     from sidecar.health.checks.redis_lines import LineParser
@@ -59,7 +61,7 @@ def _connection(config: HealthCheck) -> Any:
         "db": url.database,
         "username": url.username or None,
         "password": url.password or None,
-        "protocol": 2,  # AUTH instead of HELLO, which a Redis before 6 does not know
+        "protocol": 2,  # AUTH instead of HELLO, which Redis before version 6 does not know
         "parser_class": LineParser,
         "socket_timeout": config.timeout,
         "socket_connect_timeout": config.timeout,
@@ -67,14 +69,14 @@ def _connection(config: HealthCheck) -> Any:
     if url.scheme == "redis":
         return Connection(**options)
     connection = SSLConnection(**options, ssl_cert_reqs="required", ssl_check_hostname=True)
-    connection.ssl_context.get()  # reads the system's CA certificates, which takes too long for the event loop later
+    connection.ssl_context.get()  # reads the system's CA certificates now; later that would block the event loop
     return connection
 
 
 def _reason(error: Exception) -> str:
     from redis import exceptions
 
-    # The first that fits: redis-py derives what a server refuses from ConnectionError too.
+    # The first match counts: in redis-py, some refusals by the server are subclasses of ConnectionError.
     for kinds, reason in (
         ((exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError), AUTH),
         ((exceptions.AuthenticationWrongNumberOfArgsError,), AUTH),

@@ -1,4 +1,4 @@
-"""`tcp://` and `http(s)://`: which addresses are tried, how they are asked, and what an answer is worth."""
+"""`tcp://` and `http(s)://`: which addresses are tried, what is sent, and which answers pass."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ async def test_a_refused_connection(start: Start, scheme: str) -> None:
     dead.stop()
 
 
-async def test_a_certificate_that_nobody_vouches_for(start: Start, tmp_path: Path) -> None:
+async def test_an_untrusted_certificate(start: Start, tmp_path: Path) -> None:
     context, ca = make_certificate(tmp_path)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""Which scheme is asked by what, and that redis-py is imported for Redis alone."""
+"""Which scheme has which check; redis-py is imported for Redis only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_what_needs_the_extra(url: str, needed: bool) -> None:
     assert needs_redis(HealthCheck(url=parse_check_url(url))) is needed
 
 
-async def test_each_check_asks_in_its_way(start: Start) -> None:
+async def test_each_scheme_has_its_check(start: Start) -> None:
     dead, checks = RefusedPort(), Checks()
     configured = {
         scheme: HealthCheck(url=parse_check_url(f"{scheme}://{dead.authority}"), required=scheme == "tcp", timeout=0.5)

@@ -1,4 +1,4 @@
-"""Looking names up: each once at a time, whoever waits for it."""
+"""Name lookups of checks: one at a time for each name."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def test_an_address_is_not_looked_up(start: Start, address: str) -> None:
     assert resolver.asked == []
 
 
-async def test_a_name_has_one_look_up_at_a_time(start: Start) -> None:
+async def test_a_name_has_one_lookup_at_a_time(start: Start) -> None:
     resolver = Resolver()
     names = Names(start, resolver)
     waiting = [asyncio.gather(names.addresses("cache", 1)) for _ in range(5)]
@@ -49,7 +49,7 @@ async def test_a_name_has_one_look_up_at_a_time(start: Start) -> None:
     assert resolver.asked == ["cache", "queue", "cache"], "nothing is kept: names change"
 
 
-async def test_callers_that_give_up_leave_the_look_up_to_the_next(start: Start) -> None:
+async def test_a_lookup_continues_when_its_callers_give_up(start: Start) -> None:
     resolver = Resolver()
     names = Names(start, resolver)
     for _ in range(20):
@@ -76,7 +76,7 @@ async def test_a_name_without_an_address(start: Start, answer: list[str] | Excep
     assert len(resolver.asked) == 2
 
 
-async def test_a_failure_that_nobody_waits_for_any_more_is_no_defect(start: Start) -> None:
+async def test_a_failure_that_nobody_awaits_is_not_logged_as_an_error(start: Start) -> None:
     resolver = Resolver()
     resolver.answer = OSError("no such name")
     started = []
@@ -93,7 +93,7 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_no_defect(start: Star
     await started[0]
 
 
-async def test_a_look_up_that_is_cancelled_before_it_began_ends_the_waiting(start: Start) -> None:
+async def test_a_lookup_cancelled_before_its_start_ends_the_waiting(start: Start) -> None:
     started = []
 
     def noted(work, name):  # type: ignore[no-untyped-def]

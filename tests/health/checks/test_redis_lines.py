@@ -1,4 +1,4 @@
-"""How much of an answer is read, by redis-py's own connection to a stream."""
+"""The limited Redis parser, in redis-py's own connection to a stream."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ async def test_simple_strings_and_errors() -> None:
 @pytest.mark.parametrize(
     "said", [b"$4\r\nPONG\r\n", b"$500000000\r\n", b"*1\r\n+PONG\r\n", b"*100000000\r\n", b":1\r\n", b"PONG\r\n", b"\n"]
 )
-async def test_what_is_neither_is_refused_at_its_first_line(said: bytes) -> None:
+async def test_other_answers_are_refused_at_their_first_line(said: bytes) -> None:
     with pytest.raises(exceptions.InvalidResponse):
         await read(said, ends=False)
 
 
-async def test_a_line_has_a_bound() -> None:
+async def test_a_line_is_limited() -> None:
     assert await read(b"+" + b"x" * (LINE - 2) + b"\r\n") == b"x" * (LINE - 2)
     for said in (b"+" + b"x" * LINE + b"\r\n", b"-" + b"x" * LINE + b"\r\n", b"x" * 2 * LINE):
         with pytest.raises(exceptions.InvalidResponse):
@@ -61,13 +61,13 @@ async def test_a_line_that_breaks_off(said: bytes) -> None:
         await read(said)
 
 
-async def test_one_that_is_not_connected() -> None:
+async def test_a_parser_without_a_connection() -> None:
     with pytest.raises(exceptions.ConnectionError):
         await LineParser(socket_read_size=65536).read_response()
 
 
 @given(st.binary(max_size=40))
-def test_whatever_is_said_is_an_answer_or_an_error_of_redis(said: bytes) -> None:
+def test_any_bytes_give_an_answer_or_a_redis_error(said: bytes) -> None:
     try:
         found = asyncio.run(read(said))
     except exceptions.RedisError:

@@ -1,4 +1,4 @@
-"""`redis://` and `rediss://` against a real Redis, and against servers that answer what none should."""
+"""`redis://` and `rediss://` against a real Redis, and against servers with invalid answers."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ async def server_that_says(*answers: bytes, ends: bool = False) -> AsyncIterator
         (b"\r\n", "bad_response"),
     ],
 )
-async def test_what_else_may_be_answered(start: Start, answer: bytes, reason: str) -> None:
+async def test_other_answers(start: Start, answer: bytes, reason: str) -> None:
     async with server_that_says(*[answer] * 4) as port:
         assert await asked(start, f"redis://127.0.0.1:{port}") == reason
 
@@ -203,7 +203,7 @@ async def test_a_connection_that_ends_without_an_answer(start: Start) -> None:
         assert await asked(start, f"redis://127.0.0.1:{port}") == "connect_failure"
 
 
-async def test_a_server_that_says_nothing(start: Start) -> None:
+async def test_a_silent_server(start: Start) -> None:
     async with server_that_says() as port:
         assert await asked(start, f"redis://127.0.0.1:{port}", timeout=0.1) == "timeout"
 
@@ -239,7 +239,7 @@ async def test_no_secret_is_logged_even_where_a_server_repeats_it(
     assert "hunter2" not in caplog.text
 
 
-async def test_an_error_of_any_kind_is_an_answer_that_none_should_give(
+async def test_an_unknown_error_is_a_bad_response(
     start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def raises(*_: object, **__: object) -> None:
@@ -253,7 +253,7 @@ async def test_an_error_of_any_kind_is_an_answer_that_none_should_give(
     assert "hunter2" not in caplog.text
 
 
-async def test_of_a_server_that_says_more_than_it_should_a_line_is_read_and_no_more(start: Start) -> None:
+async def test_only_one_line_of_a_long_answer_is_read(start: Start) -> None:
     said = 0
 
     async def floods(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
