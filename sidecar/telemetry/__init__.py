@@ -1,1 +1,3 @@
-"""Events to metrics and logs. Knows nothing of the proxy: others count into plain objects that are read from here."""
+"""Telemetry: metrics, logs, events and traces. It does not know the proxy, which counts into plain objects read
+here.
+"""

@@ -1,8 +1,8 @@
-"""One JSON line for each request, or for each that failed.
+"""Access log: one JSON line for each request, or for each failed one.
 
-Owns what a line says (docs/logs.md lists each member). Lines are gathered and written together, so that a request pays
-for its words and not for a system call. No header is logged but the request's id and trace id, and the target without
-its query unless that is asked for: headers and queries are where secrets stand.
+Owns the content of a line (docs/logs.md lists each member). Lines are collected and written together, so that a request
+does not pay for a system call. No header is logged except the request's id and trace id, and the target is logged
+without its query unless that is configured: headers and queries may contain secrets.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from sidecar.telemetry.trace import trace_id_of
 
 FLUSH_AFTER_S: Final = 0.1
 FLUSH_BYTES: Final = 48 * 1024
-"""Some hundred lines."""
+"""The size at which collected lines are written: some hundred lines."""
 
 _MILLISECONDS: Final = [f".{number:03d}Z" for number in range(1000)]
-"""Formatting one takes three times as long as finding it."""
+"""Prepared texts: formatting takes three times as long as a look-up."""
 
 
 class AccessLog:
-    """`write` takes whole lines as bytes. `all` and `errors` say what is wanted; ask before calling."""
+    """Collects lines and passes them to `write` as bytes. Check `all` and `errors` before calling."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class AccessLog:
     ) -> None:
         self.all = self.errors = False
         self.query = query
-        """Targets are logged with their query."""
+        """Whether targets are logged with their query."""
         self.set_mode(mode)
         self._write = write
         self._loop = loop
@@ -49,7 +49,7 @@ class AccessLog:
         self._second_text = ""
 
     def set_mode(self, mode: Literal["off", "errors", "all"]) -> None:
-        """What is wanted from now on."""
+        """Set which requests are logged from now on."""
         self.all = mode == "all"
         self.errors = mode != "off"
 
@@ -73,10 +73,10 @@ class AccessLog:
         sent: int = 0,
         fallback: str = "",
     ) -> None:
-        """One request of a service; `attempts` are structs that say what became of each, and are not changed any more.
+        """Log one request of a service. `attempts` are structs, one for each attempt; they must not change afterwards.
 
-        `received` and `sent` are bytes of the bodies on the app's connection. What an attempt took includes the wait
-        for its connection, all of which together is `connecting_s`.
+        `received` and `sent` are bytes of the bodies on the app's connection. The duration of an attempt includes the
+        wait for its connection; `connecting_s` is the sum of these waits.
         """
         took_ms = -connecting_s * 1000
         endpoint = ""
@@ -119,7 +119,7 @@ class AccessLog:
         detail: str,
         seconds: float,
     ) -> None:
-        """One request for an aggregate; its parts have lines of their own, with the same request id."""
+        """Log one request for an aggregate. Its parts have their own lines with the same request id."""
         entry: dict[str, Any] = {
             "time": self._now(),
             "level": "info" if reason == "ok" else "warning",
@@ -141,7 +141,7 @@ class AccessLog:
     def refused(
         self, request_id: str, method: str, code: int, reason: str, detail: str, target: bytes | None = None
     ) -> None:
-        """A request that reached no service; `target` where it could be read."""
+        """Log a request that reached no service. `target` is set if it could be read."""
         entry: dict[str, Any] = {
             "time": self._now(),
             "level": "warning",
@@ -150,7 +150,7 @@ class AccessLog:
             "service": "",
             "method": method,
         }
-        if target is not None and target.startswith(b"/"):  # an absolute one may hold user information
+        if target is not None and target.startswith(b"/"):  # an absolute target may contain user information
             entry["target"] = (target if self.query else target.partition(b"?")[0]).decode("latin-1")
         entry |= {"status": code, "reason": reason, "detail": detail}
         self._add(entry)
@@ -165,14 +165,14 @@ class AccessLog:
             self._write(escaped(lines))
 
     def _add(self, line: RequestLine | dict[str, Any]) -> None:
-        add_line(line, self._lines)  # at once: what it is made of is still in the processor's cache
+        add_line(line, self._lines)  # encoded at once, while its parts are in the processor's cache
         if len(self._lines) >= FLUSH_BYTES:
             self.flush()
         elif self._timer is None:
             self._timer = self._loop.call_later(FLUSH_AFTER_S, self.flush)
 
     def _now(self) -> str:
-        """RFC 3339 in UTC with milliseconds. The calendar is asked once a second."""
+        """RFC 3339 in UTC with milliseconds. The date is formatted once a second."""
         now = self._clock()
         second = int(now)
         if second != self._second:
@@ -182,5 +182,5 @@ class AccessLog:
 
 
 def _tenths(milliseconds: float) -> float:
-    """Rounded to a tenth, for a fraction of what `round` takes; never below zero."""
+    """Rounded to one decimal, much faster than with `round`; never below zero."""
     return int(milliseconds * 10 + 0.5) / 10 if milliseconds > 0.0 else 0.0

@@ -1,7 +1,7 @@
-"""Plain integers that the data path counts into and a scrape reads.
+"""Counters of the data path: plain integers, incremented there and read by a scrape.
 
-Owns what is counted for a service, an endpoint and the process; the names that Prometheus sees are in
-`sidecar.telemetry.metrics`. An increment costs a dictionary look-up, not a lock: everything runs on one thread.
+Owns what is counted for a service, an endpoint and the process. `sidecar.telemetry.metrics` owns the Prometheus names.
+An increment costs a dictionary look-up and no lock, because everything runs on one thread.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 DURATION_BUCKETS_S: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
-"""Upper bounds, in seconds; one more bucket counts what is above them all."""
+"""Upper bounds in seconds. One more bucket counts longer durations."""
 
 
 class Histogram:
@@ -30,7 +30,7 @@ class Histogram:
 
 
 class EndpointCounters:
-    """What became of the attempts at one endpoint, by reason."""
+    """Attempts at one endpoint, by reason."""
 
     __slots__ = ("attempts",)
 
@@ -42,20 +42,23 @@ class EndpointCounters:
 
 
 class ServiceCounters:
-    """What became of the requests of one service (or of none: the unknown), by (status code, reason)."""
+    """Requests of one service (or of none, when no service was found), by (status code, reason)."""
 
     __slots__ = ("durations", "fallbacks", "requests", "retries", "tunnels")
 
     def __init__(self) -> None:
         self.requests: dict[tuple[int, str], int] = {}
         self.retries: dict[str, int] = {}
-        """By result: `sent`, `failover`, `stale_connection`, `denied_budget`, `denied_breaker`, `denied_deadline`,
-        `denied_repeated`."""
+        """Retries by result: `sent`, `failover`, `stale_connection`, `denied_budget`, `denied_breaker`,
+        `denied_deadline`, `denied_repeated`.
+        """
         self.fallbacks: dict[str, int] = {}
-        """By what answered in place of this service: `service:<name>`, `stale`, `static`, or `none` where none did."""
+        """Fallbacks by what answered instead of this service: `service:<name>`, `stale`, `static`, or `none` if nothing
+        did.
+        """
         self.durations = Histogram()
         self.tunnels = 0
-        """Open now."""
+        """Tunnels that are open now."""
 
     def request(self, code: int, reason: str, seconds: float) -> None:
         key = (code, reason)

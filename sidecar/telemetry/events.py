@@ -1,10 +1,10 @@
-"""What operators should see as it happens: the last 1,000 events, and whoever follows them.
+"""Events for operators: keeps the last 1,000 events and sends new ones to followers.
 
-Owns the ring and its followers. An event is a log record that bears a `kind` (`extra={"kind": "breaker", ...}`), so
-there is one place where a thing is told and two where it is read; it is an event whatever level stdout is at. What
-happens to single requests is no event: that is the access log's.
+Owns the ring buffer and its followers. An event is a log record with a `kind` (`extra={"kind": "breaker", ...}`), so a
+module reports once and both the log and the events show it. It is an event at any log level of stdout. Single requests
+are not events; the access log has them.
 
-A follower that does not read loses its oldest events, and is told how many: memory is bounded, and nobody waits.
+A follower that does not read loses its oldest events and is told how many. So memory is bounded and nobody waits.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ KINDS: Final[tuple[str, ...]] = get_args(Kind)
 KEPT: Final = 1000
 MOST_FOLLOWERS: Final = 32
 MOST_WAITING: Final = 256
-"""Events that wait for one follower."""
+"""The most events that wait for one follower."""
 
 
 MOST_ITEMS: Final = 50
 MOST_CHARACTERS: Final = 1000
-"""Of one value: a file can have any number of errors, and the log has them all."""
+"""Limits for one value of an event. A file can have any number of errors; the log has them all."""
 
 
 class Event(Struct, frozen=True, kw_only=True):
-    """`id` grows by one from 1; `time` is ISO 8601 in UTC; `text` is for people, `fields` for programs."""
+    """`id` starts at 1 and grows by one. `time` is ISO 8601 in UTC. `text` is for people, `fields` for programs."""
 
     id: int
     time: str
@@ -47,15 +47,15 @@ class Event(Struct, frozen=True, kw_only=True):
 
 
 class TooManyFollowers(Exception):
-    """As many follow as may."""
+    """The number of followers has reached its limit."""
 
 
 class Follower:
-    """Gets every event from when it was made until it is closed. For one task."""
+    """Receives every event from its creation until it is closed. For use by one task."""
 
     def __init__(self, waiting: deque[Event]) -> None:
         self.lost = 0
-        """Events dropped since `take` was last called, because they were not taken in time."""
+        """Events dropped since the last call of `take`, because it came too late."""
         self.closed = False
         self._waiting = waiting
         self._there = asyncio.Event()
@@ -70,12 +70,12 @@ class Follower:
         self._there.set()
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Accept no more events."""
         self.closed = True
         self._there.set()
 
     async def wait(self, timeout_s: float) -> None:
-        """Until there is something to take, or it is closed, or the time is over."""
+        """Wait until there are events, or it is closed, or the time is over."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._there.wait()
@@ -83,7 +83,7 @@ class Follower:
             pass
 
     def take(self) -> tuple[int, list[Event]]:
-        """(How many were lost before these, all that wait)."""
+        """Returns (how many events were lost before these, all waiting events)."""
         taken, lost = list(self._waiting), self.lost
         self._waiting.clear()
         self.lost = 0
@@ -93,7 +93,9 @@ class Follower:
 
 
 class Events:
-    """The ring and the followers; use it on one event loop. `add` alone may be called from any thread once started."""
+    """The ring buffer and the followers; for one event loop. Only `add` may be called from other threads, once
+    started.
+    """
 
     def __init__(self, kept: int = KEPT) -> None:
         self.last_id = 0
@@ -102,7 +104,7 @@ class Events:
         self._closed = False
 
     def add(self, kind: Kind, level: str, created_s: float, text: str, fields: dict[str, Any]) -> None:
-        """`created_s` is Unix time; `fields["service"]` is the service that it is about."""
+        """Add an event. `created_s` is Unix time. `fields["service"]` names the service that it concerns."""
         self.last_id += 1
         service = fields.get("service")
         event = Event(
@@ -119,7 +121,7 @@ class Events:
             follower.put(event)
 
     def since(self, after: int = 0, service: str | None = None) -> Iterator[Event]:
-        """Those kept with a greater id, oldest first. All, where `after` is an earlier process's."""
+        """Kept events with a greater id, oldest first; all of them if `after` comes from an earlier process."""
         if after > self.last_id:
             after = 0
         for event in self._ring:
@@ -127,7 +129,7 @@ class Events:
                 yield event
 
     def follow(self, after: int | None) -> Follower:
-        """Raises TooManyFollowers. With `after`, what is kept of those with a greater id comes first."""
+        """Add a follower. With `after`, it first gets the kept events with a greater id. Raises TooManyFollowers."""
         if len(self._followers) >= MOST_FOLLOWERS:
             raise TooManyFollowers
         missed = deque(self.since(after)) if after is not None else deque()
@@ -141,7 +143,7 @@ class Events:
         self._followers.discard(follower)
 
     def close(self) -> None:
-        """Send every follower away."""
+        """Close every follower."""
         self._closed = True
         for follower in self._followers:
             follower.close()
@@ -159,7 +161,9 @@ def _bounded(value: Any) -> Any:
 
 
 class EventHandler(logging.Handler):
-    """Makes events of the records that bear a `kind`; made on the event loop, it hands over those of other threads."""
+    """Turns log records with a `kind` into events. Create it on the event loop; records of other threads are passed to
+    it.
+    """
 
     def __init__(self, events: Events, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
-"""Rates and latencies of each service, now and over the last ten minutes, out of counters that only grow.
+"""History: rates and latencies of each service, now and over the last ten minutes, from counters that only grow.
 
-Owns the sampling and what is worked out of it; what a request counts as is `FAILURES`'s word. Memory is bounded: for a
-service 120 points of plain floats for each series, and eleven snapshots of its counters.
+Owns the sampling and the calculation. `is_failure` defines which reasons are failures. Memory is bounded: each service
+has 120 points of plain floats for each series, and eleven snapshots of its counters.
 
-    now       over the last 10 s, from one snapshot a second: what a person watches
-    history   one point for every 5 s, 120 of them: what a chart shows
+    now      the last 10 s, from one snapshot a second; for a person who watches
+    history  one point for every 5 s, 120 of them; for a chart
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ INTERVAL_S: Final = 5
 POINTS: Final = 120
 
 NO_ANSWER_WANTED: Final = frozenset({"client_disconnect", "bad_request", "loop", "unknown_service"})
-"""Reasons that say nothing about how a service was served: the app went away, or asked for what cannot be."""
+"""Reasons that say nothing about the service: the app went away, or its request was invalid."""
 
 RETRIES: Final = ("sent", "failover", "stale_connection")
-"""Results of `ServiceCounters.retries` that are further attempts."""
+"""Results in `ServiceCounters.retries` that led to another attempt."""
 
 
 class Rates(Struct, frozen=True, kw_only=True):
-    """Of the last 10 s; None where no request ended in them. `success_rate` is in percent."""
+    """Rates of the last 10 s; None if no request ended in that time. `success_rate` is in percent."""
 
     requests_per_s: float
     success_rate: float | None
@@ -42,7 +42,7 @@ class Rates(Struct, frozen=True, kw_only=True):
 
 
 class Series(Struct, frozen=True, kw_only=True):
-    """Points of the last ten minutes, oldest first; `t` is in Unix seconds. None where no request ended."""
+    """Points of the last ten minutes, oldest first. `t` is in Unix seconds. None means that no request ended."""
 
     t: list[int]
     requests_per_s: list[float]
@@ -61,7 +61,7 @@ class CountedEndpoint(Protocol):
 
 
 class CountedService(Protocol):
-    """What is read of a live service."""
+    """What the history reads of a live service."""
 
     @property
     def name(self) -> str: ...
@@ -94,7 +94,7 @@ class Failed(NamedTuple):
 
 
 def is_failure(reason: str) -> bool:
-    """Whether a request, or an attempt, that ended for this reason was not served as the app wanted it."""
+    """Whether a request or an attempt with this reason failed."""
     return reason != "ok" and reason not in NO_ANSWER_WANTED
 
 
@@ -113,7 +113,9 @@ def snapshot(counters: ServiceCounters, at: float) -> Snapshot:
 
 
 def quantile_ms(buckets: Sequence[int], share: float) -> float | None:
-    """Interpolated within a bucket, as Prometheus' histogram_quantile; what is above all bounds counts as the last."""
+    """A quantile in milliseconds, interpolated like Prometheus' histogram_quantile; the last bound for longer
+    durations.
+    """
     total = sum(buckets)
     if not total:
         return None
@@ -127,13 +129,13 @@ def quantile_ms(buckets: Sequence[int], share: float) -> float | None:
 
 
 def failed_since(before: Snapshot, after: Snapshot) -> Failed:
-    """Between two snapshots of one service."""
+    """The failures between two snapshots of one service."""
     gained = {reason: count - before.reasons.get(reason, 0) for reason, count in after.reasons.items()}
     return Failed(after.judged - before.judged, {reason: count for reason, count in gained.items() if count > 0})
 
 
 def rates(before: Snapshot, after: Snapshot) -> Rates:
-    """Between two snapshots of one service."""
+    """The rates between two snapshots of one service."""
     seconds = max(after.at - before.at, 1e-3)
     judged = after.judged - before.judged
     buckets = [new - old for old, new in zip(before.buckets, after.buckets, strict=True)]
@@ -147,7 +149,7 @@ def rates(before: Snapshot, after: Snapshot) -> Rates:
 
 
 class _Points:
-    """The series of one service: plain numbers, 8 bytes each; NaN stands for None."""
+    """The series of one service, in 8 bytes for each number; NaN means None."""
 
     def __init__(self) -> None:
         self.times = array("q")
@@ -171,7 +173,7 @@ class _Points:
 
 
 class _Watched:
-    """What is kept of one service."""
+    """The kept data of one service."""
 
     def __init__(self, first: Snapshot) -> None:
         self.recent: deque[Snapshot] = deque([first], maxlen=NOW_S + 1)
@@ -179,25 +181,25 @@ class _Watched:
         self.points = _Points()
         self.attempts_before: Mapping[str, int] = {}
         self.attempts: Mapping[str, int] = {}
-        """By endpoint, at the last two points."""
+        """Attempts by endpoint, at the last two points."""
 
 
 class History:
-    """Call `sample` once a second. Times are monotonic seconds, and Unix time for the points."""
+    """Call `sample` once a second. Times are monotonic seconds; the points have Unix time."""
 
     def __init__(self) -> None:
         self._watched: dict[str, _Watched] = {}
         self._samples = 0
 
     def sample(self, services: Iterable[CountedService], now: float, unix_s: float) -> None:
-        """Take a snapshot of each; those that are gone are forgotten."""
+        """Take a snapshot of each service. Services that are gone are forgotten."""
         self._samples += 1
         point = self._samples % INTERVAL_S == 0
         watched: dict[str, _Watched] = {}
         for service in services:
             taken = snapshot(service.counters, now)
             known = self._watched.get(service.name)
-            if known is None or taken.ended < known.recent[-1].ended:  # new, or another one of the same name
+            if known is None or taken.ended < known.recent[-1].ended:  # new, or a different service with the same name
                 watched[service.name] = _Watched(taken)
                 continue
             watched[service.name] = known
@@ -209,19 +211,19 @@ class History:
         self._watched = watched
 
     def rates(self, service: CountedService, now: float) -> Rates:
-        """Of the last 10 s, until this moment."""
+        """The rates of the last 10 s, until now."""
         taken = snapshot(service.counters, now)
         known = self._watched.get(service.name)
         return rates(known.recent[0] if known is not None else taken, taken)
 
     def failed(self, service: CountedService, now: float) -> Failed:
-        """Of the last 10 s, until this moment."""
+        """The failures of the last 10 s, until now."""
         taken = snapshot(service.counters, now)
         known = self._watched.get(service.name)
         return failed_since(known.recent[0] if known is not None else taken, taken)
 
     def shares(self, service: CountedService) -> Mapping[str, float]:
-        """Percent of the attempts of the last 5 to 10 s, by endpoint; empty where there were none."""
+        """Percent of the attempts of the last 5 to 10 s, by endpoint; empty if there were none."""
         known = self._watched.get(service.name)
         before = known.attempts_before if known is not None else {}
         gained = {key: count - before.get(key, 0) for key, count in _attempts(service.endpoints).items()}

@@ -1,7 +1,7 @@
-"""Log lines as JSON objects on stdout, one a line.
+"""JSON logs: writes each log record as one JSON object a line on stdout.
 
-Owns their form. What is worth a line is decided where it happens, through `logging`; further members come as
-`extra={"fields": {...}}`.
+Owns the format. Each module decides what to log, through `logging`; additional members come from `extra={"fields":
+{...}}`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import msgspec
 
 _ENCODER: Final = msgspec.json.Encoder(enc_hook=str)
 _UNESCAPED: Final = re.compile(rb"\xc2[\x80-\x9f]|\x7f")
-"""Control characters that JSON lets pass as they are: DEL and the C1 controls, which a terminal may obey."""
+"""Control characters that JSON does not escape: DEL and the C1 controls. A terminal may act on them."""
 
 
 def json_line(entry: Any) -> bytes:
-    """One JSON object (of a dict or a struct) without its line end, with every control character escaped."""
+    """One JSON object (from a dict or a struct) without its line end, with every control character escaped."""
     try:
         line = _ENCODER.encode(entry)
     except UnicodeEncodeError:  # half a surrogate pair, as in a file name that is not UTF-8
@@ -30,7 +30,7 @@ def json_line(entry: Any) -> bytes:
 
 
 def add_line(entry: Any, lines: bytearray) -> None:
-    """Put one JSON object and its line end behind `lines`; `escaped` has to follow before anybody reads them."""
+    """Append one JSON object and its line end to `lines`. Call `escaped` before anybody reads them."""
     before = len(lines)
     try:
         _ENCODER.encode_into(entry, lines, before)
@@ -40,14 +40,14 @@ def add_line(entry: Any, lines: bytearray) -> None:
 
 
 def escaped(lines: bytes) -> bytes:
-    """JSON without control characters."""
+    """The lines with their control characters escaped."""
     if lines.isascii() and b"\x7f" not in lines:
         return lines
     return _UNESCAPED.sub(lambda found: b"\\u00%02x" % found[0][-1], lines)
 
 
 class JsonFormatter(logging.Formatter):
-    """`time`, `level`, `event`, `logger`, then the record's own fields."""
+    """Formats a record: `time`, `level`, `event`, `logger`, then the record's own fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -75,7 +75,7 @@ class _Lines(logging.Handler):
 
 
 def set_up(level: str, write: Callable[[bytes], None]) -> None:
-    """Send what is logged at `level` (debug, info, warning, error) or above to `write`, a whole line at a time."""
+    """Send records at `level` (debug, info, warning, error) or above to `write`, one complete line at a time."""
     handler = _Lines(write)
     handler.setFormatter(JsonFormatter())
     logging.getLogger().handlers[:] = [handler]
@@ -84,7 +84,9 @@ def set_up(level: str, write: Callable[[bytes], None]) -> None:
 
 
 def set_level(level: str) -> None:
-    """What is written from now on. Our own records at info and above are made at any level: they may be events too."""
+    """Set the level for stdout. Records of the sidecar at info and above are always created, because they may be
+    events.
+    """
     threshold = logging.getLevelNamesMapping()[level.upper()]
     root = logging.getLogger()
     root.setLevel(threshold)

@@ -1,9 +1,9 @@
-"""How late the event loop is: what a request waits for besides its upstream.
+"""Event loop lag: how late the event loop runs, which delays requests in addition to their upstream.
 
-Owns the sampling. A timer is set now and then, and how much later than asked it runs is what everything else on the
-loop had to wait at that moment: for a long step of the loop, or for a CPU (a container's CPU limit counts). The times
-between samples are drawn at random, so that the samples do not fall into step with other timers, and the share of late
-ones is the share of time in which the loop was late.
+Owns the sampling. A timer is set at intervals. How much later than planned it runs is the time that everything else on
+the loop had to wait too: because of a long step of the loop, or for CPU time (a container's CPU limit counts). The
+intervals are random, so that the samples do not fall into step with other timers. The share of late samples is then the
+share of time in which the loop was late.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from collections.abc import Callable
 from typing import Final
 
 LAG_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-"""Upper bounds, in seconds; one more bucket counts what is above them all. The loop's timers count in milliseconds."""
+"""Upper bounds in seconds. One more bucket counts longer lags. The loop's timers have a resolution of 1 ms."""
 
 EVERY_S: Final = 0.5
-"""Between samples, on average: from half of it to one and a half."""
+"""The average time between samples; a single one is between half and one and a half times as long."""
 
 SPAN_S: Final = 60.0
-"""The largest lag is that of the last one to two of these, so that no scraper, of several, misses it."""
+"""The largest lag covers the last one to two spans, so that several scrapers can each see it."""
 
 
 class LoopLag:
-    """Samples from `start` to `stop`. `random` gives floats in [0, 1), `clock` monotonic seconds."""
+    """Takes samples from `start` to `stop`. `random` gives floats in [0, 1), `clock` monotonic seconds."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, random: Callable[[], float], clock: Callable[[], float]
     ) -> None:
         self.buckets = [0] * (len(LAG_BUCKETS_S) + 1)
-        """Samples by lag; not cumulative."""
+        """Samples by lag, not cumulative."""
         self.total_s = 0.0
         self._loop = loop
         self._random = random
@@ -49,7 +49,7 @@ class LoopLag:
             self._timer = None
 
     def largest(self) -> float:
-        """Seconds, of the last one to two minutes."""
+        """The largest lag of the last one to two minutes, in seconds."""
         self._turn_span(self._clock())
         return max(self._largest, self._largest_before)
 

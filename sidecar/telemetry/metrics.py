@@ -1,8 +1,8 @@
-"""The counters of the data path as Prometheus metrics, read when scraped.
+"""Prometheus metrics: the counters of the data path, read at each scrape.
 
-Owns the collector, and the names and labels of what belongs to requests, breakers and the configuration; all others are
-in the modules `metrics_*`. No label is taken from request data: services, endpoints and routes
-are configuration, codes and reasons are from closed sets. docs/metrics.md lists every metric.
+Owns the collector, and the names and labels for requests, breakers and the configuration. The modules `metrics_*` own
+all others. No label comes from request data: services, endpoints and routes come from the configuration, codes and
+reasons from closed lists. docs/metrics.md lists every metric.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class BreakerView(Protocol):
 
 
 class PresentView(EndpointView, RestingView, Protocol):
-    """An endpoint, with what each module wants to know of it."""
+    """An endpoint, with everything that the metrics modules read."""
 
 
 class ServiceView(EndpointsView, LimitsView, Protocol):
@@ -66,14 +66,15 @@ class ServiceView(EndpointsView, LimitsView, Protocol):
     def breakers(self) -> Sequence[BreakerView]: ...
     @property
     def past_breakers(self) -> object:
-        """The counts of those that are no longer in use."""
+        """The counts of breakers that are no longer in use."""
 
 
 class SidecarCollector(Collector):
-    """Everything of ours; `services` is asked at each scrape, `unrouted` holds what reached no service.
+    """Collects all metrics of the sidecar. `services` is called at each scrape; `unrouted` counts requests without a
+    service.
 
-    `sources` gives pairs of (service, source of some of its endpoints), whose times are `clock`'s; `process` what there
-    is beside these, of the process (`metrics_process`).
+    `sources` gives pairs of (service, discovery source); their times are times of `clock`. `process` gives the metrics
+    of the process (`metrics_process`).
     """
 
     def __init__(
@@ -110,9 +111,11 @@ class SidecarCollector(Collector):
         yield from self._breakers(services)
         yield aggregates_family(self._aggregates())
         yield from discovery_families(self._sources(), self._clock(), self._wall_clock())
-        yield GaugeMetricFamily("sidecar_config_generation", "Configurations in force so far", self._generation())
+        yield GaugeMetricFamily(
+            "sidecar_config_generation", "Configurations applied since the start", self._generation()
+        )
         reloads = CounterMetricFamily(
-            "sidecar_config_reloads", "Times that the file was read again, by what came of it", labels=["result"]
+            "sidecar_config_reloads", "Times that the configuration file was read again, by result", labels=["result"]
         )
         for result, count in self._reloads().items():
             reloads.add_metric([result], count)
@@ -120,7 +123,7 @@ class SidecarCollector(Collector):
         yield GaugeMetricFamily("sidecar_app_connections", "Open connections from the app", self._connections())
         yield CounterMetricFamily(
             "sidecar_log_lines_dropped",
-            "Log lines lost: nobody read them, or they could not be written",
+            "Log lines lost because nobody read them or they could not be written",
             self._lines_dropped(),
         )
         yield from self._process()
@@ -128,24 +131,26 @@ class SidecarCollector(Collector):
     def _requests(self, services: Sequence[ServiceView]) -> Iterable[Family]:
         requests = CounterMetricFamily(
             "sidecar_requests",
-            "Requests that ended, by what the app was told and why",
+            "Requests that ended, by status code sent to the app and reason",
             labels=["service", "code", "reason"],
         )
         durations = HistogramMetricFamily(
-            "sidecar_request_duration_seconds", "From a request's head to its response's last byte", labels=["service"]
+            "sidecar_request_duration_seconds",
+            "Time from a request's head to its response's last byte",
+            labels=["service"],
         )
         in_flight = GaugeMetricFamily(
             "sidecar_in_flight_requests",
-            "Requests that hold a concurrency permit, tunnels included",
+            "Requests in flight, including tunnels",
             labels=["service"],
         )
-        tunnels = GaugeMetricFamily("sidecar_tunnels", "WebSocket tunnels that are open", labels=["service"])
+        tunnels = GaugeMetricFamily("sidecar_tunnels", "Open WebSocket tunnels", labels=["service"])
         retries = CounterMetricFamily(
-            "sidecar_retries", "Further attempts made, and those that were refused", labels=["service", "result"]
+            "sidecar_retries", "Retries, and refusals to retry, by result", labels=["service", "result"]
         )
         fallbacks = CounterMetricFamily(
             "sidecar_fallbacks",
-            "Failures that a fallback was for, by the step that answered, or none",
+            "Failures with a fallback configured, by the fallback step that answered, or none",
             labels=["service", "step"],
         )
         counted = [("", self._unrouted()), *((service.name, service.counters) for service in services)]
@@ -169,14 +174,16 @@ class SidecarCollector(Collector):
         yield from (requests, durations, in_flight, tunnels, retries, fallbacks)
 
     def _breakers(self, services: Sequence[ServiceView]) -> Iterable[Family]:
-        """A service's own breaker gives the state; all else counts those of its routes too."""
+        """The state is that of the service's own breaker. All other metrics include the breakers of its routes."""
         state = GaugeMetricFamily(
-            "sidecar_breaker_state", "1 for the state the breaker is in", labels=["service", "state"]
+            "sidecar_breaker_state", "1 for the current state of the breaker, else 0", labels=["service", "state"]
         )
         forced = GaugeMetricFamily(
-            "sidecar_breaker_forced", "Breakers that an operator holds open or closed", labels=["service"]
+            "sidecar_breaker_forced", "Breakers that an operator has forced open or closed", labels=["service"]
         )
-        events = CounterMetricFamily("sidecar_breaker_events", "What breakers saw", labels=["service", "event"])
+        events = CounterMetricFamily(
+            "sidecar_breaker_events", "Events of the breakers of a service", labels=["service", "event"]
+        )
         for service in services:
             breakers = service.breakers
             counted = (*breakers, service.past_breakers)
@@ -189,7 +196,7 @@ class SidecarCollector(Collector):
 
 
 def registry(collector: Collector) -> CollectorRegistry:
-    """A registry of ours with the process's own figures beside them."""
+    """A registry with the sidecar's metrics and those of the process."""
     made = CollectorRegistry(auto_describe=False)
     made.register(collector)
     ProcessCollector(registry=made)
@@ -199,5 +206,5 @@ def registry(collector: Collector) -> CollectorRegistry:
 
 
 def exposition(of: CollectorRegistry) -> bytes:
-    """The text format, version 0.0.4."""
+    """The metrics in the text format, version 0.0.4."""
     return render(of.collect())

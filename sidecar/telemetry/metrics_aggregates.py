@@ -1,6 +1,6 @@
-"""What became of requests for aggregates, as a Prometheus metric.
+"""Prometheus metric of aggregates: requests by status code and reason.
 
-Owns the name and labels of `sidecar_aggregates_total`. The calls of their parts are in the metrics of their services.
+Owns the name and labels of `sidecar_aggregates_total`. The calls of the parts are in the metrics of their services.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from sidecar.telemetry.counters import ServiceCounters
 
 
 def aggregates_family(aggregates: Mapping[str, ServiceCounters]) -> CounterMetricFamily:
-    """`aggregates` by the name that the configuration gives them."""
+    """`aggregates` are by their configured name."""
     family = CounterMetricFamily(
         "sidecar_aggregates",
-        "Requests for an aggregate that ended, by what the app was told and why",
+        "Requests for an aggregate that ended, by status code sent to the app and reason",
         labels=["aggregate", "code", "reason"],
     )
     for name, counters in aggregates.items():

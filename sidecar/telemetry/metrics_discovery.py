@@ -1,7 +1,7 @@
-"""What is known of the sources of endpoints, as Prometheus metrics: how old it is, how often it was asked for.
+"""Prometheus metrics of discovery: the age of each source's endpoints, and its updates.
 
-Owns the names and labels of `sidecar_discovery_*`. Every kind of source is read through one view, so that an alert need
-not know the kinds. IP addresses in the configuration have no source: there is nothing that could grow old.
+Owns the names and labels of `sidecar_discovery_*`. All kinds of sources are read through one interface, so that an
+alert does not depend on the kind. An IP address in the configuration has no source, because it cannot become outdated.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _LABELS = ("service", "source", "name")
 
 
 class SourceView(Protocol):
-    """What a scrape reads of the source of some endpoints of one service."""
+    """What a scrape reads of a discovery source of one service."""
 
     @property
     def kind(self) -> str:
@@ -23,39 +23,41 @@ class SourceView(Protocol):
 
     @property
     def name(self) -> str:
-        """What is followed, as the configuration has it: a host name, a record's name, `namespace/service`."""
+        """The configured name: a host name, the name of a DNS record, or `namespace/service`."""
 
     @property
     def updates(self) -> Mapping[str, int]:
-        """By result, a word of a closed set: what became of the attempts to learn the endpoints."""
+        """Updates by result, a word from a closed list."""
 
     @property
     def last_success(self) -> float | None:
-        """Monotonic seconds at which what is known was last confirmed; None where nothing ever was."""
+        """When the endpoints were last confirmed, in monotonic seconds; None if never."""
 
     @property
     def problem(self) -> str | None:
-        """What is wrong with it now, for the admin API: no metric bears such words."""
+        """What is wrong now, for the admin API. No metric contains this text."""
 
     @property
     def endpoints(self) -> int:
-        """How many are known of it: those of the last good set."""
+        """The number of endpoints in the last good set."""
 
 
 def discovery_families(
     sources: Iterable[tuple[str, SourceView]], monotonic_s: float, unix_s: float
 ) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
-    """Of pairs of (service, source). The same moment on both clocks tells when on the wall clock a success was.
+    """Metrics for pairs of (service, source). Both clock values are of the same moment; they convert times to Unix
+    time.
 
-    A time and not an age, because Prometheus knows by then how late it is, between two scrapes too.
+    The metric is a time and not an age, because Prometheus can then compute the age at any moment, also between
+    scrapes.
     """
     last_success = GaugeMetricFamily(
         "sidecar_discovery_last_success_timestamp_seconds",
-        "Unix time at which a source last confirmed its endpoints, 0 where it never did",
+        "Unix time at which a source last confirmed its endpoints, 0 if it never did",
         labels=_LABELS,
     )
     updates = CounterMetricFamily(
-        "sidecar_discovery_updates", "Attempts to learn endpoints, by what became of them", labels=(*_LABELS, "result")
+        "sidecar_discovery_updates", "Updates of a source's endpoints, by result", labels=(*_LABELS, "result")
     )
     endpoints = GaugeMetricFamily(
         "sidecar_discovery_endpoints", "Endpoints in the last good set of a source", labels=_LABELS
@@ -63,7 +65,7 @@ def discovery_families(
     for service, source in sources:
         labels = [service, source.kind, source.name]
         at = source.last_success
-        # Rounded, because two clocks do not agree to the last digit from one scrape to the next.
+        # Rounded, because the difference of the two clocks varies in its last digits from scrape to scrape.
         last_success.add_metric(labels, 0 if at is None else round(unix_s - (monotonic_s - at), 2))
         endpoints.add_metric(labels, source.endpoints)
         for result, count in source.updates.items():

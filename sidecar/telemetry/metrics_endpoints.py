@@ -1,8 +1,8 @@
-"""What is known of endpoints, as Prometheus metrics: attempts, who is well, checks, ejections and panics.
+"""Prometheus metrics of endpoints: attempts, health, checks, ejections and panics.
 
 Owns the names and labels of `sidecar_attempts_total`, `sidecar_endpoint*`, `sidecar_ejected_endpoints`,
-`sidecar_health_checks_total` and `sidecar_panic*`. Two endpoints that differ in what a label does not say (one address
-by http and by https) are one series: a scrape must not have a series twice.
+`sidecar_health_checks_total` and `sidecar_panic*`. Two endpoints with equal labels (one address by http and by https)
+are one series, because a scrape must not contain a series twice.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class EndpointView(Protocol):
 class OutlierView(Protocol):
     @property
     def ejected(self) -> int:
-        """Endpoints that are ejected now; the others count since the start."""
+        """Endpoints that are ejected now; the other properties count since the start."""
 
     @property
     def ejections(self) -> int: ...
@@ -58,7 +58,7 @@ class EndpointsView(Protocol):
     def name(self) -> str: ...
     @property
     def present(self) -> Sequence[tuple[EndpointView, bool]]:
-        """Each endpoint and whether it is well. Asking brings the rest up to date: ejections end by the clock."""
+        """Each endpoint, and whether it is well. Reading it also ends ejections whose time is over."""
 
     @property
     def departed(self) -> Sequence[EndpointView]: ...
@@ -78,18 +78,20 @@ def endpoint_families(services: Sequence[EndpointsView]) -> Iterable[CounterMetr
 
 
 def _each_endpoint(services: Sequence[EndpointsView]) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
-    known = GaugeMetricFamily("sidecar_endpoints", "Endpoints that are known, well or not", labels=["service"])
+    known = GaugeMetricFamily("sidecar_endpoints", "Known endpoints, well or not", labels=["service"])
     attempts = CounterMetricFamily(
         "sidecar_attempts", "Attempts that ended, by endpoint and reason", labels=["service", "endpoint", "reason"]
     )
     healthy = GaugeMetricFamily(
         "sidecar_endpoint_healthy",
-        "1 where the endpoint is well; 0 where checks found it unhealthy, or it said so itself, or it is ejected,"
+        "1 if the endpoint is well; 0 if it is unhealthy (by checks or by its own response), ejected,"
         " or skipped after refused connections",
         labels=["service", "endpoint"],
     )
     active = GaugeMetricFamily(
-        "sidecar_endpoint_active_connections", "Connections in use", labels=["service", "endpoint"]
+        "sidecar_endpoint_active_connections",
+        "Connections to the endpoint that requests use",
+        labels=["service", "endpoint"],
     )
     for service in services:
         merged: dict[tuple[str, str], int] = {}
@@ -117,11 +119,11 @@ def _ejections(services: Sequence[EndpointsView]) -> Iterable[CounterMetricFamil
         "sidecar_endpoint_ejections", "Endpoints ejected for failing requests", labels=["service"]
     )
     returns = CounterMetricFamily(
-        "sidecar_endpoint_returns", "Ejections that ended, for whatever reason", labels=["service"]
+        "sidecar_endpoint_returns", "Ejections that ended, for any reason", labels=["service"]
     )
     overflows = CounterMetricFamily(
         "sidecar_endpoint_ejection_overflows",
-        "Ejections not made, for max_ejection_percent or because it was the last available endpoint",
+        "Ejections not made because of max_ejection_percent, or because it was the last available endpoint",
         labels=["service"],
     )
     for service in services:
@@ -135,9 +137,9 @@ def _ejections(services: Sequence[EndpointsView]) -> Iterable[CounterMetricFamil
 
 def _panics(services: Sequence[EndpointsView]) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
     panic = GaugeMetricFamily(
-        "sidecar_panic", "1 while so few endpoints are well that health and ejection are ignored", labels=["service"]
+        "sidecar_panic", "1 while too few endpoints are well, so health and ejection are ignored", labels=["service"]
     )
-    panics = CounterMetricFamily("sidecar_panics", "Times that a panic began", labels=["service"])
+    panics = CounterMetricFamily("sidecar_panics", "Panics that have begun", labels=["service"])
     for service in services:
         availability = service.availability
         panic.add_metric([service.name], 1 if availability.panic else 0)
@@ -146,7 +148,7 @@ def _panics(services: Sequence[EndpointsView]) -> Iterable[CounterMetricFamily |
 
 
 def _checks(services: Sequence[EndpointsView]) -> CounterMetricFamily:
-    """Of the services that ask for checks."""
+    """Health checks of the services that configure them."""
     checks = CounterMetricFamily(
         "sidecar_health_checks", "Active health checks that ended, by result", labels=["service", "result"]
     )

@@ -1,4 +1,4 @@
-"""What a service's limits have left, as Prometheus metrics: connections to its endpoints, and retries.
+"""Prometheus metrics of limits: connections to a service, requests that wait for one, and the retry budget.
 
 Owns the names and labels of `sidecar_upstream_*` and `sidecar_retry_budget_balance`.
 """
@@ -13,7 +13,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 class BudgetView(Protocol):
     def balance(self, now: float, /) -> float:
-        """What it holds, in retries."""
+        """How many retries the budget can pay for now."""
 
 
 class RestingView(Protocol):
@@ -30,11 +30,11 @@ class LimitsView(Protocol):
     def budget(self) -> BudgetView: ...
     @property
     def connections(self) -> int:
-        """Open or being opened, idle ones included."""
+        """Connections that are open or being opened, including idle ones."""
 
     @property
     def waiting(self) -> Sized:
-        """Who waits for one of them."""
+        """Requests that wait for a connection."""
 
     @property
     def present(self) -> Sequence[tuple[RestingView, bool]]: ...
@@ -45,15 +45,17 @@ class LimitsView(Protocol):
 def limit_families(services: Sequence[LimitsView], monotonic_s: float) -> Iterable[GaugeMetricFamily]:
     connections = GaugeMetricFamily(
         "sidecar_upstream_connections",
-        "Connections to the endpoints of a service, open or being opened, idle ones included",
+        "Connections to the endpoints of a service that are open or being opened, including idle ones",
         labels=["service"],
     )
-    idle = GaugeMetricFamily("sidecar_upstream_idle_connections", "Those that no request uses", labels=["service"])
+    idle = GaugeMetricFamily(
+        "sidecar_upstream_idle_connections", "Connections to a service that no request uses", labels=["service"]
+    )
     waiting = GaugeMetricFamily(
-        "sidecar_upstream_waiting_requests", "Requests that wait for a connection to be given back", labels=["service"]
+        "sidecar_upstream_waiting_requests", "Requests that wait for a free connection", labels=["service"]
     )
     balance = GaugeMetricFamily(
-        "sidecar_retry_budget_balance", "Retries that the budget would pay for at this moment", labels=["service"]
+        "sidecar_retry_budget_balance", "Retries that the budget can pay for now", labels=["service"]
     )
     for service in services:
         endpoints = (*(one for one, _ in service.present), *service.departed)

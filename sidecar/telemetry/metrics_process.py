@@ -1,7 +1,7 @@
-"""The sidecar itself, as Prometheus metrics: what it is, how late its event loop is, what it keeps.
+"""Prometheus metrics of the sidecar process: version, event loop lag, stale cache, last reload.
 
 Owns the names and labels of `sidecar_build_info`, `sidecar_loop_lag_*`, `sidecar_stale_cache_*` and
-`sidecar_config_last_reload_successful`. Memory, CPU and descriptors are prometheus_client's `process_*`.
+`sidecar_config_last_reload_successful`. prometheus_client gives memory, CPU and descriptors as `process_*`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sidecar.telemetry.loop_lag import LAG_BUCKETS_S
 
 
 class Build(NamedTuple):
-    """What runs. `compiled`: whether the data path is machine code or Python."""
+    """The running version. `compiled` says whether the data path is machine code."""
 
     version: str
     compiled: bool
@@ -26,7 +26,7 @@ class Build(NamedTuple):
 class LagView(Protocol):
     @property
     def buckets(self) -> Sequence[int]:
-        """Samples by lag, not cumulative, of LAG_BUCKETS_S and one more."""
+        """Samples by lag, not cumulative: one for each of LAG_BUCKETS_S and one more."""
 
     @property
     def total_s(self) -> float: ...
@@ -45,12 +45,12 @@ class CacheView(Protocol):
 def process_families(
     build: Build, lag: LagView, cache: CacheView, *, reload_successful: bool
 ) -> Iterable[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
-    info = GaugeMetricFamily("sidecar_build_info", "What runs, as labels; always 1", labels=Build._fields)
+    info = GaugeMetricFamily("sidecar_build_info", "The running version, as labels; always 1", labels=Build._fields)
     info.add_metric([build.version, "yes" if build.compiled else "no", build.python], 1)
     yield info
     yield GaugeMetricFamily(
         "sidecar_config_last_reload_successful",
-        "0 while the file, as it was last read, was rejected and the last good configuration stays in force",
+        "0 while the configuration file is rejected and the last good configuration stays in force, else 1",
         1 if reload_successful else 0,
     )
     lags = HistogramMetricFamily(
@@ -60,12 +60,14 @@ def process_families(
     lags.add_metric([], list(zip(bounds, accumulate(lag.buckets), strict=True)), lag.total_s)
     yield lags
     yield GaugeMetricFamily(
-        "sidecar_loop_lag_max_seconds", "The largest such lag of the last one to two minutes", lag.largest()
+        "sidecar_loop_lag_max_seconds", "The largest event loop lag of the last one to two minutes", lag.largest()
     )
     yield GaugeMetricFamily(
-        "sidecar_stale_cache_bytes", "Memory of the last good responses that are kept for a fallback", cache.bytes_used
+        "sidecar_stale_cache_bytes", "Memory of the responses that are kept for a stale fallback", cache.bytes_used
     )
-    yield GaugeMetricFamily("sidecar_stale_cache_entries", "Last good responses that are kept", cache.entries)
+    yield GaugeMetricFamily(
+        "sidecar_stale_cache_entries", "Responses that are kept for a stale fallback", cache.entries
+    )
     yield CounterMetricFamily(
-        "sidecar_stale_cache_evictions", "Last good responses that gave way to others", cache.evictions
+        "sidecar_stale_cache_evictions", "Kept responses removed to make room for others", cache.evictions
     )

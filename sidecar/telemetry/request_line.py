@@ -1,6 +1,6 @@
-"""The line of a request in the access log, as a shape.
+"""The access log line of a request, as a struct.
 
-It has a file of its own because that of the log is compiled: mypyc does not hand a class's options on to msgspec.
+It has its own file because `access_log` is compiled, and mypyc does not pass the options of a class on to msgspec.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from msgspec import Struct
 
 
 class RequestLine(Struct, omit_defaults=True, gc=False):
-    """The line of a request that went to a service, in the order of its members; those with a default may be absent."""
+    """The line of a request to a service, with members in output order. Members with a default may be absent."""
 
     time: str
     level: str

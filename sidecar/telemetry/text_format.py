@@ -1,7 +1,7 @@
-"""Metric families as text: Prometheus' exposition format, version 0.0.4.
+"""Prometheus text format, version 0.0.4: writes metric families as text.
 
-Owns the writing alone. prometheus_client's own writer does the same and takes six times as long, sorting and checking
-labels that are constants here; and a scrape is answered between two requests, which wait for it.
+prometheus_client's own writer gives the same result but takes six times as long, because it sorts and checks labels
+that are constant here. A scrape is answered on the event loop, so requests wait for it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric
 
 
 def render(families: Iterable[Metric]) -> bytes:
-    """Counters, gauges and histograms; samples bear no times of their own and no exemplars."""
+    """Counters, gauges and histograms as text. Samples have no timestamps and no exemplars."""
     lines: list[str] = []
     quoted: dict[str, str] = {}
     for family in families:
@@ -23,7 +23,7 @@ def render(families: Iterable[Metric]) -> bytes:
         for sample in family.samples:
             pairs = []
             for label, value in sample.labels.items():
-                if value not in quoted:  # the same few values stand in most lines
+                if value not in quoted:  # most lines use the same few values
                     quoted[value] = _quote(value)
                 pairs.append(f"{label}={quoted[value]}")
             labels = f"{{{','.join(pairs)}}}" if pairs else ""

@@ -1,7 +1,6 @@
-"""What a sampled request tells of itself for a distributed trace.
+"""Distributed tracing: the sampling decision, ids and traceparent header of a request (W3C Trace Context).
 
-Owns the sampling decision, the ids and the traceparent that goes upstream (W3C Trace Context). What becomes of a trace
-that has ended is `tracing`'s, which alone knows OpenTelemetry.
+`tracing` exports the traces that have ended; only that module knows OpenTelemetry.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ from typing import Final
 _TRACEPARENT: Final = re.compile(
     rb"(?!ff)([0-9a-f]{2})-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(-[^,]*)?"
 )
-"""A comma would be where several fields were put together (RFC 9110, section 5.3): that is malformed."""
+"""A comma means that several fields were joined (RFC 9110, section 5.3), which is malformed."""
 
 _SAMPLED: Final = 0x01
 _RANDOM: Final = 0x02
-"""The trace id is random (level 2 of the recommendation): passed on where the caller says so."""
+"""The trace id is random (level 2 of the recommendation). The flag is passed on if the caller sets it."""
 
 
 class Parent:
-    """A traceparent that is one (W3C Trace Context, section 3.2)."""
+    """A valid traceparent (W3C Trace Context, section 3.2)."""
 
     __slots__ = ("flags", "span_id", "trace_id")
 
@@ -38,13 +37,13 @@ class Parent:
 
 
 def parse_traceparent(value: bytes) -> Parent | None:
-    """None where it is malformed. A version after 00 may have more at its end, which is not for us."""
+    """Parse a traceparent; None if it is malformed. Versions after 00 may have more at the end, which is ignored."""
     found = _fields(value)
     return Parent(int(found[2], 16), int(found[3], 16), int(found[4], 16)) if found is not None else None
 
 
 def trace_id_of(value: bytes) -> str:
-    """The trace id of a traceparent, as it is written; "" where the whole is malformed, as for `parse_traceparent`."""
+    """The trace id of a traceparent as text; "" if the traceparent is malformed."""
     found = _fields(value)
     return found[2].decode() if found is not None else ""
 
@@ -55,7 +54,7 @@ def _fields(value: bytes) -> re.Match[bytes] | None:
 
 
 class TracedAttempt:
-    """One attempt. Times are those of the data path's clock; `status` is 0 where no answer came."""
+    """One attempt. Times are those of the data path's clock. `status` is 0 if no response came."""
 
     __slots__ = ("address", "ended", "number", "port", "reason", "service", "span_id", "started", "status")
 
@@ -83,7 +82,7 @@ class TracedAttempt:
 
 
 class Trace:
-    """One request that is sampled, from its head to its record. `parent_id` is 0 where the trace begins here."""
+    """One sampled request, from its head to its end. `parent_id` is 0 if the trace begins here."""
 
     fallback: str = ""
     status: int = 0
@@ -107,7 +106,7 @@ class Trace:
         self.started_ns = started_ns
         """Unix time."""
         self.started = 0.0
-        """The same moment by the data path's clock."""
+        """The same moment on the data path's clock."""
         self.service = ""
         self.route = ""
         self.method = ""
@@ -117,7 +116,7 @@ class Trace:
         self._attempt_id = 0
 
     def describe(self, *, service: str, route: str, method: str, target: bytes, started: float) -> None:
-        """What is known from the head on. The query is left out: secrets stand there."""
+        """Set what is known from the request head. The query is left out, because it may contain secrets."""
         self.service = service
         self.route = route
         self.method = method
@@ -125,7 +124,9 @@ class Trace:
         self.started = started
 
     def line(self, number: int) -> bytes:
-        """The field line, opened by CRLF, that makes this attempt's span the upstream's parent."""
+        """The traceparent field line for an attempt, beginning with CRLF: the attempt's span is the upstream's
+        parent.
+        """
         return b"\r\ntraceparent: 00-%032x-%016x-%02x" % (self.trace_id, self._id_of(number), self.flags)
 
     def attempt(
@@ -150,7 +151,7 @@ class Trace:
         self.status = status
         self.reason = reason
         self.fallback = fallback
-        # An attempt is noted a moment after the record's time was taken.
+        # The end of the last attempt is recorded slightly after `seconds` was measured.
         self.seconds = max(seconds, self.attempts[-1].ended - self.started) if self.attempts else seconds
         self._finished(self)
 
@@ -162,15 +163,15 @@ class Trace:
 
 
 class Tracer:
-    """Decides which requests are traced: as the caller did, and `sample` (0 to 1) of those that nobody decided about.
+    """Decides which requests are traced: as the caller decided, else a share `sample` (0 to 1) of them.
 
-    `finished` hears of each traced request once, at its end.
+    `finished` is called once for each traced request, at its end.
     """
 
     def __init__(self, sample: float, finished: Callable[[Trace], None], clock_ns: Callable[[], int] = time_ns) -> None:
         self._finished = finished
         self._clock_ns = clock_ns
-        # By the id, so that all who sample by ratio choose the same traces (OpenTelemetry: TraceIdRatioBased).
+        # Decided by the id, so that all samplers by ratio choose the same traces (OpenTelemetry: TraceIdRatioBased).
         self._bound = round(sample * (1 << 64))
 
     def root(self) -> Parent:
@@ -180,11 +181,11 @@ class Tracer:
         return Parent(trace_id, getrandbits(64) or 1, _SAMPLED if sampled else 0)
 
     def trace_root(self, root: Parent) -> Trace:
-        """The trace of a request that begins it."""
+        """The trace of a request that begins a trace."""
         return Trace(self._finished, root.trace_id, root.span_id, 0, root.flags, self._clock_ns())
 
     def trace_below(self, parent: Parent) -> Trace:
-        """The trace of a request that its caller has begun."""
+        """The trace of a request whose trace began at its caller."""
         flags = _SAMPLED | (parent.flags & _RANDOM)
         span_id = getrandbits(64) or 1
         return Trace(self._finished, parent.trace_id, span_id, parent.span_id, flags, self._clock_ns())

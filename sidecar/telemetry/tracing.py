@@ -1,9 +1,9 @@
-"""Traces that have ended as OpenTelemetry spans, sent to a collector over OTLP/HTTP.
+"""Span export: sends ended traces as OpenTelemetry spans to a collector over OTLP/HTTP.
 
-Owns what stands in a span, and that a collector which is slow or gone costs the data path nothing: spans wait in a
-bounded queue for a thread of the SDK, what does not fit is dropped and counted, and the log says so once a minute.
+Owns the content of a span, and the rule that a slow or missing collector costs the data path nothing. Spans wait in a
+bounded queue for a thread of the SDK. Spans that do not fit are dropped and counted, and the log says so once a minute.
 
-Imported only where the file has `tracing`, for the SDK takes a tenth of a second and 10 MiB to load.
+Imported only if the file has `tracing`, because the SDK takes 0.1 s and 10 MiB to load.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from requests.adapters import HTTPAdapter
 from sidecar.telemetry.trace import Trace, TracedAttempt, Tracer
 
 MAX_WAITING: Final = 2048
-"""Spans that were handed over and are not sent yet."""
+"""The most spans that wait to be sent."""
 
 BATCH: Final = 128
-"""Spans sent at a time. A thread encodes them with the interpreter's lock held, for some 4 ms, and requests wait."""
+"""Spans in one request. Encoding them holds the interpreter lock for about 4 ms, in which requests wait."""
 
 EVERY_S: Final = 1.0
 EXPORT_TIMEOUT_S: Final = 5.0
-"""For a batch, repetitions included."""
+"""The time limit for one batch, including repetitions."""
 
 MAX_ANSWER: Final = 64 * 1024
-"""Bytes of a collector's answer that are read; it is to be a few."""
+"""The most bytes read of a collector's answer, which should have only a few."""
 
 COMPLAIN_EVERY_S: Final = 60.0
 
 _METHODS: Final = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
-"""Those that the semantic conventions know; others stand beside `_OTHER`."""
+"""Methods in the semantic conventions. Any other is sent as `_OTHER`, with its name in a second attribute."""
 
 _FLAGS: Final = tuple(TraceFlags(flags) for flags in range(4))
 _FAILED: Final = Status(StatusCode.ERROR)
@@ -55,7 +55,7 @@ Attributes = dict[str, str | int]
 
 
 class SpanExport:
-    """Takes traces from `tracer`, on the event loop, and sends their spans from a thread of its own.
+    """Receives traces from `tracer` on the event loop and sends their spans in its own thread.
 
     `exported` and `dropped` count spans.
     """
@@ -70,7 +70,7 @@ class SpanExport:
         version: str,
         exporter: SpanExporter | None = None,
     ) -> None:
-        """`otlp` is the collector's URL, to which `/v1/traces` is added."""
+        """`otlp` is the URL of the collector; `/v1/traces` is appended."""
         self.tracer = Tracer(sample, self._finished)
         words = _Words()
         if exporter is None:
@@ -96,7 +96,9 @@ class SpanExport:
         return self._refused + self._exporter.failed
 
     def close(self) -> Thread:
-        """Send what waits. Returns the thread that does: it ends with that, but may be left before."""
+        """Send the waiting spans. Returns the thread that does so; it ends when they are sent, and need not be
+        awaited.
+        """
         closing = Thread(target=self._processor.shutdown, name="last spans", daemon=True)
         closing.start()
         return closing
@@ -146,7 +148,7 @@ class SpanExport:
         start_ns: int,
         end_ns: int,
     ) -> ReadableSpan:
-        """Made whole, at the end: a span of the SDK that is begun, filled and ended costs several times as much."""
+        """Created complete, at the end: creating, filling and ending a span of the SDK costs several times as much."""
         return ReadableSpan(
             trace.method if trace.method in _METHODS else "HTTP",
             context=context,
@@ -166,8 +168,10 @@ def _context(trace: Trace, span_id: int, *, remote: bool) -> SpanContext:
 
 
 def _attributes(trace: Trace, service: str, status: int, reason: str) -> Attributes:
-    """By the semantic conventions for HTTP clients; `error.type` is the sidecar's reason where it is one of a failure,
-    and the status where an answer of 400 or more came back."""
+    """Attributes by the semantic conventions for HTTP clients.
+
+    `error.type` is the sidecar's reason if that is a failure, and the status if a response of 400 or more came back.
+    """
     attributes: Attributes = {
         "http.request.method": trace.method,
         "url.path": trace.path,
@@ -187,12 +191,14 @@ def _attributes(trace: Trace, service: str, status: int, reason: str) -> Attribu
 
 
 class _Words(logging.Handler):
-    """Hears what the SDK has to say, in place of the log: its lines come once a batch, from several loggers."""
+    """Collects messages of the SDK. They are not logged directly, because they come once a batch from several
+    loggers.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.first = ""
-        """Since this was cleared."""
+        """The first message since this was cleared."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if not self.first:
@@ -200,7 +206,7 @@ class _Words(logging.Handler):
 
 
 class _Counted(SpanExporter):
-    """An exporter whose batches are counted, and whose failures are told once a minute."""
+    """An exporter that counts its spans and logs failures once a minute."""
 
     def __init__(self, exporter: SpanExporter, otlp: str, words: _Words) -> None:
         self.exported = 0
@@ -209,12 +215,12 @@ class _Counted(SpanExporter):
         parts = urlsplit(otlp)
         self._otlp = f"{parts.scheme}://{parts.netloc}"
         self._path = parts.path
-        """May be a secret."""
+        """The path of the URL, which may be a secret."""
         self._words = words
         self._complained_at: float | None = None
         self._failing = False
         self._failure = ""
-        """Why the last batch was not taken, if it was not."""
+        """Why the last batch was refused; empty if it was accepted."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self._words.first = ""
@@ -227,18 +233,22 @@ class _Counted(SpanExporter):
             self._failure = ""
             if self._failing:
                 self._failing = False
-                log.info("the collector takes spans again", extra={"fields": {"otlp": self._otlp}})
+                log.info("the collector accepts spans again", extra={"fields": {"otlp": self._otlp}})
             self.exported += len(spans)
         else:
             self._failing = True
             self._failure = self._words.first
             self._complain(self._failure, self.failed + len(spans))
-            self.failed += len(spans)  # after the words: what is counted has been told
+            self.failed += len(spans)  # after the log line, so that a counted failure has been logged
         return result
 
     def overflowed(self) -> None:
-        """There is no room for spans: because the collector fails, if it does, and not because it is slow."""
-        self._complain(self._words.first or self._failure or "spans are made faster than they are taken", self.failed)
+        """There was no room for spans. The reason is the collector's failure if there is one, else the number of
+        spans.
+        """
+        self._complain(
+            self._words.first or self._failure or "spans are created faster than they are accepted", self.failed
+        )
 
     def _complain(self, detail: str, failed: int) -> None:
         now = monotonic()
@@ -254,7 +264,7 @@ class _Counted(SpanExporter):
 
 
 class _Bounded(HTTPAdapter):
-    """Reads MAX_ANSWER bytes of an answer, for EXPORT_TIMEOUT_S, and closes the connection where there is more."""
+    """Reads at most MAX_ANSWER bytes of an answer, for at most EXPORT_TIMEOUT_S, and then closes the connection."""
 
     def send(self, request: PreparedRequest, *arguments: Any, **options: Any) -> Response:
         answer = super().send(request, *arguments, **options)
@@ -281,6 +291,6 @@ def _exporter(url: str, headers: Mapping[str, str], words: _Words) -> SpanExport
     session.mount("http://", _Bounded())
     session.mount("https://", _Bounded())
     session.headers["Accept-Encoding"] = "identity"
-    session.trust_env = False  # HTTP_PROXY may well be this very sidecar
+    session.trust_env = False  # HTTP_PROXY may be this sidecar
     session.max_redirects = 0
     return OTLPSpanExporter(endpoint=url, headers=dict(headers) or None, timeout=EXPORT_TIMEOUT_S, session=session)

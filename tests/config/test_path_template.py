@@ -42,6 +42,6 @@ def test_what_is_one(text: str, expected: PathTemplate) -> None:
         ("/" + "a" * MAX_LENGTH, "at most"),
     ],
 )
-def test_what_is_none(text: str, words: str) -> None:
+def test_malformed_traceparents(text: str, words: str) -> None:
     with pytest.raises(BadValueError, match=words):
         parse_path_template(text)

@@ -1,4 +1,4 @@
-"""The access log: what a line says, what it never says, and when it is written."""
+"""The access log: the content of a line, what it never contains, and when it is written."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Attempt(msgspec.Struct):
 @pytest.mark.parametrize(
     ("mode", "wants_all", "wants_errors"), [("off", False, False), ("errors", False, True), ("all", True, True)]
 )
-def test_the_mode_says_what_is_wanted(
+def test_the_mode_selects_the_requests(
     mode: Literal["off", "errors", "all"], wants_all: bool, wants_errors: bool
 ) -> None:
     log = Log(mode).log
@@ -154,7 +154,7 @@ def test_the_time_is_the_clocks_whichever_way_that_was_set(now: float, said: str
     assert [entry["time"] for entry in log.entries()] == ["2026-11-23T02:31:04.250Z", said]
 
 
-def test_a_request_that_failed_says_where_and_why() -> None:
+def test_the_line_of_a_failed_request_says_where_and_why() -> None:
     log = Log()
     failed = [Attempt("10.0.0.7:3002", "reset", None, 3.0), Attempt("10.0.0.8:3002", "reset", None, 4.0)]
     log.request(code=502, reason="reset", detail="it broke", route="POST /reports", traceparent=TRACE, attempts=failed)
@@ -239,7 +239,7 @@ def test_a_refused_target_is_logged_only_where_it_is_a_path(target: bytes | None
     assert "target" not in log.entry()
 
 
-def test_the_query_is_logged_where_that_is_asked_for() -> None:
+def test_the_query_is_logged_if_configured() -> None:
     log = Log(query=True)
     log.request(target=b"/venue/x?a=1")
     log.log.refused("request-1", "GET", 404, "unknown_service", "", b"/venu/x?b=2")
@@ -247,7 +247,7 @@ def test_the_query_is_logged_where_that_is_asked_for() -> None:
 
 
 @given(st.binary(max_size=20), st.binary(max_size=20))
-def test_whatever_the_query_holds_it_is_never_logged(path: bytes, query: bytes) -> None:
+def test_no_query_is_ever_logged(path: bytes, query: bytes) -> None:
     log = Log()
     log.request(target=b"/" + path.replace(b"?", b"") + b"?" + query)
     without = Log()
@@ -274,7 +274,7 @@ def test_whatever_the_query_holds_it_is_never_logged(path: bytes, query: bytes) 
         (b"00-" + b"s" * 32 + b"-00f067aa0ba902b7-01", None),
     ],
 )
-def test_a_trace_id_is_logged_where_it_is_one(traceparent: bytes | None, trace_id: str | None) -> None:
+def test_only_a_valid_trace_id_is_logged(traceparent: bytes | None, trace_id: str | None) -> None:
     log = Log()
     log.request(traceparent=traceparent)
     entry = log.entry()
@@ -283,7 +283,7 @@ def test_a_trace_id_is_logged_where_it_is_one(traceparent: bytes | None, trace_i
 
 
 @given(st.binary(), st.binary(), st.text(), st.text())
-def test_whatever_a_request_says_is_one_line_without_control_characters(
+def test_any_request_gives_one_line_without_control_characters(
     target: bytes, request_id: bytes, detail: str, method: str
 ) -> None:
     log = Log()

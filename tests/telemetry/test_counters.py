@@ -1,4 +1,4 @@
-"""What the data path counts into."""
+"""The counters of the data path."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_attempts_are_counted_by_reason() -> None:
     assert counters.attempts == {"ok": 2, "reset": 1}
 
 
-def test_what_is_new_has_counted_nothing() -> None:
+def test_new_counters_are_zero() -> None:
     counters = ServiceCounters()
     assert (counters.requests, counters.retries, counters.tunnels) == ({}, {}, 0)
     assert EndpointCounters().attempts == {}

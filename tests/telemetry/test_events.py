@@ -1,4 +1,4 @@
-"""The ring of events and those who follow it."""
+"""The ring buffer of events and its followers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_ring_keeps_the_last_ones() -> None:
     assert ids(events) == [3, 4, 5]
 
 
-def test_what_an_event_holds_is_bounded() -> None:
+def test_the_size_of_an_event_is_bounded() -> None:
     events = Events()
     fields = {"errors": ["x" * 2000] * 51, "few": ("a", "b"), "number": 7}
     events.add("reload", "warning", AT, "y" * 2000, fields)
@@ -48,7 +48,7 @@ def test_what_an_event_holds_is_bounded() -> None:
     assert (event.fields["errors"][-1], event.fields["few"], event.fields["number"]) == ("and 1 more", ["a", "b"], 7)
 
 
-def test_an_event_can_be_sent_whatever_a_file_is_called() -> None:
+def test_an_event_with_any_file_name_can_be_sent() -> None:
     events = Events()
     events.add("reload", "warning", AT, "caf\udce9.yaml \u00e9", {"file": "caf\udce9", "errors": ["\udce9"]})
     (event,) = events.since()
@@ -97,7 +97,7 @@ async def test_waiting_has_a_limit() -> None:
 
 
 @pytest.mark.parametrize(("count", "lost"), [(MOST_WAITING - 1, 0), (MOST_WAITING, 0), (MOST_WAITING + 1, 1)])
-async def test_who_does_not_read_loses_the_oldest_and_is_told(count: int, lost: int) -> None:
+async def test_a_slow_follower_loses_the_oldest_events_and_is_told(count: int, lost: int) -> None:
     events = Events()
     follower = events.follow(None)
     add(events, count)
@@ -115,7 +115,7 @@ async def test_followers_are_bounded() -> None:
     events.follow(None)
 
 
-async def test_closing_sends_followers_away_new_ones_too() -> None:
+async def test_close_ends_followers_and_new_ones_too() -> None:
     events = Events()
     follower = events.follow(None)
     waiting = asyncio.gather(follower.wait(10))
@@ -136,7 +136,7 @@ def sidecar_logger() -> Iterator[logging.Logger]:
     logger.handlers[:] = before[3]
 
 
-async def test_a_record_with_a_kind_is_an_event_whatever_is_written(sidecar_logger: logging.Logger) -> None:
+async def test_a_record_with_a_kind_is_an_event_at_any_log_level(sidecar_logger: logging.Logger) -> None:
     lines: list[bytes] = []
     logs.set_up("error", lines.append)
     events = Events()

@@ -1,4 +1,4 @@
-"""Rates and latencies out of counters that only grow: at each second, and at each point of a chart."""
+"""Rates and latencies from counters that only grow: at each second, and at each point of a chart."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_at_once_after_the_first_sample_there_is_a_rate() -> None:
     assert run.history.rates(venue, 0.5).requests_per_s == 10.0
 
 
-def test_a_service_that_nobody_has_sampled_has_none() -> None:
+def test_an_unsampled_service_has_no_rates() -> None:
     rates = History().rates(FakeService(), 1.0)
     assert (rates.requests_per_s, rates.success_rate, rates.p50_ms) == (0.0, None, None)
 
@@ -101,7 +101,7 @@ def test_a_service_that_nobody_has_sampled_has_none() -> None:
         ("bad_request", 100.0),
     ],
 )
-def test_what_an_app_did_itself_is_no_failure(reason: str, success_rate: float) -> None:
+def test_reasons_caused_by_the_app_are_not_failures(reason: str, success_rate: float) -> None:
     venue = FakeService()
     run = Run(venue)
     venue.serve(4)
@@ -143,7 +143,7 @@ def test_a_point_is_of_its_own_five_seconds() -> None:
     assert series.in_flight == [3, 3, 3]
 
 
-def test_one_that_left_and_came_back_begins_anew() -> None:
+def test_a_service_that_left_and_came_back_starts_again() -> None:
     venue = FakeService()
     run = Run(venue)
     venue.serve(50)
@@ -156,7 +156,7 @@ def test_one_that_left_and_came_back_begins_anew() -> None:
     assert run.history.rates(run.services[0], run.now).requests_per_s == 0.0
 
 
-def test_another_one_of_the_same_name_does_not_make_rates_negative() -> None:
+def test_a_new_service_with_the_same_name_has_no_negative_rates() -> None:
     venue = FakeService()
     run = Run(venue)
     venue.serve(50)

@@ -39,7 +39,7 @@ def test_a_reader_that_stalls_costs_lines_and_not_time() -> None:
     os.close(writing)
 
 
-def test_what_fits_again_is_written_again() -> None:
+def test_lines_are_written_again_when_they_fit() -> None:
     reading, writing = os.pipe()
     writer = LineWriter(writing, max_queued=10)
     writer.write(b"a" * 20 + b"\n")

@@ -73,7 +73,7 @@ def test_a_line_end_in_a_message_cannot_begin_a_line_of_its_own() -> None:
     assert formatted("got", fields={"detail": text})["detail"] == text
 
 
-def test_what_json_does_not_know_is_written_as_its_text() -> None:
+def test_values_that_json_does_not_know_are_written_as_text() -> None:
     class Endpoint:
         def __str__(self) -> str:
             return "10.0.0.7:3002"
@@ -88,7 +88,7 @@ def test_what_json_does_not_know_is_written_as_its_text() -> None:
     }
 
 
-def test_a_name_that_is_not_utf_8_is_logged_all_the_same() -> None:
+def test_a_name_that_is_not_utf_8_is_logged_too() -> None:
     name = os.fsdecode(b"caf\xe9\x7f.yaml")
     assert formatted("cannot read %s", name, fields={"error": OSError(name)})["event"] == f"cannot read {name}"
 

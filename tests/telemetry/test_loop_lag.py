@@ -84,7 +84,7 @@ def test_the_largest_is_forgotten_after_one_to_two_spans() -> None:
     run(scenario())
 
 
-def test_the_largest_of_long_ago_is_not_shown_by_a_sampler_that_stood_still() -> None:
+def test_an_old_largest_lag_is_not_shown_after_a_pause() -> None:
     async def scenario() -> None:
         held = Held()
         held.hold(3.0)
@@ -96,7 +96,7 @@ def test_the_largest_of_long_ago_is_not_shown_by_a_sampler_that_stood_still() ->
     run(scenario())
 
 
-def test_times_between_samples_are_drawn_anew() -> None:
+def test_times_between_samples_are_random() -> None:
     async def scenario() -> None:
         draws = iter([0.0, 0.999, 0.5, 0.5])
         loop = asyncio.get_running_loop()
@@ -112,7 +112,7 @@ def test_times_between_samples_are_drawn_anew() -> None:
     run(scenario())
 
 
-def test_after_the_stop_there_are_no_more() -> None:
+def test_after_stop_there_are_no_more_samples() -> None:
     async def scenario() -> None:
         held = Held()
         await held.samples(2)

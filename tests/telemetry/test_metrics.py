@@ -26,13 +26,13 @@ from tests.support.fake_metrics import (
 )
 
 
-def test_every_family_has_a_help_text_and_only_ours_have_a_name_of_ours() -> None:
+def test_every_family_has_a_help_text_and_only_ours_begin_with_sidecar() -> None:
     families = scraped(busy())
     assert all(family.documentation for family in families.values())
     assert all(name.startswith("sidecar_") for name in families)
 
 
-def test_a_series_bears_the_labels_of_its_family_and_no_other() -> None:
+def test_a_series_has_exactly_the_labels_of_its_family() -> None:
     """The names and labels themselves are held by the page that lists them (tests/test_metrics_page.py)."""
     for family in scraped(busy(), sources=[("venue", FakeSource())], aggregates=asked()).values():
         own = [set(sample.labels) - {"le"} for sample in family.samples]
@@ -74,7 +74,7 @@ def test_the_histogram_is_cumulative_and_ends_with_the_count() -> None:
 
 
 @given(st.lists(st.floats(0, 100), max_size=20))
-def test_whatever_is_observed_buckets_never_fall(durations: list[float]) -> None:
+def test_buckets_never_fall(durations: list[float]) -> None:
     service = FakeService("venue")
     for seconds in durations:
         service.counters.request(200, "ok", seconds)
@@ -113,7 +113,7 @@ def test_the_state_is_the_service_s_own_and_events_are_those_of_its_routes_too()
     }
 
 
-def test_what_breakers_counted_that_are_no_longer_in_use_stays_counted() -> None:
+def test_counts_of_removed_breakers_stay() -> None:
     service = FakeService("venue", breakers=[FakeBreaker(successes=5)], past_breakers=FakeBreaker(successes=2, opens=1))
     events = samples(scraped(service)["sidecar_breaker_events"], "sidecar_breaker_events_total")
     assert events[series(service="venue", event="success")] == 7

@@ -35,7 +35,7 @@ def test_last_success_is_a_time_of_the_wall_clock(age_s: float) -> None:
     assert samples(family, LAST_SUCCESS) == {series(**DNS): pytest.approx(UNIX_S - age_s, abs=0.01)}
 
 
-def test_last_success_that_never_was_is_long_ago() -> None:
+def test_without_a_success_last_success_is_zero() -> None:
     """So that an alert on the age sees a source that has never worked."""
     family = scraped(sources=[("venue", FakeSource(last_success=None))])[LAST_SUCCESS]
     assert samples(family, LAST_SUCCESS) == {series(**DNS): 0}

@@ -45,7 +45,7 @@ def test_endpoints_of_one_label_are_one_series() -> None:
     assert {dict(labels)["reason"]: value for labels, value in attempts.items()} == {"ok": 5, "reset": 1}
 
 
-def test_two_that_are_present_with_one_label_are_one_series_and_as_well_as_the_worse() -> None:
+def test_two_endpoints_with_one_label_have_the_health_of_the_worse_one() -> None:
     """One address by http and by https."""
     both = [FakeEndpoint("10.0.0.9:3002", active=1), FakeEndpoint("10.0.0.9:3002", active=2)]
     families = scraped(FakeService("venue", present=[(both[0], False), (both[1], True)]))
@@ -55,7 +55,7 @@ def test_two_that_are_present_with_one_label_are_one_series_and_as_well_as_the_w
     assert active == {labels: 3}
 
 
-def test_how_many_are_known_is_told_where_there_is_none_too() -> None:
+def test_a_service_without_endpoints_has_a_count_of_zero() -> None:
     families = scraped(busy(), FakeService("auth", departed=[FakeEndpoint("10.0.0.9:3002")]))
     assert samples(families["sidecar_endpoints"], "sidecar_endpoints") == {
         series(service="venue"): 2,
@@ -97,7 +97,7 @@ def test_checks_of_the_services_that_are_checked() -> None:
     }
 
 
-def test_what_ends_by_the_clock_has_ended_when_it_is_read() -> None:
+def test_a_scrape_ends_ejections_whose_time_is_over() -> None:
     """Asking for `present` is what makes a live service look at the clock, so it comes before the rest."""
 
     class Live(FakeService):

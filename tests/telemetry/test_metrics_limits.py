@@ -1,4 +1,4 @@
-"""What a service's limits have left, as Prometheus reads it."""
+"""Metrics of a service's limits."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ def test_idle_connections_of_an_endpoint_that_left_count_until_they_close() -> N
     assert list(samples(family, "sidecar_upstream_idle_connections").values()) == [1]
 
 
-def test_the_balance_has_no_more_digits_than_say_something() -> None:
+def test_the_balance_is_rounded() -> None:
     family = scraped(FakeService("venue", budget=FakeBudget(1 / 3)))["sidecar_retry_budget_balance"]
     assert list(samples(family, "sidecar_retry_budget_balance").values()) == [0.333]

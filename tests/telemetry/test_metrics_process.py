@@ -8,7 +8,7 @@ from sidecar.telemetry.loop_lag import LAG_BUCKETS_S
 from tests.support.fake_metrics import FakeCache, FakeLag, samples, scraped, series
 
 
-def test_what_runs_is_in_the_labels() -> None:
+def test_the_version_is_in_the_labels() -> None:
     family = scraped()["sidecar_build_info"]
     assert samples(family, "sidecar_build_info") == {series(version="1.2.3", compiled="yes", python="3.11.7"): 1}
 
@@ -37,6 +37,6 @@ def test_the_cache_of_last_good_responses() -> None:
 
 
 @pytest.mark.parametrize(("successful", "value"), [(True, 1), (False, 0)])
-def test_whether_the_file_is_what_is_in_force(successful: bool, value: int) -> None:
+def test_whether_the_last_reload_succeeded(successful: bool, value: int) -> None:
     family = scraped(reload_successful=successful)["sidecar_config_last_reload_successful"]
     assert samples(family, "sidecar_config_last_reload_successful") == {series(): value}

@@ -1,4 +1,4 @@
-"""What a scrape says of spans."""
+"""The metric of spans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Held against prometheus_client's own writer, by its own parser; and a few lines by eye."""
+"""The Prometheus text format, compared with prometheus_client's writer and parser, and a few lines in full."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def of_the_library(families: list[Metric]) -> bytes:
 
 
 @given(TEXT, st.lists(st.tuples(TEXT, TEXT, VALUES), max_size=5), st.lists(st.integers(0, 99), min_size=2, max_size=2))
-def test_it_says_what_the_library_s_writer_says(
+def test_the_text_equals_that_of_the_library(
     documentation: str, series: list[tuple[str, str, float]], buckets: list[int]
 ) -> None:
     gauge = GaugeMetricFamily("a_gauge", documentation, labels=["service", "endpoint"])
@@ -76,5 +76,5 @@ def test_numbers(value: float, text: str) -> None:
     assert back == value or (isnan(back) and isnan(value))
 
 
-def test_no_families_are_no_text() -> None:
+def test_without_families_the_text_is_empty() -> None:
     assert render([]) == b""

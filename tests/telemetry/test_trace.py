@@ -1,4 +1,4 @@
-"""Traces before OpenTelemetry: who decides, which ids, and what goes upstream."""
+"""Tracing without OpenTelemetry: the sampling decision, the ids, and the header that goes upstream."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def made(sample: float = 1.0) -> tuple[Tracer, list[Trace]]:
         (f"cc-{TRACE}-{SPAN}-01-what-a-later-version-adds", 1),
     ],
 )
-def test_what_is_a_traceparent(value: str, flags: int) -> None:
+def test_valid_traceparents(value: str, flags: int) -> None:
     parent = parse_traceparent(value.encode())
     assert parent is not None
     assert (parent.trace_id, parent.span_id, parent.flags) == (int(TRACE, 16), int(SPAN, 16), flags)
@@ -52,13 +52,13 @@ def test_what_is_a_traceparent(value: str, flags: int) -> None:
         f"cc-{TRACE}-{SPAN}-01-x, cc-{TRACE}-{SPAN}-01-x",
     ],
 )
-def test_what_is_none(value: str) -> None:
+def test_malformed_traceparents(value: str) -> None:
     assert parse_traceparent(value.encode()) is None
     assert trace_id_of(value.encode()) == ""
 
 
 @given(st.binary(max_size=80))
-def test_whatever_comes_is_read_or_not(value: bytes) -> None:
+def test_any_bytes_parse_or_give_none(value: bytes) -> None:
     parent = parse_traceparent(value)
     assert parent is None or traceparent(parent)[3:55] == value[3:55]
     assert trace_id_of(value) == ("" if parent is None else f"{parent.trace_id:032x}")
@@ -72,7 +72,7 @@ def test_the_part_of_new_traces_that_is_sampled(sample: float, low: int, high: i
     assert len({root.trace_id for root in roots}) == 1000
 
 
-def test_who_samples_by_the_same_ratio_chooses_the_same_traces() -> None:
+def test_samplers_with_the_same_ratio_choose_the_same_traces() -> None:
     """OpenTelemetry's TraceIdRatioBased goes by the lower 64 bits of the trace id."""
     tracer, _ = made(0.5)
     for root in [tracer.root() for _ in range(200)]:
@@ -104,7 +104,7 @@ def test_an_attempt_that_was_never_sent_has_an_id_too() -> None:
     assert (first.status, trace.parent_id) == (0, 0)
 
 
-def test_the_end_is_told_once_with_all_that_is_known() -> None:
+def test_the_end_is_reported_once_with_all_data() -> None:
     tracer, finished = made()
     trace = tracer.trace_root(tracer.root())
     trace.describe(service="venue", route="", method="GET", target=b"/events/\xff?token=secret", started=100.0)

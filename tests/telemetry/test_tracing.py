@@ -1,4 +1,4 @@
-"""Traces as spans of OpenTelemetry: what stands in them, and what becomes of those that nobody takes."""
+"""Span export: the content of spans, and what happens to spans that nobody accepts."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_method_that_the_conventions_do_not_know(make: Callable[..., SpanExpor
     assert attributes["http.request.method_original"] == "PROPFIND"
 
 
-def test_what_does_not_fit_is_dropped_and_counted(
+def test_spans_that_do_not_fit_are_dropped_and_counted(
     make: Callable[..., SpanExport], caplog: pytest.LogCaptureFixture
 ) -> None:
     sink = Sink()
@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_dropped_and_counted(
     assert len(spans_of(export, sink)) == export.exported == MAX_WAITING
 
 
-def test_a_collector_that_is_gone_is_not_called_slow(
+def test_the_log_distinguishes_a_missing_collector_from_a_slow_one(
     make: Callable[..., SpanExport], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracing, "EVERY_S", 0.01)
@@ -170,10 +170,10 @@ def test_a_collector_that_is_gone_is_not_called_slow(
         sink.error = None
         assert why_there_is_no_room() == "connection refused"
         eventually(lambda: export.exported == MAX_WAITING)
-        assert why_there_is_no_room() == "spans are made faster than they are taken"
+        assert why_there_is_no_room() == "spans are created faster than they are accepted"
 
 
-def test_failures_are_counted_and_told_once_a_minute(
+def test_failures_are_counted_and_logged_once_a_minute(
     make: Callable[..., SpanExport], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracing, "EVERY_S", 0.01)
@@ -195,10 +195,10 @@ def test_failures_are_counted_and_told_once_a_minute(
         trace_of(export).finish(200, "ok", "", 1.0)
         eventually(lambda: export.exported == 1)
     said = [record.getMessage() for record in caplog.records]
-    assert said == ["spans are dropped", "spans are dropped", "the collector takes spans again"]
+    assert said == ["spans are dropped", "spans are dropped", "the collector accepts spans again"]
 
 
-def test_a_collector_gets_them_and_the_words_of_the_sdk_stay_out_of_the_log(
+def test_a_collector_gets_the_spans_and_messages_of_the_sdk_are_not_logged(
     make: Callable[..., SpanExport], caplog: pytest.LogCaptureFixture
 ) -> None:
     with Collector() as collector, caplog.at_level(logging.DEBUG):
