@@ -23,7 +23,7 @@ WITHOUT_TEST_FILE: dict[str, str] = {
 
 
 def test_import_contracts_hold() -> None:
-    """The rows of the design's layer table, as pyproject.toml states them."""
+    """The rows of the layer table in docs/architecture.md, as pyproject.toml states them."""
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
     run = subprocess.run([*command, "--no-logo"], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stdout + run.stderr

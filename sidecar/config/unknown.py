@@ -14,7 +14,7 @@ from sidecar.config.errors import shown_key
 
 LATER_KEYS = frozenset(
     {
-        *("rate_limit", "hedge", "split", "mirror", "fault", "coalesce"),
+        *("rate_limit", "hedge", "split", "mirror", "fault", "coalesce", "rewrite", "auth"),
         "tls",
     }
 )

@@ -1,4 +1,4 @@
-"""The sidecar's own answers, as RFC 9457 and the design want them."""
+"""The sidecar's own answers, as RFC 9457 and docs/architecture.md want them."""
 
 from __future__ import annotations
 
