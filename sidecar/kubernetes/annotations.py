@@ -1,27 +1,27 @@
-"""What a pod asks for, by annotations that begin with `sidecar.dev/`. This table is the contract:
+"""Reads a pod's annotations: those that begin with `sidecar.dev/`. This table is the contract:
 
-    annotation   value                                   default            a bad value
-    inject       true, false, in any case                the namespace's    warning; as if it were not there
-    config       CONFIGMAP or CONFIGMAP/KEY              the injector's     denied: another policy is not what was asked
-    image        an image                                the injector's     denied: another program is not, either
+    annotation   value                                   default            if the value is invalid
+    inject       true, false, in any case                the namespace's    warning; treated as absent
+    config       CONFIGMAP or CONFIGMAP/KEY              the injector's     denied: no other policy was asked for
+    image        an image                                the injector's     denied: no other program was asked for
     cpu          REQUEST or REQUEST/LIMIT: 100m, 100m/1  the injector's     warning; the default
     memory       REQUEST or REQUEST/LIMIT: 96Mi/256Mi    the injector's     warning; the default
                  (REQUEST alone is the limit too)
     log-level    debug, info, warning, error             the policy's       warning; the default
-    http-proxy   true, false, or containers: app,worker  false              warning; the default, or without those
-                                                                            that are not there, or that run before
-                                                                            an ordinary sidecar
+    http-proxy   true, false, or containers: app,worker  false              warning; the default. Containers that do
+                                                                            not exist, or that run before an ordinary
+                                                                            sidecar, are left out.
 
-A label `sidecar.dev/inject` says the same as the annotation; where they differ, `false` wins. It has to, for selectors
-of webhooks see labels only: of a pod with the label `false` the injector is not even asked. An unknown
-`sidecar.dev/...` is a warning, with the one that may be meant. `sidecar.dev/injected` is ours: it says that a pod has
-its sidecar, and of which version.
+A label `sidecar.dev/inject` means the same as the annotation. If they differ, `false` wins, because webhook selectors
+see only labels: for a pod with the label `false` the injector is never called. An unknown `sidecar.dev/...` gives a
+warning with the closest known name. The injector itself writes `sidecar.dev/injected`: the pod has its sidecar, of this
+version.
 
-Everybody who may create a pod writes these, and one injector reads them for the whole cluster: reading takes time in
-proportion to their length at worst. So every expression has only one way to match a text, and lengths are looked at
-first.
+Anybody who may create a pod writes these values, and one injector reads them for the whole cluster. The time to read
+them must therefore grow only linearly with their length. So each regular expression can match a text in only one way,
+and lengths are checked first.
 
-Owns the words and their meaning. Which pod gets what in the end is `sidecar.kubernetes.patch`.
+This module owns the annotations and their meaning. `sidecar.kubernetes.patch` decides what a pod finally gets.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ KNOWN: Final = ("inject", "config", "image", "cpu", "memory", "log-level", "http
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 LONGEST_KEY: Final = 40
-"""Of an unknown name that is compared with the known ones: none is half as long."""
+"""How many characters of an unknown name are compared with the known names. No known name is half as long."""
 LONGEST_CONFIG: Final = 253
 LONGEST_IMAGE: Final = 512
 LONGEST_LIST: Final = 4096
-"""Of the names of containers."""
+"""The longest text with container names."""
 MOST_WARNINGS: Final = 16
-"""What an answer has room for (`sidecar.kubernetes.review`)."""
+"""The number of warnings that fit into a response (`sidecar.kubernetes.review`)."""
 
 _LABEL: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _SUBDOMAIN: Final = re.compile(r"[a-z0-9]+(?:-+[a-z0-9]+)*(?:\.[a-z0-9]+(?:-+[a-z0-9]+)*)*", re.ASCII)
 _KEY: Final = re.compile(r"[-._a-zA-Z0-9]+", re.ASCII)
-# [host[:port]/]path[:tag][@digest], the grammar of the OCI distribution specification with a host and a port before it.
-# What is repeated begins with a character that cannot end what is before it.
+# [host[:port]/]path[:tag][@digest]: the grammar of the OCI distribution specification, with a host and a port before
+# it. Each repeated part begins with a character that cannot end the part before it.
 _IMAGE: Final = re.compile(
     r"(?:[a-zA-Z0-9]+(?:-+[a-zA-Z0-9]+)*(?:\.[a-zA-Z0-9]+(?:-+[a-zA-Z0-9]+)*)*(?::[0-9]{1,5})?/)?"
     r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*)*"
@@ -69,13 +69,14 @@ _IMAGE: Final = re.compile(
 
 
 class BadValue(ValueError):
-    """Why a value cannot be used, as the end of a sentence that begins with what it is."""
+    """An invalid value. The message says why, and continues a sentence that begins with the value."""
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """What a pod wants. `settings` are the injector's with the pod's wishes in them.
+    """What a pod asks for. `settings` are the injector's, changed as the pod asks.
 
-    `given` are the names that it used. `http_proxy` is True for every container of the app, or the names of some.
+    `given` are the names of the annotations that the pod has. `http_proxy` is True for every container of the app, or
+    the names of some containers.
     """
 
     settings: InjectorSettings
@@ -87,16 +88,16 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 
 class Wish(Struct, frozen=True, kw_only=True):
-    """Whether a pod wants a sidecar; None where it does not say, or not legibly."""
+    """Whether a pod wants a sidecar. None if it does not say, or if the value is invalid."""
 
     inject: bool | None = None
     warnings: tuple[str, ...] = ()
 
 
 def wish(annotations: Mapping[str, str], labels: Mapping[str, str]) -> Wish:
-    """The one question that comes before all others, by itself: most pods of a cluster answer nothing else.
+    """Reads the annotation `inject` only. It comes first, because most pods of a cluster have no other one.
 
-    With it come names that are not known, for one of them may be `inject`, spelt wrong.
+    The result also has warnings about unknown names, because one of them may be a misspelt `inject`.
     """
     warnings: list[str] = []
     said = [
@@ -109,7 +110,7 @@ def wish(annotations: Mapping[str, str], labels: Mapping[str, str]) -> Wish:
 
 
 def read(annotations: Mapping[str, str], settings: InjectorSettings) -> Asked:
-    """Everything else that the pod asks for, and what is wrong with it."""
+    """Reads all other annotations of the pod, and collects warnings about them."""
     reader = _Reader(annotations, "annotation", [])
     name, key = reader.strict("config", _config, (settings.config_map, settings.config_key))
     wanted = replace(
@@ -134,7 +135,7 @@ def read(annotations: Mapping[str, str], settings: InjectorSettings) -> Asked:
 
 
 class _Reader:
-    """Reads one value after the other, and gathers what is wrong."""
+    """Reads one value after the other, and collects warnings."""
 
     def __init__(self, texts: Mapping[str, str], kind: str, warnings: list[str]) -> None:
         self._texts = texts
@@ -143,14 +144,14 @@ class _Reader:
         self.denied: str | None = None
 
     def lenient(self, name: str, parse: Callable[[str], T], default: T) -> T:
-        """The default for a bad value, with a warning."""
+        """Returns the default for an invalid value, and adds a warning."""
         value, problem = self._read(name, parse, default)
         if problem:
             self.warnings.append(f"{problem}; ignored")
         return value
 
     def strict(self, name: str, parse: Callable[[str], T], default: T) -> T:
-        """A bad value denies the pod; the first one is told."""
+        """An invalid value denies the pod. Only the first one is reported."""
         value, problem = self._read(name, parse, default)
         self.denied = self.denied or problem
         return value
@@ -166,7 +167,7 @@ class _Reader:
 
 
 def _unknown(annotations: Mapping[str, str], warnings: list[str]) -> None:
-    """As many as an answer has room for: looking for what may be meant costs more than reading."""
+    """Reports at most as many as fit into a response, because searching for a similar name costs more than reading."""
     for key in annotations:
         if len(warnings) >= MOST_WARNINGS:
             return
@@ -175,21 +176,21 @@ def _unknown(annotations: Mapping[str, str], warnings: list[str]) -> None:
             continue
         near = difflib.get_close_matches(name, KNOWN, n=1) if len(name) <= LONGEST_KEY else []
         hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
-        warnings.append(f"annotation {key[:80]} is not known{hint}")
+        warnings.append(f"annotation {key[:80]} is unknown{hint}")
 
 
 def shown(text: str) -> str:
-    """A value in a message: short, on one line."""
+    """A value in a message: shortened, on one line."""
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
 def is_config_map(text: str) -> bool:
-    """Whether it can be the name of a ConfigMap (a DNS subdomain, RFC 1123)."""
+    """Whether this is a valid name of a ConfigMap (a DNS subdomain, RFC 1123)."""
     return len(text) <= LONGEST_CONFIG and _SUBDOMAIN.fullmatch(text) is not None
 
 
 def is_image(text: str) -> bool:
-    """Whether a kubelet would try to pull it."""
+    """Whether a kubelet would try to pull this image."""
     return len(text) <= LONGEST_IMAGE and _IMAGE.fullmatch(text) is not None
 
 
@@ -207,11 +208,11 @@ def _level(text: str) -> str:
 
 
 def _config(text: str) -> tuple[str, str]:
-    """Name and key of a ConfigMap; the key is empty where there is none."""
+    """Name and key of a ConfigMap. The key is empty if there is none."""
     name, slash, key = text.partition("/")
     if not is_config_map(name):
-        raise BadValue("expected the name of a ConfigMap of the pod's namespace, or NAME/KEY")
-    # As the API server has it; names that begin with two dots are the kubelet's, in the folder that it mounts.
+        raise BadValue("expected the name of a ConfigMap in the pod's namespace, or NAME/KEY")
+    # The API server has the same rule: names that begin with two dots belong to the kubelet, in the folder it mounts.
     if slash and not (len(key) <= LONGEST_CONFIG and _KEY.fullmatch(key) and key != "." and not key.startswith("..")):
         raise BadValue("expected a ConfigMap's key after the slash")
     return name, key
@@ -228,5 +229,5 @@ def _http_proxy(text: str) -> HttpProxy:
         return text == "true"
     names = tuple(dict.fromkeys(name.strip() for name in text.split(","))) if len(text) <= LONGEST_LIST else ("",)
     if not all(_LABEL.fullmatch(name) for name in names):
-        raise BadValue("expected true, false, or names of containers: app,worker")
+        raise BadValue("expected true, false, or container names: app,worker")
     return names

@@ -1,10 +1,11 @@
-"""A small certificate authority for one webhook: makes a CA and a serving certificate, and knows when each is due.
+"""A small certificate authority for one webhook: creates a CA and a serving certificate, and knows when to renew them.
 
-Owns keys, names, lifetimes, and how they are kept in a Secret. Pure but for the randomness of keys: time is an
-argument, and nothing is sent or written. Needs `cryptography` (the extra `injector`).
+This module owns keys, names, lifetimes, and their form in a Secret. It does no I/O: time is an argument. Only the keys
+are random. It needs `cryptography` (the extra `injector`).
 
-A certificate is due with a third of its time left. A new CA joins the old one in the bundle, so that whoever trusts
-the bundle trusts what another replica still serves with; the old one leaves it as it ends.
+A certificate is renewed when a third of its lifetime is left. A new CA is added to the old one in the bundle. A client
+that trusts the bundle then also trusts the certificate that another replica still serves with. The old CA leaves the
+bundle when it expires.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from msgspec import Struct
 CA_LIFETIME: Final = timedelta(days=365)
 LIFETIME: Final = timedelta(days=60)
 SKEW: Final = timedelta(hours=1)
-"""How far back a certificate reaches, for clocks that are behind."""
+"""A certificate becomes valid this long before it is created, because clocks may be slow."""
 MOST_IN_BUNDLE: Final = 3
 
 KEYS: Final = {"bundle": "ca.crt", "ca_key": "ca.key", "chain": "tls.crt", "key": "tls.key"}
-"""As Secrets of type kubernetes.io/tls call them; `ca.key` is ours."""
+"""The names used in Secrets of type kubernetes.io/tls. Only `ca.key` is our own."""
 
 UNUSABLE: Final = (
     ValueError,
@@ -45,13 +46,14 @@ UNUSABLE: Final = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
-"""What `cryptography` raises at material that nobody here has made."""
+"""What `cryptography` raises for material that was not created here."""
 
 
 class Material(Struct, frozen=True):
-    """All in PEM. `bundle` has the CA that `ca_key` belongs to first, then older ones; `chain` is signed by it.
+    """Keys and certificates in PEM. `bundle` begins with the CA that `ca_key` belongs to; older CAs follow. That CA
+    signed `chain`.
 
-    What a Secret lacks is empty; `renewed` never gives that back.
+    A part that the Secret lacks is empty here. `renewed` always returns complete material.
     """
 
     bundle: bytes
@@ -60,20 +62,20 @@ class Material(Struct, frozen=True):
     key: bytes
 
     def to_secret(self) -> dict[str, str]:
-        """`data` of a Secret."""
+        """The `data` of a Secret."""
         return {name: base64.b64encode(getattr(self, field)).decode() for field, name in KEYS.items()}
 
     def trust_alone(self) -> Material:
-        """What is left where the rest cannot be used."""
+        """What can still be used if the rest cannot."""
         return Material(bundle=self.bundle, ca_key=b"", chain=b"", key=b"")
 
     def expires(self) -> float:
-        """When the serving certificate ends, in Unix seconds."""
+        """When the serving certificate expires, in Unix seconds."""
         return _certificates(self.chain)[0].not_valid_after_utc.timestamp()
 
 
 def from_secret(data: Any) -> Material | None:
-    """None where nothing of it is there, as in a Secret that has just been made."""
+    """The material in a Secret's data. None if nothing is there, as in a new Secret."""
     if not isinstance(data, Mapping):
         return None
     found = {field: _decoded(data.get(name)) for field, name in KEYS.items()}
@@ -88,11 +90,11 @@ def _decoded(text: Any) -> bytes:
 
 
 def renewed(found: Material | None, names: Sequence[str], now: datetime) -> Material | None:
-    """What to have instead of `found` for a server of these DNS names; None where `found` will do.
+    """What must replace `found` for a server with these DNS names; None if `found` is still good.
 
-    What cannot be used is as if it were not there, whatever is wrong with it; but CAs that can still be read stay in
-    the bundle, for replicas go on serving what these have signed until they read the new. So to end the trust in a CA,
-    take all of it away.
+    Material that cannot be used counts as missing, for whatever reason. CAs that can still be read stay in the bundle,
+    because other replicas serve certificates that these CAs signed until they read the new material. To end the trust
+    in a CA, delete all material.
     """
     if found is None:
         return _all_new(names, now)
@@ -122,7 +124,7 @@ def _renewed(found: Material, names: Sequence[str], now: datetime) -> Material |
 
 def _all_new(names: Sequence[str], now: datetime, older: Sequence[x509.Certificate] = ()) -> Material:
     key = ec.generate_private_key(ec.SECP256R1())
-    # The time in the name: two CAs of one name could not be told apart in a bundle.
+    # The name contains the time, because two CAs with the same name in a bundle could not be told apart.
     subject = _name(f"sidecar-injector CA {now:%Y-%m-%dT%H:%M:%SZ} {x509.random_serial_number() % 10**6:06}")
     usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
     certificate = (
@@ -188,7 +190,7 @@ def _key(pem: bytes) -> ec.EllipticCurvePrivateKey:
 
 
 def _still_good(bundle: bytes, now: datetime) -> list[x509.Certificate]:
-    """Those that have not ended; none where they cannot be read."""
+    """The certificates that have not expired. None of them if the bundle cannot be read."""
     try:
         return [one for one in _certificates(bundle) if one.not_valid_after_utc > now]
     except UNUSABLE:
@@ -213,7 +215,7 @@ def _is_signed_by(leaf: x509.Certificate, ca: x509.Certificate) -> bool:
 
 
 def _is_due(certificate: x509.Certificate, lifetime: timedelta, now: datetime) -> bool:
-    """With a third of its time left, or where it is from a future that a clock has come back from."""
+    """Whether a third of the lifetime or less is left, or the certificate is from the future (a clock went back)."""
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     return now >= ends - lifetime / 3 or now < begins
 
@@ -227,5 +229,5 @@ def _names_of(certificate: x509.Certificate) -> set[str]:
 
 
 def utc_now() -> datetime:
-    """Whole seconds, as certificates have them."""
+    """The current time in whole seconds, as certificates contain it."""
     return datetime.now(UTC).replace(microsecond=0)

@@ -1,21 +1,22 @@
-"""Certificates of the injector's own: kept in a Secret that all replicas share, renewed in time, trusted by the API
-server through `caBundle`.
+"""Keeps the injector's certificates: stored in a Secret that all replicas share, renewed in time, and trusted by the
+API server through `caBundle`.
 
-Owns the order, which is what makes a change go unnoticed:
+This module owns the order of the steps. The order makes sure that no review fails during a change:
 
-1. Read the Secret. If something in it is due, make the new and replace the Secret, with the `resourceVersion` that was
-   read: of replicas that do so at once one succeeds, and the others read what it wrote.
-2. Put the CA bundle into the MutatingWebhookConfiguration, if it is another one there. The bundle has the old CA too.
-   It is read before the Secret, and patched only if nobody has changed it since: who read an old Secret cannot undo
-   what the replica that renewed it has written.
-3. Only then serve with the new certificate, a moment later, for the API server has to hear of its own configuration.
+1. Read the Secret. If a part of it is due, create new material and replace the Secret, with the `resourceVersion` that
+   was read. If several replicas do this at once, one succeeds and the others read what it wrote.
+2. Write the CA bundle into the MutatingWebhookConfiguration, if it has a different one. The bundle also has the old CA.
+   The configuration is read before the Secret, and patched only if nobody has changed it since. So a replica that read
+   an old Secret cannot undo what the replica that renewed it has written.
+3. Only then serve with the new certificate, after a short wait, because the API server has to learn of its new
+   configuration.
 
-Replicas whose clocks differ agree nevertheless: to the one that is behind, a certificate that the other has just made
-is from the future, so it makes another, which is good for both. That is one renewal more each time, and the end of it
-while clocks differ by less than two thirds of a serving certificate's life.
+Replicas with different clocks still agree. For a slow clock, a certificate that another replica has just created is
+from the future, so this replica creates another one, which is good for both. That costs one more renewal each time. It
+works as long as the clocks differ by less than two thirds of a serving certificate's lifetime.
 
-The Secret has to be there (the manifests have it, empty): so nothing needs the right to create Secrets, which cannot
-be limited to one name.
+The Secret must exist (the manifests contain it, empty). So nothing needs the right to create Secrets, which cannot be
+limited to one name.
 """
 
 from __future__ import annotations
@@ -39,15 +40,15 @@ from sidecar.kubernetes.server_tls import BadCertificate, ServerTls
 log = logging.getLogger("sidecar.injector")
 
 LOOK_S: Final = 60.0
-"""How often the Secret is read: so long after one replica renewed it, the others serve with it too."""
+"""How often the Secret is read, in seconds. When one replica has renewed it, the others follow within this time."""
 SETTLE_S: Final = 3.0
 FIRST_WAIT_S: Final = 1.0
 TRIES: Final = 8
-"""How often in a row another replica may have been faster."""
+"""How often in a row another replica may be faster."""
 
 
 class Certificates:
-    """Keeps `tls` supplied. `now`, `sleep` and `random` in [0, 1) are there for tests."""
+    """Supplies `tls` with certificates. Tests set `now`, `sleep` and `random` (in [0, 1))."""
 
     def __init__(
         self,
@@ -71,12 +72,12 @@ class Certificates:
         self._sleep = sleep
         self._random = random
         self.expires = 0.0
-        """Unix seconds; 0 before there is a certificate."""
+        """When the certificate expires, in Unix seconds; 0 before there is one."""
         self._unusable: Material | None = None
-        """What was in the Secret and could not be served with."""
+        """Content of the Secret that could not be used to serve."""
 
     async def run(self) -> None:
-        """Until cancelled, whatever happens. What is in force stays while the API server cannot be asked."""
+        """Runs until cancelled, and survives every error. While the API server does not answer, nothing changes."""
         told = ""
         wait_s = FIRST_WAIT_S
         while True:
@@ -84,7 +85,7 @@ class Certificates:
                 await self.look()
                 told, wait_s = "", FIRST_WAIT_S
                 await self._sleep(LOOK_S * (0.9 + 0.2 * self._random()))
-            except Exception as error:  # of an object that has another shape, say: without a renewal all would end
+            except Exception as error:  # an object with an unexpected shape, for example; renewal must go on
                 is_problem = isinstance(error, Problem)
                 kind = error.kind if isinstance(error, Problem) else type(error).__name__
                 if kind != told:
@@ -99,7 +100,7 @@ class Certificates:
                 wait_s = min(wait_s * 2, LOOK_S)
 
     async def look(self) -> None:
-        """Do all that is due. Raises Problem."""
+        """Does everything that is due. Raises Problem."""
         material, changed = await self._trusted()
         if changed and self._tls.ready:
             await self._sleep(SETTLE_S)
@@ -107,19 +108,19 @@ class Certificates:
             is_another = self._tls.load(material.chain, material.key)
         except BadCertificate as bad:
             self._unusable = material
-            raise Problem("certificate", f"{self._secret} cannot be served with, and is made anew: {bad}") from None
+            raise Problem("certificate", f"{self._secret} cannot be used to serve and is created anew: {bad}") from None
         if is_another:
             self.expires = material.expires()
             log.info("certificate loaded", extra={"fields": {"expires": round(self.expires)}})
 
     async def _kept(self) -> Material:
-        """What is in the Secret, once that is not due. Raises Problem."""
+        """The material in the Secret, renewed if it was due. Raises Problem."""
         for _ in range(TRIES):
             try:
                 secret = await self._objects.get(self._secret)
             except Problem as problem:
                 if problem.kind == MISSING:
-                    words = f"there is no Secret at {self._secret}; the manifests have it, empty: apply them again"
+                    words = f"there is no Secret at {self._secret}; the manifests contain it, empty: apply them again"
                     raise Problem(MISSING, words) from None
                 raise
             found = authority.from_secret(secret.get("data"))
@@ -138,10 +139,10 @@ class Certificates:
                 raise
             log.info("certificate renewed", extra={"fields": {"expires": round(material.expires())}})
             return material
-        raise Problem(CONFLICT, f"somebody else keeps changing {self._secret}")
+        raise Problem(CONFLICT, f"another client keeps changing {self._secret}")
 
     async def _trusted(self) -> tuple[Material, bool]:
-        """See to Secret and `caBundle`; what is kept, and whether `caBundle` had to be changed. Raises Problem."""
+        """Updates the Secret and `caBundle`. Returns the material and whether `caBundle` changed. Raises Problem."""
         for _ in range(TRIES):
             found = await self._objects.get(self._webhook)
             material = await self._kept()
@@ -155,11 +156,13 @@ class Certificates:
                     continue
                 raise
             return material, True
-        raise Problem(CONFLICT, f"somebody else keeps changing {self._webhook}")
+        raise Problem(CONFLICT, f"another client keeps changing {self._webhook}")
 
 
 def _operations(configuration: dict[str, Any], bundle: str) -> list[Operation]:
-    """None, or with a test that it is still the configuration which was looked at. Raises Problem."""
+    """The patch for `caBundle`, or none if it is correct. The patch tests that the configuration has not changed since
+    it was read. Raises Problem.
+    """
     webhooks = configuration.get("webhooks")
     if not isinstance(webhooks, list) or not webhooks:
         raise Problem("content", "the MutatingWebhookConfiguration has no webhooks; apply the manifests again")

@@ -1,12 +1,14 @@
-"""The sidecar's container and its volumes, as the API has them.
+"""The sidecar's container and its volumes, as Kubernetes API objects.
 
-Owns what is injected. Two forms, by `InjectorSettings.native`:
+This module owns what is injected. There are two forms, chosen by `InjectorSettings.native`:
 
-- native (Kubernetes 1.29 on): an init container with `restartPolicy: Always`. The kubelet starts what follows it once
-  its startup probe has succeeded, ends it after every container of the app has ended, and a Job completes without it.
-- ordinary: the first of the containers. Its `postStart` keeps the kubelet from starting the next one until it is ready
-  (the kubelet starts containers one after the other and waits for the hook), and its `preStop` keeps SIGTERM from it
-  until the app calls no more. The kubelet ends all containers at once, so nothing but the traffic can tell.
+- native (Kubernetes 1.29 and newer): an init container with `restartPolicy: Always`. The kubelet starts the following
+  containers after its startup probe has succeeded, and ends it after every container of the app has ended. A Job
+  completes without it.
+- ordinary: the first of the containers. Its `postStart` hook makes the kubelet wait until it is ready (the kubelet
+starts
+  containers one after the other and waits for the hook). Its `preStop` hook delays SIGTERM until the app makes no more
+  calls. The kubelet ends all containers at once, so only the traffic shows when the app has finished.
 """
 
 from __future__ import annotations
@@ -20,39 +22,39 @@ from sidecar.kubernetes.settings import PROBE_PORT, InjectorSettings
 NAME: Final = "sidecar"
 CONFIG_FOLDER: Final = "/etc/sidecar"
 TOKEN_FOLDER: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
-"""Where every client of the API looks. An admission plugin of the API server mounts a token here into containers that
-mount none."""
+"""Where every client of the Kubernetes API looks for a token. An admission plugin of the API server mounts a token here
+in containers that mount none."""
 
 START_S: Final = 60
-"""How long the sidecar may take to get ready: it takes under one, on a node that is not starved."""
+"""How many seconds the sidecar may take to become ready. It takes less than one, unless the node is short of CPU."""
 
 TOKEN_S: Final = 3607
-"""As the API server's own tokens: kubelet renews it at 80% of that."""
+"""The lifetime of the API server's own tokens. The kubelet renews a token at 80% of it."""
 
 IDLE_S: Final = 2
 DRAIN_S: Final = 21
-"""What the sidecar may need after SIGTERM: `drain.delay` and `drain.timeout`, as they are by default."""
+"""How many seconds the sidecar may need after SIGTERM: the defaults of `drain.delay` and `drain.timeout`."""
 SPARE_S: Final = 1
-"""For the hook itself to start and to end."""
+"""Seconds for the hook itself to start and to end."""
 LONG_GRACE_S: Final = 30
-"""Kubernetes' default, and the shortest grace period that has time for both the app's last calls and for draining."""
+"""The default of Kubernetes, and the shortest grace period with time for the app's last calls and for draining."""
 MOST_PRESTOP_S: Final = 24 * 3600
 
 PORT_NAME: Final = "sidecar-probe"
 
 
 def prestop_s(grace_s: int) -> int:
-    """How long `preStop` may wait for the app to end, of a pod's whole grace period; 0 where there is no time.
+    """How many seconds of the pod's grace period `preStop` may wait for the app to end; 0 if there is no time.
 
-    Draining gets its time first. Where there is not enough for that, each gets a half, of which this one needs no more
-    than it would have of `LONG_GRACE_S`.
+    Draining gets its time first. If the rest is not enough, both get a half, but this wait never needs more than it
+    would get of `LONG_GRACE_S`.
     """
     kept_s = DRAIN_S + SPARE_S
     return min(max(grace_s - kept_s, min(grace_s // 2, LONG_GRACE_S - kept_s)), MOST_PRESTOP_S)
 
 
 def is_ours(container: Object) -> bool:
-    """Whether it is a sidecar that was injected, whatever became of its pod's annotations. Raises NotAPod."""
+    """Whether the container is an injected sidecar, even if the pod's annotations were removed. Raises NotAPod."""
     return container.get("name") == NAME and any(
         port.get("name") == PORT_NAME and port.get("containerPort") == PROBE_PORT
         for port in objects(container, "ports", f"the ports of {NAME}")
@@ -68,7 +70,7 @@ def container(
     token_volume: str,
     shared: frozenset[str] = frozenset(),
 ) -> Object:
-    """`token_volume` is empty where no token is mounted; `shared` is what the pod as a whole has resources of."""
+    """`token_volume` is empty if no token is mounted. `shared` are the resources that the pod sets as a whole."""
     mounts = [{"name": config_volume, "mountPath": CONFIG_FOLDER, "readOnly": True}]
     if token_volume:
         mounts.append({"name": token_volume, "mountPath": TOKEN_FOLDER, "readOnly": True})
@@ -77,7 +79,7 @@ def container(
         "image": settings.image,
         "imagePullPolicy": settings.image_pull_policy,
         "args": ["run", "--config", f"{CONFIG_FOLDER}/{settings.config_key}"],
-        # Only the probes' port: the others are on loopback, and a port that is named gets scraped.
+        # Only the probe port is declared: the others are on loopback, and Prometheus may scrape any port with a name.
         "ports": [{"name": PORT_NAME, "containerPort": PROBE_PORT, "protocol": "TCP"}],
         "resources": _resources({"cpu": settings.cpu, "memory": settings.memory}, shared),
         "securityContext": _security(settings.user),
@@ -97,12 +99,12 @@ def container(
 
 
 def config_volume(settings: InjectorSettings, name: str) -> Object:
-    """Not optional: a pod waits for a ConfigMap that is missing, says so in its events, and starts once it is there."""
+    """The volume is not optional: a pod whose ConfigMap is missing waits, reports it as an event, and then starts."""
     return {"name": name, "configMap": {"name": settings.config_map}}
 
 
 def token_volume(name: str) -> Object:
-    """What the API server's own `kube-api-access` volume has in it."""
+    """The same content as the API server's own `kube-api-access` volume."""
     return {
         "name": name,
         "projected": {
@@ -124,8 +126,8 @@ def _hooks(grace_s: int) -> Object:
 
 
 def _resources(wanted: dict[str, Resources], shared: frozenset[str]) -> Object:
-    """None of what is `shared`: the API server refuses pods whose containers ask for more than the pod has, and a
-    container that asks for nothing has a part in all of it."""
+    """Leaves out what is `shared`. The API server refuses pods whose containers ask for more than the pod has, and a
+    container that asks for nothing may use all of it."""
     own = {name: one for name, one in wanted.items() if name not in shared}
     made: Object = {
         "requests": {name: one.request for name, one in own.items()},
@@ -135,7 +137,7 @@ def _resources(wanted: dict[str, Resources], shared: frozenset[str]) -> Object:
 
 
 def _security(user: int | None) -> Object:
-    """The `restricted` Pod Security Standard, and a root file system that cannot be written to."""
+    """The Pod Security Standard `restricted`, and a root file system that is read only."""
     made: dict[str, Any] = {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},

@@ -1,4 +1,4 @@
-"""What the injector counts, as Prometheus metrics. No label is taken from a review."""
+"""Prometheus metrics of the injector. No label value comes from a review."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 RESULTS: Final = ("injected", "skipped", "denied", "malformed", "failed")
-"""What became of a review: `malformed` was none, or could not be read in time; `failed` is a defect of the injector."""
+"""The results of a review. `malformed`: not a review, or not read in time. `failed`: a bug of the injector."""
 
 
 class InjectorCounters(Collector):
-    """`expires` is when the certificate ends, in Unix seconds; 0 where that is not known."""
+    """`expires` is when the certificate expires, in Unix seconds; 0 if unknown."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class InjectorCounters(Collector):
 
     def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
         injections = CounterMetricFamily(
-            "sidecar_injections", "Admission reviews that were answered, by what came of them", labels=["result"]
+            "sidecar_injections", "Admission reviews that were answered, by result", labels=["result"]
         )
         for result, count in self.injections.items():
             injections.add_metric([result], count)
@@ -36,11 +36,11 @@ class InjectorCounters(Collector):
         yield GaugeMetricFamily("sidecar_injector_connections", "Open connections", self._connections())
         yield CounterMetricFamily(
             "sidecar_injector_refused_connections",
-            "Connections that were closed as they came, for as many as there may be had a review under way",
+            "Connections closed at once, because all others had a review in progress",
             self._refused(),
         )
         yield GaugeMetricFamily(
             "sidecar_injector_certificate_expiry_timestamp_seconds",
-            "When the serving certificate ends; 0: not known",
+            "When the serving certificate expires; 0: unknown",
             self._expires(),
         )

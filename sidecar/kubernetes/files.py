@@ -1,8 +1,8 @@
-"""The injector's patch on files: workloads of every kind, lists, several documents; comments and order are kept.
+"""Injects the sidecar into files: workloads of every kind, lists, several documents. It keeps comments and order.
 
-Owns where in an object its pods are described. YAML stays YAML, for which `ruamel.yaml` is needed (the extra
-`injector`), the YAML library that remembers comments; JSON stays JSON, and CRLF stays CRLF. A document that nothing is
-injected into comes out as it went in, byte for byte.
+This module owns where each kind of object describes its pods. YAML stays YAML; that needs `ruamel.yaml` (the extra
+`injector`), the YAML library that keeps comments. JSON stays JSON, and CRLF stays CRLF. A document without an injection
+is returned unchanged, byte for byte.
 """
 
 from __future__ import annotations
@@ -35,46 +35,46 @@ TEMPLATES: Final[dict[str, tuple[str, ...]]] = {
     "Job": ("spec", "template"),
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
 }
-"""Where the pod is, by kind."""
+"""Where each kind has its pod."""
 
 GROUPS: Final = frozenset({"", "apps", "extensions", "batch"})
-"""Of `apiVersion`, where Kubernetes' own workloads are: a Job of another is another thing (Volcano's)."""
+"""API groups of Kubernetes' own workloads. A Job of another group is something else (Volcano's, for example)."""
 
 ELSEWHERE: Final = (("template",), ("spec", "template"), ("spec", "jobTemplate", "spec", "template"))
-"""Where kinds that are not known here have a pod (Argo's Rollout, PodTemplate), so that it can be said."""
+"""Where unknown kinds may have a pod (Argo's Rollout, PodTemplate). They are only reported."""
 
 MOST_DEPTH: Final = 64
 MOST_COPIED: Final = 100_000
-"""Values that are there because aliases are written out: a page of aliases of aliases can be more than fit anywhere."""
+"""The most values that may be copied to write aliases out. A page of nested aliases can expand beyond any memory."""
 WIDTH: Final = 4096
-"""No line is ever broken that was not."""
+"""So wide that no line is broken that was not broken before."""
 
 _MARKER: Final = re.compile(r"^(---(?=\s|$))", re.MULTILINE)
-"""Between documents. YAML allows it at the start of a line for nothing else, not even in a block of text."""
+"""The line between documents. YAML allows it at the start of a line for nothing else, not even in a block of text."""
 _MARK: Final = re.compile("^\ufeff", re.MULTILINE)
 _EMPTY: Final = re.compile(r"(?:[ \t]*(?:[#%][^\n]*)?(?:\r?\n|$))*")
-"""Nothing, comments, or directives."""
+"""Empty lines, comments and directives."""
 _BREAKS: Final = re.compile("[\x85\u2028\u2029]")
-"""Line ends to YAML 1.1, which kubectl reads, and letters to YAML 1.2, which is read here."""
+"""Line ends in YAML 1.1, which kubectl reads, but letters in YAML 1.2, which this module reads."""
 _INDENTED_LISTS: Final = re.compile(r"^( *)[^\s#-][^\n]*:[ \t]*\n\1 +- ", re.MULTILINE)
 _JSON_INDENT: Final = re.compile(r"\{\r?\n([ \t]+)\S")
 _ODD_IN_JSON: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
-"""Better escaped: kubectl may read JSON as YAML, and half a surrogate pair is no UTF-8."""
+"""Characters to escape in JSON: kubectl may read JSON as YAML, and a lone surrogate is not valid UTF-8."""
 _TEMPLATE: Final = re.compile(r"\{\{|\{%")
 LOST_SECRETS: Final = (
-    "the imagePullSecrets of its service account hold no longer, for a pod has either these or its own: "
+    "the imagePullSecrets of its service account no longer apply, because a pod's own replace them: "
     "name them with --image-pull-secret as well"
 )
 RENDER_FIRST: Final = "this is a template: render it first (helm template CHART | sidecar inject -f -)"
-NO_KEY: Final = "a list or a mapping is no key"
+NO_KEY: Final = "a list or a mapping cannot be a key"
 
 
 class BadFile(ValueError):
-    """It cannot be read, or holds what cannot be injected into; `str()` says where and why."""
+    """The file cannot be read, or has something that cannot be injected into. `str()` says where and why."""
 
 
 class Injected(Struct, frozen=True):
-    """`notes` has a line for each workload, and for each warning; `count` is of those that got a sidecar."""
+    """`notes` has one line for each workload and each warning. `count` is the number of workloads that got a sidecar."""
 
     text: str
     notes: tuple[str, ...]
@@ -82,7 +82,7 @@ class Injected(Struct, frozen=True):
 
 
 def inject(text: str, settings: InjectorSettings) -> Injected:
-    """The text with a sidecar in each workload that does not refuse it. Line ends are as they were. Raises BadFile."""
+    """Returns the text with a sidecar in each workload that does not refuse it. Line ends are kept. Raises BadFile."""
     if mark := _MARK.search(text):
         line = text.count("\n", 0, mark.start()) + 1
         raise BadFile(f"line {line}: it begins with a byte order mark (U+FEFF): save it as UTF-8 without one")
@@ -108,9 +108,9 @@ def inject(text: str, settings: InjectorSettings) -> Injected:
 def _document(
     text: str, line: int, after_marker: bool, settings: InjectorSettings, notes: list[str]
 ) -> tuple[str, int]:
-    """One document, which begins in `line`: as it is now, and how many of its workloads got a sidecar."""
+    """Handles one document, which begins at `line`. Returns its new text, and how many workloads got a sidecar."""
     head, end, body = text.partition("\n") if after_marker else ("", "", text)
-    if not _EMPTY.fullmatch(head):  # it begins in the marker's own line
+    if not _EMPTY.fullmatch(head):  # the document begins on the line of its marker
         head, end, body = "", "\n", text
         line -= 1
     found = _json(body)
@@ -122,7 +122,7 @@ def _document(
         except (YAMLError, ValueError, RecursionError, TypeError) as error:
             mark = getattr(error, "problem_mark", None)
             where = f"line {line + mark.line + 1 + len(end)}: " if mark is not None else ""
-            # A TypeError is ruamel's, of a key with a mapping in it, which it cannot hash.
+            # The TypeError comes from ruamel, which cannot hash a key that is a mapping.
             other = "this is no YAML" if not isinstance(error, TypeError) else NO_KEY
             problem = getattr(error, "problem", None) or other
             raise BadFile(f"{where}{RENDER_FIRST if _TEMPLATE.search(body) else problem}") from None
@@ -139,19 +139,20 @@ def _document(
     if is_json:
         return head + end + _dumped_json(found, body), count
     if "\r" in body:
-        raise BadFile("some of its lines end in CRLF and some in LF: write one of them")
+        raise BadFile("some of its lines end in CRLF and some in LF: use one of them")
     if odd := _BREAKS.search(body):
         name = f"U+{ord(odd[0]):04X}"
-        raise BadFile(f"{name} is a line end to YAML 1.1 and a letter to 1.2: write it as an escape, in double quotes")
+        raise BadFile(f"{name} is a line end in YAML 1.1 and a letter in 1.2: write it as an escape, in double quotes")
     out = io.StringIO()
     yaml.dump(found, out)
     made = out.getvalue()
     if _plain(made) != _expected(body, settings):
-        # As where one pod's map is merged into another's: what is added to one is hidden from the other, or in both.
+        # For example, one pod's map is merged into another's. An addition to one is then hidden in the other, or in
+        # both.
         why = (
             "one pod is merged into another (<<): write it out"
             if "<<" in body
-            else "it cannot be kept as it is written"
+            else "it cannot be written back unchanged"
         )
         raise BadFile(why)
     return head + end + made, count
@@ -162,11 +163,11 @@ def _plain(text: str) -> Any:
     try:
         return _loaded(YAML(typ="safe", pure=True), text)
     except (YAMLError, ValueError, RecursionError) as error:
-        raise BadFile(getattr(error, "problem", None) or "a workload has values alone, and no tags") from None
+        raise BadFile(getattr(error, "problem", None) or "a workload may not have YAML tags") from None
 
 
 def _expected(body: str, settings: InjectorSettings) -> Any:
-    """What has to come out, as values alone: no aliases, nothing merged."""
+    """The expected result as plain values: without aliases and merges."""
     found = _plain(body)
     _Unshared().unshare(found, 0)
     for kind, workload in list(_workloads(found, [])):
@@ -176,7 +177,7 @@ def _expected(body: str, settings: InjectorSettings) -> Any:
 
 def _loaded(yaml: YAML, text: str) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ReusedAnchorWarning)  # YAML allows it: an alias is of the last one
+        warnings.simplefilter("ignore", ReusedAnchorWarning)  # allowed in YAML: an alias means the last anchor
         return yaml.load(text)
 
 
@@ -190,7 +191,7 @@ def _yaml(body: str) -> YAML:
 
 
 def _json(body: str) -> Any:
-    """What a JSON object says; None where this is none."""
+    """The value of a JSON object; None if this is not one."""
     if not body.lstrip().startswith("{"):
         return None
     try:
@@ -203,26 +204,26 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise BadFile(f"the key {name} is there twice")
+            raise BadFile(f"the key {name} occurs twice")
         found[name] = value
     return found
 
 
 def _dumped_json(found: Any, body: str) -> str:
-    """On one line or on many, as `body` is."""
+    """Written on one line or on many, like `body`."""
     spaces = _JSON_INDENT.search(body)
     try:
         text = json.dumps(found, indent=spaces[1] if spaces else None, ensure_ascii=False, allow_nan=False)
     except RecursionError:
-        raise BadFile("this is nested too deeply") from None
+        raise BadFile("the nesting is too deep") from None
     except ValueError:
-        raise BadFile("it has a number that no computer can hold") from None
+        raise BadFile("it has a number that is out of range") from None
     text = _ODD_IN_JSON.sub(lambda odd: f"\\u{ord(odd[0]):04x}", text)
     return text + body[len(body.rstrip()) :]
 
 
 def _no_name(found: Any, seen: set[int]) -> int | None:
-    """The line, from 0, of a mapping with a key that is itself a mapping or a list, as `{{ }}` is to YAML."""
+    """The line, from 0, of a mapping whose key is a mapping or a list. YAML reads `{{ }}` as one."""
     if not isinstance(found, CommentedMap | CommentedSeq) or id(found) in seen:
         return None
     seen.add(id(found))
@@ -237,9 +238,9 @@ def _no_name(found: Any, seen: set[int]) -> int | None:
 def _workloads(
     document: Any, notes: list[str], depth: int = 0, default: tuple[Any, Any] = (None, None)
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Those of known kinds, each after its kind; of another that has pods it is noted that nothing is done about it.
+    """The workloads of known kinds, each with its kind. A workload of an unknown kind with pods is only noted.
 
-    `default` is the kind and `apiVersion` of what has none itself: an item of a PodList, say.
+    `default` is the kind and `apiVersion` for an object without its own, such as an item of a PodList.
     """
     if not isinstance(document, dict) or depth > MOST_DEPTH:
         return
@@ -254,14 +255,14 @@ def _workloads(
         if _group(version) in GROUPS:
             yield kind, document
         else:
-            notes.append(f"{_name(kind, document)}: left as it is (of {version}, which is not known here)")
+            notes.append(f"{_name(kind, document)}: left as it is (of {version}, an unknown group)")
     elif any(_has_containers(_at(document, steps)) for steps in ELSEWHERE):
         name = _name(kind, document)
-        notes.append(f"{name}: left as it is (a kind that is not known here, though it has a pod template)")
+        notes.append(f"{name}: left as it is (an unknown kind, although it has a pod template)")
 
 
 def _group(version: Any) -> str:
-    """Of an `apiVersion`; empty for Kubernetes' own core, and where there is none."""
+    """The group of an `apiVersion`. Empty for the core group, and for a missing `apiVersion`."""
     group, slash, _ = str(version or "").partition("/")
     return group if slash else ""
 
@@ -303,23 +304,23 @@ def _inject(kind: str, workload: dict[str, Any], settings: InjectorSettings, not
 
 
 def _claims(workload: dict[str, Any]) -> frozenset[str]:
-    """Of a StatefulSet: each takes the place of a volume of that name in its pods."""
+    """The volume claims of a StatefulSet. Each one replaces a volume of the same name in its pods."""
     templates = _at(workload, ("spec", "volumeClaimTemplates"))
     names = [_at(one, ("metadata", "name")) for one in templates] if isinstance(templates, list) else []
     return frozenset(name for name in names if isinstance(name, str))
 
 
 class _Unshared:
-    """What an alias puts into two places becomes two things: an addition to one would be one to both."""
+    """Writes aliases out: a value used in two places becomes two, because an addition to one would change both."""
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
         self._copied = 0
 
     def unshare(self, found: Any, depth: int) -> None:
-        """In the order of the text, so that what has the anchor stays. Raises BadFile."""
+        """Follows the order of the text, so that the value with the anchor stays. Raises BadFile."""
         if depth > MOST_DEPTH:
-            raise BadFile("this is nested too deeply")
+            raise BadFile("the nesting is too deep")
         places: list[Any] = list(found) if isinstance(found, dict) else list(range(len(found)))
         for place in places:
             value = found[place]
@@ -337,6 +338,6 @@ class _Unshared:
 
 
 def _one_level(value: Any) -> Any:
-    """A copy with its comments; what is in it stays what it was, to be copied when its turn comes."""
+    """A copy of one level with its comments. Nested values are shared; they are copied later, in their turn."""
     inner = value.values() if isinstance(value, dict) else value
     return copy.deepcopy(value, {id(one): one for one in inner if one is not value})

@@ -1,7 +1,7 @@
-"""The injector as a process: sockets, certificates, the webhook, and an orderly end.
+"""The injector's process: sockets, certificates, the webhook, and an orderly shutdown.
 
-Owns the wiring. On SIGTERM `/readyz` fails at once and reviews are answered for a while yet, since endpoints of a
-Service outlive the news that they are gone.
+On SIGTERM, `/readyz` fails at once, but reviews are still answered for a while, because a Service's endpoints are used
+for a while after they are removed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LAST_LINES_S: Final = 1.0
 
 
 class Serving(Struct, frozen=True, kw_only=True):
-    """Where and how; `certificates` is a folder of files, or None for certificates of its own."""
+    """Where and how the injector serves. `certificates` is a folder of files, or None for its own certificates."""
 
     reviews: Address
     probes: Address
@@ -46,19 +46,19 @@ class Serving(Struct, frozen=True, kw_only=True):
     webhook: str = "sidecar-injector"
     level: str = "info"
     end_s: float = 5.0
-    """How long reviews are still answered after SIGTERM."""
+    """How many seconds reviews are still answered after SIGTERM."""
     server: str | None = None
     token_file: str | None = None
     ca_file: str | None = None
 
     def names(self, namespace: str) -> tuple[str, ...]:
-        """What an API server calls the Service by (`NAME.NAMESPACE.svc`), and what people do."""
+        """The Service's names: as the API server uses it (`NAME.NAMESPACE.svc`), and other common forms."""
         host = f"{self.service}.{namespace}.svc"
         return (host, f"{host}.cluster.local", f"{self.service}.{namespace}")
 
 
 def run(settings: InjectorSettings, serving: Serving) -> int:
-    """Run until SIGTERM or SIGINT; returns the exit code: 0 after an orderly end, 2 where a port cannot be had."""
+    """Runs until SIGTERM or SIGINT. Returns the exit code: 0 after an orderly shutdown, 2 if a port is taken."""
     writer = LineWriter()
     logs.set_up(serving.level, writer.write)
     with asyncio.Runner() as runner:
@@ -118,7 +118,7 @@ async def _serve(settings: InjectorSettings, serving: Serving) -> int:
     webhook.ending()
     end.clear()
     with suppress(TimeoutError):
-        await asyncio.wait_for(end.wait(), serving.end_s)  # a second signal ends it now
+        await asyncio.wait_for(end.wait(), serving.end_s)  # a second signal ends the wait
     await webhook.close()
     tasks.cancel()
     await tasks.ended()

@@ -1,7 +1,7 @@
-"""The API server, for single objects: get, replace, patch. Each is one request with a time limit.
+"""Client for single objects of the Kubernetes API: get, replace, patch. Each is one request with a time limit.
 
-Owns the HTTP of that, and turns what goes wrong into a Problem whose `kind` is the status. Lists and watches are
-`sidecar.discovery.kubernetes.api`'s; credentials are the same ones.
+This module owns the HTTP requests, and turns errors into a Problem whose `kind` is the status. Lists and watches are in
+`sidecar.discovery.kubernetes.api`. Both use the same credentials.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ MOST_BYTES: Final = 3 * 1024 * 1024
 CONFLICT: Final = "409"
 MISSING: Final = "404"
 TEST_FAILED: Final = "422"
-"""How an API server refuses a JSON patch whose `test` does not hold."""
+"""The API server's status for a JSON patch whose `test` fails."""
 
 
 class Objects:
-    """Make and use it in a running event loop; `close` it in the end. Paths begin with `/api`."""
+    """Create and use it in a running event loop; `close` it at the end. Paths begin with `/api`."""
 
     def __init__(self, credentials: Credentials, request_s: float = REQUEST_S) -> None:
         self._credentials = credentials
@@ -40,15 +40,17 @@ class Objects:
         )
 
     async def get(self, path: str) -> dict[str, Any]:
-        """Raises Problem; MISSING where there is none."""
+        """Raises Problem; its kind is MISSING if there is no such object."""
         return await self._call("GET", path)
 
     async def replace(self, path: str, value: dict[str, Any]) -> dict[str, Any]:
-        """With the `resourceVersion` that it was read with. Raises Problem; CONFLICT where that is not the newest."""
+        """`value` has the `resourceVersion` that was read. Raises Problem; its kind is CONFLICT if that is not the
+        newest.
+        """
         return await self._call("PUT", path, "application/json", value)
 
     async def patch(self, path: str, operations: list[Operation]) -> dict[str, Any]:
-        """A JSON patch. Raises Problem; TEST_FAILED where a `test` does not hold."""
+        """Sends a JSON patch. Raises Problem; its kind is TEST_FAILED if a `test` fails."""
         return await self._call("PATCH", path, "application/json-patch+json", operations)
 
     async def close(self) -> None:
@@ -64,7 +66,7 @@ class Objects:
         except TimeoutError:
             raise Problem("slow", f"no answer from {server} within {self._request_s:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise Problem("connect", f"cannot ask {server}: {_why(error)}") from None
+            raise Problem("connect", f"cannot connect to {server}: {_why(error)}") from None
         if status not in (200, 201):
             said = (wire.read_status(body).message or "")[:300]
             words = f"{method} {path} is answered with {status}"
@@ -72,7 +74,7 @@ class Objects:
         try:
             return msgspec.json.decode(body, type=dict[str, Any])
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise Problem("content", f"what {server} answers is no object") from None
+            raise Problem("content", f"the answer of {server} is not an object") from None
 
     async def _send(self, method: str, path: str, kind: str, value: Any) -> tuple[int, bytes]:
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "sidecar-injector"}
@@ -98,7 +100,7 @@ class Objects:
 
 
 def _why(error: Exception) -> str:
-    """In an operator's words: aiohttp's own have the address of a context object in them."""
+    """The error in an operator's terms. aiohttp's own message contains the memory address of a context object."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         why = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
         return f"its certificate is not trusted: {why}"

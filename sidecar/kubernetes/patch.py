@@ -1,20 +1,21 @@
-"""From a pod and the settings to a JSON patch: what is injected, into which pods, and what is left alone.
+"""Builds the JSON patch for a pod: decides which pods get a sidecar, and what is added to them.
 
-Owns the order of these questions, each with its answer:
+These questions are asked in this order:
 
-1. Is it a pod at all?                     no: skipped, with a warning; the API server will refuse it
-2. Does it have its sidecar?               skipped: injecting twice is injecting once, and a copy of a pod that has lost
-                                           its annotations (`kubectl debug --copy-to`) has it no less. Denied where
-                                           another webhook has added a mesh's proxy since
-3. Does the pod want it, or its namespace? no: skipped
-4. Can it have one?                        host network (the ports would be the node's), the injector's own namespace,
-                                           static pods, Windows: skipped, with a warning where the pod asked for it
-5. Are its wishes good?                    `sidecar.kubernetes.annotations` says which of them deny
-6. Is there room?                          a container that is called `sidecar`, a mesh's proxy on the same ports, or
-                                           one of them taken otherwise: denied, for neither with it nor without it
-                                           would the app work
+1. Is it a pod?                            If not: skipped, with a warning. The API server will refuse it. 2. Does it
+have its sidecar already?       If so: skipped, because a second injection must change nothing. A copy of a pod
+                                           without its annotations (`kubectl debug --copy-to`) still has its sidecar.
+                                           Denied if another webhook has added a mesh's proxy since.
+3. Does the pod or its namespace want it?  If not: skipped.
+4. Can it have one?                        Not with host network (the ports would be the node's), in the injector's own
+                                           namespace, as a static pod, or on Windows: skipped, with a warning if the pod
+                                           asked for it.
+5. Are its annotations valid?              `sidecar.kubernetes.annotations` says which invalid ones deny the pod. 6. Is
+there room?                          Not if a container is called `sidecar`, a mesh's proxy uses the same ports, or
+                                           one of the ports is taken otherwise: denied, because the app would work
+                                           neither with the sidecar nor without it.
 
-Pure: nothing is read but the arguments. The patch only adds; a pod keeps all that it had, in its order.
+This module reads only its arguments. The patch only adds; a pod keeps everything it had, in its order.
 """
 
 from __future__ import annotations
@@ -37,20 +38,20 @@ from sidecar.kubernetes.settings import ADMIN_PORT, PROBE_PORT, PROXY_PORT, Inje
 MIRROR: Final = "kubernetes.io/config.mirror"
 DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
 SHORT_GRACE_S: Final = 5
-"""To a native sidecar: its app has ended by the time that it is to end, and nothing is in flight any more."""
+"""Grace period for a native sidecar. Its app has already ended when it ends, so nothing is in flight any more."""
 DENIED: Final = "the sidecar cannot be injected"
 REFUSE: Final = "set sidecar.dev/inject: 'false'"
 
 
 class Mesh(Struct, frozen=True, kw_only=True):
-    """Another sidecar on ports of this one, none of which it declares: by what a pod shows that it has it."""
+    """Another product's sidecar that uses our ports without declaring them, and how to recognise a pod that has it."""
 
     proxy: str
     ports: str
     container: str | None = None
     annotation: str | None = None
     without: str
-    """How a pod refuses it."""
+    """How a pod refuses the other sidecar."""
 
 
 MESHES: Final = (
@@ -67,7 +68,7 @@ MESHES: Final = (
         container="kuma-sidecar",
         without="kuma.io/sidecar-injection: disabled",
     ),
-    # Its containers say nothing: without the transparent proxy none of its ports is ours.
+    # Its containers show nothing: without the transparent proxy, none of its ports conflicts with ours.
     Mesh(
         proxy="Consul's transparent proxy",
         ports=str(PROXY_PORT),
@@ -78,7 +79,7 @@ MESHES: Final = (
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """At most one of `patch`, `denied` and `skipped` is there. `skipped` is one word; the others are for humans."""
+    """At most one of `patch`, `denied` and `skipped` is set. `skipped` is one word; the others are for people."""
 
     patch: tuple[Operation, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -94,10 +95,10 @@ def patch(
     only_if_asked: bool = False,
     claims: frozenset[str] = frozenset(),
 ) -> Result:
-    """What to do with a pod that is about to be created.
+    """Decides what to do with a pod that is about to be created.
 
-    `namespace` is where, if the pod itself does not say. `only_if_asked`: the namespace is not labelled for injection,
-    so that the pod has to ask for itself. `claims` are volumes that the pod will have besides, by name.
+    `namespace` is used if the pod does not name one. `only_if_asked` means that the namespace is not labelled for
+    injection, so the pod must ask for it. `claims` are the names of volumes that the pod will get in addition.
     """
     try:
         return _patch(pod, settings, pods.namespace(pod) or namespace, only_if_asked, claims)
@@ -152,27 +153,27 @@ def _unfit(
 
 
 def _mesh(everything: list[Object], annotations: dict[str, str]) -> str:
-    """Why not beside a mesh's proxy; empty where there is none."""
+    """Why the pod cannot have a sidecar beside a mesh's proxy. Empty if it has no such proxy."""
     names = {one["name"] for one in everything}
     for mesh in MESHES:
         if mesh.container in names or mesh.annotation in annotations:
             return (
-                f"the pod has {mesh.proxy}, which listens on {mesh.ports} as the sidecar does; "
-                f"have one of the two: {mesh.without}, or {REFUSE}"
+                f"the pod has {mesh.proxy}, which listens on {mesh.ports} like the sidecar; "
+                f"use only one of the two: {mesh.without}, or {REFUSE}"
             )
     return ""
 
 
 def _taken(everything: list[Object]) -> str:
-    """What the sidecar needs and somebody else has; empty where all is free."""
+    """What the sidecar needs but another container has. Empty if everything is free."""
     for one in everything:
         if one["name"] == made.NAME:
             return f"the pod has another container called {made.NAME}; rename it, or {REFUSE}"
         for port in pods.ports(one):
             if port in (PROXY_PORT, ADMIN_PORT, PROBE_PORT):
                 return (
-                    f"container {one['name']:.63} has port {port}, or a probe of it, which the sidecar listens on; "
-                    f"use another, or {REFUSE}"
+                    f"container {one['name']:.63} or a probe of it uses port {port}, on which the sidecar listens; "
+                    f"use another port, or {REFUSE}"
                 )
     return ""
 
@@ -180,9 +181,9 @@ def _taken(everything: list[Object]) -> str:
 def _operations(pod: Object, asked: Asked, claims: frozenset[str], warnings: list[str]) -> Iterator[Operation]:
     spec, settings = pods.spec(pod), asked.settings
     if settings.user is None and pods.runs_as_root(pod):
-        # No user would be the pod's, and no kubelet starts root in a container that is to be another.
+        # Without a user of its own it would get the pod's, and a kubelet does not start root where runAsNonRoot is set.
         settings = replace(settings, user=InjectorSettings().user)
-    # Before the sidecar: an ordinary one becomes the first of the containers, and moves the places of all others.
+    # Before the sidecar is added: an ordinary one becomes the first container and moves the index of all others.
     yield from proxy_env(pod, asked.http_proxy, settings, warnings)
     volumes = pods.objects(spec, "volumes", "spec.volumes")
     names = claims | {name for volume in volumes if isinstance(name := volume.get("name"), str)}
@@ -195,7 +196,7 @@ def _operations(pod: Object, asked: Asked, claims: frozenset[str], warnings: lis
     if grace_s < (SHORT_GRACE_S if settings.native else made.LONG_GRACE_S):
         warnings.append(
             f"terminationGracePeriodSeconds is {grace_s}: calls that are in flight at the end may be cut; "
-            f"the sidecar wants {made.LONG_GRACE_S} to drain"
+            f"the sidecar needs {made.LONG_GRACE_S} to drain"
         )
     shared = pods.shared_resources(pod)
     warnings += [
@@ -226,7 +227,7 @@ def _annotations(pod: Object, settings: InjectorSettings) -> Iterator[Operation]
     there = pods.texts(pod, "annotations")
     texts = {INJECTED: __version__}
     if not settings.native and DEFAULT_CONTAINER not in there:
-        texts[DEFAULT_CONTAINER] = pods.containers(pod)[0]["name"]  # for `kubectl logs`, which takes the first
+        texts[DEFAULT_CONTAINER] = pods.containers(pod)[0]["name"]  # otherwise `kubectl logs` takes the first container
     if pod.get("metadata") is None:
         yield {"op": "add", "path": "/metadata", "value": {"annotations": texts}}
         return
@@ -234,7 +235,7 @@ def _annotations(pod: Object, settings: InjectorSettings) -> Iterator[Operation]
 
 
 def _free(name: str, taken: frozenset[str]) -> str:
-    """A volume's name that nobody has: nobody refers to ours."""
+    """A volume name that is not in use. Nothing else refers to our volumes, so any name works."""
     number = 1
     found = name
     while found in taken:

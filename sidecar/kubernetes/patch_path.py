@@ -1,6 +1,6 @@
-"""Operations of a JSON patch (RFC 6902), and the paths in them (RFC 6901). Only `add`: nothing is ever taken away.
+"""Operations of a JSON patch (RFC 6902) and their paths (RFC 6901). There is only `add`: nothing is ever removed.
 
-Owns how a list or an object comes to be where there is none. `add` to a member that is null replaces the null.
+This module also creates a list or an object that is missing. `add` to a member that is null replaces the null.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def add(path: str, value: Any) -> Operation:
 
 
 def add_items(parent: Object, path: str, name: str, items: list[Object], *, first: bool = False) -> Iterator[Operation]:
-    """Put objects into the list `name` of `parent`, which is at `path`; at its end, or at its start."""
+    """Adds objects to the list `name` of `parent`, whose path is `path`: at its end, or at its start if `first`."""
     if not items:
         return
     if not parent.get(name):
@@ -34,7 +34,7 @@ def add_items(parent: Object, path: str, name: str, items: list[Object], *, firs
 
 
 def add_texts(parent: Object, path: str, name: str, values: dict[str, str]) -> Iterator[Operation]:
-    """Put texts into the object `name` of `parent`, which is at `path`."""
+    """Adds texts to the object `name` of `parent`, whose path is `path`."""
     if not values:
         return
     if not parent.get(name):
@@ -45,9 +45,9 @@ def add_texts(parent: Object, path: str, name: str, values: dict[str, str]) -> I
 
 
 def apply(operations: list[Operation], document: Any) -> None:
-    """Carry out `add` operations on a document, in place. Raises KeyError or IndexError where a path leads nowhere.
+    """Applies `add` operations to a document in place. Raises KeyError or IndexError if a path does not exist.
 
-    For files: there the document is one that remembers its comments, which has to be changed and not copied.
+    Files need this: their document keeps its comments, so it must be changed and not copied.
     """
     for operation in operations:
         *steps, last = [part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]]

@@ -1,7 +1,8 @@
-"""The parts of a pod that the injector looks at, read from whatever JSON came.
+"""Reads the parts of a pod that the injector needs, from any JSON.
 
-Owns what may be absent, null or of the wrong shape. An API server has typed a pod before it asks a webhook, a file has
-been typed by nobody: what has not the shape of a pod is `NotAPod`, and is left to the API server to refuse.
+This module handles parts that are absent, null or of the wrong shape. The API server checks a pod's types before it
+calls a webhook, but nothing has checked a file. An object that is not shaped like a pod raises `NotAPod`, and is left
+to the API server to refuse.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final, TypeAlias
 
 Object: TypeAlias = dict[Any, Any]
-"""A JSON object. From a file it may have any key; whoever reads one takes texts."""
+"""A JSON object. In a file, a key may have any type; code here reads only keys that are text."""
 
 DEFAULT_GRACE_S: Final = 30
 MOST_GRACE_S: Final = 2**63 - 1
@@ -19,7 +20,7 @@ PROBES: Final = ("livenessProbe", "readinessProbe", "startupProbe")
 
 
 class NotAPod(ValueError):
-    """It has not the shape of a pod; `str()` says where."""
+    """The object is not shaped like a pod. `str()` says where."""
 
 
 def texts(pod: Object, name: str) -> dict[str, str]:
@@ -28,13 +29,13 @@ def texts(pod: Object, name: str) -> dict[str, str]:
     words: dict[str, str] = {}
     for key, value in found.items():
         if not isinstance(value, str) or not isinstance(key, str):
-            raise NotAPod(f"metadata.{name}[{key!s:.80}] is no text")
+            raise NotAPod(f"metadata.{name}[{key!s:.80}] is not text")
         words[key] = value
     return words
 
 
 def namespace(pod: Object) -> str:
-    """Empty where the pod does not say: then the request does. Raises NotAPod."""
+    """The pod's namespace. Empty if the pod has none; the request then names it. Raises NotAPod."""
     found = _mapping(pod, "metadata").get("namespace")
     return found if isinstance(found, str) else ""
 
@@ -48,7 +49,7 @@ def spec(pod: Object) -> Object:
 
 
 def containers(pod: Object, name: str = "containers") -> list[Object]:
-    """`containers` or `initContainers`, each with its name. Raises NotAPod."""
+    """The `containers` or `initContainers`; each has a name. Raises NotAPod."""
     found = objects(spec(pod), name, f"spec.{name}")
     for place, one in enumerate(found):
         if not isinstance(one.get("name"), str):
@@ -59,12 +60,12 @@ def containers(pod: Object, name: str = "containers") -> list[Object]:
 
 
 def objects(parent: Object, name: str, where: str) -> list[Object]:
-    """A list of objects, empty where there is none. Raises NotAPod."""
+    """A list of objects; empty if it is missing. Raises NotAPod."""
     found = parent.get(name)
     if found is None:
         return []
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise NotAPod(f"{where} is no list of objects")
+        raise NotAPod(f"{where} is not a list of objects")
     return found
 
 
@@ -74,12 +75,12 @@ def grace_s(pod: Object) -> int:
     if found is None:
         return DEFAULT_GRACE_S
     if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found <= MOST_GRACE_S:
-        raise NotAPod("spec.terminationGracePeriodSeconds is no number of seconds")
+        raise NotAPod("spec.terminationGracePeriodSeconds is not a number of seconds")
     return found
 
 
 def has_host_network(pod: Object) -> bool:
-    """Raises NotAPod. `yes` and `no` of a file are texts here, and true and false to kubectl, which reads YAML 1.1."""
+    """In a file, `yes` and `no` are text here, but true and false for kubectl, which reads YAML 1.1. Raises NotAPod."""
     found = spec(pod).get("hostNetwork")
     if found is None or isinstance(found, bool):
         return found is True
@@ -90,15 +91,15 @@ def has_host_network(pod: Object) -> bool:
 
 
 def runs_as_root(pod: Object) -> bool:
-    """Whether its containers do that say nothing else. Raises NotAPod."""
+    """Whether containers without their own user run as root. Raises NotAPod."""
     user = _mapping(spec(pod), "securityContext", "spec.securityContext").get("runAsUser")
     return _is_number(user) and user == 0
 
 
 def ports(container: Object) -> Iterator[int]:
-    """TCP ports that a container listens on, as far as it says so: what it declares, and what its probes ask.
+    """The TCP ports that a container is known to listen on: those it declares, and those its probes use.
 
-    A probe that names a host asks somebody else. Raises NotAPod.
+    A probe with a host calls another server, so it does not count. Raises NotAPod.
     """
     for port in container.get("ports") or []:
         if port.get("protocol") in (None, "TCP") and _is_number(number := port.get("containerPort")):
@@ -112,7 +113,7 @@ def ports(container: Object) -> Iterator[int]:
 
 
 def shared_resources(pod: Object) -> frozenset[str]:
-    """What the pod as a whole has a request or a limit of (`spec.resources`, Kubernetes 1.34). Raises NotAPod."""
+    """The resources that the pod as a whole requests or limits (`spec.resources`, Kubernetes 1.34). Raises NotAPod."""
     found = _mapping(spec(pod), "resources", "spec.resources")
     return frozenset(
         name
@@ -123,7 +124,7 @@ def shared_resources(pod: Object) -> frozenset[str]:
 
 
 def is_windows(pod: Object) -> bool:
-    """By `os`, or by where alone it may run, or by options that only Windows has. Raises NotAPod."""
+    """Recognised by `os`, by the nodes it may run on, or by options that exist only on Windows. Raises NotAPod."""
     system = _mapping(spec(pod), "os", "spec.os").get("name")
     selector = _mapping(spec(pod), "nodeSelector", "spec.nodeSelector")
     named = [one for one in (system, *(selector.get(label) for label in SYSTEM_LABELS)) if one is not None]
@@ -139,7 +140,7 @@ def is_windows(pod: Object) -> bool:
 
 
 def _wants_windows_nodes(pod: Object) -> bool:
-    """Whether its node affinity leaves no other: one term has to hold, and of that all expressions."""
+    """Whether its node affinity allows only Windows nodes. One of its terms must hold, with all of its expressions."""
     place = "spec.affinity.nodeAffinity"
     affinity = _mapping(_mapping(spec(pod), "affinity", "spec.affinity"), "nodeAffinity", place)
     required = _mapping(affinity, "requiredDuringSchedulingIgnoredDuringExecution", place)
@@ -164,5 +165,5 @@ def _mapping(parent: Object, name: str, where: str = "") -> Object:
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise NotAPod(f"{where or name} is no object")
+        raise NotAPod(f"{where or name} is not an object")
     return found

@@ -1,10 +1,12 @@
-"""HTTP_PROXY and NO_PROXY for those containers of an app that ask for them.
+"""Adds HTTP_PROXY and NO_PROXY to the app's containers that ask for them.
 
-Owns which variables are added: each in upper and in lower case, for curl reads only `http_proxy` and others only the
-upper one. What a container sets itself is never touched: with an HTTP_PROXY of its own it is left as it is, with a
-NO_PROXY of its own it keeps that. HTTPS_PROXY is not set: the sidecar does not tunnel (CONNECT is a 405). Beside an
-ordinary sidecar init containers get nothing: they run before it, and all their calls would be refused. Those that are
-native sidecars themselves run on beside it.
+This module owns which variables are added. Each one is added in upper and in lower case, because curl reads only
+`http_proxy`, and other clients read only the upper-case one. Variables that a container sets itself are never changed.
+A container with its own HTTP_PROXY gets nothing; one with its own NO_PROXY keeps that one. HTTPS_PROXY is not set,
+because the sidecar does not tunnel (CONNECT is a 405).
+
+Beside an ordinary sidecar, init containers get nothing: they run before it, so all their calls would be refused. The
+exception is an init container that is itself a native sidecar, because it also runs later.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ TOO_EARLY: Final = "is an init container, which runs before an ordinary sidecar"
 def proxy_env(
     pod: Object, wanted: bool | tuple[str, ...], settings: InjectorSettings, warnings: list[str]
 ) -> Iterator[Operation]:
-    """Operations for the containers wanted; True is each of `containers`, a name may be an init container's too.
+    """Operations for the wanted containers. True means each of `containers`; a name may also be an init container's.
 
     Raises NotAPod.
     """
@@ -47,11 +49,11 @@ def proxy_env(
 def _variables(container: Object, settings: InjectorSettings, warnings: list[str]) -> list[Object]:
     there = {str(variable.get("name")).upper() for variable in container.get("env") or []}
     if "HTTP_PROXY" in there:
-        warnings.append(f"container {container['name']} has an HTTP_PROXY of its own, which stays")
+        warnings.append(f"container {container['name']} has its own HTTP_PROXY, which is kept")
         return []
     made = {"HTTP_PROXY": f"http://localhost:{PROXY_PORT}"}
     if "NO_PROXY" in there:
-        warnings.append(f"container {container['name']} has a NO_PROXY of its own, which stays")
+        warnings.append(f"container {container['name']} has its own NO_PROXY, which is kept")
     else:
         made["NO_PROXY"] = ",".join(settings.no_proxy)
     return [{"name": spelt, "value": value} for name, value in made.items() for spelt in (name, name.lower())]

@@ -1,7 +1,7 @@
-"""CPU and memory in Kubernetes' notation: checked, compared, never computed with.
+"""Reads CPU and memory in Kubernetes' notation: checks and compares them, but never computes with them.
 
-Owns the subset of `resource.Quantity` that people write: `100m`, `0.5`, `2`; `64Mi`, `1Gi`, `128M`, bytes. Exponents
-and the prefixes beyond `T` are refused: nobody gives them to a sidecar, and a typing error looks like them.
+This module owns the subset of `resource.Quantity` that people write: `100m`, `0.5`, `2`; `64Mi`, `1Gi`, `128M`, bytes.
+Exponents and prefixes beyond `T` are refused. A sidecar never needs them, and a typing error may look like one.
 """
 
 from __future__ import annotations
@@ -28,28 +28,29 @@ _BYTES: Final = {
 
 LEAST_CPU: Final = Decimal("0.001")
 LEAST_CPU_LIMIT: Final = Decimal("0.05")
-"""Starting takes 0.45 s of a core, with tracing, and `sidecar wait` beside it 0.1: 11 s of the 60 that a start may
-take, and 44 on a core four times slower. With 10m hardly any would be in time."""
+"""With tracing, the start takes 0.45 s of a core, and `sidecar wait` beside it takes 0.1 s. With this limit that is 11
+s of the 60 s that a start may take, and 44 s on a core four times slower. With 10m, hardly any start would be in time.
+"""
 MOST_CPU: Final = Decimal(64)
 LEAST_MEMORY: Final = 32 << 20
 LEAST_MEMORY_LIMIT: Final = 64 << 20
-"""The process has 53 MiB after its start, 62 with tracing: with less the kernel would end it."""
+"""The process uses 53 MiB after its start, or 62 MiB with tracing. With less memory the kernel would kill it."""
 MOST_MEMORY: Final = 64 << 30
 
 
 class BadQuantity(ValueError):
-    """It is no quantity, or none that a sidecar could have; `str()` says why."""
+    """Not a quantity, or one that does not suit a sidecar. `str()` says why."""
 
 
 class Resources(Struct, frozen=True):
-    """What a container asks for and what it may have; no limit where that is empty."""
+    """What a container requests, and its limit. An empty limit means no limit."""
 
     request: str
     limit: str = ""
 
 
 def cpu(text: str) -> Decimal:
-    """Cores. Raises BadQuantity."""
+    """The number of cores. Raises BadQuantity."""
     if not _CPU.fullmatch(text):
         raise BadQuantity("expected CPU such as 100m or 0.5")
     cores = Decimal(text[:-1]) / 1000 if text.endswith("m") else Decimal(text)
@@ -59,7 +60,7 @@ def cpu(text: str) -> Decimal:
 
 
 def memory(text: str) -> Decimal:
-    """Bytes. Raises BadQuantity."""
+    """The number of bytes. Raises BadQuantity."""
     found = _MEMORY.fullmatch(text)
     if not found:
         raise BadQuantity("expected memory such as 64Mi")
@@ -70,25 +71,25 @@ def memory(text: str) -> Decimal:
 
 
 def cpu_resources(text: str) -> Resources:
-    """`REQUEST` or `REQUEST/LIMIT`; without a limit there is none. Raises BadQuantity."""
+    """Reads `REQUEST` or `REQUEST/LIMIT`. Without LIMIT there is no limit. Raises BadQuantity."""
     request, slash, limit = text.partition("/")
     least = cpu(request)
     if slash:
         most = cpu(limit)
         if most < LEAST_CPU_LIMIT:
-            raise BadQuantity("expected a limit of 50m at least, for it would not start in time")
+            raise BadQuantity("expected a limit of at least 50m; with less the sidecar would not start in time")
         if most < least:
             raise BadQuantity("expected a limit that is not below the request")
     return Resources(request, limit)
 
 
 def memory_resources(text: str) -> Resources:
-    """`REQUEST` or `REQUEST/LIMIT`; without a limit it is the request. Raises BadQuantity."""
+    """Reads `REQUEST` or `REQUEST/LIMIT`. Without LIMIT, the request is the limit too. Raises BadQuantity."""
     request, slash, limit = text.partition("/")
     least = memory(request)
     most = memory(limit) if slash else least
     if most < LEAST_MEMORY_LIMIT:
-        raise BadQuantity("expected a limit of 64Mi at least, for it would not start with less")
+        raise BadQuantity("expected a limit of at least 64Mi; with less the sidecar would not start")
     if most < least:
         raise BadQuantity("expected a limit that is not below the request")
     return Resources(request, limit or request)

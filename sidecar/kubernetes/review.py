@@ -1,8 +1,8 @@
-"""AdmissionReview (admission.k8s.io/v1), in and out: bytes to a request, a result to bytes.
+"""Reads and writes AdmissionReview (admission.k8s.io/v1): bytes to a request, and a result to bytes.
 
-Owns the wire format, and what is answered to a review that is none. Pure. Source: the Kubernetes documentation,
-"Dynamic Admission Control", and what an API server does with an answer: a status other than 200 counts as a failed
-call, for which the webhook's failurePolicy is; warnings are cut at 256 characters each and 4,096 together.
+This module owns the wire format, and the errors for a body that is not a review. It does no I/O. The source is the
+Kubernetes documentation, "Dynamic Admission Control". An API server counts a status other than 200 as a failed call, to
+which the webhook's failurePolicy applies. It cuts each warning at 256 characters, and all of them at 4,096.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 class BadReview(ValueError):
-    """It is no review that can be answered as one; `str()` says why, without what was in it."""
+    """The body is not a review that can be answered. `str()` says why, without quoting the body."""
 
 
 class _Kind(Struct, frozen=True):
@@ -50,7 +50,7 @@ class _Review(Struct, frozen=True, rename="camel"):
 
 
 class Question(Struct, frozen=True, kw_only=True):
-    """`pod` is None where the review is about something that nothing is injected into."""
+    """`pod` is None if the review is about an object that nothing is injected into."""
 
     uid: str
     namespace: str = ""
@@ -65,15 +65,15 @@ def read(body: bytes | bytearray) -> Question:
     try:
         review = _DECODER.decode(body)
     except msgspec.ValidationError as wrong:
-        raise BadReview(f"this is no AdmissionReview: {wrong}") from None
+        raise BadReview(f"this is not an AdmissionReview: {wrong}") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise BadReview("this is not JSON") from None
     except RecursionError:
-        raise BadReview("this is nested too deeply") from None
+        raise BadReview("the nesting is too deep") from None
     if review.kind != "AdmissionReview":
-        raise BadReview("this is no AdmissionReview")
+        raise BadReview("this is not an AdmissionReview")
     if review.api_version != API_VERSION:
-        raise BadReview(f"only {API_VERSION} is answered; set admissionReviewVersions: [v1]")
+        raise BadReview(f"only {API_VERSION} is supported; set admissionReviewVersions: [v1]")
     request = review.request
     if request is None:
         raise BadReview("the AdmissionReview has no request")
@@ -85,7 +85,7 @@ def read(body: bytes | bytearray) -> Question:
 
 
 def answer(uid: str, result: Result) -> bytes:
-    """The AdmissionReview that says it."""
+    """The AdmissionReview with this result."""
     response: dict[str, Any] = {"uid": uid, "allowed": result.denied is None}
     if result.denied is not None:
         response["status"] = {
@@ -103,5 +103,5 @@ def answer(uid: str, result: Result) -> bytes:
 
 
 def _line(text: str) -> str:
-    """What a client prints, or puts into a header, as one line."""
+    """The text on one line, because clients print it as one line or put it into a header."""
     return _CONTROL.sub(" ", text)

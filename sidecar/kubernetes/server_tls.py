@@ -1,8 +1,8 @@
-"""The webhook's side of TLS: a context whose certificate can be another one for the next connection.
+"""TLS of the webhook's server: a context whose certificate can be replaced while the server runs.
 
-Owns the swap, and the files that certificates are read from where something else renews them (cert-manager). A new
-certificate is loaded into a context of its own and takes the old one's place as a whole, so that a key that does not
-fit its certificate changes nothing; connections that are open stay as they are.
+This module owns the replacement, and reads certificates from files that another program renews (cert-manager). A new
+certificate is loaded into a new context, which then replaces the old one as a whole. So a key that does not match its
+certificate changes nothing. Open connections are not affected.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ MOST_BYTES: Final = 256 * 1024
 
 
 class BadCertificate(ValueError):
-    """`str()` says what is wrong with it, without any of it."""
+    """`str()` says what is wrong with the certificate, without quoting it."""
 
 
 class ServerTls:
-    """`context` is for `create_server`; it refuses every handshake until something was loaded."""
+    """`context` is for `create_server`. It refuses every handshake until a certificate is loaded."""
 
     def __init__(self) -> None:
         self.context = _context()
@@ -42,7 +42,9 @@ class ServerTls:
         return self._current is not None
 
     def load(self, chain: bytes, key: bytes) -> bool:
-        """PEM; the server's own certificate first. True if it is another one than before. Raises BadCertificate."""
+        """Loads PEM, with the server's own certificate first. True if it differs from the last one. Raises
+        BadCertificate.
+        """
         if (chain, key) == self._loaded:
             return False
         made = _context()
@@ -65,7 +67,7 @@ class ServerTls:
 
 
 class CertificateFiles:
-    """`tls.crt` and `tls.key` of a folder, as a Secret of type kubernetes.io/tls is mounted."""
+    """The files `tls.crt` and `tls.key` of a folder, where a Secret of type kubernetes.io/tls is mounted."""
 
     def __init__(self, folder: Path, tls: ServerTls) -> None:
         self._folder = folder
@@ -73,7 +75,7 @@ class CertificateFiles:
         self._problem = ""
 
     def look(self) -> None:
-        """Load what is there; what cannot be used is logged once, and what is in force stays."""
+        """Loads the files. If they cannot be used, this is logged once and the old certificate stays in force."""
         try:
             chain, key = _read(self._folder / "tls.crt"), _read(self._folder / "tls.key")
             if self._tls.load(chain, key):
@@ -86,7 +88,7 @@ class CertificateFiles:
                 log.error("the certificate cannot be used", extra={"fields": {"detail": problem}})
 
     async def run(self, look_s: float = LOOK_S) -> None:
-        """Until cancelled. Looking is enough: kubelet itself renews what it mounts only once a minute."""
+        """Runs until cancelled. It polls, because the kubelet itself updates mounted files only once a minute."""
         while True:
             self.look()
             await asyncio.sleep(look_s)
@@ -106,7 +108,7 @@ def _read(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def _as_file(content: bytes) -> Iterator[str]:
-    """`ssl` reads keys from files only. Where there is memfd (Linux), the key is on no disk."""
+    """The content as a file, because `ssl` reads keys only from files. With memfd (Linux) the key is on no disk."""
     make: Any = getattr(os, "memfd_create", None)
     if make is None:
         with tempfile.NamedTemporaryFile() as file:

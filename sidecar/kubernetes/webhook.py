@@ -1,12 +1,13 @@
-"""The webhook over HTTPS: one review a request, on two paths; and a plain listener for kubelet and Prometheus.
+"""The webhook over HTTPS: one review for each request, on two paths. A second, plain listener serves kubelet and
+Prometheus.
 
     POST /inject        from namespaces that are labelled: a pod gets a sidecar unless it refuses
     POST /inject/asked  from all others: a pod gets one if it asks
 
-Owns HTTP: paths, methods, types, sizes, times, and that every request gets an answer. A defect in making the patch
-lets the pod pass, with a warning and an error in the log: an injector must not be what keeps a cluster from starting
-pods. Where it has to be (`fail_closed`), a pod that is to have a sidecar is denied instead; what is no review is
-answered with a status of 400 or more either way, for which an API server has the webhook's `failurePolicy`.
+This module owns HTTP: paths, methods, types, sizes and times. Every request gets a response. If a bug prevents the
+patch, the pod starts without a sidecar, with a warning and an error in the log, because an injector must not stop a
+cluster from starting pods. With `fail_closed`, a pod that should have a sidecar is denied instead. A body that is not a
+review always gets a status of 400 or more, to which the API server applies the webhook's `failurePolicy`.
 """
 
 from __future__ import annotations
@@ -33,22 +34,22 @@ from sidecar.telemetry.metrics import CONTENT_TYPE, exposition, registry
 log = logging.getLogger("sidecar.injector")
 
 PATHS: Final = {"/inject": False, "/inject/asked": True}
-"""Whether a pod has to ask."""
+"""The value says whether a pod has to ask."""
 
 MOST_BODY_BYTES: Final = 3 * 1024 * 1024
-"""As an API server's own limit on what it takes and sends (`MaxRequestBodyBytes`)."""
+"""The API server's own limit on what it accepts and sends (`MaxRequestBodyBytes`)."""
 MOST_BYTES_AT_ONCE: Final = 24 * 1024 * 1024
-"""Of all bodies that are being read, for the memory that a review costs is a multiple of its bytes."""
+"""The limit of all bodies being read at one time, because a review needs several times its size in memory."""
 BODY_S: Final = 5.0
 REVIEWS: Final = Bounds(head_s=10.0, idle_s=90.0)
-"""An API server keeps its connections, and closes them itself after 90 s."""
+"""An API server keeps its connections open, and closes them itself after 90 s."""
 PROBES: Final = Bounds(most=64)
 SHUTDOWN_S: Final = 5.0
 
 FAILED: Final = Result(
-    skipped="failed", warnings=("no sidecar was injected, through a defect of the injector; its log says more",)
+    skipped="failed", warnings=("no sidecar was injected, because of a bug in the injector; its log says more",)
 )
-NOT_WITHOUT: Final = "the sidecar could not be injected, and no pod is to start here without one: "
+NOT_WITHOUT: Final = "the sidecar could not be injected, and no pod may start here without one: "
 
 
 class _Refused(Exception):
@@ -59,7 +60,7 @@ class _Refused(Exception):
 
 
 class Webhook:
-    """Serves on sockets that are bound already. `make_patch` is there for tests."""
+    """Serves on sockets that are already bound. Tests set `make_patch`."""
 
     def __init__(
         self,
@@ -89,11 +90,11 @@ class Webhook:
         await self._probe_connections.start(probes)
 
     def ending(self) -> None:
-        """`/readyz` fails from now on, so that the Service sends no more reviews."""
+        """From now on `/readyz` fails, so that the Service sends no more reviews."""
         self._ending = True
 
     async def close(self) -> None:
-        """Reviews that are under way are answered."""
+        """Stops. Reviews in progress are still answered."""
         await self.connections.end(SHUTDOWN_S)
         await self._probe_connections.end(1.0)
 
@@ -111,7 +112,7 @@ class Webhook:
         return web.Response(body=review.answer(question.uid, result), content_type="application/json")
 
     def _decide(self, question: review.Question, only_if_asked: bool) -> Result:
-        """Never raises. What it costs is in proportion to the pod's bytes: it runs between all other reviews."""
+        """Never raises. Its cost is proportional to the pod's size, because all other reviews wait for it."""
         if question.pod is None:
             result = Result(skipped="no_pod")
         else:
@@ -123,7 +124,7 @@ class Webhook:
                 log.exception("no sidecar was injected, through a defect", extra={"fields": _about(question)})
                 self.counters.injections["failed"] += 1
                 if self._settings.fail_closed and self._must_have_one(question, only_if_asked):
-                    return Result(denied=f"{NOT_WITHOUT}a defect of the injector; its log says more")
+                    return Result(denied=f"{NOT_WITHOUT}a bug in the injector; its log says more")
                 return FAILED
         if (
             result.skipped == "malformed"
@@ -138,7 +139,9 @@ class Webhook:
         return result
 
     def _must_have_one(self, question: review.Question, only_if_asked: bool) -> bool:
-        """Where the patch itself cannot say: in a labelled namespace whoever does not refuse, elsewhere who asks."""
+        """Whether a pod must have a sidecar, if the patch cannot say: in a labelled namespace unless it refuses,
+        elsewhere if it asks.
+        """
         pod: Object = question.pod or {}
         try:
             asked = wish(pods.texts(pod, "annotations"), pods.texts(pod, "labels")).inject
@@ -152,7 +155,7 @@ class Webhook:
         """Raises _Refused."""
         expected = request.content_length or 0
         if expected > MOST_BODY_BYTES:
-            raise _Refused(413, f"a review may have {MOST_BODY_BYTES} bytes", Connection="close")
+            raise _Refused(413, f"a review may have at most {MOST_BODY_BYTES} bytes", Connection="close")
         body = bytearray()
         try:
             async with asyncio.timeout(self._body_s):
@@ -160,11 +163,11 @@ class Webhook:
                     self._reading += len(data)
                     body += data
                     if len(body) > MOST_BODY_BYTES:
-                        raise _Refused(413, f"a review may have {MOST_BODY_BYTES} bytes", Connection="close")
+                        raise _Refused(413, f"a review may have at most {MOST_BODY_BYTES} bytes", Connection="close")
                     if self._reading > MOST_BYTES_AT_ONCE:
                         raise _Refused(503, "too many reviews at once", Connection="close", Retry_After="1")
         except TimeoutError:
-            raise _Refused(408, f"the review was not here within {self._body_s:g} s", Connection="close") from None
+            raise _Refused(408, f"the review did not arrive within {self._body_s:g} s", Connection="close") from None
         except (web.RequestPayloadError, ValueError):
             raise _Refused(400, "the body broke off", Connection="close") from None
         finally:
@@ -199,7 +202,7 @@ class Webhook:
             return web.Response(text="ok\n")
         if request.path == "/metrics":
             return web.Response(body=exposition(self._registry), headers={"Content-Type": CONTENT_TYPE})
-        return web.Response(status=404, text="here are /livez, /readyz and /metrics\n")
+        return web.Response(status=404, text="this listener has /livez, /readyz and /metrics\n")
 
 
 def _server(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], bounds: Bounds) -> web.Server:
@@ -210,26 +213,26 @@ def _server(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], 
         logger=http_log,
         keepalive_timeout=bounds.idle_s,
         lingering_time=1.0,
-        auto_decompress=False,  # what is compressed is refused, and a bomb would keep all reviews waiting first
+        auto_decompress=False,  # compressed bodies are refused; decompressing a bomb first would block all reviews
     )
 
 
 def _checked(request: web.BaseRequest) -> bool:
-    """Whether the pod has to ask, by the path. Raises _Refused."""
+    """Whether the pod has to ask, according to the path. Raises _Refused."""
     only_if_asked = PATHS.get(request.path)
     if only_if_asked is None:
         raise _Refused(404, f"reviews are answered at {' and '.join(PATHS)}", Connection="close")
     if request.method != "POST":
-        raise _Refused(405, "reviews are sent with POST", Allow="POST", Connection="close")
+        raise _Refused(405, "a review must be sent with POST", Allow="POST", Connection="close")
     if request.content_type != "application/json":
-        raise _Refused(415, "a review is application/json", Connection="close")
+        raise _Refused(415, "a review must be application/json", Connection="close")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise _Refused(415, "a review is not compressed", Connection="close")
+        raise _Refused(415, "a review must not be compressed", Connection="close")
     return only_if_asked
 
 
 def _about(question: review.Question) -> dict[str, object]:
-    """For the log: which pod, as far as that is known before it is created."""
+    """The pod for the log, as far as it is known before it is created."""
     pod: Object = question.pod or {}
     metadata = pod.get("metadata")
     name = (metadata.get("name") or metadata.get("generateName")) if isinstance(metadata, dict) else None

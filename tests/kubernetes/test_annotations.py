@@ -157,9 +157,9 @@ def test_an_unreadable_wish_is_a_warning() -> None:
 
 def test_an_unknown_one_is_a_warning_with_what_may_be_meant() -> None:
     assert wish({"sidecar.dev/loglevel": "debug"}, {}).warnings == (
-        "annotation sidecar.dev/loglevel is not known; did you mean sidecar.dev/log-level?",
+        "annotation sidecar.dev/loglevel is unknown; did you mean sidecar.dev/log-level?",
     )
-    assert wish({"sidecar.dev/zzz": ""}, {}).warnings == ("annotation sidecar.dev/zzz is not known",)
+    assert wish({"sidecar.dev/zzz": ""}, {}).warnings == ("annotation sidecar.dev/zzz is unknown",)
 
 
 def test_no_more_unknown_ones_are_told_than_an_answer_has_room_for() -> None:

@@ -296,7 +296,7 @@ async def test_what_cannot_be_served_with_is_made_anew(monkeypatch: pytest.Monke
             return load(chain, key)
 
         monkeypatch.setattr(two.tls, "load", refuses_old)
-        with pytest.raises(Problem, match="made anew: no certificate"):
+        with pytest.raises(Problem, match="created anew: no certificate"):
             await two.certificates.look()
         await two.certificates.look()
         made = from_secret(api.objects[SECRET]["data"])

@@ -205,7 +205,7 @@ def test_kinds_that_are_not_known_are_told(found: dict[str, Any]) -> None:
     made = inject(text, NATIVE)
     assert (made.text, made.count) == (text, 0)
     assert len(made.notes) == 1
-    assert "left as it is (a kind that is not known here, though it has a pod template)" in made.notes[0]
+    assert "left as it is (an unknown kind, although it has a pod template)" in made.notes[0]
 
 
 def test_a_kind_of_the_same_name_from_elsewhere_is_left_alone_and_told() -> None:
@@ -213,7 +213,7 @@ def test_a_kind_of_the_same_name_from_elsewhere_is_left_alone_and_told() -> None
     job = {"apiVersion": "batch.volcano.sh/v1alpha1", "kind": "Job", "metadata": {"name": "v"}, "spec": {"tasks": []}}
     made = inject("---\n".join(yaml.safe_dump(one) for one in (job, workload("Pod", pod()))), NATIVE)
     assert made.notes == (
-        "Job v: left as it is (of batch.volcano.sh/v1alpha1, which is not known here)",
+        "Job v: left as it is (of batch.volcano.sh/v1alpha1, an unknown group)",
         "Pod app: injected",
     )
 
@@ -252,7 +252,7 @@ def test_no_host_network_in_words_that_only_some_readers_take_for_false(word: st
 def test_pull_secrets_take_the_service_accounts_away() -> None:
     secret = InjectorSettings(image_pull_secrets=("ours",))
     (warning, _) = inject(yaml.safe_dump(workload("Pod", pod(imagePullSecrets=[]))), secret).notes
-    assert "service account hold no longer" in warning
+    assert "service account no longer apply" in warning
     assert len(inject(yaml.safe_dump(workload("Pod", pod(imagePullSecrets=[{"name": "own"}]))), secret).notes) == 1
 
 
@@ -351,12 +351,12 @@ def test_a_bomb_of_aliases_is_refused() -> None:
         ("\x00", "no YAML|special characters"),
         ("\ufeffkind: Pod\n", "line 1: it begins with a byte order mark"),
         ("a: 1\n---\n\ufeffkind: Pod\n", "line 3: it begins with a byte order mark"),
-        ("a: 1\n? [1]\n: 2\n", "line 1: a list or a mapping is no key"),
-        ("? {a: {b: c}}\n: 2\n", "a list or a mapping is no key"),
-        ("a: {}\n? {a: [{b: c}]}\n", "a list or a mapping is no key"),
+        ("a: 1\n? [1]\n: 2\n", "line 1: a list or a mapping cannot be a key"),
+        ("? {a: {b: c}}\n: 2\n", "a list or a mapping cannot be a key"),
+        ("a: {}\n? {a: [{b: c}]}\n", "a list or a mapping cannot be a key"),
         ("kind: Pod\nname: {{ .x }}\n? {a: {b: c}}\n", "this is a template"),
-        ('{"kind": "Pod", "kind": "Job"}', "the key kind is there twice"),
-        ('{"kind": "Pod", "x": 1e999, "spec": {"containers": [{"name": "a"}]}}', "a number that no computer"),
+        ('{"kind": "Pod", "kind": "Job"}', "the key kind occurs twice"),
+        ('{"kind": "Pod", "x": 1e999, "spec": {"containers": [{"name": "a"}]}}', "a number that is out of range"),
     ],
 )
 def test_what_cannot_be_used(text: str, words: str) -> None:

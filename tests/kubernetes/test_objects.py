@@ -76,7 +76,7 @@ async def test_a_server_that_is_not_there() -> None:
         with pytest.raises(Problem) as caught:
             await objects.get(SECRET)
         assert caught.value.kind == "connect"
-        assert str(caught.value).startswith(f"cannot ask {api.url}: Connect call failed")
+        assert str(caught.value).startswith(f"cannot connect to {api.url}: Connect call failed")
 
 
 async def test_a_server_that_is_not_trusted(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_containers_have_names_and_lists() -> None:
     for wrong in ({}, {"name": 1}, {"name": "a", "env": "x"}, {"name": "a", "ports": [1]}):
         with pytest.raises(NotAPod, match=r"spec\.containers\[0\]"):
             pods.containers({"spec": {"containers": [wrong]}})
-    with pytest.raises(NotAPod, match="spec is no object"):
+    with pytest.raises(NotAPod, match="spec is not an object"):
         pods.containers({})
 
 

@@ -71,10 +71,10 @@ def test_an_http_proxy_of_its_own_stays(name: str) -> None:
     env = [{"name": name, "value": "http://corp:3128"}]
     spec, warnings = with_proxy(pod(containers=containers("a", env=env)), True)
     assert spec["containers"][0]["env"] == env
-    assert warnings == ["container a has an HTTP_PROXY of its own, which stays"]
+    assert warnings == ["container a has its own HTTP_PROXY, which is kept"]
 
 
 def test_a_no_proxy_of_its_own_stays() -> None:
     spec, warnings = with_proxy(sample("job"), True)
     assert [one["name"] for one in spec["containers"][0]["env"]] == ["NO_PROXY", "HTTP_PROXY", "http_proxy"]
-    assert warnings == ["container report has a NO_PROXY of its own, which stays"]
+    assert warnings == ["container report has its own NO_PROXY, which is kept"]

@@ -91,19 +91,19 @@ async def test_what_is_not_for_a_sidecar_is_allowed_as_it_is(request_: dict[str,
         (b"{", "not JSON"),
         (b"\xff\xfe", "not JSON"),
         (b'{"apiVersion":"\\ud800"}', ""),
-        (b"[" * 100_000, "no AdmissionReview"),
+        (b"[" * 100_000, "not an AdmissionReview"),
         (json.dumps(review()).encode().replace(b'"old', b'"x":' + b"[" * 100_000 + b',"old'), ""),
-        (json.dumps(review()).encode().replace(b'"image"', b'"x":' + b"[" * 100_000), "too deeply"),
-        (b"null", "no AdmissionReview"),
-        (b"[]", "no AdmissionReview"),
-        (b"{}", "no AdmissionReview"),
+        (json.dumps(review()).encode().replace(b'"image"', b'"x":' + b"[" * 100_000), "too deep"),
+        (b"null", "not an AdmissionReview"),
+        (b"[]", "not an AdmissionReview"),
+        (b"{}", "not an AdmissionReview"),
         (b'{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1"}', "no request"),
-        (b'{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{}}', "no AdmissionReview"),
+        (b'{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{}}', "not an AdmissionReview"),
         (b'{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1beta1"}', "admissionReviewVersions"),
-        (b'{"kind":"Pod","apiVersion":"v1"}', "no AdmissionReview"),
+        (b'{"kind":"Pod","apiVersion":"v1"}', "not an AdmissionReview"),
         (json.dumps(review(uid="")).encode(), "no usable uid"),
         (json.dumps(review(uid="x" * 300)).encode(), "no usable uid"),
-        (json.dumps(review(uid=7)).encode(), "no AdmissionReview"),
+        (json.dumps(review(uid=7)).encode(), "not an AdmissionReview"),
     ],
 )
 async def test_what_is_no_review_is_a_400_that_says_why(body: bytes, words: str) -> None:
@@ -301,7 +301,7 @@ async def test_a_crash_lets_the_pod_pass_with_a_warning_and_an_error_in_the_log(
             assert found.webhook.counters.injections["failed"] == 1
     assert answer["allowed"] is True
     assert "patch" not in answer
-    assert "defect" in answer["warnings"][0]
+    assert "a bug in the injector" in answer["warnings"][0]
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert caplog.records[0].fields["namespace"] == "shop"
 
@@ -328,7 +328,7 @@ async def test_fail_closed_denies_who_is_to_have_one(path: str, found: dict[str,
     async with running(CLOSED, make_patch=crash) as webhook:
         answer = await webhook.ask(review(found), path)
         assert answer["allowed"] is allowed
-        assert ("a defect of the injector" in answer.get("status", {}).get("message", "")) is not allowed
+        assert ("a bug in the injector" in answer.get("status", {}).get("message", "")) is not allowed
         assert webhook.webhook.counters.injections["failed"] == 1
         assert (await webhook.ask(review(found, namespace="sidecar-system"), path))["allowed"] is True
         async with await webhook.post(b"{}") as malformed:
@@ -339,7 +339,7 @@ async def test_fail_closed_denies_what_is_no_pod_where_one_has_to_be() -> None:
     found = pod() | {"spec": {"containers": "app"}}
     async with running(CLOSED) as webhook:
         denied = await webhook.ask(review(found))
-        assert "spec.containers is no list of objects" in denied["status"]["message"]
+        assert "spec.containers is not a list of objects" in denied["status"]["message"]
         assert (await webhook.ask(review(found), "/inject/asked"))["allowed"] is True
         assert "patch" in await webhook.ask(review())
 
