@@ -1,5 +1,5 @@
-"""`sidecar demo`: the daemon in front of three small services, to be looked at and played with.
+"""`sidecar demo`: the daemon in front of three small services, to look at and try out.
 
-`show` starts everything and says what to try, `upstream` is one of the services (a child process each), `sidecar.yaml`
-the configuration. Nothing here is used when the sidecar serves a real app.
+`show` starts everything and prints a guide, `upstream` is one of the services (each in a child process), and
+`sidecar.yaml` is the configuration. Nothing here is used when the sidecar serves a real app.
 """

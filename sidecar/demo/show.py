@@ -1,11 +1,11 @@
-"""What `sidecar demo` does: binds the ports, starts the services as children, says what to try, runs the daemon.
+"""Runs `sidecar demo`: binds the ports, starts the services as child processes, prints a guide, runs the daemon.
 
-Owns the children's lives, the guide's text, and the copy of `sidecar.yaml` that the daemon runs with, to be changed and
-with the ports filled in. It does not own the children's answers (`sidecar.demo.upstream`) nor the policies on show
-(`sidecar.yaml` beside this file).
+Owns the child processes, the text of the guide, and the copy of `sidecar.yaml` that the daemon uses. The copy has the
+ports filled in, and users may change it. The responses of the services are in `sidecar.demo.upstream`, the policies in
+`sidecar.yaml` beside this file.
 
-The ports are bound here, before anything is started, and the children inherit the listening sockets: a port that is
-taken is noticed in one place, and a call that comes before a child is up waits in the socket's backlog.
+The ports are bound here before anything starts, and the child processes inherit the listening sockets. So a taken port
+is noticed in one place, and a call that comes before a child process is ready waits in the socket's backlog.
 """
 
 from __future__ import annotations
@@ -35,63 +35,63 @@ ENDPOINTS_EACH = 2
 HOST = "127.0.0.1"
 TEMPLATE = Path(__file__).with_name("sidecar.yaml")
 GRACE_S = 5.0
-"""How long a child may take to end before it is killed."""
+"""How long a child process may take to end before it is killed."""
 
 GUIDE = """\
 The sidecar stands in front of three small services with two endpoints each: auth (ports {auth_1} and {auth_2}),
 venue ({venue_1} and {venue_2}) and payment ({payment_1} and {payment_2}).
-Its configuration is {config}.
-The dashboard is at http://localhost:{admin}/ and shows all of this as it happens. In another terminal:
+The configuration file is {config}.
+The dashboard at http://localhost:{admin}/ shows everything as it happens. In another terminal:
 
-1. Call a service by its name. Ask again, and its other endpoint answers.
+1. Call a service by its name. Call it again, and its other endpoint answers.
      curl -s http://localhost:{proxy}/venue/events/42
-   The same for an app that only sets HTTP_PROXY:
+   This also works for an app that only sets HTTP_PROXY:
      curl -s -x http://localhost:{proxy} http://venue-service/events/42
 
-2. Let one of payment's endpoints fail. A GET that failed is sent to the other one: only 200s.
+2. Make one endpoint of payment fail. A failed GET is sent again to the other endpoint, so you see only 200.
      curl -s -X POST 'http://localhost:{payment_1}/flaky?rate=1'
      for i in 1 2 3 4; do
        curl -s -o /dev/null -w '%{{http_code}} %{{content_type}}\\n' http://localhost:{proxy}/payment/cards
      done
 
-3. Let the other one fail too. A POST is never sent twice: 503 application/json comes from payment, until the breaker
-   opens; then 503 application/problem+json comes from the sidecar, at once, and payment is left alone.
+3. Make the other endpoint fail too. A POST is never sent twice: 503 application/json comes from payment until the
+   breaker opens. Then 503 application/problem+json comes from the sidecar at once, and payment gets no more calls.
      curl -s -X POST 'http://localhost:{payment_2}/flaky?rate=1'
      for i in 1 2 3 4 5 6 7 8; do
        curl -s -o /dev/null -w '%{{http_code}} %{{content_type}}\\n' -X POST http://localhost:{proxy}/payment/charges
      done
      curl -s -X POST http://localhost:{proxy}/payment/charges
-   What the sidecar sees, and what it would do with the next call, by which setting:
+   Show what the sidecar sees, and what it would do with the next call and why:
      {status}
      {explain}
 
-4. Heal both. After 5 s one call is let through to see, and the breaker closes.
+4. Repair both endpoints. After 5 s one call passes as a test, and the breaker closes.
      curl -s -X POST 'http://localhost:{payment_1}/flaky?rate=0' 'http://localhost:{payment_2}/flaky?rate=0'
      sleep 5; curl -s -X POST http://localhost:{proxy}/payment/charges
 
-5. Slow down one of auth's endpoints. After a second without an answer (timeout.attempt) the other one is asked.
+5. Slow down one endpoint of auth. After 1 s without a response (timeout.attempt) the other endpoint is tried.
      curl -s -X POST 'http://localhost:{auth_1}/slow?ms=3000'
      for i in 1 2; do curl -s -w '%{{time_total}} s\\n' http://localhost:{proxy}/auth/me; done
 
-6. Make that 0.3 s, in the file: it is read again when it changes, with no restart. The events say so.
+6. Change that to 0.3 s in the file. The sidecar reads a changed file again, without a restart. The events show it.
      sed -i.bak 's/attempt: 1s/attempt: 300ms/' {quoted_config}
      sleep 1
      for i in 1 2; do curl -s -w '%{{time_total}} s\\n' http://localhost:{proxy}/auth/me; done
      {events}
 
-Metrics are at http://localhost:{probe}/metrics. What follows is the sidecar's log; Ctrl-C ends everything.
+Metrics are at http://localhost:{probe}/metrics. The lines below are the sidecar's log. Ctrl-C stops everything.
 """
 
 
 class PortTaken(click.ClickException):
-    """Shown as one line; the exit code is that of the daemon in the same plight."""
+    """A port is taken. Shown as one line; the exit code is the one that the daemon has in this case."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True)
 class DemoPorts:
-    """The ports asked for; 0 is any that is free. `upstream` is the first of six in a row."""
+    """The requested ports; 0 means any free port. `upstream` is the first of six consecutive ports."""
 
     proxy: int = 15001
     admin: int = 15000
@@ -100,9 +100,9 @@ class DemoPorts:
 
 
 def run(ports: DemoPorts, seed: int | None) -> int:
-    """Show the demo until SIGTERM or SIGINT; returns the exit code.
+    """Run the demo until SIGTERM or SIGINT; returns the exit code.
 
-    Raises PortTaken where a port is.
+    Raises PortTaken if a port is taken.
     """
     with ExitStack() as stack:
 
@@ -119,7 +119,7 @@ def run(ports: DemoPorts, seed: int | None) -> int:
         for service, listeners in upstreams.items():
             numbers |= {f"{service}_{place}": _port(listener) for place, listener in enumerate(listeners, 1)}
         for listener in own.values():
-            listener.close()  # the daemon binds these itself; here they only showed that it can
+            listener.close()  # the daemon binds these ports itself; binding them here only checked that they are free
         path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sidecar-demo-"))) / TEMPLATE.name
         path.write_text(_filled_in(TEMPLATE.read_text(), numbers))
         config, origins = load_with_origins(path, {})
@@ -135,12 +135,14 @@ def run(ports: DemoPorts, seed: int | None) -> int:
 
 
 def _filled_in(template: str, numbers: Mapping[str, int]) -> str:
-    """The configuration with a number for each `${DEMO_AUTH_1_PORT:-19101}`."""
+    """The configuration with a port number in place of each `${DEMO_AUTH_1_PORT:-19101}`."""
     return re.sub(r"\$\{DEMO_(\w+)_PORT:-\d+\}", lambda found: str(numbers[found[1].lower()]), template)
 
 
 def _command(arguments: str, admin_port: int) -> str:
-    """A line for the shell that runs `sidecar` with these, as the demo itself was started, from any directory."""
+    """A shell command for `sidecar` with these arguments, in the form in which the demo was started; works in any
+    directory.
+    """
     started_as = Path(sys.argv[0])
     if started_as.name != "sidecar":  # python -m sidecar
         program = f"{shlex.quote(sys.executable)} -m sidecar"
@@ -167,10 +169,12 @@ def _bind(port: int, option: str) -> socket.socket:
 
 @contextmanager
 def _child(service: str, listeners: list[socket.socket], seed: int | None) -> Iterator[None]:
-    """A child process that serves `service` on `listeners`, which are closed here; ended on the way out.
+    """A child process that serves `service` on `listeners`, which are closed here. It is stopped at the end of the
+    context.
 
-    It stays in our process group and lives as long as the pipe to its standard input does. Ctrl-C goes to the whole
-    group, so the child is started with SIGINT ignored (that is inherited): upstreams outlive the daemon's draining.
+    It stays in our process group and lives as long as the pipe to its standard input is open. Ctrl-C goes to the whole
+    group, so the child process starts with SIGINT ignored (this is inherited). The upstreams then run until the daemon
+    has drained.
     """
     descriptors = [listener.fileno() for listener in listeners]
     command = [sys.executable, "-m", "sidecar.demo.upstream", service, *map(str, descriptors)]

@@ -1,13 +1,13 @@
-"""One small service of the demo: an HTTP server on each socket it inherits, each a distinct endpoint.
+"""A small demo service: an HTTP server on each inherited socket; each one is a separate endpoint.
 
-An endpoint answers every request with what it saw of it, as JSON. Two requests change how it does that, and are meant
-to be sent to the endpoint itself rather than through the sidecar:
+An endpoint answers every request with JSON that describes the request. Two requests change its behaviour; send them to
+the endpoint itself and not through the sidecar:
 
-    POST /flaky?rate=0.6[&status=503]   that share of the answers is a failure from now on; rate=0 ends it
-    POST /slow?ms=300                   every answer waits for so long from now on; ms=0 ends it
+    POST /flaky?rate=0.6[&status=503]   from now on this share of the responses is a failure; rate=0 ends it
+    POST /slow?ms=300                   from now on every response is delayed this long; ms=0 ends it
 
-Lives as long as its standard input stays open: whoever starts it holds the other end of a pipe, so it ends with its
-parent even where that was killed. Owns neither ports nor their numbers; `sidecar.demo.show` binds them.
+It lives as long as its standard input is open. Its parent process holds the other end of the pipe, so it ends with the
+parent even if that was killed. `sidecar.demo.show` binds the ports.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ SHOWN_HEADERS = (
     "x-envoy-attempt-count",
     "x-envoy-expected-rq-timeout-ms",
 )
-"""What the sidecar writes into a request; the app's own headers would only hide it."""
+"""The headers that the sidecar writes. The app's own headers are not shown, because they would hide these."""
 
 
 class Endpoint:
-    """One endpoint: its answers, and how badly it was asked to behave."""
+    """One endpoint: its responses, and the failures and delays that were requested."""
 
     def __init__(self, service: str, name: str, rng: random.Random) -> None:
         self.service = service
@@ -47,7 +47,7 @@ class Endpoint:
         self._rng = rng
 
     def application(self) -> web.Application:
-        """The routes. Anything but the two switches is answered by `echo`."""
+        """The routes. `echo` answers every request except the two switches."""
         application = web.Application()
         application.router.add_post("/flaky", self.flaky)
         application.router.add_post("/slow", self.slow)
@@ -55,37 +55,37 @@ class Endpoint:
         return application
 
     async def echo(self, request: web.Request) -> web.Response:
-        """What was seen of the request; or a failure, where one was asked for."""
+        """Describe the request, or fail if that was requested."""
         body_bytes = 0
         async for chunk in request.content.iter_any():
             body_bytes += len(chunk)
         await asyncio.sleep(self.delay_ms / 1000)
         seen = {"service": self.service, "endpoint": self.name, "method": request.method, "path": request.raw_path}
         if self._rng.random() < self.failure_rate:
-            return _json({**seen, "error": "failed, as POST /flaky asked for"}, self.failure_status)
+            return _json({**seen, "error": "failed, as requested by POST /flaky"}, self.failure_status)
         headers = {name: request.headers[name] for name in SHOWN_HEADERS if name in request.headers}
         return _json({**seen, "body_bytes": body_bytes, "headers": headers})
 
     async def flaky(self, request: web.Request) -> web.Response:
-        """Set the share of failures, 0 to 1, and their status."""
+        """Set the share of failures (0 to 1) and their status."""
         try:
             rate = float(request.query.get("rate", "0.5"))
             status = int(request.query.get("status", "503"))
         except ValueError:
             rate, status = -1.0, 0
         if not (0 <= rate <= 1 and 400 <= status <= 599):
-            return _json({"error": "rate is from 0 to 1, status from 400 to 599"}, 400)
+            return _json({"error": "rate must be from 0 to 1, status from 400 to 599"}, 400)
         self.failure_rate, self.failure_status = rate, status
         return _json({"endpoint": self.name, "failure_rate": rate, "failure_status": status})
 
     async def slow(self, request: web.Request) -> web.Response:
-        """Set the delay of every answer."""
+        """Set the delay of every response."""
         try:
             delay_ms = float(request.query.get("ms", "300"))
         except ValueError:
             delay_ms = -1.0
         if not 0 <= delay_ms <= 60_000:
-            return _json({"error": "ms is from 0 to 60000"}, 400)
+            return _json({"error": "ms must be from 0 to 60000"}, 400)
         self.delay_ms = delay_ms
         return _json({"endpoint": self.name, "delay_ms": delay_ms})
 
@@ -96,7 +96,9 @@ def _json(content: dict[str, object], status: int = 200) -> web.Response:
 
 
 def endpoints_of(service: str, listeners: Sequence[socket.socket], seed: int | None) -> list[Endpoint]:
-    """An endpoint for each listening socket, named by its address. One `seed`, one sequence of failures in each."""
+    """An endpoint for each listening socket, named by its address. With the same `seed`, each has the same failures
+    again.
+    """
     found = []
     for index, listener in enumerate(listeners):
         host, port = listener.getsockname()
@@ -127,7 +129,7 @@ async def serve(service: str, listeners: Sequence[socket.socket], seed: int | No
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """`python -m sidecar.demo.upstream SERVICE FD...`: the listening sockets are inherited by number."""
+    """`python -m sidecar.demo.upstream SERVICE FD...`: the listening sockets are inherited by descriptor number."""
     parser = argparse.ArgumentParser(prog="python -m sidecar.demo.upstream")
     parser.add_argument("service")
     parser.add_argument("descriptors", metavar="FD", type=int, nargs="+")

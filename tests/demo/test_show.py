@@ -80,7 +80,7 @@ def test_step_3_the_breaker_opens_and_the_sidecar_answers_itself(demo: RunningDe
     assert re.search(r"^breaker\.volume_threshold +defaults, line \d+ +4$", explanation, re.MULTILINE)
 
 
-def test_step_4_healed_endpoints_close_the_breaker(demo: RunningDemo) -> None:
+def test_step_4_repaired_endpoints_close_the_breaker(demo: RunningDemo) -> None:
     heal, call = step(demo, 4)
     shell(heal)
     assert json.loads(shell(call))["service"] == "payment"
@@ -94,7 +94,7 @@ def test_step_5_an_attempt_that_takes_too_long_goes_to_the_other_endpoint(demo: 
     assert 1 <= took < 3, "at least one of two calls goes to the slow endpoint first, and none waits for it"
 
 
-def test_step_6_a_timeout_that_is_changed_in_the_file_is_in_force_without_a_restart(demo: RunningDemo) -> None:
+def test_step_6_a_timeout_changed_in_the_file_applies_without_a_restart(demo: RunningDemo) -> None:
     change, _, calls, events = step(demo, 6)
     shell(change)
 
@@ -107,7 +107,7 @@ def test_step_6_a_timeout_that_is_changed_in_the_file_is_in_force_without_a_rest
 
 
 def test_the_dashboard_is_where_the_guide_says(demo: RunningDemo) -> None:
-    (url,) = re.findall(r"^The dashboard is at (\S+)", demo.log, re.MULTILINE)
+    (url,) = re.findall(r"^The dashboard at (\S+)", demo.log, re.MULTILINE)
     assert url == f"http://localhost:{demo.ports.admin}/"
     assert shell(f"curl -s -o /dev/null -w '%{{http_code}} %{{content_type}}' {url}").startswith("200 text/html")
 
@@ -162,7 +162,7 @@ def test_upstreams_end_with_a_demo_that_was_killed() -> None:
 
 
 @pytest.mark.parametrize("listener", ["proxy", "admin", "probe", "upstream"])
-def test_a_port_that_is_taken_is_one_clear_line_and_nothing_is_started(listener: str) -> None:
+def test_a_taken_port_gives_one_clear_line_and_starts_nothing(listener: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         command = [*demo_command(Ports.free()), f"--{listener}-port", str(port)]
