@@ -34,21 +34,21 @@ def parse_url(text: str) -> Url:
         raise BadValueError(f"{_URL_EXPECTED}, beginning with http:// or https://")
     scheme = scheme.lower()
     if scheme not in _DEFAULT_PORTS:
-        raise BadValueError("the scheme of a URL is http or https")
+        raise BadValueError("the scheme of this URL must be http or https")
     if "#" in rest:
-        raise BadValueError(f"a URL here has no fragment (#...): {_URL_EXPECTED}")
+        raise BadValueError(f"this URL cannot have a fragment (#...): {_URL_EXPECTED}")
     if "?" in rest:
-        raise BadValueError(f"a URL here has no query (?...): {_URL_EXPECTED}")
+        raise BadValueError(f"this URL cannot have a query (?...): {_URL_EXPECTED}")
     authority, _, path = rest.partition("/")
     if path:
-        raise BadValueError(f"a URL here has no path, the app's own path goes upstream: {_URL_EXPECTED}")
+        raise BadValueError(f"this URL cannot have a path, because the app's own path is sent: {_URL_EXPECTED}")
     if "@" in authority:
-        raise BadValueError(f"a URL here has no user name or password: {_URL_EXPECTED}")
+        raise BadValueError(f"this URL cannot have a user name or password: {_URL_EXPECTED}")
     host, port = host_and_port(authority, _URL_EXPECTED)
     if port is None:
         return Url(scheme, host, _DEFAULT_PORTS[scheme])
     if not 1 <= port <= 65535:
-        raise BadValueError("a port is a number from 1 to 65535")
+        raise BadValueError("a port must be a number from 1 to 65535")
     return Url(scheme, host, port)
 
 
@@ -60,7 +60,7 @@ def parse_address(text: str) -> Address:
     if port is None:
         raise BadValueError(_ADDRESS_EXPECTED)
     if port > 65535:
-        raise BadValueError("a port is a number from 0 to 65535")
+        raise BadValueError("a port must be a number from 0 to 65535")
     return Address(host, port)
 
 
@@ -72,7 +72,9 @@ def parse_host_name(text: str) -> str:
     if host is None:
         raise BadValueError("expected a host name, such as venue-service or venue.prod.svc.cluster.local")
     if _is_this_machine(host):
-        raise BadValueError("localhost and loopback addresses always mean: route by path; they cannot name a service")
+        raise BadValueError(
+            "localhost and loopback addresses cannot name a service: requests to them are routed by path"
+        )
     return host
 
 
@@ -80,16 +82,18 @@ def parse_dns_name(text: str) -> str:
     """A name to look up, of a host or of SRV records; a trailing dot stays: search domains are then left out."""
     host = _host(text)
     if host is None:
-        raise BadValueError("expected a name in DNS, such as venue-headless or _http._tcp.venue.prod.svc.cluster.local")
+        raise BadValueError("expected a DNS name, such as venue-headless or _http._tcp.venue.prod.svc.cluster.local")
     if _IPV4.fullmatch(host):
-        raise BadValueError("an address has nothing to look up: it is written as url, or in endpoints")
+        raise BadValueError("an IP address cannot be looked up in DNS: write it in url or endpoints")
     return f"{host}." if text.endswith(".") else host
 
 
 def parse_dns_label(text: str) -> str:
     """The name of something in Kubernetes. Not put into lower case: there, another case is a name that cannot be."""
     if not _DNS_LABEL.fullmatch(text):
-        raise BadValueError("expected a name as Kubernetes has them: up to 63 lower case letters, digits and inner '-'")
+        raise BadValueError(
+            "expected a Kubernetes name: up to 63 lower-case letters, digits and '-', and no '-' at either end"
+        )
     return text
 
 
@@ -109,9 +113,9 @@ def parse_server_url(text: str) -> str:
         raise BadValueError(f"{_SERVER_EXPECTED}, beginning with http:// or https://")
     authority, _, path = rest.partition("/")
     if "?" in rest or "#" in rest:
-        raise BadValueError(f"a server's URL has no query (?...) and no fragment (#...): {_SERVER_EXPECTED}")
+        raise BadValueError(f"this URL cannot have a query (?...) or a fragment (#...): {_SERVER_EXPECTED}")
     if not _PATH.fullmatch(f"/{path}"):
-        raise BadValueError("a path is sent as it stands here: percent-encode spaces and non-ASCII")
+        raise BadValueError("a path is sent as it is written here: percent-encode spaces and non-ASCII characters")
     url = parse_url(f"{scheme}://{authority}")
     return f"{url}/{path}".rstrip("/")
 
@@ -119,11 +123,11 @@ def parse_server_url(text: str) -> str:
 def parse_path_prefix(text: str) -> str:
     """A prefix of whole segments, so a trailing `/` would say nothing; it is refused rather than guessed at."""
     if not text.startswith("/"):
-        raise BadValueError("a path begins with /")
+        raise BadValueError("a path must begin with /")
     if "?" in text or "#" in text:
-        raise BadValueError("a path has no query (?...) and no fragment (#...)")
+        raise BadValueError("a path cannot have a query (?...) or a fragment (#...)")
     if not _PATH.fullmatch(text):
-        raise BadValueError("a path is compared byte for byte with the request's: percent-encode spaces and non-ASCII")
+        raise BadValueError("a path is compared byte for byte: percent-encode spaces and non-ASCII characters")
     if text != "/" and text.endswith("/"):
         raise BadValueError("a path matches whole segments: leave out the trailing /")
     return text
@@ -132,7 +136,7 @@ def parse_path_prefix(text: str) -> str:
 def service_name_problem(name: str) -> str | None:
     """Why `name` cannot be the first segment of a path, or None if it can."""
     if name.startswith("_"):
-        return "names that begin with _ are the sidecar's own"
+        return "names that begin with _ are reserved for the sidecar"
     if not _SERVICE_NAME.fullmatch(name):
         return "a service name begins with a letter or digit and has up to 63 letters, digits, '.', '_' and '-'"
     return None
@@ -163,12 +167,12 @@ def host_and_port(authority: str, expected: str) -> tuple[str, int | None]:
     else:
         name, separator, digits = authority.partition(":")
         if ":" in digits:
-            raise BadValueError("an IPv6 address is written in brackets, such as [::1]:3002")
+            raise BadValueError("an IPv6 address must be in brackets, such as [::1]:3002")
         host, port = _host(name), digits if separator else None
     if host is None:
         raise BadValueError(expected)
     if port is not None and not _PORT.fullmatch(port):
-        raise BadValueError(f"a port is a number: {expected}")
+        raise BadValueError(f"a port must be a number: {expected}")
     return host, None if port is None else int(port)
 
 

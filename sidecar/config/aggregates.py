@@ -27,7 +27,7 @@ OWN_MEMBERS: Final = ("errors", "fallbacks", "partial")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _NAME_EXPECTED = "begins with a letter or digit and has up to 63 letters, digits, '.', '_' and '-'"
 _EXAMPLE = '{venue-page: {parts: {venue: {service: venue, path: "/venues/{query.id}"}}}}'
-_NEEDS = {"service": "a part needs a service: the name of one", "path": "a part needs a path: /venues/{query.id}"}
+_NEEDS = {"service": "a part needs a service, such as venue", "path": "a part needs a path, such as /venues/{query.id}"}
 
 
 def read_aggregates(
@@ -85,7 +85,7 @@ class _Reader:
             if not _NAME.fullmatch(name):
                 self._reporter.report(at, f"the name of a part {_NAME_EXPECTED}")
             elif name in OWN_MEMBERS:
-                self._reporter.report(at, "the answer has a member of this name that is no part's: choose another")
+                self._reporter.report(at, "this name is reserved: the answer has a member of its own with it")
             part = self._part(entry.node, at)
             if part is not None:
                 parts[name] = part

@@ -36,7 +36,7 @@ def parse_check_url(text: str) -> CheckUrl:
     if scheme in ("redis", "rediss"):
         return _redis(scheme, rest)
     if "@" in re.split("[/?#]", rest, maxsplit=1)[0]:
-        raise BadValueError(f"only redis:// and rediss:// take a user name and password: {_EXPECTED[scheme]}")
+        raise BadValueError(f"only redis:// and rediss:// can have a user name and password: {_EXPECTED[scheme]}")
     if scheme == "tcp":
         host, port = _address(scheme, rest.removesuffix("/"))
         return CheckUrl(scheme, host, port)
@@ -51,13 +51,13 @@ def _redis(scheme: str, rest: str) -> CheckUrl:
     username, colon, password = credentials.partition(":")
     # `redis://:${REDIS_PASSWORD:-}@redis` is how a password is written that not every environment has.
     if at and credentials != ":" and not (colon and password):
-        raise BadValueError("before the @ stands user:password, or :password where there is no user")
+        raise BadValueError("expected user:password before the @, or :password without a user")
     if _STRAY_PERCENT.search(credentials) or _CONTROL.search(credentials):
-        raise BadValueError("in a user name and password, a space, a control character and % are percent-encoded (%25)")
+        raise BadValueError("percent-encode spaces, control characters and % in a user name or password (% is %25)")
     authority, slash, database = rest.partition("/")
     host, port = _address(scheme, authority)
     if slash and database and not _DATABASE.fullmatch(database):
-        raise BadValueError(f"what follows the / is a database's number, and nothing else: {_EXPECTED[scheme]}")
+        raise BadValueError(f"only the number of a database can follow the /: {_EXPECTED[scheme]}")
     return CheckUrl(
         scheme, host, port, database=int(database or 0), username=unquote(username), password=unquote(password)
     )
@@ -69,5 +69,5 @@ def _address(scheme: str, authority: str) -> tuple[str, int]:
     if port is None:
         raise BadValueError(f"a port is needed: {_EXPECTED[scheme]}")
     if not 1 <= port <= 65535:
-        raise BadValueError("a port is a number from 1 to 65535")
+        raise BadValueError("a port must be a number from 1 to 65535")
     return host, port

@@ -47,7 +47,7 @@ def check_policy(tree: Tree, reporter: Reporter) -> None:
             reporter.report(written[blamed].place, f"must not be {word} than {other}, {_where(written, other)}")
     if _both_valid(written, _WINDOW, _BUCKETS) and _value(written, _WINDOW) < _value(written, _BUCKETS) / 1000:
         blamed, other = _blamed(written, _WINDOW, _BUCKETS)
-        message = f"a bucket of the rolling window is under 1ms long; see {other}, {_where(written, other)}"
+        message = f"a bucket of the rolling window would be shorter than 1ms; see {other}, {_where(written, other)}"
         reporter.report(written[blamed].place, message)
 
 
@@ -76,7 +76,7 @@ def check_listeners(tree: Tree, reporter: Reporter) -> None:
         if _collide(address, other):
             blamed, kept = _blamed(written, first, second)
             where = f"set in line {written[kept].place.line}" if kept in written else "its default"
-            reporter.report(written[blamed].place, f"takes an address and port that listen.{kept} has too ({where})")
+            reporter.report(written[blamed].place, f"uses the same address and port as listen.{kept} ({where})")
 
 
 def _addresses(written: dict[str, Leaf], name: str) -> tuple[Address, ...]:

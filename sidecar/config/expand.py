@@ -28,16 +28,16 @@ def expand(text: str, environ: Mapping[str, str]) -> str:
         name: str | None = reference["name"]
         if name is None:
             raise BadValueError(
-                "a ${ that is no reference: write ${NAME}, ${NAME:-default}, or $${ for the two characters"
+                "this ${ does not begin a variable: write ${NAME}, ${NAME:-default}, or $${ for a literal ${"
             )
         if not reference["has_default"]:
             if name not in environ:
                 raise BadValueError(
-                    f"the environment variable {name} is not set, and no default is given: ${{{name}:-...}}"
+                    f"the environment variable {name} is not set; set it, or give a default: ${{{name}:-...}}"
                 )
             return environ[name]
         if "${" in reference["default"]:
-            raise BadValueError(f"the default of {name} cannot hold another ${{...}}")
+            raise BadValueError(f"the default of {name} cannot contain another ${{...}}")
         return environ.get(name) or reference["default"]
 
     return _REFERENCE.sub(value_of, text)

@@ -101,7 +101,7 @@ class FallbackReader:
                 edges.setdefault(name, place)
             elif isinstance(leaf, Leaf) and leaf.level == "defaults":
                 # Said and not left out: what is left of the list may be nothing, or an answer meant for the others.
-                message = "would fall back to itself: give it a fallback of its own, or off"
+                message = "would fall back to itself: give it its own fallback, or off"
                 self._reporter.report(place, f"service {shown_key(service)} {message}")
             else:
                 self._reporter.report(place, "the service would fall back to itself")
@@ -135,12 +135,12 @@ class FallbackReader:
             return INVALID
         kind = kinds[0]
         for other in kinds[1:]:
-            self._reporter.report(found[other][1], f"{kind} is set as well: a step is one of the two")
+            self._reporter.report(found[other][1], f"{kind} is set as well: keep one of the two")
         strangers = [key for key in found if key not in _KEYS_OF[kind] and key not in kinds]
         if len(kinds) == 1:
             for key in strangers:
                 expected = ", ".join(_KEYS_OF[kind])
-                self._reporter.report(found[key][1], f"this key is not for a step with {kind}: expected {expected}")
+                self._reporter.report(found[key][1], f"a step with {kind} cannot have this key: expected {expected}")
         own = {key: value for key, value in found.items() if key in _KEYS_OF[kind]}
         tree = walker.tree(own, _KEYS_OF[kind], "service")
         fine = self._fits(tree, node) and not strangers and len(kinds) == 1 and len(found) == len(node.entries)
@@ -155,13 +155,13 @@ class FallbackReader:
         problems: list[tuple[Place, str]] = []
         methods = values.get("methods")
         if methods and methods.value == frozenset():
-            problems.append((methods.place, "expected at least one method; without this key it is GET and HEAD"))
+            problems.append((methods.place, "expected at least one method; the default is GET and HEAD"))
         headers = values.get("headers")
         if headers:
             mapping = node.entries["headers"].node
             entries = mapping.entries if isinstance(mapping, MappingNode) else {}
             problems += [
-                (headers.place.key(name, entry.line, entry.column), "a static answer cannot have this header")
+                (headers.place.key(name, entry.line, entry.column), "a static answer cannot set this header")
                 for name, entry in entries.items()
                 if name.lower().startswith(_NOT_TO_SET) and not header_name_problem(name)  # else reported already
             ]
@@ -175,9 +175,9 @@ class FallbackReader:
         status = values.get("status")
         if isinstance(body, Leaf) and body.value is not INVALID:
             if len(body.value) > MAX_BODY:
-                problems.append((body.place, f"a body has at most {MAX_BODY >> 20} MiB"))
+                problems.append((body.place, f"a body can have at most {MAX_BODY >> 20} MiB"))
             elif body.value and status and status.value in _BODILESS:
-                problems.append((body.place, "an answer with this status has no body"))
+                problems.append((body.place, "an answer with this status cannot have a body"))
         for place, message in problems:
             self._reporter.report(place, message)
         return not problems and is_valid(tree)
@@ -192,7 +192,7 @@ class FallbackReader:
             with path.open("rb") as stream:
                 return Leaf(stream.read(MAX_BODY + 1), leaf.place, leaf.level)
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a usable file name"
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a valid file name"
             self._reporter.report(leaf.place, f"cannot be read: {reason}")
             return Leaf(INVALID, leaf.place, leaf.level)
 
@@ -210,5 +210,5 @@ class FallbackReader:
             elif isinstance(step, FallbackStale):
                 keyed = keyed or (frozenset(step.key_headers), place)
                 if frozenset(step.key_headers) != keyed[0]:
-                    message = f"key_headers are not those of the stale step in line {keyed[1].line}: a list has one set"
+                    message = f"key_headers must be the same as those of the stale step in line {keyed[1].line}"
                     self._reporter.report(place, message)

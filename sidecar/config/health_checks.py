@@ -26,7 +26,9 @@ def read_checks(node: Node, place: Place, walker: Walker, reporter: Reporter) ->
         try:
             parse_dns_label(name)
         except BadValueError:
-            reporter.report(at, "the name of a check has up to 63 lower case letters, digits and inner '-'")
+            reporter.report(
+                at, "the name of a check has up to 63 lower-case letters, digits and '-', and no '-' at either end"
+            )
         check = _check(entry.node, at, walker, reporter)
         if check is not None:
             checks[name] = check
@@ -40,6 +42,6 @@ def _check(node: Node, place: Place, walker: Walker, reporter: Reporter) -> Heal
     timeout = tree.get("timeout")
     if isinstance(timeout, Leaf) and isinstance(timeout.value, float) and timeout.value > LONGEST_REPORT_S:
         longest = format_duration(LONGEST_REPORT_S)
-        reporter.report(timeout.place, f"expected at most {longest}: GET /health as a whole takes no longer")
+        reporter.report(timeout.place, f"expected at most {longest}: that is the time limit of GET /health")
         return None
     return build(HealthCheck, tree) if "url" in tree and is_valid(tree) else None

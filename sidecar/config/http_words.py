@@ -44,32 +44,32 @@ def parse_body(text: str) -> bytes:
 def parse_query_name(text: str) -> str:
     """The name of a parameter, compared byte for byte with the query's."""
     if not _QUERY_NAME.fullmatch(text) or any(mark in text for mark in "&=#"):
-        raise BadValueError("expected the name of a query parameter as it is sent, percent-encoded")
+        raise BadValueError("expected the name of a query parameter, percent-encoded")
     return text
 
 
 def parse_target(text: str) -> str:
     """A path, with or without a query."""
     if not text.startswith("/"):
-        raise BadValueError("a path begins with /")
+        raise BadValueError("a path must begin with /")
     if "#" in text:
-        raise BadValueError("what is asked for has no fragment (#...)")
+        raise BadValueError("a path cannot have a fragment (#...)")
     if not _TARGET.fullmatch(text):
-        raise BadValueError("a path is sent as it stands here: percent-encode spaces and non-ASCII")
+        raise BadValueError("a path is sent as it is written here: percent-encode spaces and non-ASCII characters")
     return text
 
 
 def parse_header_value(text: str) -> str:
     """A header's value. None is empty: a variable that is not set leaves nothing, and that is rarely meant."""
     if not text or _CONTROL.search(text):
-        raise BadValueError("expected a header's value, not empty and without control characters")
+        raise BadValueError("expected the value of a header, which is not empty and has no control characters")
     return text
 
 
 def header_name_problem(name: str) -> str | None:
     """Why a file cannot set the header `name`, or None if it can."""
     if not _TOKEN.fullmatch(name):
-        return "no name of a header: letters, digits and '-' (RFC 9110 allows !#$%&'*+.^_`|~ too)"
+        return "not the name of a header: expected letters, digits and '-' (RFC 9110 allows !#$%&'*+.^_`|~ too)"
     if name.lower() in _OF_THE_CONNECTION:
         return "this header belongs to the connection: the sidecar writes it itself"
     return None

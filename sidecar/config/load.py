@@ -63,7 +63,7 @@ def load_with_origins(path: Path, environ: Mapping[str, str]) -> tuple[Config, O
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a usable file name"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a valid file name"
         raise _unreadable(file, f"cannot be read: {reason}") from error
     if len(data) > MAX_BYTES:
         raise _unreadable(file, f"is larger than {MAX_BYTES >> 20} MiB")
@@ -71,7 +71,7 @@ def load_with_origins(path: Path, environ: Mapping[str, str]) -> tuple[Config, O
         return _read(data.decode(), file, environ)
     except UnicodeDecodeError as error:
         line, column = data.count(b"\n", 0, error.start) + 1, error.start - data.rfind(b"\n", 0, error.start)
-        raise ConfigErrors([ConfigError(file, line, column, "", "not UTF-8 from here on")]) from error
+        raise ConfigErrors([ConfigError(file, line, column, "", "not valid UTF-8 from here on")]) from error
 
 
 def _unreadable(file: str, message: str) -> ConfigErrors:
@@ -105,7 +105,7 @@ def _read(text: str, file: str, environ: Mapping[str, str]) -> tuple[Config, Ori
         fallbacks.check_services(trees["defaults"], policies)
     else:
         services = []
-        reporter.report(Place(root.line, root.column), "services is missing: the one key without a default")
+        reporter.report(Place(root.line, root.column), "services is missing: it is the only key that is required")
     checks = read_checks(*top["checks"], walker, reporter) if "checks" in top else {}
     tracing = read_tracing(*top["tracing"], walker, reporter) if "tracing" in top else None
     names = [service.name for service in services]

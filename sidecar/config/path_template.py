@@ -28,10 +28,10 @@ def parse_path_template(text: str) -> PathTemplate:
     literals.append(text[at:])
     plain = "".join(literals)
     if "{" in plain or "}" in plain:
-        raise BadValueError("the only braces are those of {query.NAME}; write %7B and %7D for others")
+        raise BadValueError("braces are only for {query.NAME}; write %7B and %7D for other braces")
     parse_target(plain)
     if not text.startswith("/"):
-        raise BadValueError("a path begins with /")
+        raise BadValueError("a path must begin with /")
     if len(text) > MAX_LENGTH:
         raise BadValueError(f"expected a path of at most {MAX_LENGTH} characters")
     return PathTemplate(tuple(literals), tuple(parameters))

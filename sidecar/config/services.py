@@ -130,7 +130,7 @@ class _ServiceReader:
         """One key says where the endpoints come from."""
         written = [key for key in _SOURCES if key in found]
         if not written:
-            self._reporter.report(self._place, "needs a url, endpoints or discovery")
+            self._reporter.report(self._place, "a service needs a url, endpoints or discovery")
         for key in written[1:]:
             message = f"the service has {_SOURCES[written[0]]} as well: keep one of the two"
             self._reporter.report(found[key][1], message)
@@ -167,9 +167,9 @@ class _ServiceReader:
             if endpoint is None:
                 continue
             if endpoint.url in first_of:
-                self._reporter.report(at, f"a repeated endpoint: the same as in line {first_of[endpoint.url].line}")
+                self._reporter.report(at, f"repeated endpoint: the same as in line {first_of[endpoint.url].line}")
             elif endpoints and endpoint.url.scheme != endpoints[0].url.scheme:
-                self._reporter.report(at, "the endpoints of a service are all http or all https")
+                self._reporter.report(at, "the endpoints of a service must be all http or all https")
             first_of.setdefault(endpoint.url, at)
             endpoints.append(endpoint)
         return endpoints
@@ -202,7 +202,7 @@ class _ServiceReader:
             winner = next((earlier for earlier in routes if _covers(earlier.match, route.match)), None)
             if winner is not None:
                 line = winner.place.line
-                self._reporter.report(place, f"never matches: the route in line {line} takes all of its requests")
+                self._reporter.report(place, f"never matches: the route in line {line} matches all of its requests")
             routes.append(route)
         return routes
 
@@ -223,7 +223,7 @@ class _ServiceReader:
             self._reporter.report(match_place, "expected a path, methods, or both: {path: /reports, methods: [POST]}")
         methods = matched.get("methods")
         if isinstance(methods, Leaf) and methods.value == frozenset():
-            self._reporter.report(methods.place, "expected at least one method; without this key every method matches")
+            self._reporter.report(methods.place, "expected at least one method; the default is every method")
         if not matched or not is_valid(matched):
             return None
         return ReadRoute(build(Match, matched), place, tree, "breaker" in own)
@@ -262,7 +262,7 @@ def _check_names(services: list[ReadService], reporter: Reporter) -> None:
             namesake = named.get(host, service)
             owner, first = owners.setdefault(host, (service, place))
             if namesake is not service:
-                reporter.report(place, f"this is the name of another service, in line {namesake.place.line}")
+                reporter.report(place, f"this is the name of another service (line {namesake.place.line})")
             elif first is not place:
                 whose = "this service" if owner is service else "another service"
-                reporter.report(place, f"a repeated host name: {whose} has it in line {first.line}")
+                reporter.report(place, f"repeated host name: {whose} has it in line {first.line}")

@@ -30,7 +30,7 @@ def parse_duration(text: str) -> float:
     """Seconds of `250ms`, `1.5s`, `2m`, `1h`."""
     found = _MEASURE.fullmatch(text)
     if found and not found[2]:
-        raise BadValueError("a duration needs its unit: 250ms, 5s, 2m or 1h")
+        raise BadValueError("a duration needs a unit: 250ms, 5s, 2m or 1h")
     if not found or found[2] not in _MILLISECONDS:
         raise BadValueError("expected a duration such as 250ms, 5s, 2m or 1h")
     # In milliseconds first: 25ms is then exactly the float 0.025 that the schema's defaults are written with.
@@ -51,7 +51,7 @@ def parse_size(text: str) -> int:
     """Bytes of `512`, `512B`, `64KiB`, `1.5MiB`."""
     found = _MEASURE.fullmatch(text)
     if found and found[2] in _DECIMAL_SIZES:
-        raise BadValueError("sizes are written in B, KiB, MiB or GiB (1KiB is 1024 bytes)")
+        raise BadValueError("expected a size in B, KiB, MiB or GiB (1KiB is 1024 bytes)")
     if not found or (found[2] and found[2] not in _BYTES):
         raise BadValueError("expected a size such as 512B, 64KiB or 1MiB")
     size = float(found[1]) * _BYTES[found[2] or "B"]
@@ -122,7 +122,7 @@ def parse_methods(text: str) -> tuple[str]:
     if _UPPER_METHOD.fullmatch(text):
         return (text,)
     if text.isascii() and _UPPER_METHOD.fullmatch(text.upper()):
-        raise BadValueError("methods are case sensitive: write them in upper case, as GET")
+        raise BadValueError("methods are case-sensitive: write them in upper case, such as GET")
     raise BadValueError("expected an HTTP method such as GET")
 
 

@@ -94,7 +94,7 @@ class Walker:
         """The entries of a mapping whose keys are in `keys` (key -> type); all others are reported."""
         if not isinstance(node, MappingNode):
             empty = isinstance(node, Scalar) and node.plain and node.text in _NULLS
-            found = "nothing is written below this key" if empty else "a mapping belongs here"
+            found = "no value" if empty else "not a mapping"
             self._reporter.report(place, f"{found}: expected keys such as {', '.join(list(keys)[:4])}")
             return {}
         known: Found = {}
@@ -113,7 +113,7 @@ class Walker:
             hint = keys[key]
             group = group_of(hint)
             if key in barred:
-                self._reporter.report(place, "this is for the whole service: a route cannot set it")
+                self._reporter.report(place, "a route cannot set this key: it is for the whole service")
             elif group is not None and not (may_be_none(hint) and isinstance(node, Scalar)):
                 inner = [name.removeprefix(f"{key}.") for name in barred if name.startswith(f"{key}.")]
                 tree[key] = self.group(group, node, place, level, inner)
@@ -204,7 +204,7 @@ class Walker:
     def _scalar(self, node: Node, parse: Callable[[str], Any], place: Place) -> Any:
         if not isinstance(node, Scalar):
             found = "list" if isinstance(node, Sequence) else "mapping"
-            self._reporter.report(place, f"a {found} stands here: {_expected(parse)}")
+            self._reporter.report(place, f"this is a {found}: {_expected(parse)}")
             return INVALID
         try:
             text = expand(node.text, self._environ)
@@ -212,12 +212,8 @@ class Walker:
                 # As YAML would read it if it stood in the file: a secret's trailing newline is no part of a word.
                 text = text.strip()
                 if text in _NULLS:
-                    gone = (
-                        "nothing is written here"
-                        if text == node.text
-                        else "nothing is left of it, its variables are empty"
-                    )
-                    raise BadValueError(f"{gone}: {_expected(parse)}")
+                    why = "no value" if text == node.text else "no value, because its variables are empty"
+                    raise BadValueError(f"{why}: {_expected(parse)}")
             return parse(text)
         except BadValueError as error:
             self._reporter.report(place, str(error))

@@ -39,12 +39,12 @@ def _admin(config: Config, origins: Origins) -> Iterator[str]:
         # No error: `check` may run where the secret is not mounted. A folder can be "read" too.
         if not os.access(path, os.R_OK) or os.path.isdir(path):
             line = _line(origins, "admin.token_file")
-            yield f"admin.token_file: {path}{line} cannot be read here: the admin API would refuse everybody"
+            yield f"admin.token_file: {path}{line} cannot be read here: the admin API would refuse every call"
     elif _others_reach(config.listen.admin.host):
         # Without the line: after a reload the file may name another address than the one that is still bound.
         yield (
             f"listen.admin is {config.listen.admin}, not loopback, and admin.token_file is not set:"
-            " whoever reaches that port can open breakers and end the sidecar"
+            " anybody who reaches that port can open breakers and stop the sidecar"
         )
 
 
@@ -118,7 +118,7 @@ def _check_outlasts_interval(scope: _Scope) -> Iterator[str]:
     health = scope.policy.health
     longer = health and _longer(scope, "health.timeout", health.timeout, "health.interval", health.interval)
     if longer:
-        yield f"{longer}: an endpoint that does not answer is checked less often than that"
+        yield f"{longer}, so an endpoint that does not answer is checked less often"
 
 
 def _longer(scope: _Scope, first: str, first_s: float, second: str, second_s: float) -> str | None:
@@ -136,7 +136,7 @@ def _success_retried(scope: _Scope) -> Iterator[str]:
     retry, where = scope.policy.retry, scope.where("retry.on")
     successes = _successes(retry.on)
     if successes and retry.max_retries and where:
-        yield f"{where}: retry.on ({scope.line('retry.on')}) has {successes}: calls that succeed are made again"
+        yield f"{where}: retry.on ({scope.line('retry.on')}) has {successes}: calls that succeed are repeated"
 
 
 def _success_fails(scope: _Scope) -> Iterator[str]:

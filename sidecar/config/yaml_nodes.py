@@ -31,7 +31,7 @@ _TAG = "tag:yaml.org,2002:"
 _RETYPED_TAGS = frozenset({_TAG + "int", _TAG + "float", _TAG + "bool", _TAG + "null"})
 _LIBYAML_TOO_DEEP = "exceeded maximum nesting depth"
 """The C parser has a limit of its own (libyaml 0.2.6: 1,000 levels). It may raise before it reports the first level."""
-_NO_TAGS = "tags (!...) are not supported: remove it"
+_NO_TAGS = "tags (!...) are not supported: remove this one"
 # YAML 1.2, section 5.1: c-printable; a byte order mark only at the start, where `read` has dropped it.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
@@ -89,7 +89,7 @@ def read(text: str, reporter: Reporter, *, loader: Loader = LOADER) -> Node | No
     forbidden = _FORBIDDEN.search(text)
     if forbidden:
         line, column = _position(text, forbidden.start())
-        reporter.report(Place(line, column), "a character that YAML does not allow in a file")
+        reporter.report(Place(line, column), "YAML does not allow this character")
         return None
     try:
         return _Composer(reporter).compose(yaml.parse(text, Loader=loader))
@@ -99,7 +99,7 @@ def read(text: str, reporter: Reporter, *, loader: Loader = LOADER) -> Node | No
         reporter.report(*_syntax_error(error, text.split("\n")))
     except (yaml.YAMLError, ValueError, OverflowError):
         # The pure Python scanner lets some escapes and directives run into chr() and int().
-        reporter.report(Place(1, 1), "not readable as YAML")
+        reporter.report(Place(1, 1), "cannot be read as YAML")
     return None
 
 
@@ -117,9 +117,9 @@ def _syntax_error(error: yaml.MarkedYAMLError, lines: list[str]) -> tuple[Place,
     if error.problem and error.context and error.context_mark and error.context_mark.line + 1 != line:
         message += f", {error.context} that begins in line {error.context_mark.line + 1}"
     if lines[line - 1][column - 1 : column] == "\t":
-        message = "a tab: YAML is indented with spaces only"
+        message = "tab: YAML is indented with spaces only"
     elif any("${" in near for near in lines[max(line - 2, 0) : line]):
-        message += "; inside { } or [ ] a ${...} has to stand in quotes"
+        message += "; inside { } and [ ] a ${...} must be in quotes"
     return Place(line, column), message
 
 
@@ -163,7 +163,7 @@ class _Composer:
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    raise _RefusedError(line, column, "a second document begins here: the file holds one")
+                    raise _RefusedError(line, column, "a second document begins here: a file can have only one")
             elif isinstance(event, yaml.AliasEvent) and event.anchor is not None:
                 self._attach(self._aliased(event.anchor, line, column), line, column)
             elif isinstance(event, yaml.ScalarEvent):
@@ -179,7 +179,7 @@ class _Composer:
             raise _RefusedError(line, column, f"the alias *{anchor} has no anchor &{anchor} before it")
         node = self._anchors[anchor]
         if node is None:
-            raise _RefusedError(line, column, f"the alias *{anchor} stands inside its own anchor")
+            raise _RefusedError(line, column, f"the alias *{anchor} is inside its own anchor")
         self._count(node, line, column)
         return node
 
@@ -238,7 +238,7 @@ class _Composer:
     def _key(self, node: Node, frame: _Frame, line: int, column: int) -> _Key:
         if not isinstance(node, Scalar):
             place = Place(line, column, frame.place.path)
-            self._reporter.report(place, "a key has to be a word, not a list or a mapping")
+            self._reporter.report(place, "a key must be a string, not a list or a mapping")
             return _Key("?", line, column, "dropped")
         key = _Key(node.text, line, column, "merge" if node.plain and node.text == "<<" else "entry")
         assert isinstance(frame.node, Mapping)
@@ -249,7 +249,7 @@ class _Composer:
             first = earlier.line
         else:
             return key
-        self._reporter.report(frame.place.key(node.text, line, column), f"repeated: already in line {first}")
+        self._reporter.report(frame.place.key(node.text, line, column), f"repeated key: already in line {first}")
         key.role = "dropped"
         return key
 
@@ -258,7 +258,7 @@ class _Composer:
         sources = source.items if isinstance(source, Sequence) else [source]
         for merged in sources:
             if not isinstance(merged, Mapping):
-                self._reporter.report(place, "<< takes an alias of a mapping, or a list of such")
+                self._reporter.report(place, "<< needs an alias of a mapping, or a list of such aliases")
                 return
             for name, entry in merged.entries.items():
                 mapping.entries.setdefault(name, entry)
@@ -275,6 +275,6 @@ class _Composer:
     def _count(self, node: Node, line: int, column: int) -> None:
         self._total += node.size
         if self._total > MAX_NODES:
-            raise _RefusedError(line, column, f"more than {MAX_NODES} values once aliases are followed")
+            raise _RefusedError(line, column, f"more than {MAX_NODES} values, with aliases followed")
         if len(self._stack) + node.height > MAX_DEPTH:
             raise _RefusedError(line, column, _TOO_DEEP)

@@ -59,7 +59,7 @@ def test_with_json_a_problem_is_printed_too() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("5", "needs its unit"),
+        ("5", "needs a unit"),
         ("soon", "expected a duration"),
         ("0s", "expected a duration from 1s to 24h"),
         ("999ms", "expected a duration from 1s to 24h"),

@@ -49,17 +49,17 @@ def test_url(text: str, url: Url) -> None:
         ("", "beginning with http:// or https://"),
         ("ftp://venue", "http or https"),
         ("h2c://venue", "http or https"),
-        ("http://venue/api", "no path"),
-        ("http://venue//", "no path"),
-        ("http://venue?x=1", "no query"),
-        ("http://venue/?", "no query"),
-        ("http://venue#top", "no fragment"),
-        ("http://user:secret@venue", "no user name"),
+        ("http://venue/api", "cannot have a path"),
+        ("http://venue//", "cannot have a path"),
+        ("http://venue?x=1", "cannot have a query"),
+        ("http://venue/?", "cannot have a query"),
+        ("http://venue#top", "fragment"),
+        ("http://user:secret@venue", "cannot have a user name"),
         ("http://venue:0", "from 1 to 65535"),
         ("http://venue:65536", "from 1 to 65535"),
-        ("http://venue:", "a port is a number"),
-        ("http://venue:http", "a port is a number"),
-        ("http://venue:+80", "a port is a number"),
+        ("http://venue:", "a port must be a number"),
+        ("http://venue:http", "a port must be a number"),
+        ("http://venue:+80", "a port must be a number"),
         ("http://::1:80", "in brackets"),
         ("http://[::1", "expected a URL"),
         ("http://[::1]80", "expected a URL"),
@@ -121,7 +121,7 @@ def test_a_host_name_gets_its_normal_form() -> None:
 
 @pytest.mark.parametrize("text", ["localhost", "LOCALHOST.", "venue.localhost", "127.0.0.1", "127.9.9.9", "0.0.0.0"])
 def test_this_machine_names_no_service(text: str) -> None:
-    with pytest.raises(BadValueError, match="route by path"):
+    with pytest.raises(BadValueError, match="are routed by path"):
         parse_host_name(text)
 
 
@@ -144,12 +144,12 @@ def test_a_name_to_look_up_keeps_the_dot_that_makes_it_absolute() -> None:
     "text", ["", ".", "a..", "venue:53", "a b", "http://a", "*.a", "::1", "a." * 200, "\u00e9", "1"]
 )
 def test_no_name_to_look_up(text: str) -> None:
-    with pytest.raises(BadValueError, match="expected a name in DNS"):
+    with pytest.raises(BadValueError, match="expected a DNS name"):
         parse_dns_name(text)
 
 
 def test_an_address_is_nothing_to_look_up() -> None:
-    with pytest.raises(BadValueError, match="url, or in endpoints"):
+    with pytest.raises(BadValueError, match="url or endpoints"):
         parse_dns_name("10.0.0.7")
 
 
@@ -157,7 +157,7 @@ def test_names_of_kubernetes() -> None:
     for text in ("venue", "a", "9", "venue-v1", "a" * 63):
         assert parse_dns_label(text) == text
     for text in ("", "Venue", "-a", "a-", "a.b", "a_b", "a" * 64, "a\n", "\u00e9"):
-        with pytest.raises(BadValueError, match="lower case letters"):
+        with pytest.raises(BadValueError, match="lower-case letters"):
             parse_dns_label(text)
 
 
@@ -188,10 +188,10 @@ def test_an_api_servers_url_may_have_a_path(text: str, url: str) -> None:
         ("", "beginning with http:// or https://"),
         ("10.0.0.1:6443", "beginning with http:// or https://"),
         ("ftp://a", "http or https"),
-        ("https://user:secret@a", "no user name"),
-        ("https://a/b?c", "no query"),
-        ("https://a?c", "no query"),
-        ("https://a/#c", "no fragment"),
+        ("https://user:secret@a", "cannot have a user name"),
+        ("https://a/b?c", "cannot have a query"),
+        ("https://a?c", "cannot have a query"),
+        ("https://a/#c", "fragment"),
         ("https://a/b c", "percent-encode"),
         ("https:///a", "expected a URL"),
         ("https://a:0", "from 1 to 65535"),
@@ -211,8 +211,8 @@ def test_path_prefix() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "begins with /"),
-        ("reports", "begins with /"),
+        ("", "must begin with /"),
+        ("reports", "must begin with /"),
         ("/a?x", "query"),
         ("/a#x", "fragment"),
         ("/a/", "trailing /"),
@@ -235,7 +235,7 @@ def test_no_service_name(name: str) -> None:
 
 
 def test_names_with_an_underscore_in_front_are_the_sidecars_own() -> None:
-    assert "sidecar's own" in (service_name_problem("_aggregate") or "")
+    assert "reserved for the sidecar" in (service_name_problem("_aggregate") or "")
 
 
 @pytest.mark.parametrize(

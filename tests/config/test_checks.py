@@ -117,7 +117,7 @@ def test_a_mistake_in_defaults_is_not_told_again_for_each_service() -> None:
 
 def test_a_bad_value_draws_no_second_error() -> None:
     (error,) = errors(f"{SERVICE}    retry: {{backoff: {{base: 9, max: 1ms}}}}\n")
-    assert "needs its unit" in error[2]
+    assert "needs a unit" in error[2]
 
 
 @pytest.mark.parametrize(

@@ -117,40 +117,40 @@ def test_variables_work_in_every_value() -> None:
     [
         ("nope", ": expected off, or a list"),
         ("{service: event}", ": expected a list: [first, second]"),
-        ("[event]", "[0]: a mapping belongs here: expected keys such as service, path, methods, stale"),
+        ("[event]", "[0]: not a mapping: expected keys such as service, path, methods, stale"),
         ("[{}]", "[0]: expected exactly one of service, stale, status"),
         ("[{path: /x}]", "[0]: expected exactly one of service, stale, status"),
         ("[{serivce: event}]", "[0].serivce: unknown key; did you mean service?"),
-        ("[{service: event, stale: 5m}]", "[0].stale: service is set as well: a step is one of the two"),
+        ("[{service: event, stale: 5m}]", "[0].stale: service is set as well: keep one of the two"),
         (
             "[{stale: 5m, methods: [GET]}]",
-            "[0].methods: this key is not for a step with stale: expected stale, key_headers",
+            "[0].methods: a step with stale cannot have this key: expected stale, key_headers",
         ),
         (
             "[{service: event, file: /x}]",
-            "[0].file: this key is not for a step with service: expected service, path, methods",
+            "[0].file: a step with service cannot have this key: expected service, path, methods",
         ),
         ("[{stale: 0s}]", "[0].stale: expected more than 0"),
         ("[{stale: off}]", "[0].stale: expected a duration such as 250ms, 5s, 2m or 1h"),
-        ("[{service: event, path: x}]", "[0].path: a path begins with /"),
+        ("[{service: event, path: x}]", "[0].path: a path must begin with /"),
         (
             "[{service: event, methods: []}]",
-            "[0].methods: expected at least one method; without this key it is GET and HEAD",
+            "[0].methods: expected at least one method; the default is GET and HEAD",
         ),
         ("[{service: evnt}]", "[0].service: no service has this name; did you mean event?"),
         ("[{service: something}]", "[0].service: no service has this name"),
         ("[{service: venue}]", "[0].service: the service would fall back to itself"),
         ("[{status: 199}]", "[0].status: expected 200 or more"),
         ("[{status: 600}]", "[0].status: expected at most 599"),
-        ("[{status: 204, body: a}]", "[0].body: an answer with this status has no body"),
-        ("[{status: 304, body: a}]", "[0].body: an answer with this status has no body"),
+        ("[{status: 204, body: a}]", "[0].body: an answer with this status cannot have a body"),
+        ("[{status: 304, body: a}]", "[0].body: an answer with this status cannot have a body"),
         ("[{status: 200, body: a, file: b}]", "[0].file: body is set as well: keep one of the two"),
         ("[{status: 200, file: nothing.json}]", "[0].file: cannot be read: No such file or directory"),
         ("[{status: 200, file: /}]", "[0].file: cannot be read: not a file"),
-        ("[{status: 200, headers: {Date: a}}]", "[0].headers.Date: a static answer cannot have this header"),
+        ("[{status: 200, headers: {Date: a}}]", "[0].headers.Date: a static answer cannot set this header"),
         (
             "[{status: 200, headers: {X-Sidecar-A: a}}]",
-            "[0].headers.X-Sidecar-A: a static answer cannot have this header",
+            "[0].headers.X-Sidecar-A: a static answer cannot set this header",
         ),
         *(
             (
@@ -166,7 +166,7 @@ def test_variables_work_in_every_value() -> None:
         ),
         (
             "[{stale: 5m}, {service: event}, {stale: 1h, key_headers: [cookie]}]",
-            "[2]: key_headers are not those of the stale step in line 4: a list has one set",
+            "[2]: key_headers must be the same as those of the stale step in line 4",
         ),
     ],
 )
@@ -176,16 +176,16 @@ def test_mistakes(fallback: str, error: str) -> None:
 
 def test_every_header_that_cannot_be_is_said_at_once() -> None:
     headers = "{Date: a, X-Sidecar-A: b, Connection: c, Proxy-Connection: d, X-Sidecar-B: '', 'a b': e}"
-    ours, connection = "a static answer cannot have this header", "this header belongs to the connection: the sidecar"
+    ours, connection = "a static answer cannot set this header", "this header belongs to the connection: the sidecar"
     found = [line.split("headers.")[1] for line in errors(file(f"[{{status: 200, headers: {headers}}}]"))]
     assert sorted(found) == [
-        "'a b': no name of a header: letters, digits and '-' (RFC 9110 allows !#$%&'*+.^_`|~ too)",
+        "'a b': not the name of a header: expected letters, digits and '-' (RFC 9110 allows !#$%&'*+.^_`|~ too)",
         f"Connection: {connection} writes it itself",
         f"Date: {ours}",
         f"Proxy-Connection: {connection} writes it itself",
         f"X-Sidecar-A: {ours}",
         f"X-Sidecar-B: {ours}",
-        "X-Sidecar-B: expected a header's value, not empty and without control characters",
+        "X-Sidecar-B: expected the value of a header, which is not empty and has no control characters",
     ]
 
 
@@ -203,7 +203,7 @@ def test_a_file_is_read_with_the_configuration_from_its_directory(tmp_path: Path
     path.write_text(file(f"[{{status: 200, file: {tmp_path}/venues.json}}]"))
     assert load(path, {}).services["venue"].policy.fallback == (FallbackStatic(status=200, body=b"\xff\x00 ${X}\n"),)
     path.write_text(file("[{status: 204, file: venues.json}]"))
-    with pytest.raises(ConfigErrors, match=r"fallback\[0\]\.file: an answer with this status has no body"):
+    with pytest.raises(ConfigErrors, match=r"fallback\[0\]\.file: an answer with this status cannot have a body"):
         load(path, {})
 
 
@@ -214,7 +214,7 @@ def test_a_body_has_a_bound(tmp_path: Path, too_many: int) -> None:
     for written in ("file: body", f"body: {'x' * (MAX_BODY + too_many)}"):
         path.write_text(file(f"[{{status: 200, {written}}}]"))
         if too_many:
-            with pytest.raises(ConfigErrors, match="a body has at most 1 MiB"):
+            with pytest.raises(ConfigErrors, match="a body can have at most 1 MiB"):
                 load(path, {})
         else:
             load(path, {})
@@ -236,7 +236,7 @@ def test_an_unknown_service_in_defaults_is_found_even_if_nobody_inherits_it() ->
 def test_a_service_named_in_defaults_has_to_say_what_it_falls_back_to_itself() -> None:
     text = "defaults: {{fallback: [{{service: event}}]}}\nservices: {{event: {{url: http://e{0}}}, venue: {{url: http://v}}}}"
     assert errors(text.format("")) == [
-        "1 defaults.fallback[0].service: service event would fall back to itself: give it a fallback of its own, or off"
+        "1 defaults.fallback[0].service: service event would fall back to itself: give it its own fallback, or off"
     ]
     assert errors(text.format(", fallback: off")) == []
     assert errors(text.format(", fallback: [{stale: 5m}]")) == []

@@ -8,6 +8,7 @@ from sidecar.config.errors import ConfigErrors
 from sidecar.config.load import loads
 from sidecar.config.schema import CheckUrl, HealthCheck
 
+NAME_RULE = "the name of a check has up to 63 lower-case letters, digits and '-', and no '-' at either end"
 EXPECTED = "expected a URL such as redis://localhost:6379/0"
 SERVICES = "services: {venue: {url: http://a}}\n"
 
@@ -56,15 +57,15 @@ checks:
   off:
 """
     assert failure(text) == [
-        f"a.yaml:3: checks.redis.url: what follows the / is a database's number, and nothing else: {EXPECTED}",
+        f"a.yaml:3: checks.redis.url: only the number of a database can follow the /: {EXPECTED}",
         "a.yaml:3: checks.redis.requird: unknown key; did you mean required?",
-        "a.yaml:4: checks.Queue: the name of a check has up to 63 lower case letters, digits and inner '-'",
+        f"a.yaml:4: checks.Queue: {NAME_RULE}",
         "a.yaml:4: checks.Queue.timeout: expected more than 0",
-        "a.yaml:5: checks.slow.timeout: expected at most 5s: GET /health as a whole takes no longer",
+        "a.yaml:5: checks.slow.timeout: expected at most 5s: that is the time limit of GET /health",
         "a.yaml:6: checks.none: a check needs a url: {url: redis://localhost:6379/0}",
         "a.yaml:6: checks.none.required: expected true or false",
-        "a.yaml:7: checks.word: a mapping belongs here: expected keys such as url, required, timeout",
-        "a.yaml:8: checks.off: nothing is written below this key: expected keys such as url, required, timeout",
+        "a.yaml:7: checks.word: not a mapping: expected keys such as url, required, timeout",
+        "a.yaml:8: checks.off: no value: expected keys such as url, required, timeout",
     ]
 
 

@@ -167,7 +167,7 @@ def test_the_examples_of_discovery_are_right() -> None:
 def test_only_services_is_needed() -> None:
     config = loads("services: {venue: {url: http://venue-service:3002}}", "a.yaml", {})
     assert config == Config(services=config.services)
-    assert failure("{}") == ["a.yaml:1: services is missing: the one key without a default"]
+    assert failure("{}") == ["a.yaml:1: services is missing: it is the only key that is required"]
 
 
 def test_all_errors_come_at_once_in_the_order_of_the_lines() -> None:
@@ -195,11 +195,11 @@ defaults:
     too_short = "must not be shorter than outlier.base_ejection_time, set in line 14"
     assert failure(text) == [
         "a.yaml:1: listen.admin: expected an address and a port, such as 127.0.0.1:15001 or [::1]:15001",
-        "a.yaml:4: services.venue.url: the scheme of a URL is http or https",
+        "a.yaml:4: services.venue.url: the scheme of this URL must be http or https",
         "a.yaml:5: services.venue.breaker.modus: unknown key; did you mean mode?",
-        "a.yaml:6: services.venue.breaker: repeated: already in line 5",
-        "a.yaml:7: services.event.url: the environment variable URL is not set, and no default is given: ${URL:-...}",
-        "a.yaml:9: defaults.timeout.connect: a duration needs its unit: 250ms, 5s, 2m or 1h",
+        "a.yaml:6: services.venue.breaker: repeated key: already in line 5",
+        "a.yaml:7: services.event.url: the environment variable URL is not set; set it, or give a default: ${URL:-...}",
+        "a.yaml:9: defaults.timeout.connect: a duration needs a unit: 250ms, 5s, 2m or 1h",
         "a.yaml:10: defaults.tls: this version does not support this key yet",
         "a.yaml:13: defaults.health.tpc: unknown key; did you mean tcp?",
         "a.yaml:14: defaults.outlier.panic_threshold: expected at most 100",
@@ -256,9 +256,9 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     for path, message in [
         (tmp_path / "absent.yaml", ": cannot be read: No such file or directory"),
         (tmp_path, ": cannot be read: Is a directory"),
-        (tmp_path / "nul\0", ": cannot be read: not a usable file name"),
-        (latin, ":2: not UTF-8 from here on"),
-        (utf16, ":1: not UTF-8 from here on"),
+        (tmp_path / "nul\0", ": cannot be read: not a valid file name"),
+        (latin, ":2: not valid UTF-8 from here on"),
+        (utf16, ":1: not valid UTF-8 from here on"),
         (large, ": is larger than 4 MiB"),
     ]:
         with pytest.raises(ConfigErrors) as raised:

@@ -32,9 +32,9 @@ def test_what_is_one(text: str, expected: PathTemplate) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("venues", "begins with /"),
-        ("{query.id}", "begins with /"),
-        ("", "begins with /"),
+        ("venues", "must begin with /"),
+        ("{query.id}", "must begin with /"),
+        ("", "must begin with /"),
         ("/a b", "percent-encode"),
         ("/ü", "percent-encode"),
         ("/a#b", "fragment"),

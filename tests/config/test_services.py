@@ -109,11 +109,11 @@ def test_a_balancer_is_not_merged_but_replaced() -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("{}", "2 services.venue: needs a url, endpoints or discovery"),
-        ("", "2 services.venue: nothing is written below this key"),
-        ("~", "2 services.venue: nothing is written below this key"),
-        ("http://a", "2 services.venue: a mapping belongs here"),
-        ("[]", "2 services.venue: a mapping belongs here"),
+        ("{}", "2 services.venue: a service needs a url, endpoints or discovery"),
+        ("", "2 services.venue: no value"),
+        ("~", "2 services.venue: no value"),
+        ("http://a", "2 services.venue: not a mapping"),
+        ("[]", "2 services.venue: not a mapping"),
         ('{url: http://a, endpoints: ["http://b"]}', "2 services.venue.endpoints: the service has a url as well"),
         ("{endpoints: []}", "2 services.venue.endpoints: expected at least one endpoint"),
         ("{endpoints: http://a}", "2 services.venue.endpoints: expected a list"),
@@ -128,23 +128,23 @@ def test_a_balancer_is_not_merged_but_replaced() -> None:
         ),
         (
             '{endpoints: ["http://a", "https://b"]}',
-            "2 services.venue.endpoints[1]: the endpoints of a service are all http",
+            "2 services.venue.endpoints[1]: the endpoints of a service must be all http",
         ),
-        ('{endpoints: ["http://a", "http://A.:80/"]}', "2 services.venue.endpoints[1]: a repeated endpoint"),
-        ('{endpoints: ["http://a", ["http://b"]]}', "2 services.venue.endpoints[1]: a mapping belongs here"),
-        ("{url: http://a/path}", "2 services.venue.url: a URL here has no path"),
+        ('{endpoints: ["http://a", "http://A.:80/"]}', "2 services.venue.endpoints[1]: repeated endpoint"),
+        ('{endpoints: ["http://a", ["http://b"]]}', "2 services.venue.endpoints[1]: not a mapping"),
+        ("{url: http://a/path}", "2 services.venue.url: this URL cannot have a path"),
         ("{url: http://a, hosts: venue}", "2 services.venue.hosts: expected a list"),
         (
             "{url: http://a, hosts: [a, A.]}",
-            "2 services.venue.hosts[1]: a repeated host name: this service has it in line 2",
+            "2 services.venue.hosts[1]: repeated host name: this service has it in line 2",
         ),
         ('{url: http://a, hosts: ["a:80"]}', "2 services.venue.hosts[0]: expected a host name without a port"),
         ("{url: http://a, hosts: [127.0.0.1]}", "2 services.venue.hosts[0]: localhost and loopback"),
         ("{url: http://a, routes: {}}", "2 services.venue.routes: expected a list"),
-        ("{url: http://a, routes: [x]}", "2 services.venue.routes[0]: a mapping belongs here"),
+        ("{url: http://a, routes: [x]}", "2 services.venue.routes[0]: not a mapping"),
         (
             "{discovery: dns}",
-            "2 services.venue.discovery: a mapping belongs here: expected keys such as dns, kubernetes",
+            "2 services.venue.discovery: not a mapping: expected keys such as dns, kubernetes",
         ),
         (
             "{url: http://a, discovery: {dns: {name: a, port: 1}}}",
@@ -171,7 +171,7 @@ def test_what_a_service_cannot_be(body: str, message: str) -> None:
 def test_names() -> None:
     text = 'services: {_own: {url: http://a}, "a/b": {url: http://a}, Venue: {url: http://a}, venue: {url: http://a}}'
     first, second, third = errors(text)
-    assert first == "1 services._own: names that begin with _ are the sidecar's own"
+    assert first == "1 services._own: names that begin with _ are reserved for the sidecar"
     assert second.startswith("1 services.'a/b': a service name begins with a letter or digit")
     assert third.startswith("1 services.venue: differs only in case")
 
@@ -192,8 +192,8 @@ def test_hosts_get_their_normal_form_and_a_service_may_name_itself() -> None:
 def test_a_host_has_one_owner() -> None:
     text = "services:\n  a: {url: http://x, hosts: [same, B]}\n  b: {url: http://y, hosts: [SAME]}\n"
     assert errors(text) == [
-        "2 services.a.hosts[1]: this is the name of another service, in line 3",
-        "3 services.b.hosts[0]: a repeated host name: another service has it in line 2",
+        "2 services.a.hosts[1]: this is the name of another service (line 3)",
+        "3 services.b.hosts[0]: repeated host name: another service has it in line 2",
     ]
 
 
@@ -232,24 +232,24 @@ def test_a_route_has_a_breaker_of_its_own_only_where_it_says_so() -> None:
     ("route", "message"),
     [
         ("{timeout: {request: 1s}}", "routes[0]: a route needs a match"),
-        ("{match: }", "routes[0].match: nothing is written below this key"),
+        ("{match: }", "routes[0].match: no value"),
         ("{match: {}}", "routes[0].match: expected a path, methods, or both"),
-        ("{match: {path: reports}}", "routes[0].match.path: a path begins with /"),
+        ("{match: {path: reports}}", "routes[0].match.path: a path must begin with /"),
         ("{match: {methods: []}}", "routes[0].match.methods: expected at least one method"),
-        ("{match: {methods: [post]}}", "routes[0].match.methods[0]: methods are case sensitive"),
+        ("{match: {methods: [post]}}", "routes[0].match.methods[0]: methods are case-sensitive"),
         ("{match: {prefix: /a, path: /a}}", "routes[0].match.prefix: unknown key"),
-        ("{match: {path: /a}, limits: {}}", "routes[0].limits: this is for the whole service"),
-        ("{match: {path: /a}, balancer: round_robin}", "routes[0].balancer: this is for the whole service"),
-        ("{match: {path: /a}, slow_start: 1s}", "routes[0].slow_start: this is for the whole service"),
-        ("{match: {path: /a}, health: {interval: 1s}}", "routes[0].health: this is for the whole service"),
-        ("{match: {path: /a}, outlier: off}", "routes[0].outlier: this is for the whole service"),
+        ("{match: {path: /a}, limits: {}}", "routes[0].limits: a route cannot set this key"),
+        ("{match: {path: /a}, balancer: round_robin}", "routes[0].balancer: a route cannot set this key"),
+        ("{match: {path: /a}, slow_start: 1s}", "routes[0].slow_start: a route cannot set this key"),
+        ("{match: {path: /a}, health: {interval: 1s}}", "routes[0].health: a route cannot set this key"),
+        ("{match: {path: /a}, outlier: off}", "routes[0].outlier: a route cannot set this key"),
         ("{match: {path: /a}, discovery: {}}", "routes[0].discovery: unknown key"),
-        ("{match: {path: /a}, timeout: {pool_idle: 1s}}", "routes[0].timeout.pool_idle: this is for the whole service"),
+        ("{match: {path: /a}, timeout: {pool_idle: 1s}}", "routes[0].timeout.pool_idle: a route cannot set this key"),
         (
             "{match: {path: /a}, timeout: {client_idle: 1s}}",
-            "routes[0].timeout.client_idle: this is for the whole service",
+            "routes[0].timeout.client_idle: a route cannot set this key",
         ),
-        ("{match: {path: /a}, retry: {budget: {ratio: 1}}}", "routes[0].retry.budget: this is for the whole service"),
+        ("{match: {path: /a}, retry: {budget: {ratio: 1}}}", "routes[0].retry.budget: a route cannot set this key"),
         ("{match: {path: /a}, hosts: [b]}", "routes[0].hosts: unknown key"),
     ],
 )
@@ -274,7 +274,7 @@ def test_what_a_route_cannot_be(route: str, message: str) -> None:
 )
 def test_a_route_that_can_never_match_is_an_error(earlier: str, later: str, dead: bool) -> None:
     text = f"services:\n  a:\n    url: http://a\n    routes:\n    - match: {earlier}\n    - match: {later}\n"
-    expected = "6 services.a.routes[1]: never matches: the route in line 5 takes all of its requests"
+    expected = "6 services.a.routes[1]: never matches: the route in line 5 matches all of its requests"
     assert errors(text) == ([expected] if dead else [])
 
 

@@ -45,12 +45,12 @@ def test_all_keys() -> None:
         ("{sample: 1}", "tracing: tracing needs an otlp: {otlp: http://collector:4318}"),
         ("{otpl: 'http://collector:4318'}", "tracing.otpl: unknown key; did you mean otlp?"),
         ("{otlp: 'collector:4318'}", "tracing.otlp: expected a server's URL such as http://collector:4318 or"),
-        ("{otlp: 'http://c:4318/v1?x'}", "tracing.otlp: a server's URL has no query"),
+        ("{otlp: 'http://c:4318/v1?x'}", "tracing.otlp: this URL cannot have a query"),
         ("{otlp: 'http://c:4318', sample: 1.5}", "tracing.sample: expected at most 1"),
         ("{otlp: 'http://c:4318', sample: -1}", "tracing.sample: expected 0 or more"),
-        ("{otlp: 'http://c:4318', headers: {a b: c}}", "tracing.headers.'a b': no name of a header"),
+        ("{otlp: 'http://c:4318', headers: {a b: c}}", "tracing.headers.'a b': not the name of a header"),
         ("on", "tracing: expected off, or keys such as otlp, sample, headers, service_name"),
-        ("[]", "tracing: a mapping belongs here"),
+        ("[]", "tracing: not a mapping"),
     ],
 )
 def test_mistakes(tracing: str, expected: str) -> None:

@@ -44,7 +44,7 @@ def test_no_duration(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["5", "0", "1.5"])
 def test_a_bare_number_is_told_to_write_a_unit(text: str) -> None:
-    with pytest.raises(BadValueError, match="needs its unit"):
+    with pytest.raises(BadValueError, match="needs a unit"):
         parse_duration(text)
 
 
@@ -177,7 +177,7 @@ def test_retry_conditions_are_reasons_or_statuses() -> None:
 def test_methods_are_case_sensitive() -> None:
     assert parse_methods("GET") == ("GET",)
     assert parse_methods("M-SEARCH") == ("M-SEARCH",)
-    with pytest.raises(BadValueError, match="upper case, as GET"):
+    with pytest.raises(BadValueError, match="upper case, such as GET"):
         parse_methods("get")
     for text in ("", "GET POST", "G\u00c9T", "GE,T"):
         with pytest.raises(BadValueError, match="expected an HTTP method"):

@@ -26,7 +26,7 @@ from sidecar.policy.settings import (
 )
 
 TOP = Place(1, 1)
-LABEL_EXPECTED = "expected a name as Kubernetes has them: up to 63 lower case letters, digits and inner '-'"
+LABEL_EXPECTED = "expected a Kubernetes name: up to 63 lower-case letters, digits and '-', and no '-' at either end"
 
 
 def typed(text: str, struct: type[Struct], **environ: str) -> tuple[Any, list[str]]:
@@ -68,18 +68,18 @@ preserve_host: true
     ("text", "error"),
     [
         ("timeout: {connect: 0s}", "timeout.connect: expected more than 0"),
-        ("timeout: 5s", "timeout: a mapping belongs here: expected keys such as connect, attempt, request, idle"),
-        ("timeout:", "timeout: nothing is written below this key: expected keys such as connect"),
-        ("timeout: {connect: ~}", "timeout.connect: nothing is written here: expected a duration"),
-        ("timeout: {connect: [5s]}", "timeout.connect: a list stands here: expected a duration"),
-        ("timeout: {connect: {s: 5}}", "timeout.connect: a mapping stands here: expected a duration"),
+        ("timeout: 5s", "timeout: not a mapping: expected keys such as connect, attempt, request, idle"),
+        ("timeout:", "timeout: no value: expected keys such as connect"),
+        ("timeout: {connect: ~}", "timeout.connect: no value: expected a duration"),
+        ("timeout: {connect: [5s]}", "timeout.connect: this is a list: expected a duration"),
+        ("timeout: {connect: {s: 5}}", "timeout.connect: this is a mapping: expected a duration"),
         ("retry: {max_retries: -1}", "retry.max_retries: expected 0 or more"),
         ("retry: {max_retries: 1.5}", "retry.max_retries: expected a whole number"),
         ("retry: {max_retries: 0o17}", "retry.max_retries: expected a whole number"),
         ("retry: {max_retries: 1:30}", "retry.max_retries: expected a whole number"),
         ("retry: {on: 503}", "retry.on: expected a list"),
-        ("retry: {on: [503, {a: b}]}", "retry.on[1]: a mapping stands here: expected one of"),
-        ("retry: {methods: [get]}", "retry.methods[0]: methods are case sensitive"),
+        ("retry: {on: [503, {a: b}]}", "retry.on[1]: this is a mapping: expected one of"),
+        ("retry: {methods: [get]}", "retry.methods[0]: methods are case-sensitive"),
         ("retry: {budget: {ratio: -0.1}}", "retry.budget.ratio: expected 0 or more"),
         ("breaker: {error_threshold_percentage: 0}", "breaker.error_threshold_percentage: expected more than 0"),
         ("breaker: {error_threshold_percentage: 100.1}", "breaker.error_threshold_percentage: expected at most 100"),
@@ -90,32 +90,35 @@ preserve_host: true
             "balancer: expected one of round_robin, least_request, peak_ewma, random, or a mapping with hash",
         ),
         ("balancer: hash", "balancer: expected one of round_robin"),
-        ("balancer: [random]", "balancer: a list stands here: expected one of round_robin"),
+        ("balancer: [random]", "balancer: this is a list: expected one of round_robin"),
         ("balancer: {}", "balancer: expected hash"),
         ("balancer: {random: true}", "balancer.random: unknown key; expected one of hash"),
         ("balancer: {header: a}", "balancer.header: unknown key; did you mean hash.header?"),
-        ("balancer: {hash: X-User}", "balancer.hash: a mapping belongs here: expected keys such as header, cookie"),
+        ("balancer: {hash: X-User}", "balancer.hash: not a mapping: expected keys such as header, cookie"),
         ("balancer: {hash: {}}", "balancer.hash: expected exactly one of header, cookie, query, source: true"),
         ("balancer: {hash: {source: false}}", "balancer.hash: expected exactly one of header"),
         ("balancer: {hash: {headr: a}}", "balancer.hash.headr: unknown key; did you mean header?"),
         ("balancer: {hash: {header: a, query: b}}", "balancer.hash.query: header is set as well: keep one"),
         ("balancer: {hash: {header: a b}}", "balancer.hash.header: expected a name"),
         ("balancer: {hash: {query: a=b}}", "balancer.hash.query: expected the name of a query parameter"),
-        ("slow_start: 30", "slow_start: a duration needs its unit: 250ms, 5s, 2m or 1h, or off"),
+        ("slow_start: 30", "slow_start: a duration needs a unit: 250ms, 5s, 2m or 1h, or off"),
         ("slow_start: 0s", "slow_start: expected more than 0, or off"),
-        ("slow_start: ~", "slow_start: nothing is written here: expected a duration such as 250ms, 5s, 2m or 1h, or"),
+        ("slow_start: ~", "slow_start: no value: expected a duration such as 250ms, 5s, 2m or 1h, or"),
         ("health: on", "health: expected off, or keys such as path, tcp, interval, idle_interval"),
-        ("health:", "health: nothing is written here: expected off, or keys such as path"),
-        ("health: [off]", "health: a mapping belongs here: expected keys such as path"),
-        ("health: {path: health}", "health.path: a path begins with /"),
-        ("health: {path: off}", "health.path: a path begins with /"),
+        ("health:", "health: no value: expected off, or keys such as path"),
+        ("health: [off]", "health: not a mapping: expected keys such as path"),
+        ("health: {path: health}", "health.path: a path must begin with /"),
+        ("health: {path: off}", "health.path: a path must begin with /"),
         ("health: {expect: 200}", "health.expect: expected a list"),
         ("health: {timeout: off}", "health.timeout: expected a duration such as 250ms, 5s, 2m or 1h"),
         ("health: {headers: [a]}", "health.headers: expected a mapping of headers"),
-        ("health: {headers: {a b: c}}", "health.headers.'a b': no name of a header"),
+        ("health: {headers: {a b: c}}", "health.headers.'a b': not the name of a header"),
         ("health: {headers: {Connection: close}}", "health.headers.Connection: this header belongs to the connection"),
-        ("health: {headers: {a: [b]}}", "health.headers.a: a list stands here: expected a header's value"),
-        ('health: {headers: {a: "b\\r\\nc: d"}}', "health.headers.a: expected a header's value, not empty and without"),
+        ("health: {headers: {a: [b]}}", "health.headers.a: this is a list: expected the value of a header"),
+        (
+            'health: {headers: {a: "b\\r\\nc: d"}}',
+            "health.headers.a: expected the value of a header, which is not empty and has no",
+        ),
         ("health: {headers: {a: b, A: c}}", "health.headers.A: repeated: already in line 1, only the case differs"),
         ("outlier: off!", "outlier: expected off, or keys such as consecutive_failures"),
         ("outlier: {error_rate: 0%}", "outlier.error_rate: expected more than 0, or off"),
@@ -153,7 +156,7 @@ def test_a_delay_may_be_zero_and_a_timeout_may_not() -> None:
     drain, errors = typed("{delay: 0s}", Drain)
     assert (drain.delay, errors) == (0.0, [])
     assert typed("{delay: 0s, timeout: 0s}", Drain)[1] == ["timeout: expected more than 0"]
-    assert "needs its unit" in typed("{delay: 0}", Drain)[1][0]
+    assert "needs a unit" in typed("{delay: 0}", Drain)[1][0]
 
 
 def test_off_is_a_word_and_on_a_key() -> None:
@@ -230,8 +233,8 @@ def test_one_of_several_shapes(text: str, discovery: object) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("dns", [": a mapping belongs here: expected keys such as dns, kubernetes"]),
-        ("~", [": nothing is written below this key: expected keys such as dns, kubernetes"]),
+        ("dns", [": not a mapping: expected keys such as dns, kubernetes"]),
+        ("~", [": no value: expected keys such as dns, kubernetes"]),
         ("{}", [": expected exactly one of dns, kubernetes"]),
         (
             "{dns: {name: a, port: 1}, kubernetes: {service: b}}",
@@ -260,7 +263,7 @@ def test_one_of_several_shapes(text: str, discovery: object) -> None:
         (
             "{kubernetes: {service: a, server: 'ftp://b', token_file: ''}}",
             [
-                "kubernetes.server: the scheme of a URL is http or https",
+                "kubernetes.server: the scheme of this URL must be http or https",
                 "kubernetes.token_file: expected the path of a file, without control characters, or off",
             ],
         ),
@@ -289,7 +292,7 @@ def test_a_number_may_come_from_the_environment_plain_or_quoted() -> None:
 def test_a_variable_that_leaves_nothing_behind_is_told_so() -> None:
     _, errors = typed("preserve_host: ${P}", Policy, P="")
     assert errors == [
-        "preserve_host: nothing is left of it, its variables are empty: expected true or false",
+        "preserve_host: no value, because its variables are empty: expected true or false",
     ]
 
 

@@ -33,7 +33,7 @@ def test_what_comes_with_the_sidecar_has_none(file: str) -> None:
 def test_a_token_that_cannot_be_read_here(tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     assert told(tmp_path, f"{VENUE}admin:\n  token_file: {missing}\n") == [
-        f"admin.token_file: {missing} (line 3) cannot be read here: the admin API would refuse everybody"
+        f"admin.token_file: {missing} (line 3) cannot be read here: the admin API would refuse every call"
     ]
 
 
@@ -46,7 +46,7 @@ def test_without_origins_there_is_no_line(tmp_path: Path) -> None:
     path.write_text(f"{VENUE}admin: {{token_file: /nope/token}}\n")
     config, _ = load_with_origins(path, {})
     assert warnings_of(config, {}) == [
-        "admin.token_file: /nope/token cannot be read here: the admin API would refuse everybody"
+        "admin.token_file: /nope/token cannot be read here: the admin API would refuse every call"
     ]
 
 
@@ -165,8 +165,8 @@ def test_a_check_that_may_outlast_its_interval(tmp_path: Path) -> None:
     text = "services:\n  slow:\n    url: http://a:1\n    health: {path: /health,\n      timeout: 10s, interval: 2s}\n"
     (warning,) = told(tmp_path, text)
     assert warning == (
-        "services.slow: health.timeout (10s, line 5) is longer than health.interval (2s, line 5): an endpoint that does"
-        " not answer is checked less often than that"
+        "services.slow: health.timeout (10s, line 5) is longer than health.interval (2s, line 5), so an endpoint that"
+        " does not answer is checked less often"
     )
 
 
@@ -199,7 +199,7 @@ services:
 
 # Statuses.
 
-AGAIN = "calls that succeed are made again"
+AGAIN = "calls that succeed are repeated"
 FAILURES = "calls that succeed count as failures"
 
 

@@ -76,9 +76,9 @@ def test_marks_count_from_one(loader: Loader) -> None:
 def test_a_repeated_key_is_told_with_both_lines_and_reading_goes_on(loader: Loader) -> None:
     _, errors = parse("a:\n  b: 1\n  b: 2\nc: 1\nc: 2\nc: 3\n", loader)
     assert [(error.line, error.path, error.message) for error in errors] == [
-        (3, "a.b", "repeated: already in line 2"),
-        (5, "c", "repeated: already in line 4"),
-        (6, "c", "repeated: already in line 4"),
+        (3, "a.b", "repeated key: already in line 2"),
+        (5, "c", "repeated key: already in line 4"),
+        (6, "c", "repeated key: already in line 4"),
     ]
 
 
@@ -106,19 +106,19 @@ e: {"<<": 1}
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
-        ("a: {<<: 1}", 1, "<< takes an alias of a mapping"),
-        ("a: &a [x]\nb:\n  <<: *a", 3, "<< takes an alias of a mapping"),
-        ("a: &a {x: 1}\nb:\n  <<: *a\n  <<: *a", 4, "repeated: already in line 3"),
+        ("a: {<<: 1}", 1, "<< needs an alias of a mapping"),
+        ("a: &a [x]\nb:\n  <<: *a", 3, "<< needs an alias of a mapping"),
+        ("a: &a {x: 1}\nb:\n  <<: *a\n  <<: *a", 4, "repeated key: already in line 3"),
         ("a: 1\nb: *nope", 2, "has no anchor &nope"),
         ("a: &a\n  b: *a", 2, "inside its own anchor"),
         ("a: &a\n  <<: *a", 2, "inside its own anchor"),
         ("a: &a [1, [*a]]", 1, "inside its own anchor"),
         ("a: 1\n---\nb: 2", 2, "a second document"),
         ("a: 1\nb: [1, 2", 2, "not valid YAML"),
-        ("a: 1\nb:\n\t- c", 3, "a tab"),
+        ("a: 1\nb:\n\t- c", 3, "tab"),
         ("a: 1\nb: c: d", 2, "not valid YAML"),
-        ("a: {b: ${X:-http://x}}", 1, "has to stand in quotes"),
-        ("a: 1\n? [b]\n: c", 2, "a key has to be a word"),
+        ("a: {b: ${X:-http://x}}", 1, "must be in quotes"),
+        ("a: 1\n? [b]\n: c", 2, "a key must be a string"),
         ("a: 1\nb: !!python/object:os.system x", 2, "tags"),
         ("a: 1\nb: !thing {c: d}", 2, "tags"),
         ("a: 1\nb: 'open", 2, "not valid YAML"),

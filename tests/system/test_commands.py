@@ -136,7 +136,7 @@ def test_a_breaker_is_forced_and_let_go(operated: Operated) -> None:
     assert operated.json("status", "venue")["routes"][0]["breaker"]["forced"] == "open"
     run = operated.run("breaker", "venue", "open", "--for", "5")
     assert run.returncode == 2
-    assert "needs its unit" in run.stderr
+    assert "needs a unit" in run.stderr
     run = operated.run("breaker", "venue", "open", "--for", "25h")
     assert run.returncode == 2
     assert "expected a duration from 1s to 24h" in run.stderr
