@@ -74,7 +74,7 @@ class BadFile(ValueError):
 
 
 class Injected(Struct, frozen=True):
-    """`notes` has one line for each workload and each warning. `count` is the number of workloads that got a sidecar."""
+    """`notes` has a line for each workload and each warning. `count` is the number of workloads that got a sidecar."""
 
     text: str
     notes: tuple[str, ...]

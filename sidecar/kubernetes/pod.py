@@ -44,7 +44,7 @@ def spec(pod: Object) -> Object:
     """Raises NotAPod."""
     found = pod.get("spec")
     if not isinstance(found, dict):
-        raise NotAPod("spec is no object")
+        raise NotAPod("spec is not an object")
     return found
 
 

@@ -320,7 +320,10 @@ def test_who_gets_one(
     [
         (pod(containers=[{"name": "sidecar"}]), "another container called sidecar"),
         (pod(initContainers=[{"name": "sidecar"}]), "another container called sidecar"),
-        (pod(containers=[{"name": "a", "ports": [{"containerPort": 15001}]}]), "container a or a probe of it uses port 15001"),
+        (
+            pod(containers=[{"name": "a", "ports": [{"containerPort": 15001}]}]),
+            "container a or a probe of it uses port 15001",
+        ),
         (pod(containers=[{"name": "a", "ports": [{"containerPort": 15021, "protocol": "TCP"}]}]), "port 15021"),
         (pod(containers=[{"name": "a", "ports": [{"containerPort": 15000}]}]), "port 15000"),
         (pod(containers=[{"name": "a", "livenessProbe": {"httpGet": {"port": 15000}}}]), "port 15000"),
