@@ -39,10 +39,11 @@ def decode(body: bytes, wanted: Any = Any) -> Any:
         return msgspec.json.decode(body, type=wanted, dec_hook=_decode_model)
     except msgspec.ValidationError as error:
         raise Mismatch(_without_value(str(error))) from None
-    except msgspec.DecodeError as error:
-        raise Mismatch(f"not JSON: {error}") from None
-    except UnicodeDecodeError:
+    except UnicodeDecodeError:  # of msgspec before 0.23, and of models
         raise Mismatch("not JSON: not UTF-8") from None
+    except msgspec.DecodeError as error:
+        words = "not UTF-8" if "UTF-8" in str(error) else str(error)
+        raise Mismatch(f"not JSON: {words}") from None
     except _Unfit as error:
         raise Mismatch(str(error)) from None
 
