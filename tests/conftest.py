@@ -1,16 +1,17 @@
-"""What holds for every test: none fails for a machine that stood still, nor at random where a change is judged."""
+"""What holds for every test: none fails for a machine that stood still, and its order can be had again."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 import sidecar
-from tests.support import reruns
+from tests.support import reruns, wants
 
 if Path(sidecar.__file__).parents[1] != Path(__file__).parents[1]:
     # The package brings a pytest plugin, which pytest may load from what is installed, and so all else of it.
@@ -28,3 +29,14 @@ settings.load_profile("ci" if os.environ.get("CI") else "developer")
 
 def pytest_configure(config: pytest.Config) -> None:
     reruns.register(config)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # after all else that is told at the end
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> Generator[None, None, None]:
+    yield
+    skipped = terminalreporter.stats.get("skipped", [])
+    if line := wants.summary(report.longrepr[2] for report in skipped):
+        terminalreporter.write_line(line, yellow=True)
+    seed = getattr(terminalreporter.config.option, "randomly_seed", None)
+    if exitstatus and isinstance(seed, int):
+        terminalreporter.write_line(f"the same order again: --randomly-seed={seed}")

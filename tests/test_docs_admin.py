@@ -16,6 +16,7 @@ from sidecar.config.load import loads
 from sidecar.runtime.http_listener import IDLE_S, MOST
 from sidecar.telemetry.events import KEPT, MOST_FOLLOWERS, MOST_WAITING
 from sidecar.telemetry.history import INTERVAL_S, POINTS
+from tests.support import wants
 from tests.support.daemon import ROOT, Daemon
 from tests.support.steps import answer
 from tests.support.upstream import Upstream
@@ -62,6 +63,7 @@ class Stage:
             command = command.replace(written, real)
         follows = "-sN" in command
         command = command.replace("curl -s", f"curl --max-time {1 if follows else 5} -f -s")
+        wants.skip_without("curl")
         ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=10)
         assert ran.returncode == (28 if follows else 0), (command, ran)
         return ran.stdout

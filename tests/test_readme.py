@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import pytest
 
 from sidecar.config.load import loads
 from tests.demo.running import RunningDemo, shell
+from tests.support import wants
 from tests.support.daemon import ROOT
 
 TEXT = (ROOT / "README.md").read_text()
@@ -69,7 +69,7 @@ def test_make_has_the_targets() -> None:
     assert {"run", "test"} <= targets
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the README's commands need curl")
+@wants.program("curl")
 @pytest.mark.parametrize("command", commands("curl "))
 def test_a_curl_gets_an_answer(demo: RunningDemo, command: str) -> None:
     printed = run_on(demo, command)
@@ -93,7 +93,7 @@ def stable(answer: dict[str, object]) -> dict[str, object]:
     return found | {"headers": {name: None if name in DIFFERS_EACH_TIME else headers[name] for name in headers}}
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the README's commands need curl")
+@wants.program("curl")
 def test_a_json_block_is_the_answer_to_the_curl_before_it(demo: RunningDemo) -> None:
     pairs = [(BLOCKS[place - 1], block) for place, block in enumerate(BLOCKS) if block.language == "json"]
     assert pairs

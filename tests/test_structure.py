@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,35 @@ def test_no_exemption_is_stale() -> None:
 def test_each_package_says_what_it_is() -> None:
     for package in sorted((ROOT / "sidecar").rglob("__init__.py")):
         assert package.read_text().startswith('"""'), f"{package.relative_to(ROOT)} has no docstring"
+
+
+def calls(path: Path) -> list[tuple[int, str]]:
+    """The line and the last name of each call, and of each name that is imported: `urllib.request.urlopen(...)`."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            found.append((node.lineno, node.attr))
+        if isinstance(node, ast.ImportFrom):
+            found += [(node.lineno, one.name) for one in node.names]
+    return found
+
+
+BANNED = {
+    "skip": "a skip says what to install, and is counted: tests.support.wants.skip_without",
+    "skipif": "a skip says what to install, and is counted: tests.support.wants.program",
+    "importorskip": "what tests import is in requirements.lock",
+}
+"""Names that no test uses, nor a benchmark, and what does in their place."""
+
+
+def test_no_test_depends_on_another_nor_skips_in_silence() -> None:
+    paths = [path for folder in ("tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    assert paths
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {name}: {BANNED[name]}"
+        for path in paths
+        if path != ROOT / "tests" / "support" / "wants.py"
+        for line, name in calls(path)
+        if name in BANNED
+    ]
+    assert not found, "\n".join(found)

@@ -98,7 +98,8 @@ def test_models_by_themselves_and_inside() -> None:
 
 
 def test_a_real_pydantic_model() -> None:
-    pydantic = pytest.importorskip("pydantic")
+    import pydantic
+
     event = pydantic.create_model("Event", id=(int, ...), at=(datetime.datetime, ...), name=(str, "?"))
     body = b'{"id": 1, "at": "2026-11-23T10:00:00Z"}'
     for found in (decode(body, event), decode(b"[%b]" % body, list[event])[0]):

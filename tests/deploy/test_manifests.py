@@ -21,7 +21,7 @@ from sidecar.kubernetes.authority import KEYS
 from sidecar.kubernetes.patch import patch
 from sidecar.kubernetes.settings import InjectorSettings
 from sidecar.kubernetes.webhook import PATHS
-from tests.support import custom_resources
+from tests.support import custom_resources, wants
 from tests.support.daemon import ROOT
 from tests.support.kubernetes_schema import NATIVE_OLDEST, NEWEST, OLDEST, problems, spec_problems
 from tests.support.kustomize import is_component, key, render
@@ -32,6 +32,19 @@ PLACES = [str(folder.relative_to(FOLDER)) for folder in FOLDERS if not is_compon
 COMPONENTS = [str(folder.relative_to(FOLDER)) for folder in FOLDERS if is_component(folder)]
 NATIVE = {"base", "overlays/cert-manager", "overlays/fail-closed"}
 """For clusters that know native sidecars, and conditions of webhooks."""
+
+
+def has_kubectl() -> bool:
+    """One that knows components: Debian 12's kubernetes-client, of version 1.20, does not."""
+    if shutil.which("kubectl") is None:
+        return False
+    command = ["kubectl", "version", "--client", "--output=json"]
+    version = json.loads(subprocess.run(command, capture_output=True, timeout=60, check=True).stdout)["clientVersion"]
+    return (int(version["major"]), int(re.match(r"\d+", version["minor"])[0])) >= (1, 21)  # type: ignore[index]
+
+
+KUBECTL = has_kubectl()
+needs_kubectl = wants.of_the_machine("kubectl 1.21 or newer", there=KUBECTL)
 
 
 def rendered(place: str) -> dict[tuple[str, str, str], dict[str, Any]]:
@@ -82,7 +95,7 @@ def test_every_object_validates(place: str, newest: bool) -> None:
             assert spec_problems(pod_spec(one)) == []
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed; the renderer is not held to it")
+@needs_kubectl  # which the renderer is held to
 @pytest.mark.parametrize("place", PLACES)
 def test_kubectl_renders_the_same(place: str) -> None:
     theirs = {key(one): one for one in kubectl_kustomize(FOLDER / place)}
@@ -194,7 +207,7 @@ def test_who_does_not_ask_is_not_asked_about(place: str) -> None:
         )
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed; the renderer knows no namespace")
+@needs_kubectl  # the renderer knows no namespace
 @pytest.mark.parametrize("place", sorted(NATIVE - {"overlays/cert-manager"} | {"overlays/no-native-sidecar"}))
 def test_it_can_be_put_into_another_namespace(place: str, tmp_path: Path) -> None:
     (tmp_path / "kustomization.yaml").write_text(f"namespace: elsewhere\nresources: [{path_to(place, tmp_path)}]\n")
@@ -237,7 +250,7 @@ def test_the_components_go_together_in_any_order(order: tuple[str, ...], tmp_pat
     text = {"resources": [path_to("base", tmp_path)], "components": [path_to(one, tmp_path) for one in order]}
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump({"kind": "Kustomization"} | text))
     objects = {key(one): one for one in render(tmp_path)}
-    if shutil.which("kubectl") is not None:
+    if KUBECTL:
         assert objects == {key(one): one for one in kubectl_kustomize(tmp_path)}
     env = pod_spec(objects["Deployment", "sidecar-system", "sidecar-injector"])["containers"][0]["env"]
     given = {one["name"]: one.get("value") for one in env}
@@ -306,7 +319,7 @@ def test_images_are_of_this_version() -> None:
     assert env["SIDECAR_INJECTOR_IMAGE"] == InjectorSettings().image == f"service-sidecar:{__version__}"
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed; the renderer knows no images")
+@needs_kubectl  # the renderer knows no images
 def test_the_documented_kustomization_puts_both_images_elsewhere(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "kubernetes.md").read_text()
     (block,) = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "\nimages:\n" in block]

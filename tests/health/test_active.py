@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from shutil import which
 from time import monotonic
 from typing import Any
 
@@ -20,6 +19,8 @@ import pytest
 from sidecar import __version__
 from sidecar.health.active import BODY_MAX, ActiveChecker, Checks, Result
 from sidecar.policy.settings import HealthSettings
+from tests.support import wants
+from tests.support.daemon import has_ipv6
 
 Drive = Callable[[Coroutine[Any, Any, None]], None]
 START = 1000.0
@@ -410,6 +411,7 @@ async def test_tcp_only_opens_a_connection() -> None:
     assert upstream.heads == []
 
 
+@wants.of_the_machine("IPv6", there=has_ipv6())
 @pytest.mark.parametrize("options", [{"path": "/"}, {"tcp": True}])
 async def test_ipv6(options: dict[str, Any]) -> None:
     upstream, checks = Upstream(), Checks()
@@ -417,8 +419,6 @@ async def test_ipv6(options: dict[str, Any]) -> None:
         result = await listening(
             upstream, lambda: checks.check(upstream.endpoint, HealthSettings(**options)), host="::1"
         )
-    except OSError as error:
-        pytest.skip(f"there is no IPv6 here: {error}")
     finally:
         await checks.close()
     assert result.ok
@@ -488,12 +488,10 @@ async def test_close_works_without_checks_and_twice() -> None:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """(certificate, key) of venue-service, signed by itself."""
-    openssl = which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed: no certificate to serve with")
+    wants.skip_without("openssl")
     folder = tmp_path_factory.mktemp("tls")
     made, key = folder / "cert.pem", folder / "key.pem"
-    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command += ["-days", "2", "-subj", "/CN=venue-service", "-addext", "subjectAltName=DNS:venue-service"]
     subprocess.run([*command, "-keyout", str(key), "-out", str(made)], check=True, capture_output=True, timeout=30)
     return made, key

@@ -18,8 +18,6 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from tests.support.eventually import eventually
 
-CHROMIUM = shutil.which("chromium")
-DRIVER = shutil.which("chromedriver")
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -42,15 +40,13 @@ class Browser:
     """One page at a time. Use as a context manager; `log` is all that the console said, errors and warnings."""
 
     def __init__(self) -> None:
-        assert CHROMIUM is not None
-        assert DRIVER is not None
         self._profile = tempfile.TemporaryDirectory(prefix="sidecar-chromium-", ignore_cleanup_errors=True)
         options = Options()
-        options.binary_location = CHROMIUM
+        options.binary_location = shutil.which("chromium") or ""
         for flag in [*FLAGS, f"--user-data-dir={self._profile.name}", "--window-size=1440,900"]:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        self.driver = webdriver.Chrome(options=options, service=Service(executable_path=DRIVER))
+        self.driver = webdriver.Chrome(options=options, service=Service(executable_path=shutil.which("chromedriver")))
         self.driver.set_page_load_timeout(20)
         self.driver.set_script_timeout(20)
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
 import subprocess
 from pathlib import Path
 
-import pytest
+from tests.support import wants
 
 
 def make_certificate(folder: Path, name: str = "localhost") -> tuple[ssl.SSLContext, Path]:
     """A server's context for 127.0.0.1, and the CA file to trust it by. Skips the test where there is no openssl."""
-    if shutil.which("openssl") is None:
-        pytest.skip("the openssl command is not installed; it makes the certificates of scripted servers")
+    wants.skip_without("openssl")
     key, certificate = folder / "tls.key", folder / "tls.crt"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", f"/CN={name}"]

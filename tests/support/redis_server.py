@@ -5,7 +5,6 @@ Never the system's: what a test stops and starts must be its own.
 
 from __future__ import annotations
 
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,8 +12,7 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-import pytest
-
+from tests.support import wants
 from tests.support.daemon import free_ports
 from tests.support.eventually import eventually
 
@@ -27,8 +25,7 @@ class RedisServer:
     """
 
     def __init__(self, *options: str, password: str = "", certificate: tuple[Path, Path] | None = None) -> None:
-        if shutil.which("redis-server") is None:
-            pytest.skip("redis-server is not installed; on Debian and Ubuntu: apt-get install redis-server")
+        wants.skip_without("redis-server")
         self._folder = tempfile.TemporaryDirectory(prefix="sidecar-redis-")
         self.port = free_ports(1)[0]
         self.password = password

@@ -16,16 +16,15 @@ from typing import Any
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from tests.support.browser import CHROMIUM, DRIVER, LOST, Browser
+from tests.support import wants
+from tests.support.browser import LOST, Browser
 from tests.support.daemon import ROOT, Daemon
 from tests.support.eventually import eventually
 from tests.support.fake_admin import TOKEN, FakeAdmin
 from tests.support.rig import Daemons, Rig
 from tests.support.steps import answer
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None, reason="chromium and chromedriver are not installed (Debian: chromium-driver)"
-)
+pytestmark = wants.program("chromedriver", "chromium")
 
 SHOTS = ROOT / "build" / "dashboard"
 NONE = "\u2013"

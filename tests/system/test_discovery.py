@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import wants
 from tests.support.certificate import make_certificate
 from tests.support.dns_server import DnsServer, dns_server
 from tests.support.eventually import eventually, settled
@@ -307,7 +308,7 @@ def behind_dns(
 ) -> Iterator[Rig]:
     unshare = world_of_its_own()
     if unshare is None:
-        pytest.skip("no mount namespace to be had here (unshare -m), and resolv.conf is the only way to a name server")
+        wants.skip_for("a mount namespace (unshare -m)")  # resolv.conf is the only way to a name server
     resolv_conf = folder / "resolv.conf"
     resolv_conf.write_text(f"nameserver {server.address}\n")
     script = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import wants
 from tests.support.client import Client, request_bytes
 from tests.support.eventually import eventually, settled
 from tests.support.rig import Rig
 from tests.support.steps import answer, response_head
 from tests.support.upstream import Step, Turn
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is read from /proc")
+pytestmark = wants.of_the_machine("memory's figures in /proc", there=Path("/proc/self/clear_refs").exists())
 
 MIB = 1 << 20
 GIB = 1 << 30

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support import steps
+from tests.support import steps, wants
 from tests.support.client import Client, ask, request_bytes
 from tests.support.daemon import Daemon, Ports, has_ipv6, run_to_exit
 from tests.support.eventually import eventually
@@ -104,7 +104,7 @@ def test_taken_port_is_named(upstream: Upstream, listener: str) -> None:
     assert listener in line
 
 
-@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on the loopback interface")
+@wants.of_the_machine("IPv6", there=has_ipv6())
 def test_listens_on_ipv6(upstream: Upstream, start: Daemons) -> None:
     ports = Ports.free()
     both = f'listen: {{proxy: ["127.0.0.1:{ports.proxy}", "[::1]:{ports.proxy}"], admin: "127.0.0.1:{ports.admin}",'
