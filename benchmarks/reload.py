@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import http.client
 import os
 import re
 import signal
 import tempfile
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -77,8 +77,13 @@ class Reloaded:
         self.number = 0
 
     def generation(self) -> int:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._probe_port}/metrics", timeout=5) as answer:
-            found = re.search(rb"^sidecar_config_generation ([0-9.]+)$", answer.read(), re.MULTILINE)
+        connection = http.client.HTTPConnection("127.0.0.1", self._probe_port, timeout=5)
+        try:
+            connection.request("GET", "/metrics")
+            text = connection.getresponse().read()
+        finally:
+            connection.close()
+        found = re.search(rb"^sidecar_config_generation ([0-9.]+)$", text, re.MULTILINE)
         assert found is not None
         return int(float(found[1]))
 

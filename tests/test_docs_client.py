@@ -50,6 +50,7 @@ from sidecar.testing.server import MAX_BODIES
 from tests.support.daemon import ROOT, Daemon
 from tests.support.steps import answer, answer_chunked, close_on_reuse, raw, response_head, silence, then, then_close
 from tests.support.upstream import RefusedPort, Turn, Upstream
+from tests.support.urls import opened
 from tests.testing.inner_run import InnerRun
 
 PATH = ROOT / "docs" / "client.md"
@@ -129,14 +130,12 @@ aggregates:
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[tuple[Page, Daemon]]:
-    away = RefusedPort()
-    with Upstream() as venue, Upstream() as payment, Upstream() as notification:
+    with RefusedPort() as away, Upstream() as venue, Upstream() as payment, Upstream() as notification:
         config = CONFIG
         for name, url in (("venue", venue.url), ("payment", payment.url), ("notification", notification.url)):
             config = config.replace(f"${name}", url)
         with Daemon(config.replace("$away", away.url)) as daemon:
             yield Page(venue, payment, notification), daemon
-    away.stop()
     del sys.modules["docs_client_page"]
 
 
@@ -252,7 +251,7 @@ def force(daemon: Daemon, service: str, state: str) -> None:
         json.dumps({"state": state} | ({"for": "30s"} if state == "open" else {})).encode(),
         {"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(asked, timeout=5) as answered:
+    with opened(asked) as answered:
         assert answered.status == 200
 
 
@@ -500,8 +499,10 @@ async def test_an_app_declares_its_services(page: Page) -> None:
 def test_the_tests_of_the_page_pass_as_an_apps_tests(page: Page, tmp_path: Path) -> None:
     shop = [block for section in SECTIONS if section != "Testing" for block in blocks(section)]
     (tmp_path / "shop.py").write_text("\n".join(block for block in shop if not is_typed_at_a_prompt(block)))
-    tests = "\n".join(blocks("Testing"))
-    ended = InnerRun(tmp_path, tests).run()
+    *of_one_test, of_several = blocks("Testing")
+    (tmp_path / "test_shared.py").write_text(of_several)  # the page wants it in another file
+    tests = "\n".join([*of_one_test, of_several])
+    ended = InnerRun(tmp_path, "\n".join(of_one_test)).run()
     assert ended.code == 0, ended.output
     assert ended.counts() == {"passed": len(re.findall(r"^(?:async )?def test_", tests, re.MULTILINE))}
 

@@ -71,8 +71,7 @@ class Operator:
 @pytest.fixture(scope="module")
 def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     folder = tmp_path_factory.mktemp("commands")
-    dead = RefusedPort()
-    with Upstream(answer()) as one, Upstream(answer()) as two:
+    with RefusedPort() as dead, Upstream(answer()) as one, Upstream(answer()) as two:
         addresses = {"10.0.0.7:3002": one.authority, "10.0.0.8:3002": two.authority, "10.0.0.9:3005": dead.authority}
         config = CONFIG
         for written, real in addresses.items():
@@ -95,7 +94,6 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
                     connection.getresponse().read()
                     connection.close()
             yield Operator(folder, addresses)
-    dead.stop()
 
 
 def comparable(text: str) -> list[str]:

@@ -39,8 +39,13 @@ def test_the_configuration_loads() -> None:
 
 
 def test_the_answer_is_what_a_daemon_says() -> None:
-    dead, queue = RefusedPort(), RefusedPort()
-    with RedisServer(password="hunter2") as redis, Upstream(answer()) as venue, Upstream() as event:
+    with (
+        RedisServer(password="hunter2") as redis,
+        RefusedPort() as dead,
+        RefusedPort() as queue,
+        Upstream(answer()) as venue,
+        Upstream() as event,
+    ):
         config = BLOCKS["yaml"]
         for written, real in (
             ("10.0.0.7:3002", venue.authority),
@@ -62,8 +67,6 @@ def test_the_answer_is_what_a_daemon_says() -> None:
                 assert json.dumps(without_latency(found)) == json.dumps(without_latency(wanted))
 
             eventually(answers, timeout=8)
-    dead.stop()
-    queue.stop()
 
 
 def test_it_names_every_reason() -> None:

@@ -71,6 +71,9 @@ def calls(path: Path) -> list[tuple[int, str]]:
 
 
 BANNED = {
+    "urlopen": "asks through what all tests of the process share: tests.support.urls.opened",
+    "urlretrieve": "asks through what all tests of the process share: tests.support.urls.opened",
+    "install_opener": "changes what all tests of the process share",
     "skip": "a skip says what to install, and is counted: tests.support.wants.skip_without",
     "skipif": "a skip says what to install, and is counted: tests.support.wants.program",
     "importorskip": "what tests import is in requirements.lock",

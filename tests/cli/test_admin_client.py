@@ -51,10 +51,9 @@ def test_what_is_no_url(url: str) -> None:
 
 
 def test_a_server_that_does_not_listen() -> None:
-    port = RefusedPort()
-    url = f"http://{port.authority}"
-    assert failure(url).startswith(f"nothing listens at {url}. Is the sidecar running?")
-    port.stop()
+    with RefusedPort() as port:
+        url = f"http://{port.authority}"
+        assert failure(url).startswith(f"nothing listens at {url}. Is the sidecar running?")
 
 
 def test_a_name_that_nobody_has() -> None:

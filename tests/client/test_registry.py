@@ -50,10 +50,9 @@ async def test_health_of_all() -> None:
     with Upstream(by_path) as scripted:
         async with LargerShop(scripted.url) as shop:
             assert await shop.health() == {"venue": True, "payment": False, "order": True}
-    nobody = RefusedPort()
-    async with Shop(nobody.url) as shop:
-        assert await shop.health() == {"venue": False, "payment": False}
-    nobody.stop()
+    with RefusedPort() as nobody:
+        async with Shop(nobody.url) as shop:
+            assert await shop.health() == {"venue": False, "payment": False}
 
 
 async def test_health_is_asked_for_all_at_once() -> None:

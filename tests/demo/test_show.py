@@ -47,10 +47,7 @@ def auth_calls(demo: RunningDemo, calls: str) -> float:
     return max(float(seconds) for seconds in re.findall(r"^([\d.]+) s$", printed, re.MULTILINE))
 
 
-# These six follow each other as a reader of the guide would type them, on one demo.
-
-
-def test_step_1_calls_by_name_reach_both_endpoints_and_so_do_calls_by_http_proxy(demo: RunningDemo) -> None:
+def calls_by_name_reach_both_endpoints_and_so_do_calls_by_http_proxy(demo: RunningDemo) -> None:
     by_path, by_proxy = step(demo, 1)
     answers = [json.loads(shell(by_path)) for _ in range(4)]
     assert {answer["path"] for answer in answers} == {"/events/42"}
@@ -59,13 +56,13 @@ def test_step_1_calls_by_name_reach_both_endpoints_and_so_do_calls_by_http_proxy
     assert json.loads(shell(by_proxy))["path"] == "/events/42"
 
 
-def test_step_2_a_get_that_failed_is_sent_to_the_other_endpoint(demo: RunningDemo) -> None:
+def a_get_that_failed_is_sent_to_the_other_endpoint(demo: RunningDemo) -> None:
     break_first, calls = step(demo, 2)
     assert json.loads(shell(break_first))["failure_rate"] == 1
     assert shell(calls).splitlines() == ["200 application/json"] * 4
 
 
-def test_step_3_the_breaker_opens_and_the_sidecar_answers_itself(demo: RunningDemo) -> None:
+def the_breaker_opens_and_the_sidecar_answers_itself(demo: RunningDemo) -> None:
     break_second, calls, why, status, explain = step(demo, 3)
     shell(break_second)
     seen = shell(calls).splitlines()
@@ -80,21 +77,21 @@ def test_step_3_the_breaker_opens_and_the_sidecar_answers_itself(demo: RunningDe
     assert re.search(r"^breaker\.volume_threshold +defaults, line \d+ +4$", explanation, re.MULTILINE)
 
 
-def test_step_4_repaired_endpoints_close_the_breaker(demo: RunningDemo) -> None:
+def repaired_endpoints_close_the_breaker(demo: RunningDemo) -> None:
     heal, call = step(demo, 4)
     shell(heal)
     assert json.loads(shell(call))["service"] == "payment"
     assert breaker_of("payment", shell(step(demo, 3)[3])) == "closed"
 
 
-def test_step_5_an_attempt_that_takes_too_long_goes_to_the_other_endpoint(demo: RunningDemo) -> None:
+def an_attempt_that_takes_too_long_goes_to_the_other_endpoint(demo: RunningDemo) -> None:
     slow_down, calls = step(demo, 5)
     shell(slow_down)
     took = auth_calls(demo, calls)
     assert 1 <= took < 3, "at least one of two calls goes to the slow endpoint first, and none waits for it"
 
 
-def test_step_6_a_timeout_changed_in_the_file_applies_without_a_restart(demo: RunningDemo) -> None:
+def a_timeout_changed_in_the_file_applies_without_a_restart(demo: RunningDemo) -> None:
     change, _, calls, events = step(demo, 6)
     shell(change)
 
@@ -104,6 +101,16 @@ def test_step_6_a_timeout_changed_in_the_file_applies_without_a_restart(demo: Ru
 
     eventually(reloaded, timeout=10)
     assert 0.3 <= auth_calls(demo, calls) < 1
+
+
+def test_the_steps_of_the_guide_come_true_in_their_order(demo: RunningDemo) -> None:
+    """As a reader types them, on one demo: a step finds what the one before it did."""
+    calls_by_name_reach_both_endpoints_and_so_do_calls_by_http_proxy(demo)
+    a_get_that_failed_is_sent_to_the_other_endpoint(demo)
+    the_breaker_opens_and_the_sidecar_answers_itself(demo)
+    repaired_endpoints_close_the_breaker(demo)
+    an_attempt_that_takes_too_long_goes_to_the_other_endpoint(demo)
+    a_timeout_changed_in_the_file_applies_without_a_restart(demo)
 
 
 def test_the_dashboard_is_where_the_guide_says(demo: RunningDemo) -> None:

@@ -301,6 +301,12 @@ class RefusedPort:
         self.authority = f"127.0.0.1:{self.port}"
         self.url = f"http://{self.authority}"
 
+    def __enter__(self) -> RefusedPort:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
+
     def listen_with_one_answer(self, body: bytes) -> None:
         """Comes to life, for one request."""
         self._socket.listen()
@@ -338,6 +344,12 @@ class ConnectBlackHole:
             filler.setblocking(False)
             filler.connect_ex(("127.0.0.1", self.port))
             self._fillers.append(filler)
+
+    def __enter__(self) -> ConnectBlackHole:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
 
     def stop(self) -> None:
         for filler in self._fillers:

@@ -343,24 +343,22 @@ async def test_rate_limited() -> None:
 
 
 async def test_no_sidecar_listens() -> None:
-    port = RefusedPort()
-    async with ServiceClient("venue", base_url=port.url) as venue:
-        error = await raised(venue.get("/x"), SidecarUnavailable)
-        with pytest.raises(SidecarUnavailable):
-            async with venue.stream("GET", "/x"):
-                pytest.fail("nobody answers")
-        assert not await venue.health_check()
-    port.stop()
+    with RefusedPort() as port:
+        async with ServiceClient("venue", base_url=port.url) as venue:
+            error = await raised(venue.get("/x"), SidecarUnavailable)
+            with pytest.raises(SidecarUnavailable):
+                async with venue.stream("GET", "/x"):
+                    pytest.fail("nobody answers")
+            assert not await venue.health_check()
     assert (error.attempts, error.status) == (0, None)
     assert all(word in str(error) for word in (port.url, "SIDECAR_URL", "sidecar run"))
 
 
 async def test_sidecar_that_accepts_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "CONNECT_S", 0.2)
-    hole = ConnectBlackHole()
-    async with ServiceClient("venue", base_url=hole.url) as venue:
-        error = await raised(venue.get("/x"), SidecarUnavailable)
-    hole.stop()
+    with ConnectBlackHole() as hole:
+        async with ServiceClient("venue", base_url=hole.url) as venue:
+            error = await raised(venue.get("/x"), SidecarUnavailable)
     assert error.attempts == 0
 
 

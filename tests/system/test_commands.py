@@ -69,8 +69,7 @@ class Operated:
 @pytest.fixture
 def operated() -> Iterator[Operated]:
     """`venue` has two endpoints and a route with a breaker of its own; nobody is behind `payment`."""
-    dead = RefusedPort()
-    with Upstream(answer()) as one, Upstream(answer()) as two:
+    with RefusedPort() as dead, Upstream(answer()) as one, Upstream(answer()) as two:
         config = f"""
 services:
   venue:
@@ -83,7 +82,6 @@ services:
 """
         with Daemon(config) as daemon:
             yield Operated(daemon, [one.authority, two.authority])
-    dead.stop()
 
 
 def test_status_of_all_and_of_one(operated: Operated) -> None:

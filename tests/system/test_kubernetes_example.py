@@ -7,14 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 from benchmarks.ports import free_ports
 from tests.support.daemon import ROOT, Ports
 from tests.support.eventually import eventually
 from tests.support.kustomize import key, render
 from tests.support.rig import Daemons
+from tests.support.urls import opened
 
 OBJECTS = {key(one): one for one in render(ROOT / "deploy" / "k8s" / "example")}
 
@@ -36,9 +35,7 @@ def running(name: str, port: int, proxy_port: int) -> Iterator[None]:
 
 def listens(port: int) -> bool:
     try:
-        urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
-    except HTTPError:
-        return True
+        opened(f"http://127.0.0.1:{port}/", timeout=5).close()
     except OSError:
         return False
     return True
@@ -56,7 +53,7 @@ def test_the_one_that_calls_sees_nothing_of_every_fourth_request_that_fails(star
         daemon = start(policy, ports=ports)
         stack.enter_context(running("event", event, ports.proxy))
         for number in range(12):
-            with urlopen(f"http://127.0.0.1:{event}/{number}", timeout=10) as answer:
+            with opened(f"http://127.0.0.1:{event}/{number}") as answer:
                 told = json.load(answer)
             wanted = {"service": "venue", "path": f"/{number}", "failed": False}
             assert told == {"service": "event", "venue": wanted}

@@ -241,13 +241,12 @@ def test_little_of_a_collectors_answer_is_read(make: Callable[..., SpanExport], 
 def test_the_path_of_a_collector_is_not_logged(
     make: Callable[..., SpanExport], caplog: pytest.LogCaptureFixture
 ) -> None:
-    port = RefusedPort()
-    with caplog.at_level(logging.INFO, "sidecar.tracing"):
-        export = make(None, f"http://{port.authority}/s3cret")
-        trace_of(export).finish(200, "ok", "", 1.0)
-        export.close().join(10)
-    (fields,) = [vars(record)["fields"] for record in caplog.records]
-    assert fields["otlp"] == f"http://{port.authority}"
-    assert fields["detail"]
-    assert "s3cret" not in repr(fields)
-    port.stop()
+    with RefusedPort() as port:
+        with caplog.at_level(logging.INFO, "sidecar.tracing"):
+            export = make(None, f"http://{port.authority}/s3cret")
+            trace_of(export).finish(200, "ok", "", 1.0)
+            export.close().join(10)
+        (fields,) = [vars(record)["fields"] for record in caplog.records]
+        assert fields["otlp"] == f"http://{port.authority}"
+        assert fields["detail"]
+        assert "s3cret" not in repr(fields)

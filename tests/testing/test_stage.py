@@ -173,7 +173,8 @@ def test_within_the_fakes_a_proxy_does_not_stand_before_them(stage: Stage, monke
         monkeypatch.delenv(name, raising=False)
     with stage.fakes() as fake:
         fake.venue.get("/x").then(json={})
-        with urllib.request.urlopen(fake.venue.url + "/x", timeout=10) as answer:
+        of_the_apps_own = urllib.request.build_opener()  # it reads the environment now
+        with of_the_apps_own.open(fake.venue.url + "/x", timeout=10) as answer:
             assert answer.status == 200
         assert len(fake.venue.calls) == 1
 

@@ -122,9 +122,8 @@ async def test_localhost_is_found_on_whichever_address_it_listens(start: Start) 
 
 @pytest.mark.parametrize("scheme", ["tcp", "http", "https"])
 async def test_a_refused_connection(start: Start, scheme: str) -> None:
-    dead = RefusedPort()
-    assert await really(start, f"{scheme}://{dead.authority}") == "connect_failure"
-    dead.stop()
+    with RefusedPort() as dead:
+        assert await really(start, f"{scheme}://{dead.authority}") == "connect_failure"
 
 
 async def test_an_untrusted_certificate(start: Start, tmp_path: Path) -> None:

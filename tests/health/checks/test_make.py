@@ -24,18 +24,20 @@ def test_what_needs_the_extra(url: str, needed: bool) -> None:
 
 
 async def test_each_scheme_has_its_check(start: Start) -> None:
-    dead, checks = RefusedPort(), Checks()
-    configured = {
-        scheme: HealthCheck(url=parse_check_url(f"{scheme}://{dead.authority}"), required=scheme == "tcp", timeout=0.5)
-        for scheme in ("redis", "tcp", "http", "https", "rediss")
-    }
-    made = make_checks(configured, Names(start), checks.check)
-    assert list(made) == list(configured)
-    assert [name for name, check in made.items() if check.required] == ["tcp"]
-    assert {check.timeout_s for check in made.values()} == {0.5}
-    assert {name: await check.ask() for name, check in made.items()} == dict.fromkeys(configured, "connect_failure")
-    await checks.close()
-    dead.stop()
+    checks = Checks()
+    with RefusedPort() as dead:
+        configured = {
+            scheme: HealthCheck(
+                url=parse_check_url(f"{scheme}://{dead.authority}"), required=scheme == "tcp", timeout=0.5
+            )
+            for scheme in ("redis", "tcp", "http", "https", "rediss")
+        }
+        made = make_checks(configured, Names(start), checks.check)
+        assert list(made) == list(configured)
+        assert [name for name, check in made.items() if check.required] == ["tcp"]
+        assert {check.timeout_s for check in made.values()} == {0.5}
+        assert {name: await check.ask() for name, check in made.items()} == dict.fromkeys(configured, "connect_failure")
+        await checks.close()
 
 
 def test_without_a_check_of_redis_its_client_is_not_imported() -> None:

@@ -101,9 +101,8 @@ async def test_a_redis_that_ends_and_comes_back(start: Start) -> None:
 
 
 async def test_a_refused_connection_and_a_name_that_nobody_knows(start: Start) -> None:
-    dead = RefusedPort()
-    assert await asked(start, f"redis://{dead.authority}") == "connect_failure"
-    dead.stop()
+    with RefusedPort() as dead:
+        assert await asked(start, f"redis://{dead.authority}") == "connect_failure"
 
     async def resolve(host: str, port: int) -> list[str]:
         raise OSError("no such name")
