@@ -1,17 +1,19 @@
-"""What holds for every test: none fails for a machine that stood still, and its order can be had again."""
+"""What holds for every test: its environment is nobody's, it leaves nothing behind, and its order can be had again."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
-from collections.abc import Generator
+import tempfile
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 import sidecar
-from tests.support import reruns, wants
+from tests.support import leftovers, reruns, surroundings, wants
 
 if Path(sidecar.__file__).parents[1] != Path(__file__).parents[1]:
     # The package brings a pytest plugin, which pytest may load from what is installed, and so all else of it.
@@ -27,8 +29,22 @@ settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True
 settings.load_profile("ci" if os.environ.get("CI") else "developer")
 
 
+@pytest.hookimpl(trylast=True)  # pytest's own output is the developer's: it has read NO_COLOR and its like by now
 def pytest_configure(config: pytest.Config) -> None:
     reruns.register(config)
+    if not getattr(config.option, "numprocesses", None):  # else this process runs no tests: its workers do
+        home = tempfile.mkdtemp(prefix="sidecar-tests-home-")
+        config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+        surroundings.enter(home)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """The process is after each test as it was before it."""
+    before = leftovers.state()
+    yield
+    left = leftovers.between(before, leftovers.state())
+    assert not left, "the test leaves behind:\n" + "\n".join(left)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # after all else that is told at the end
