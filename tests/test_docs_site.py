@@ -14,15 +14,14 @@ from markdown import markdown
 from markdown_it import MarkdownIt
 from selenium.webdriver.common.action_chains import ActionChains
 
-from tests.support.browser import CHROMIUM, DRIVER, Browser
+from tests.support import wants
+from tests.support.browser import Browser
 from tests.support.daemon import ROOT
 from tests.support.eventually import eventually
 from tools.docs.build import CONFIG, build
 from tools.docs.check import navigation
 
-in_a_browser = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None, reason="chromium and chromedriver are not installed (Debian: chromium-driver)"
-)
+in_a_browser = wants.program("chromedriver", "chromium")
 PAGES = navigation(ROOT / CONFIG)
 NO_PAGE_OF_DOCS = {"changelog.md", "contributing.md", "security.md", "license.md"}
 

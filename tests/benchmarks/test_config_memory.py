@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from benchmarks import config_memory
+from tests.support import wants
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +23,7 @@ def test_both_ways_read_the_reference_file() -> None:
     assert theirs.defaults.retry.max_retries == str(ours.defaults.retry.max_retries)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+@wants.of_the_machine("memory's figures in /proc", there=sys.platform == "linux")
 def test_a_run_says_what_its_process_grew_by() -> None:
     found = config_memory.measured("pydantic, its import alone")
     assert set(found) == {"Rss", "Pss", "ms"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import urllib.request
 from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +55,9 @@ class Browser:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.driver.quit()
+        before = urllib.request._opener
+        self.driver.quit()  # by `urlopen`, which makes an opener that all of the process would share
+        urllib.request._opener = before
         self._profile.cleanup()
 
     def look(self, *, width: int = 1440, height: int = 900, dark: bool = False) -> None:

@@ -22,6 +22,7 @@ from types import ModuleType
 
 import pytest
 
+from tests.support import wants
 from tests.support.daemon import ROOT
 from tests.support.eventually import eventually
 
@@ -397,10 +398,8 @@ def uv() -> str:
     return shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}") or ""
 
 
-INSTALLERS = [
-    "pip",
-    pytest.param("uv", marks=pytest.mark.skipif(not uv(), reason="uv is not installed (requirements.lock has it)")),
-]
+needs_uv = wants.of_the_machine("uv, which requirements.lock has", there=bool(uv()))
+INSTALLERS = ["pip", pytest.param("uv", marks=needs_uv)]
 
 
 def environ(project: Path, installer: str, **more: str) -> dict[str, str]:
@@ -471,7 +470,7 @@ def test_the_life_of_a_checkout(project: Path, installer: str) -> None:
     assert make(project, "run", installer=installer).endswith("sidecar interpreted alpha beta demo\n")
 
 
-@pytest.mark.skipif(not uv(), reason="uv is not installed (requirements.lock has it)")
+@needs_uv
 def test_uv_may_come_and_go(project: Path) -> None:
     """Its environments have no pip, which is put in when pip is to install something."""
     make(project, "run", installer="uv")
