@@ -151,7 +151,7 @@ class HealthCheck(Struct, frozen=True, kw_only=True):
     url: CheckUrl
     """`redis://` or `rediss://` (TLS): a PING. `tcp://`: a connection. `http://` or `https://`: a GET."""
     required: bool = False
-    """`GET /health` is unhealthy while this is."""
+    """`GET /health` is unhealthy while this check fails."""
     timeout: Duration = 1.0
     """For the whole check."""
 
@@ -187,13 +187,13 @@ class Service(Struct, frozen=True, kw_only=True):
     name: str
     endpoints: tuple[EndpointSpec, ...] = ()
     discovery: DnsSettings | KubernetesSettings | None = None
-    """What it finds is called by plain http."""
+    """Where the endpoints come from: DNS records, or a Service of Kubernetes. They are called by plain http."""
     hosts: tuple[HostName, ...] = ()
     """Further names by which Host or an absolute-form target finds it; lower case, no trailing dot, no port."""
     policy: Policy
     routes: tuple[Route, ...] = ()
     required: bool = False
-    """`GET /health` is unhealthy while this is."""
+    """`GET /health` is unhealthy while this service is."""
 
     @property
     def addressed(self) -> list[tuple[str, int | None]]:

@@ -142,7 +142,8 @@ class BreakerSettings(Struct, frozen=True, kw_only=True):
     """`breaker`: Opossum's options in snake case; closed flows, open refuses."""
 
     mode: Literal["enforce", "observe", "off"] = "enforce"
-    """`enforce`: an open breaker refuses calls. `observe`: it decides and reports, and refuses none. `off`: none."""
+    """`enforce`: an open breaker refuses calls. `observe`: it decides and reports, and refuses none. `off`: there is no
+    breaker."""
     error_threshold_percentage: Percentage = 50.0
     """The breaker opens at this share of failed calls."""
     volume_threshold: PositiveCount = 10
@@ -286,7 +287,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     health: HealthSettings | None = None
     outlier: OutlierSettings | None = None
     fallback: FallbackSteps = ()
-    """What answers instead of a failure."""
+    """What answers instead of a failure: the first of these steps that has an answer."""
     limits: Limits = Limits()
     preserve_host: bool = False
     """Send the app's Host upstream instead of the endpoint's authority."""
@@ -315,11 +316,11 @@ class KubernetesSettings(Struct, frozen=True, kw_only=True, tag="kubernetes"):
     service: DnsLabel
     """The Service whose endpoints get the requests."""
     namespace: DnsLabel | None = None
-    """Default: the pod's own namespace."""
+    """The namespace of the Service. Default: the pod's own."""
     port: ServicePort | None = None
-    """Default: the only port of the Service."""
+    """The port of the Service that is called. Default: its only one."""
     server: ServerUrl | None = None
-    """Default: the API server of the pod's cluster."""
+    """The API server that is asked. Default: that of the pod's cluster."""
     token_file: FilePath | None = None
     """A file with a bearer token. Default: the token of the pod's service account; with `server`, none."""
     ca_file: FilePath | None = None

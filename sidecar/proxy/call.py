@@ -33,7 +33,7 @@ BUFFER_MAX: Final = 64 * 1024
 """Bytes of a body that are read before there is a connection to send them on."""
 
 _TIMEOUTS: Final = frozenset({"connect_timeout", "attempt_timeout", "request_timeout"})
-_ENDPOINT_FAILURES: Final = frozenset(
+ENDPOINT_FAILURES: Final = frozenset(
     {"connect_failure", "connect_timeout", "reset", "attempt_timeout", "request_timeout", "bad_response", "truncated"}
     | {"status"}
 )
@@ -397,7 +397,7 @@ class Call(Handler):
             endpoint = self._endpoint
             endpoint.counters.attempt(reason)
             now = monotonic()
-            if reason == "ok" or (reason in _ENDPOINT_FAILURES and not (reason == "request_timeout" and self._hurried)):
+            if reason == "ok" or (reason in ENDPOINT_FAILURES and not (reason == "request_timeout" and self._hurried)):
                 self.service.outlier.record(endpoint, reason != "ok", now, self._attempt_started)
             if self.trace is not None:
                 address, port, number = endpoint.address, endpoint.port, self._attempt_number

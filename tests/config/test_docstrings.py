@@ -11,7 +11,7 @@ from sidecar.policy.settings import OutlierSettings, PercentageOrZero, Timeouts
 def test_a_struct_and_its_fields() -> None:
     found = docstrings(HealthCheck)
     assert found[""].startswith("An entry of `checks`")
-    assert found["required"] == "`GET /health` is unhealthy while this is."
+    assert found["required"] == "`GET /health` is unhealthy while this check fails."
     assert "scheme" not in docstrings(CheckUrl)
 
 

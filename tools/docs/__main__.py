@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from tools.docs import build
+from tools.docs import build, reference
 
 
 def main() -> int:
@@ -18,6 +18,8 @@ def main() -> int:
     arguments = parser.parse_args()
     root = Path(__file__).resolve().parents[2]
     begun = time.monotonic()
+    for name in reference.write(root):
+        print(f"{name}: written anew")
     try:
         if arguments.command == "serve":
             build.serve(root, root / "build" / "docs", arguments.address)
