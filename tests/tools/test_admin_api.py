@@ -23,11 +23,12 @@ def test_every_member_is_there() -> None:
 
 
 def test_what_an_operation_says() -> None:
+    responses = API["paths"]["/services/{name}/breaker"]["post"]["responses"]
     assert PARTS["POST /services/{name}/breaker"].splitlines()[3:] == [
         "- takes [`ForceBreaker`](#forcebreaker)",
         "- answers 200 with [`BreakerDetail`](#breakerdetail)",
-        "- answers 404: There is nothing of that name",
-        "- answers 409: It cannot be done now; `reason` says why",
+        f"- answers 404: {responses['404']['description']}",
+        f"- answers 409: {responses['409']['description']}",
         "",
     ]
     assert "- `?target=`, required\n" in PARTS["GET /explain"]

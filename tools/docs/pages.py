@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from tools.docs.lists import widened
+
 FROM_THE_TOP: Final[Mapping[str, str]] = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
@@ -53,7 +55,9 @@ def collect(root: Path, into: Path) -> list[str]:
             continue
         text = (root / source).read_text(encoding="utf-8")
         collected = _Page(root, source, page, pages)
-        contents[page] = (collected.linked(text) if source.endswith(".md") else _verbatim(source, text)).encode()
+        contents[page] = (
+            widened(collected.linked(text)) if source.endswith(".md") else _verbatim(source, text)
+        ).encode()
         contents |= {name: (root / file).read_bytes() for name, file in collected.files.items()}
         mistakes += collected.mistakes
     if mistakes:
