@@ -1,7 +1,7 @@
-"""Writes dashboard.json, beside this file: `python deploy/grafana/dashboard.py`.
+"""Writes the Grafana dashboard to dashboard.json in this folder: `python deploy/grafana/dashboard.py`.
 
-Grafana's JSON is three times as long as what it says, and its grid wants arithmetic; here a panel is one call. A test
-holds the written file against this, and each query against Prometheus' own parser (tests/deploy/test_dashboard.py).
+Grafana's JSON is long and its grid needs computed positions; here a panel is one call. A test compares the written file
+with this script and checks each query with Prometheus' parser (tests/deploy/test_dashboard.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 PODS = 'namespace=~"$namespace", pod=~"$pod"'
 SERVICES = f'{PODS}, service=~"$service"'
 EACH = "pod, instance"
-"""A sidecar, where the scrape does not know pods too."""
+"""Labels that identify a sidecar, also when the scrape sets no `pod`."""
 
 WIDTH, ROW_HEIGHT = 24, 1
 
@@ -45,13 +45,13 @@ BREAKER = (
 
 
 def success(label: str) -> str:
-    """Where nothing has failed yet there is no series of failures, so a zero is put in its place."""
+    """While nothing has failed there is no series of failures, so it is replaced by 0."""
     failed, total = by(label, FAILED), by(label, REQUESTS)
     return f"1 - ({failed} or 0 * {total}) / {total}"
 
 
 def panel(kind: str, title: str, says: str, width: int, height: int, *queries: tuple[str, str], **more: Any) -> Panel:
-    """`queries` are pairs of (PromQL, legend). `more` goes into the field defaults."""
+    """A panel. `queries` are pairs of (PromQL, legend); `more` is added to the field defaults."""
     return {
         "type": kind,
         "title": title,
@@ -73,7 +73,7 @@ def panel(kind: str, title: str, says: str, width: int, height: int, *queries: t
 
 
 def graph(title: str, says: str, *queries: tuple[str, str], unit: str = "short", width: int = 8, **more: Any) -> Panel:
-    """Lines over time. Zero is always in sight, so that a small change does not look like a large one."""
+    """Lines over time. The axis includes zero, so that a small change does not look large."""
     more = {"min": 0} | more
     custom = {"lineWidth": 1, "fillOpacity": 10, "showPoints": "never", "spanNulls": False}
     made = panel("timeseries", title, says, width, 8, *queries, unit=unit, custom=custom, **more)
@@ -100,7 +100,7 @@ def number(title: str, says: str, expression: str, unit: str = "short", **more: 
 
 
 def timeline(title: str, says: str, expression: str, legend: str, words: dict[str, tuple[str, str]]) -> Panel:
-    """A band for each series; `words` by value, with colours."""
+    """A band for each series. `words` gives text and colour for each value."""
     options = {
         value: {"text": text, "color": colour, "index": at} for at, (value, (text, colour)) in enumerate(words.items())
     }
@@ -127,10 +127,10 @@ def timeline(title: str, says: str, expression: str, legend: str, words: dict[st
 
 def overview() -> list[Panel]:
     return [
-        number("Requests a second", "Of all services.", f"sum({REQUESTS})", "reqps"),
+        number("Requests a second", "Requests of all services.", f"sum({REQUESTS})", "reqps"),
         number(
             "Success rate",
-            "Calls that the app did not get a 5xx for, after retries and fallbacks.",
+            "Share of calls that did not end in a 5xx for the app, after retries and fallbacks.",
             success(""),
             "percentunit",
             decimals=2,
@@ -138,48 +138,48 @@ def overview() -> list[Panel]:
         ),
         number(
             "Breakers not closed",
-            "Of a service in a sidecar; open, or half-open for a probe.",
+            "Breakers of services that are open or half-open; each sidecar counts separately.",
             f'sum(1 - sidecar_breaker_state{{{SERVICES}, state="closed"}})',
             thresholds=steps((None, GREEN), (1, RED)),
         ),
         number(
-            "Held by an operator",
-            "Breakers that are forced open or closed.",
+            "Forced breakers",
+            "Breakers that an operator has forced open or closed.",
             f"sum(sidecar_breaker_forced{{{SERVICES}}})",
             thresholds=steps((None, GREEN), (1, YELLOW)),
         ),
         number(
-            "Ill endpoints",
-            "Unhealthy, ejected or refusing connections; each sidecar counts for itself.",
+            "Endpoints not well",
+            "Endpoints that are unhealthy, ejected or refuse connections; each sidecar counts separately.",
             f"sum(1 - sidecar_endpoint_healthy{{{SERVICES}}})",
             thresholds=steps((None, GREEN), (1, YELLOW)),
         ),
-        number("Sidecars", "That Prometheus gets metrics from.", f"sum(sidecar_build_info{{{PODS}}})"),
-        graph("Requests a second", "By service.", (by("service", REQUESTS), "{{service}}"), unit="reqps"),
+        number("Sidecars", "Sidecars that Prometheus gets metrics from.", f"sum(sidecar_build_info{{{PODS}}})"),
+        graph("Requests a second", "Requests by service.", (by("service", REQUESTS), "{{service}}"), unit="reqps"),
         graph(
             "Success rate",
-            "Calls that the app did not get a 5xx for, after retries and fallbacks.",
+            "Share of calls that did not end in a 5xx for the app, after retries and fallbacks.",
             (success("service"), "{{service}}"),
             unit="percentunit",
             max=1,
         ),
         graph(
             "Latency",
-            "As the app sees it, retries included.",
+            "Duration of requests as the app sees it, including retries.",
             (quantile(0.5, "sidecar_request_duration_seconds", "service"), "p50 {{service}}"),
             (quantile(0.99, "sidecar_request_duration_seconds", "service"), "p99 {{service}}"),
             unit="s",
         ),
         timeline(
             "Breakers",
-            "The worst state that a service's own breaker is in, of all sidecars.",
+            "The worst state of the service's own breaker in all sidecars.",
             by("service", BREAKER, "max"),
             "{{service}}",
             {"0": ("closed", GREEN), "1": ("half-open", YELLOW), "2": ("open", RED)},
         ),
         graph(
             "Errors and refusals",
-            "By why: status is what the service answered, all else the sidecar says itself.",
+            "Failed requests by reason. With reason status the service answered, else the sidecar did.",
             (
                 by("service, reason", rate("sidecar_requests_total", f'{SERVICES}, reason!="ok"')),
                 "{{service}} {{reason}}",
@@ -188,30 +188,30 @@ def overview() -> list[Panel]:
         ),
         graph(
             "Retries",
-            "Made (sent, failover, stale_connection), and refused (denied_...).",
+            "Retries made (sent, failover, stale_connection) and refused (denied_...).",
             (by("service, result", rate("sidecar_retries_total")), "{{service}} {{result}}"),
             unit="reqps",
         ),
         graph(
             "Retry budget",
-            "Retries that the budget would pay for, in the sidecar where it holds least.",
+            "Retries that the budget can pay for, in the sidecar with the lowest balance.",
             (by("service", f"sidecar_retry_budget_balance{{{SERVICES}}}", "min"), "{{service}}"),
         ),
         graph(
             "Fallbacks",
-            "Failures that a fallback was for, by what answered; none is an error.",
+            "Failures with a fallback configured, by what answered. none means that the app got an error.",
             (by("service, step", rate("sidecar_fallbacks_total")), "{{service}} {{step}}"),
             unit="reqps",
         ),
         graph(
             "In flight",
-            "Requests that hold a permit of limits.max_concurrent, and tunnels among them.",
+            "Requests in flight, which limits.max_concurrent limits, and the tunnels among them.",
             (by("service", f"sidecar_in_flight_requests{{{SERVICES}}}"), "{{service}}"),
             (by("service", f"sidecar_tunnels{{{SERVICES}}}") + " > 0", "tunnels {{service}}"),
         ),
         graph(
             "Aggregates",
-            "By what the app was told: partial lacks an optional part.",
+            "Requests for aggregates by reason. partial means that an optional part failed.",
             (by("aggregate, reason", rate("sidecar_aggregates_total", PODS)), "{{aggregate}} {{reason}}"),
             unit="reqps",
         ),
@@ -226,38 +226,38 @@ def endpoints() -> list[Panel]:
     return [
         graph(
             "Attempts by reason",
-            "Every attempt, those that a retry made good too.",
+            "All attempts, including failed ones whose retry succeeded.",
             (by("service, reason", rate("sidecar_attempts_total")), "{{service}} {{reason}}"),
             unit="reqps",
         ),
         graph(
             "Attempts by endpoint",
-            "The share of traffic that each gets.",
+            "The traffic that each endpoint gets.",
             (by("service, endpoint", rate("sidecar_attempts_total")), "{{service}} {{endpoint}}"),
             unit="reqps",
         ),
         graph(
             "Failed attempts by endpoint",
-            "One endpoint that stands out is ill; all of them alike are the service, or the way to it.",
+            "One endpoint that stands out has a problem. If all fail alike, the service or its network has.",
             (by("service, endpoint, reason", failed), "{{service}} {{endpoint}} {{reason}}"),
             unit="reqps",
         ),
         graph(
-            "Well",
-            "Share of a service's endpoints that are not unhealthy, ejected or refusing.",
+            "Well endpoints",
+            "Share of the service's endpoints that are not unhealthy, ejected or refusing connections.",
             (f"{well} / {known}", "{{service}}"),
             unit="percentunit",
             max=1,
         ),
         graph(
             "Ejected",
-            "Endpoints that are ejected now, in the sidecar that ejected most; and services in a panic.",
+            "Endpoints that are ejected now, in the sidecar with the most ejections, and services in a panic.",
             (by("service", f"sidecar_ejected_endpoints{{{SERVICES}}}", "max"), "{{service}}"),
             (by("service", f"sidecar_panic{{{SERVICES}}}", "max") + " > 0", "panic {{service}}"),
         ),
         graph(
             "Ejections",
-            "Begun, ended, and not made for max_ejection_percent.",
+            "Ejections that began, that ended, and that max_ejection_percent prevented.",
             (by("service", rate("sidecar_endpoint_ejections_total")), "{{service}}"),
             (by("service", rate("sidecar_endpoint_returns_total")), "ended {{service}}"),
             (by("service", rate("sidecar_endpoint_ejection_overflows_total")), "not made {{service}}"),
@@ -265,32 +265,32 @@ def endpoints() -> list[Panel]:
         ),
         graph(
             "Failed health checks",
-            "Active checks, of services that have them.",
+            "Failed active checks, for services that configure checks.",
             (by("service", rate("sidecar_health_checks_total", f'{SERVICES}, result="failure"')), "{{service}}"),
             unit="ops",
         ),
         graph(
             "Connections",
-            "To a service's endpoints: open, idle, and requests that wait for one.",
+            "Connections to the service's endpoints: all, idle ones, and requests that wait for one.",
             (by("service", f"sidecar_upstream_connections{{{SERVICES}}}"), "{{service}}"),
             (by("service", f"sidecar_upstream_idle_connections{{{SERVICES}}}"), "idle {{service}}"),
             (by("service", f"sidecar_upstream_waiting_requests{{{SERVICES}}}") + " > 0", "waiting {{service}}"),
         ),
         graph(
             "Connections in use by endpoint",
-            "They pile up at an endpoint that is slow.",
+            "A slow endpoint has many connections in use.",
             (by("service, endpoint", f"sidecar_endpoint_active_connections{{{SERVICES}}}"), "{{service}} {{endpoint}}"),
         ),
         graph(
             "Age of the endpoints",
-            "Since a source last confirmed them. As old as the clock: never.",
+            "Time since discovery last confirmed the endpoints. About 50 years means never.",
             (by("service, source, name", f"time() - {last_success}", "max"), "{{service}} {{source}} {{name}}"),
             unit="s",
             width=12,
         ),
         graph(
             "Known endpoints",
-            "Fewest of any sidecar.",
+            "The number of known endpoints in the sidecar that knows the fewest.",
             (by("service", f"sidecar_endpoints{{{SERVICES}}}", "min"), "{{service}}"),
             width=12,
         ),
@@ -303,48 +303,53 @@ def itself() -> list[Panel]:
     return [
         graph(
             "Loop lag",
-            "How late timers run: every request waits as long. The maximum is of the last minute or two.",
+            "How late the event loop runs; every request waits that long. max covers the last 1 to 2 minutes.",
             (quantile(0.99, "sidecar_loop_lag_seconds", EACH, PODS), f"p99 {one}"),
             (by(EACH, f"sidecar_loop_lag_max_seconds{{{PODS}}}", "max"), f"max {one}"),
             unit="s",
         ),
         graph(
             "CPU",
-            "In cores: one is all that a sidecar can use.",
+            "CPU time in cores. A sidecar can use at most one core.",
             (by(EACH, rate("process_cpu_seconds_total", job)), one),
         ),
-        graph("Memory", "Resident.", (by(EACH, f"process_resident_memory_bytes{{{job}}}", "max"), one), unit="bytes"),
+        graph(
+            "Memory",
+            "Resident memory.",
+            (by(EACH, f"process_resident_memory_bytes{{{job}}}", "max"), one),
+            unit="bytes",
+        ),
         graph(
             "Connections from the app",
-            "And open file descriptors, of all kinds.",
+            "Open connections from the app, and all open file descriptors.",
             (by(EACH, f"sidecar_app_connections{{{PODS}}}"), one),
             (by(EACH, f"process_open_fds{{{job}}}"), f"descriptors {one}"),
         ),
         graph(
             "Reloads",
-            "Times that the file was read again, by what came of it.",
+            "Times that the configuration file was read again, by result.",
             (by("result", f"increase(sidecar_config_reloads_total{{{PODS}}}[$__rate_interval])"), "{{result}}"),
             (f"count(sidecar_config_last_reload_successful{{{PODS}}} == 0)", "sidecars whose file is not in force"),
         ),
         graph(
             "Lost log lines",
-            "Nobody read them.",
+            "Log lines lost because nobody read them or they could not be written.",
             (by(EACH, f"increase(sidecar_log_lines_dropped_total{{{PODS}}}[$__rate_interval])"), one),
         ),
         graph(
             "Kept responses",
-            "Memory of the last good responses, for fallbacks.",
+            "Memory of the responses kept for stale fallbacks.",
             (by(EACH, f"sidecar_stale_cache_bytes{{{PODS}}}"), one),
             unit="bytes",
         ),
         graph(
             "Restarts",
-            "In the last hour.",
+            "Restarts in the last hour.",
             (by(EACH, f"changes(process_start_time_seconds{{{job}}}[1h])"), one),
         ),
         graph(
-            "What runs",
-            "Sidecars by version; compiled or not, and on which Python.",
+            "Versions",
+            "Sidecars by version, compiled or not, and Python version.",
             (
                 by("version, compiled, python", f"sidecar_build_info{{{PODS}}}"),
                 "{{version}}, compiled: {{compiled}}, Python {{python}}",
@@ -354,7 +359,7 @@ def itself() -> list[Panel]:
 
 
 def placed(rows: list[tuple[str, list[Panel]]]) -> list[Panel]:
-    """A row's title, then its panels from left to right, line by line."""
+    """Positions for the rows: the title of a row, then its panels from left to right, line by line."""
     found: list[Panel] = []
     y = 0
     for title, panels in rows:
@@ -377,7 +382,7 @@ def placed(rows: list[tuple[str, list[Panel]]]) -> list[Panel]:
 
 
 def variable(name: str, label: str, query: str) -> dict[str, Any]:
-    """A choice of label values. `All` matches where the label is missing too."""
+    """A variable with the values of a label. `All` also matches series without the label."""
     return {
         "type": "query",
         "name": name,
