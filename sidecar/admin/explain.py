@@ -252,7 +252,7 @@ class _Story:
         next_one = f"; {balancer.would_pick} is next" if balancer.would_pick else ""
         found = [f"{usable} of {total} endpoints are available; the balancer is {balancer.kind}{next_one}."]
         if self._service.availability.panic:
-            found.append("So few are healthy that health and ejections are ignored (outlier.panic_threshold).")
+            found.append("So few are well that health and ejections are ignored (outlier.panic_threshold).")
         odd = [one for one in balancer.candidates if one.why != "available"]
         found += [f"{one.address} is {one.why}." for one in odd[:_MOST_NAMED]]
         if len(odd) > _MOST_NAMED:

@@ -222,9 +222,9 @@ def test_daemon_that_is_gone_is_said(start: Daemons, browser: Browser) -> None:
     browser.open(url(daemon))
     browser.wait(row("venue"), "closed")
     daemon.kill()
-    browser.wait("#banner-down", "does not answer since")
+    browser.wait("#banner-down", "has not answered since")
     browser.wait("#link-state", "not connected")
-    browser.wait(".verdict", "Not known")
+    browser.wait(".verdict", "Unknown")
     browser.screenshot(SHOTS / "real-gone.png")
     assert not browser.complaints(*LOST)
 
@@ -238,8 +238,8 @@ LOOKS = {
     "phone": {"width": 360, "height": 740},
 }
 VIEWS = {
-    "quiet": ("quiet", "#/", ".verdict", "No requests in the last 10 s: nothing is known to fail"),
-    "calm": ("calm", "#/", ".verdict", "All 19 services are well"),
+    "quiet": ("quiet", "#/", ".verdict", "No requests in the last 10 s, so no failure is known"),
+    "calm": ("calm", "#/", ".verdict", "All 19 services are healthy"),
     "open": ("open", "#/", ".reasons", "38.5 % of requests succeed: connect_failure"),
     "detail": ("open", "#/services/payment", "#breaker", "Next probe"),
     "forced": ("forced", "#/services/payment", "#breaker", "forced open"),
@@ -315,7 +315,7 @@ def test_tables_of_a_service_stay_in_their_cards(width: int, browser: Browser) -
 def test_no_requests_are_neither_well_nor_failing(browser: Browser) -> None:
     with fake("quiet", browser) as admin:
         browser.open(admin.url)
-        browser.wait(".verdict.is-idle", "No requests in the last 10 s: nothing is known to fail")
+        browser.wait(".verdict.is-idle", "No requests in the last 10 s, so no failure is known")
         browser.wait(".reasons li", "payment", "last failure 4", "s ago: connect_failure")
         assert len(browser.all(".reasons li")) == 1
         assert not browser.all(".services .is-bad, .services .is-warn")
@@ -385,14 +385,14 @@ def test_single_sample_is_drawn(browser: Browser) -> None:
 def test_token_is_asked_for_and_kept_for_the_tab(browser: Browser) -> None:
     with fake("token", browser) as admin:
         browser.open(admin.url)
-        browser.wait("dialog", "Token needed")
+        browser.wait("dialog", "Token required")
         browser.screenshot(SHOTS / "token.png")
         browser.one("#dialog-token").send_keys("wrong", Keys.ENTER)
         browser.wait("dialog", "not accepted")
         browser.one("#dialog-token").send_keys(TOKEN, Keys.ENTER)
-        browser.wait(".verdict", "All 19 services are well")
+        browser.wait(".verdict", "All 19 services are healthy")
         browser.driver.refresh()
-        browser.wait(".verdict", "All 19 services are well")
+        browser.wait(".verdict", "All 19 services are healthy")
         assert browser.run("return localStorage.length === 0")
         assert not browser.complaints("401 (Unauthorized)")
 
@@ -400,7 +400,7 @@ def test_token_is_asked_for_and_kept_for_the_tab(browser: Browser) -> None:
 def test_theme_is_chosen_and_kept(browser: Browser) -> None:
     with fake("calm", browser) as admin:
         browser.open(admin.url)
-        browser.wait(".verdict", "well")
+        browser.wait(".verdict", "healthy")
         light = browser.run("return getComputedStyle(document.body).backgroundColor")
         for _ in range(2):
             browser.one("#theme").click()

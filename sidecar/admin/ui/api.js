@@ -1,4 +1,4 @@
-// Talks to the admin API: JSON with a time limit, problems as errors, the token of this session, the event stream.
+// Client for the admin API: JSON requests with a time limit, problems as errors, the session's token, the event stream.
 
 import { learnClock } from "./format.js";
 
@@ -9,7 +9,7 @@ const KEY = "sidecar.token";
 let memory = null;
 let ask = async () => false;
 
-/** `asker` gets a token from the reader; it resolves to false where the reader would rather not. */
+/** `asker` asks the user for a token. It resolves to false if the user cancels. */
 export function onTokenWanted(asker) {
   ask = asker;
 }
@@ -20,10 +20,10 @@ function token() {
 
 export function setToken(value) {
   memory = value;
-  try { sessionStorage.setItem(KEY, value); } catch { /* kept in memory, for as long as the page lives */ }
+  try { sessionStorage.setItem(KEY, value); } catch { /* storage is forbidden: the token stays in memory until the page closes */ }
 }
 
-/** The API's problem (RFC 9457), or what it said instead. */
+/** An error response of the API: a problem document (RFC 9457), or another body. */
 export class Problem extends Error {
   constructor(status, body) {
     super(body?.detail || body?.title || `the API answered ${status}`);
@@ -49,7 +49,7 @@ async function once(path, options) {
   learnClock(response.headers.get("date"));
   const text = await response.text();
   let body = null;
-  try { body = text ? JSON.parse(text) : null; } catch { /* not ours; the status says enough */ }
+  try { body = text ? JSON.parse(text) : null; } catch { /* not JSON; the status is enough */ }
   if (!response.ok) throw new Problem(response.status, body);
   return body;
 }
@@ -75,7 +75,7 @@ export const post = (path, body = {}) =>
 
 export const servicePath = (name) => `services/${encodeURIComponent(name)}`;
 
-/** Reads a stream of Server-Sent Events until it ends; `onEvent` gets each one's data. Not EventSource: that sends no token. */
+/** Reads Server-Sent Events until the stream ends; `onEvent` gets the data of each. EventSource cannot send a token. */
 export async function stream(lastId, onEvent, signal) {
   const silence = new AbortController();
   let timer = 0;

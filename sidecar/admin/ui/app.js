@@ -1,4 +1,4 @@
-// The page: polls the daemon, keeps what it said, and shows the view that the URL's hash names.
+// The page: polls the daemon, keeps its responses, and shows the view that the URL's hash names.
 
 import { Problem, get, onTokenWanted, servicePath } from "./api.js";
 import { fileName, reloadNow, showBanners } from "./banners.js";
@@ -33,9 +33,9 @@ let reloadSeen = "";
 let lastPoll = 0;
 let rested = 0;
 
-// --- the loop ---
+// --- polling ---
 
-/** Polls now, or as soon as the poll under way has ended. */
+/** Polls now, or as soon as the current poll has ended. */
 function pollSoon() {
   if (polling) again = true;
   else poll();
@@ -62,7 +62,7 @@ function interval() {
 }
 
 async function refresh() {
-  // After a gap (a hidden tab, a sleeping machine, an outage) the points in between are the daemon's to tell.
+  // After a gap (a hidden tab, a sleeping machine, an outage) the daemon provides the missing points.
   const gap = Date.now() - lastPoll > 3 * state.history.interval * 1000;
   const name = view instanceof Detail ? view.name : null;
   const [answer, detail] = await Promise.all([get("services"), name === null ? null : get(servicePath(name)).catch(unlessMissing)]);
@@ -101,7 +101,7 @@ function unanswered(error) {
   state.seenAt = lastPoll ? new Date(lastPoll).toISOString() : null;
 }
 
-// --- what is shown ---
+// --- display ---
 
 function render() {
   showBanners(document.getElementById("banners"), state);
@@ -126,7 +126,7 @@ function foot() {
     h("span", {}, `Generation ${config.generation}, loaded ${clock(config.loaded_at)}`),
     config.file ? h("span", { title: config.file }, fileName(config.file)) : null,
     h("button", { type: "button", class: "quiet", onclick: () => reloadNow().then(pollSoon) }, "Reload the file"),
-    h("span", {}, "Times are yours; those of the logs are UTC."),
+    h("span", {}, "Times here are in your time zone; the logs use UTC."),
   ]);
 }
 
@@ -154,12 +154,12 @@ function route() {
   }
 }
 
-// --- the start ---
+// --- start ---
 
 let painting = false;
 
 state.events = new Events((event) => {
-  // A breaker that opens is on the page as soon as its event, not at the next poll.
+  // Poll at once, so that a breaker that opens is visible with its event and not only at the next poll.
   if (event && event.kind !== "discovery") pollSoon();
   if (painting) return;
   painting = true;
@@ -181,7 +181,7 @@ document.addEventListener("visibilitychange", () => {
   if (document.visibilityState === "visible") pollSoon();
   else rested = setTimeout(() => state.events.rest(), HIDDEN_MS);
 });
-// A page that is left may be kept for the Back button, its stream with it: five of those, and no connection is left for the sixth.
+// A browser may keep a page for the Back button, with its stream open. After five such pages it has no connection left.
 addEventListener("pagehide", () => {
   clearTimeout(timer);
   state.events.rest();

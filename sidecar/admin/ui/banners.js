@@ -1,4 +1,4 @@
-// What concerns the whole daemon: it does not answer, it ends, its last reload was rejected.
+// Banners about the whole daemon: it does not answer, it is shutting down, its last reload was rejected.
 
 import { Problem, post } from "./api.js";
 import { h, renew, shape, toast } from "./dom.js";
@@ -6,7 +6,7 @@ import { clock, plural } from "./format.js";
 
 const SHOWN_ERRORS = 8;
 
-/** Makes one banner; `shapeName` and the first words say how bad it is without a colour. */
+/** Creates one banner. `shapeName` and the title show the severity without colour. */
 function banner(id, level, shapeName, title, ...parts) {
   return h("section", { class: `banner is-${level}`, id: `banner-${id}`, "aria-label": title },
     shape(shapeName), h("div", {}, h("p", { class: "banner-title" }, title), ...parts));
@@ -24,13 +24,13 @@ function rejected(reload, generation, loadedAt) {
           error.key ? h("code", {}, error.key) : null,
           h("span", {}, error.message))),
       rest > 0 ? h("li", {}, `and ${rest} more; sidecar check shows them all`) : null),
-    h("button", { type: "button", onclick: reloadNow }, "Read the file again"));
+    h("button", { type: "button", onclick: reloadNow }, "Reload the file"));
 }
 
 export async function reloadNow() {
   try {
     const found = await post("reload");
-    toast(found.result === "unchanged" ? "Read: the file says what is in force already" : `Reloaded: ${plural((found.changed ?? []).length, "change")}`);
+    toast(found.result === "unchanged" ? "Reloaded: the file has no changes" : `Reloaded: ${plural((found.changed ?? []).length, "change")}`);
   } catch (error) {
     toast(error instanceof Problem ? `Reload: ${error.message}` : "The daemon does not answer");
   }
@@ -38,23 +38,23 @@ export async function reloadNow() {
 
 export const fileName = (path) => (path ?? "").split("/").at(-1);
 
-/** `state`: {downSince, seenAt, draining, config: the answer of /config or null} */
+/** `state`: {downSince, seenAt, draining, config: the response of /config or null} */
 export function showBanners(node, state) {
   const reload = state.config?.reload;
   const bad = reload?.result === "rejected" ? reload : null;
   const warnings = [...new Set([...(state.config?.warnings ?? []), ...(reload?.warnings ?? [])])];
   renew(node, [state.downSince, state.seenAt, state.draining, bad, state.config?.generation, warnings], () => [
     state.downSince
-      ? banner("down", "bad", "bad", `The daemon does not answer since ${clock(state.downSince)}`,
-          h("p", {}, state.seenAt ? `What you see is of ${clock(state.seenAt)}.` : "Nothing has been heard of it yet.", " This page goes on trying."))
+      ? banner("down", "bad", "bad", `The daemon has not answered since ${clock(state.downSince)}`,
+          h("p", {}, state.seenAt ? `The page shows the state at ${clock(state.seenAt)}.` : "It has not answered yet.", " This page keeps trying."))
       : null,
     state.draining
       ? banner("draining", "warn", "warn", "The daemon is draining",
-          h("p", {}, "It takes no new connections soon, finishes what is in flight and ends."))
+          h("p", {}, "It will soon accept no new connections. It finishes the requests in flight and then stops."))
       : null,
     bad ? rejected(bad, state.config.generation, state.config.loaded_at) : null,
     warnings.length
-      ? banner("warnings", "warn", "warn", warnings.length === 1 ? "A warning on the configuration" : "Warnings on the configuration",
+      ? banner("warnings", "warn", "warn", warnings.length === 1 ? "Configuration warning" : "Configuration warnings",
           h("ul", { class: "errors" }, ...warnings.map((text) => h("li", {}, text))))
       : null,
   ]);

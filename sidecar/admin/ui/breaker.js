@@ -1,4 +1,4 @@
-// The breaker's panel: what it is, since when, why, what comes next, and the buttons that force it.
+// The breaker's panel: its state, since when, why, what comes next, and the buttons that force it.
 
 import { post, servicePath } from "./api.js";
 import { askLifetime } from "./dialog.js";
@@ -7,18 +7,18 @@ import { age, clock, countdown, duration, left, number, percent, plural } from "
 import { breakerWords } from "./judge.js";
 
 const MEANS = {
-  open: "Every request is refused at once with 503 (circuit_open), whatever the endpoints do.",
-  closed: "Nothing is refused, however many requests fail. Failures are counted all the same.",
+  open: "Every request is refused at once with 503 (circuit_open), whatever the state of the endpoints.",
+  closed: "No request is refused, however many fail. Failures are still counted.",
 };
 
-/** Asks for a lifetime and forces; `route` is "" for the service's own breaker. `after` looks at the daemon again. */
+/** Asks for a lifetime, then forces the breaker. `route` is "" for the service's own breaker. `after` polls the daemon. */
 async function force(name, route, state, after) {
   const what = route ? `${name}, ${route}` : name;
   const act = async (lifetime) => {
     await post(`${servicePath(name)}/breaker`, { state, for: lifetime, ...(route ? { route } : {}) });
     toast(`${what}: breaker forced ${state} for ${lifetime}`);
   };
-  const done = await askLifetime({ title: `Force ${state} the breaker of ${what}`, text: `${MEANS[state]} It ends by itself.`, button: `Force ${state}`, danger: state === "open", act });
+  const done = await askLifetime({ title: `Force the breaker of ${what} ${state}`, text: `${MEANS[state]} This ends automatically.`, button: `Force ${state}`, danger: state === "open", act });
   if (done) after();
 }
 
@@ -27,7 +27,7 @@ async function automatic(name, route, after) {
     await post(`${servicePath(name)}/breaker`, { state: "auto", ...(route ? { route } : {}) });
     toast(`${route ? `${name}, ${route}` : name}: breaker back to automatic`);
   } catch (error) {
-    toast(`Not done: ${error.message}`);
+    toast(`Failed: ${error.message}`);
   }
   after();
 }
@@ -43,12 +43,12 @@ export function breakerButtons(name, route, after) {
 
 /** What happens next, in one sentence. */
 function next(breaker) {
-  if (breaker.forced) return `Forced ${breaker.forced} by an operator; automatic again in ${countdown(breaker.forced_until)}, at ${clock(breaker.forced_until)}.`;
+  if (breaker.forced) return `Forced ${breaker.forced} by an operator; back to automatic in ${countdown(breaker.forced_until)}, at ${clock(breaker.forced_until)}.`;
   if (breaker.state === "open" && breaker.next_probe) {
     return left(breaker.next_probe) > 0 ? `Next probe in ${duration(left(breaker.next_probe))}, at ${clock(breaker.next_probe)}.` : "The next request is a probe.";
   }
   if (breaker.state === "open") return "The next request is a probe.";
-  if (breaker.state === "half_open") return "Probing: as many successes in a row as half_open_requests says close it, a failure opens it again.";
+  if (breaker.state === "half_open") return "Probing: half_open_requests successes in a row close it; a failure opens it again.";
   return "";
 }
 
@@ -82,7 +82,7 @@ export class BreakerPanel {
     this.bar.hidden = breaker.mode === "off";
     this.bar.firstElementChild.style.width = `${calls ? (100 * failures) / calls : 0}%`;
     this.bar.lastElementChild.style.left = `${Number.isNaN(percentage) ? 100 : Math.min(percentage, 100)}%`;
-    const opens = Number.isNaN(percentage) ? "" : ` Opens at ${percentage} % of at least ${plural(volume, "call")}.`;
+    const opens = Number.isNaN(percentage) ? "" : ` It opens when ${percentage} % of at least ${plural(volume, "call")} fail.`;
     const share = calls ? `${number(failures)} of ${plural(calls, "call")} failed (${percent((100 * failures) / calls)})` : "No calls";
     setText(this.window, breaker.mode === "off" ? "No breaker: mode is off." : `${share} in the window of ${duration(seconds)}.${opens}`);
     setText(this.counts, `Opened ${plural(breaker.opens, "time")}, refused ${plural(breaker.rejects, "request")} since the start.`);
@@ -100,7 +100,7 @@ export class BreakerPanel {
   }
 }
 
-/** The routes that have a policy, and those with a breaker of their own. */
+/** The routes that have a policy, and the breakers of those that have their own. */
 export class RoutesPanel {
   constructor(name, after) {
     this.name = name;

@@ -8,7 +8,7 @@ const COLOURS = ["accent", "accent-soft", "bad", "bad-soft", "line", "muted", "w
 
 let palette = null;
 
-/** The style sheet's colours as the canvas wants them: resolved, for the theme in force. */
+/** The style sheet's colours in the form that the canvas needs: resolved for the current theme. */
 function colour(name) {
   if (!palette) {
     const probe = h("i", { hidden: true });
@@ -35,14 +35,14 @@ const lastTenMinutes = () => {
   return [end - SPAN_S, end];
 };
 
-/** From zero, with a little room, and never a scale so fine that noise looks like news. */
+/** The scale begins at zero, leaves a little room, and is never so fine that noise looks significant. */
 const fromZero = (least) => (_, __, max) => [0, Math.max(least, (max ?? 0) * 1.08)];
 
 const LOOKS = {
   requests: {
     least: 1,
     words: rate,
-    unit: "a second",
+    unit: "per second",
     series: [
       { label: "requests", stroke: () => colour("accent"), fill: () => colour("accent-soft") },
       { label: "errors", stroke: () => colour("bad"), fill: () => colour("bad-soft") },
@@ -60,12 +60,12 @@ const LOOKS = {
   retries: {
     least: 1,
     words: rate,
-    unit: "a second",
+    unit: "per second",
     series: [{ label: "retries", stroke: () => colour("warn"), fill: () => "transparent" }],
   },
 };
 
-/** The samples between two gaps: no line reaches them, so each is a dot. */
+/** Single samples between two gaps: no line reaches them, so each is drawn as a dot. */
 function alone(plot, series) {
   const values = plot.data[series];
   const missing = (at) => values[at] === null || values[at] === undefined;
@@ -97,7 +97,7 @@ function forget(plot) {
   plot.destroy();
 }
 
-/** The data as a sentence, for those who cannot see the drawing. */
+/** The data as a sentence, for users who cannot see the chart. */
 function sentence(kind, data) {
   const look = LOOKS[kind];
   const parts = look.series.map((one, at) => {
@@ -112,7 +112,7 @@ const visible = new IntersectionObserver((entries) => {
   for (const entry of entries) entry.target._spark.seen(entry.isIntersecting);
 }, { rootMargin: "120px" });
 
-/** A chart in a table's cell. It exists only while it is on the screen: a hundred services have two hundred of them. */
+/** A chart in a table cell. It exists only while it is visible, because a hundred services have two hundred charts. */
 export class Spark {
   constructor(kind, name) {
     this.kind = kind;

@@ -10,7 +10,7 @@ import { PolicyTable } from "./policy.js";
 
 const SOURCES = { static: "endpoints from the file", name: "endpoints from its name", dns: "endpoints from DNS", kubernetes: "endpoints from Kubernetes" };
 
-/** Term and value, as in a data sheet. */
+/** A term with its value, as in a data sheet. */
 function fact(term) {
   const value = h("dd", { class: "number" });
   return { node: h("div", {}, h("dt", {}, term), value), value };
@@ -34,18 +34,18 @@ export class Detail {
     this.endpoints = new EndpointsPanel(name, after);
     this.routes = new RoutesPanel(name, after);
     this.policy = new PolicyTable(`Policy of ${name}`);
-    this.of = h("select", { "aria-label": "Whose policy", hidden: true, onchange: () => this.showPolicy() });
+    this.of = h("select", { "aria-label": "Show the policy of", hidden: true, onchange: () => this.showPolicy() });
     this.sheet = h("div", { hidden: true },
       h("dl", { class: "facts" }, ...Object.values(this.facts).map((one) => one.node)),
       h("section", { "aria-labelledby": "charts-title" }, h("h2", { class: "unseen", id: "charts-title" }, "The last ten minutes"),
         h("div", { class: "charts" }, ...this.charts.map(([chart]) => chart.node)),
-        h("p", { class: "muted small" }, "The last ten minutes. Dashed upright lines: the breaker opened (red) or changed otherwise (grey).")),
+        h("p", { class: "muted small" }, "The last ten minutes. Dashed vertical lines: the breaker opened (red) or changed in another way (grey).")),
       h("div", { class: "pair" }, this.breaker.node, this.endpoints.node),
       this.routes.node,
       h("section", { class: "panel", id: "policy", "aria-labelledby": "policy-title" }, h("div", { class: "tools" }, h("h2", { id: "policy-title" }, "Policy"), this.of), this.policy.node));
     this.missing = h("p", { class: "muted empty" }, "Waiting for the daemon…");
     this.node = h("div", { class: "view" },
-      h("nav", { class: "crumbs", "aria-label": "Where you are" }, h("a", { href: "#/" }, "Services"), h("span", { "aria-hidden": "true" }, " / ")),
+      h("nav", { class: "crumbs", "aria-label": "Breadcrumb" }, h("a", { href: "#/" }, "Services"), h("span", { "aria-hidden": "true" }, " / ")),
       h("div", { class: "title" }, h("h1", {}, name), this.source),
       this.verdict, this.missing, this.sheet);
   }
@@ -94,7 +94,7 @@ export class Detail {
       "Retries/s": rate(rates.retries_per_s), "In flight": number(detail.in_flight), "Budget left": number(Math.floor(budget.balance)),
     };
     for (const [term, value] of Object.entries(values)) setText(this.facts[term].value, value);
-    this.facts["Budget left"].node.title = `${plural(budget.spent, "retry", "retries")} paid, ${number(budget.denied)} denied since the start`;
+    this.facts["Budget left"].node.title = `${plural(budget.spent, "retry", "retries")} made, ${number(budget.denied)} denied since the start`;
   }
 
   showPolicy() {

@@ -1,4 +1,4 @@
-// Questions to the reader: how long something is to last, and the token. Native dialogs: focus stays inside, Escape leaves.
+// Dialogs that ask for a duration or for the token. They are native dialogs: the focus stays inside, and Escape closes them.
 
 import { Problem, setToken } from "./api.js";
 import { h } from "./dom.js";
@@ -34,7 +34,7 @@ function open(title, parts, buttons, onSubmit) {
   });
 }
 
-/** Asks for a lifetime, then does it: `act("5m")` may throw a Problem, which is shown in place. */
+/** Asks for a duration, then calls `act("5m")`. If that throws a Problem, the dialog shows it. */
 export function askLifetime({ title, text, button, danger = false, act }) {
   const select = h("select", { id: "dialog-for", name: "for" }, ...LIFETIMES.map(([value, words]) => h("option", { value, selected: value === "5m" }, words)));
   return open(title,
@@ -43,15 +43,15 @@ export function askLifetime({ title, text, button, danger = false, act }) {
     () => act(select.value));
 }
 
-/** Asks for the bearer token; `again` says that the one that was kept did not do. */
+/** Asks for the bearer token. `again` means that the stored one was not accepted. */
 export function askToken(again) {
   const input = h("input", { id: "dialog-token", type: "password", autocomplete: "off", required: true, spellcheck: "false" });
-  return open("Token needed",
+  return open("Token required",
     [
-      h("p", {}, again ? "The token was not accepted." : "This sidecar asks for a token: the contents of the file that admin.token_file names.",
+      h("p", {}, again ? "The token was not accepted." : "This sidecar requires a token: the content of the file set in admin.token_file.",
         " It is kept until this tab is closed."),
       h("div", { class: "field" }, h("label", { for: "dialog-token" }, "Token"), input),
     ],
-    [h("button", { type: "submit", class: "primary" }, "Use it")],
+    [h("button", { type: "submit", class: "primary" }, "Use this token")],
     async () => setToken(input.value.trim()));
 }

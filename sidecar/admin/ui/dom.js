@@ -1,6 +1,6 @@
-// Small helpers around the DOM: make elements, change only what differs, keep a list of rows in step with data.
+// Small helpers for the DOM: create elements, change only what differs, keep a list of rows in step with data.
 
-/** An element. `on*` are listeners, `data` is its dataset, null and false leave an attribute out. */
+/** Creates an element. `on*` are listeners, `data` is its dataset; null and false omit an attribute. */
 export function h(tag, props = {}, ...children) {
   const node = document.createElement(tag);
   for (const [key, value] of Object.entries(props ?? {})) {
@@ -28,7 +28,7 @@ export function setClass(node, name) {
   if (node.className !== name) node.className = name;
 }
 
-/** Replaces the children only when `key` (what they were made from) is another than the last time. */
+/** Replaces the children only if `key` (the data they are made from) has changed since the last time. */
 export function renew(node, key, make) {
   const text = typeof key === "string" ? key : JSON.stringify(key);
   if (node._made === text) return;
@@ -36,7 +36,7 @@ export function renew(node, key, make) {
   node.replaceChildren(...[make()].flat().filter(Boolean));
 }
 
-/** Rows by key: `make(key)` gives {node, update(item), gone?()}. Nodes move only where the order changed. */
+/** Rows by key: `make(key)` returns {node, update(item), gone?()}. Nodes move only if the order has changed. */
 export class Rows {
   constructor(parent, make) {
     this.parent = parent;
@@ -65,7 +65,7 @@ export class Rows {
       if (row.node === at) at = at.nextElementSibling;
       else this.parent.insertBefore(row.node, at);
     }
-    // A node that is moved loses the focus; whoever works by keyboard would be thrown to the top of the page.
+    // A node that moves loses the focus. A keyboard user would then be sent back to the top of the page.
     if (focused && focused !== document.activeElement && this.parent.contains(focused)) {
       focused.focus({ preventScroll: true });
     }
@@ -86,7 +86,7 @@ const SHAPES = {
   idle: "M1.5 5h9v2h-9z",
 };
 
-/** A shape that says the same as the word beside it, for eyes that do not tell the colours apart. */
+/** A shape with the same meaning as the word beside it, for users who cannot tell the colours apart. */
 export function shape(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", "0 0 12 12");
@@ -99,7 +99,7 @@ export function shape(name) {
   return svg;
 }
 
-/** A word with its shape, remade only when one of them changes. */
+/** A word with its shape, created anew only if one of them changes. */
 export function setState(node, shapeName, word, extra = "") {
   renew(node, `${shapeName}|${word}`, () => [
     h("span", { class: `state is-${shapeName}` }, shape(shapeName), h("span", {}, word)),
@@ -114,7 +114,7 @@ export function saying(text) {
 
 let toasting = 0;
 
-/** A short word on what was done; read out politely. */
+/** A short message about what was done. Screen readers read it without interrupting. */
 export function toast(text) {
   const node = document.getElementById("toast");
   node.textContent = text;

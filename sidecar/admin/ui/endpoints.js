@@ -1,4 +1,4 @@
-// The endpoints of a service: health, load, share of the traffic, and the buttons that take one out and put it back.
+// The endpoints of a service: health, load, share of the traffic, and the buttons that remove one and restore it.
 
 import { post, servicePath } from "./api.js";
 import { askLifetime } from "./dialog.js";
@@ -9,19 +9,19 @@ import { endpointWords } from "./judge.js";
 const LAST = "it is the last available endpoint: without it every request would fail";
 const DRAINED = "it is drained: restore it first";
 const MEANS = {
-  drain: "New requests go to the other endpoints; those in flight finish.",
-  eject: "It gets no requests, as if it had failed too many of them.",
+  drain: "New requests go to the other endpoints. Requests in flight finish.",
+  eject: "It gets no requests, as if too many of its requests had failed.",
 };
 const COLUMNS = [["Endpoint", ""], ["State", ""], ["Share of traffic", ""], ["Latency ms", "num"], ["In flight", "num"], ["Attempts", "num"], ["Failures", "num"], ["Ejections", "num"]];
 
 function change(service, address, action, after) {
   const send = (more) => post(`${servicePath(service)}/endpoints/${encodeURIComponent(address)}`, { action, ...more });
   if (action === "restore") {
-    return send({}).then(() => toast(`${address} restored`), (error) => toast(`Not done: ${error.message}`)).then(after);
+    return send({}).then(() => toast(`${address} restored`), (error) => toast(`Failed: ${error.message}`)).then(after);
   }
   const word = { drain: "Drain", eject: "Eject" }[action];
   return askLifetime({
-    title: `${word} ${address}`, text: `${MEANS[action]} It ends by itself.`, button: word, danger: action === "eject",
+    title: `${word} ${address}`, text: `${MEANS[action]} This ends automatically.`, button: word, danger: action === "eject",
     act: async (lifetime) => {
       await send({ for: lifetime });
       toast(`${address} ${{ drain: "drained", eject: "ejected" }[action]} for ${lifetime}`);
@@ -29,19 +29,19 @@ function change(service, address, action, after) {
   }).then((done) => { if (done) after(); });
 }
 
-/** What its attempts ended with, the most frequent failures first. */
+/** The reasons of its failed attempts, the most frequent first. */
 function reasons(found) {
   return Object.entries(found ?? {}).filter(([reason, count]) => reason !== "ok" && count > 0).sort((a, b) => b[1] - a[1]).slice(0, 4)
     .map(([reason, count]) => `${reason} ${number(count)}`).join(" · ");
 }
 
-/** Why the daemon would refuse to take the endpoint out; empty where it would not. */
+/** Why the daemon would refuse to remove the endpoint; empty if it would not refuse. */
 function refusal(action, endpoint, endpoints) {
   if (action === "eject" && endpoint.drained) return DRAINED;
   return endpoints.some((one) => one !== endpoint && one.available && !one.skipped_until) ? "" : LAST;
 }
 
-/** Unlike a disabled button, one that is refused keeps the focus and says why. */
+/** Unlike a disabled button, a refused one keeps the focus and explains the refusal. */
 function setRefusal(button, address, why) {
   setAttr(button, "aria-disabled", why ? "true" : null);
   setAttr(button, "title", why ? `Not possible: ${why}` : null);

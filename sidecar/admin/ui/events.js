@@ -1,4 +1,4 @@
-// The event stream: what happened, newest first. Bounded, filtered by the service that is looked at, and can be held still.
+// The event list, newest first. It is bounded, shows only the selected service's events, and can be paused.
 
 import { get, stream } from "./api.js";
 import { Rows, h, setText } from "./dom.js";
@@ -10,7 +10,7 @@ const SHOWN_LINES = 3;
 
 const keyOf = (event) => `${event.id} ${event.time}`;
 
-/** The events themselves: `all` oldest first, never more than KEPT; `of(name)` those of one service, with their own bound. */
+/** The events. `all` has at most KEPT, oldest first. `of(name)` has those of one service, with a limit of their own. */
 export class Events {
   constructor(onChange) {
     this.all = [];
@@ -21,7 +21,7 @@ export class Events {
     this.stop = null;
   }
 
-  /** Reads what there is, then follows, for ever; a broken stream is taken up again, and nothing is shown twice. */
+  /** Reads the existing events, then follows for ever. It resumes a broken stream, and shows no event twice. */
   async run() {
     let pause = 1000;
     for (;;) {
@@ -34,21 +34,21 @@ export class Events {
         pause = 1000;
         this.onChange(null);
         await stream(this.all.at(-1)?.id ?? 0, (event) => this.add(event), this.stop.signal);
-      } catch { /* the poll of /services says whether the daemon answers */ }
+      } catch { /* the poll of /services shows whether the daemon answers */ }
       this.connected = false;
       await new Promise((done) => { setTimeout(done, pause); });
       pause = Math.min(pause * 2, 8000);
     }
   }
 
-  /** Ends the stream of a page that nobody sees: it holds one of the browser's few connections to this listener. */
+  /** Ends the stream of a hidden page, because it uses one of the browser's few connections to this listener. */
   rest() {
     this.stop?.abort();
   }
 
   add(event) {
     if (event.id === undefined) {
-      // Some were lost on the way, because this page was too slow: take it up again from what the daemon still has.
+      // Some events were lost because this page was too slow: start again with those that the daemon still has.
       this.stop.abort();
       return;
     }
@@ -62,7 +62,7 @@ export class Events {
     this.onChange(event);
   }
 
-  /** The events of one service from further back than the last 200 of all. */
+  /** Loads the events of one service that are older than the last 200 of all services. */
   async choose(name) {
     this.ownName = name;
     this.own = name === null ? [] : this.all.filter((event) => event.service === name);
@@ -72,7 +72,7 @@ export class Events {
       const { events } = await get(`events?limit=${KEPT}&service=${encodeURIComponent(name)}`);
       if (this.ownName === name) this.own = events.filter((event) => event.service === name).slice(-KEPT);
       this.onChange(null);
-    } catch { /* then those of the stream have to do */ }
+    } catch { /* then only the events of the stream are shown */ }
   }
 }
 
@@ -88,7 +88,7 @@ function visible() {
   });
 }
 
-/** What the text does not say already, in one line. */
+/** The fields that the text does not contain already, on one line. */
 const fieldsOf = (event) =>
   Object.entries(event.fields ?? {})
     .filter(([, value]) => !Array.isArray(value))
@@ -97,13 +97,13 @@ const fieldsOf = (event) =>
     .map(([key, value]) => `${key} ${value}`)
     .join(" · ");
 
-/** Lists, such as the errors of a rejected reload: an item a line, the first few; an empty one says nothing. */
+/** Lists, such as the errors of a rejected reload: one item per line, only the first few. An empty list gives no line. */
 const linesOf = (event) =>
   Object.entries(event.fields ?? {})
     .filter(([key, value]) => Array.isArray(value) && value.length && !HIDDEN_FIELDS.has(key))
     .flatMap(([key, value]) => [
       `${key}:`,
-      ...value.slice(0, SHOWN_LINES).map((one) => `· ${yaml(one).replace(/^\/\S*\//, "")}`), // of a path the file's name
+      ...value.slice(0, SHOWN_LINES).map((one) => `· ${yaml(one).replace(/^\/\S*\//, "")}`), // only the file name of a path
       value.length > SHOWN_LINES ? `· and ${value.length - SHOWN_LINES} more` : null,
     ])
     .filter((line) => line !== null);
@@ -130,7 +130,7 @@ export class EventPanel {
     this.heading = h("h2", { id: "events-title" }, "Events");
     this.hold = h("button", { type: "button", class: "quiet", "aria-pressed": "false", onclick: () => this.toggle() }, "Pause");
     this.everything = h("button", { type: "button", class: "quiet", "aria-pressed": "false", hidden: true, onclick: () => this.widen() }, "All");
-    this.empty = h("p", { class: "muted empty" }, "Nothing has happened yet.");
+    this.empty = h("p", { class: "muted empty" }, "No events yet.");
     this.held = false;
     this.wide = false;
     node.append(h("div", { class: "tools" }, this.heading, this.everything, this.hold), this.empty, this.log);

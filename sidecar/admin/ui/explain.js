@@ -1,4 +1,4 @@
-// "Which policy applies here, and what would happen now?": a method and a target, and the API's answer in words.
+// The form of /explain: the user gives a method and a target, and the page shows the API's answer in sentences.
 
 import { Problem, get } from "./api.js";
 import { h, setState } from "./dom.js";
@@ -38,7 +38,7 @@ export class Explain {
       this.ask(asked);
     });
     this.node = h("div", { class: "view" }, h("h1", {}, "Explain a request"),
-      h("p", { class: "muted" }, "Which service and route it finds, which policy it gets, and what breaker and balancer would do with it now. Nothing is sent."),
+      h("p", { class: "muted" }, "Shows which service and route a request would get, its policy, and what breaker and balancer would do now. Nothing is sent."),
       form, this.answer);
     if (this.target.value) this.ask(query);
   }
@@ -70,7 +70,7 @@ export class Explain {
       row("Route", found.route || "none: the service's policy"),
       row("Upstream target", h("code", {}, found.upstream_target ?? "")),
       found.breaker ? row("Breaker", breaker) : null,
-      found.balancer ? row("Balancer", `${found.balancer.kind}; would pick ${found.balancer.would_pick ?? "none"}`) : null,
+      found.balancer ? row("Balancer", `${found.balancer.kind}; next: ${found.balancer.would_pick ?? "not known"}`) : null,
       found.deadline_s ? row("Deadline", duration(found.deadline_s)) : null,
       row("Fallback", (found.fallback ?? []).length ? found.fallback.map((one) => (typeof one === "string" ? one : JSON.stringify(one))).join(", then ") : "none")));
     if (found.balancer?.candidates?.length) {

@@ -1,8 +1,8 @@
-// Numbers, durations and times as words. The daemon's clock counts, not the reader's.
+// Formats numbers, durations and times. They are based on the daemon's clock, not on the browser's.
 
 let offset = 0;
 
-/** Learns how far the daemon's clock is from ours; a `Date` header has whole seconds, so small differences are none. */
+/** Learns the difference to the daemon's clock. A `Date` header has whole seconds, so small differences are ignored. */
 export function learnClock(header) {
   const theirs = Date.parse(header ?? "");
   if (Number.isNaN(theirs)) return;
@@ -10,7 +10,7 @@ export function learnClock(header) {
   offset = Math.abs(found) < 2500 ? 0 : found;
 }
 
-/** Now by the daemon's clock, in milliseconds. */
+/** The current time of the daemon's clock, in milliseconds. */
 export const now = () => Date.now() + offset;
 
 export const NONE = "–";
@@ -19,7 +19,7 @@ export function number(value, digits = 0) {
   return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
-/** 0, 0.4, 12.3, 1,234: three digits say enough. */
+/** 0, 0.4, 12.3, 1,234: three digits are enough. */
 export function rate(value) {
   if (value === null || value === undefined) return NONE;
   if (value === 0) return "0";
@@ -31,7 +31,7 @@ export function percent(value) {
   if (value === null || value === undefined) return NONE;
   if (value === 100) return "100 %";
   if (value === 0) return "0 %";
-  // Never rounded up to a perfect score.
+  // Never rounded up to 100 %.
   const digits = value > 99 ? 2 : 1;
   const cut = Math.floor(value * 10 ** digits) / 10 ** digits;
   return `${number(cut, digits)} %`;
@@ -72,7 +72,7 @@ const clockFormat = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: 
 const minuteFormat = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
 const dayFormat = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
 
-/** The time of day where the reader is; with the day, if that is another than today's. */
+/** The time of day in the user's time zone; with the date, if it is not today. */
 export function clock(time) {
   const date = new Date(time);
   const today = new Date(now());
@@ -84,7 +84,7 @@ export const minute = (unixSeconds) => minuteFormat.format(new Date(unixSeconds 
 
 export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
 
-/** A value of the policy as the file would have it. */
+/** A policy value in the notation of the file. */
 export function yaml(value) {
   if (value === null) return "off";
   if (Array.isArray(value)) return value.length ? value.map(yaml).join(", ") : "[]";

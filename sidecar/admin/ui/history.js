@@ -1,4 +1,4 @@
-// The last ten minutes of each service: what /history had, and a point every few seconds since. Never more than POINTS.
+// The last ten minutes of each service: the points of /history, and a new one every few seconds. At most POINTS are kept.
 
 const POINTS = 120;
 const KEYS = ["requests_per_s", "success_rate", "p50_ms", "p99_ms", "retries_per_s"];
@@ -22,7 +22,7 @@ export class History {
     this.version += 1;
   }
 
-  /** Takes the rates of /services as the next point, once the interval is over. */
+  /** Adds the rates of /services as the next point, if the interval is over. */
   append(services, at) {
     let grown = false;
     for (const service of services) {
@@ -50,7 +50,7 @@ export class History {
     return points;
   }
 
-  /** Whether a point at or after this moment (unix seconds) has a request that succeeded. */
+  /** Whether a point at or after this time (Unix seconds) has a successful request. */
   succeededSince(name, at) {
     const points = this.services.get(name);
     return points !== undefined && points.t.some((t, i) => t >= at && points.success_rate[i] > 0);
@@ -59,7 +59,7 @@ export class History {
   requests(name) {
     const { t, requests_per_s, success_rate } = this.of(name);
     const errors = requests_per_s.map((rate, i) => (rate === null || success_rate[i] === null ? 0 : rate * (1 - success_rate[i] / 100)));
-    // Where there are none nothing is drawn: a red line along the bottom would look like news.
+    // Without errors nothing is drawn, because a red line at zero would look like a problem.
     return [t, requests_per_s, errors.map((value, i) => (value || errors[i - 1] || errors[i + 1] ? value : null))];
   }
 

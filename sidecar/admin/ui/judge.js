@@ -1,4 +1,4 @@
-// What is wrong with a service, how bad, and why: the one place that decides it for table, summary and title.
+// Decides what is wrong with a service, how bad it is, and why. Table, summary and title all use this verdict.
 
 import { countdown, duration, age, now, percent, plural } from "./format.js";
 
@@ -6,9 +6,9 @@ const FAILING_BELOW = 90;
 const DEGRADED_BELOW = 99;
 const RECENT_S = 300; // a failure younger than this is worth a hint while nothing has succeeded since
 const WINDOW_S = 10; // of the rates
-const NO_CAUSE = new Set(["ok", "circuit_open", "client_disconnect", "bad_request", "loop", "unknown_service"]); // they explain no failure of the service
+const NO_CAUSE = new Set(["ok", "circuit_open", "client_disconnect", "bad_request", "loop", "unknown_service"]); // these do not explain a failure of the service
 
-/** Breaker -> {shape, word, extra}: what the table and the panels show. */
+/** Breaker -> {shape, word, extra}, as the table and the panels show it. */
 export function breakerWords(breaker) {
   if (!breaker || breaker.mode === "off") return { shape: "idle", word: "off", extra: "" };
   const until = breaker.forced_until ? countdown(breaker.forced_until) : "";
@@ -24,7 +24,7 @@ export function breakerWords(breaker) {
 function aboutBreaker(breaker, say) {
   if (breaker.forced) {
     const until = breaker.forced_until ? `, ${countdown(breaker.forced_until)} left` : "";
-    const means = breaker.forced === "open" ? "every request is refused" : "nothing is refused";
+    const means = breaker.forced === "open" ? "every request is refused" : "no request is refused";
     say(breaker.forced === "open" ? 3 : 2, `breaker forced ${breaker.forced} by an operator${until}: ${means}`);
   } else if (breaker.state === "open") {
     const probe = breaker.retry_after_s > 0 ? `, next probe in ${duration(breaker.retry_after_s)}` : ", the next request is a probe";
@@ -44,11 +44,11 @@ function aboutEndpoints(found, say) {
     if (found.ejected) why.push(`${found.ejected} ejected`);
     if (found.healthy < found.total) why.push(`${found.total - found.healthy} unhealthy or drained`);
     const because = why.length ? `: ${why.join(", ")}` : "";
-    say(1, `${found.total - found.available} of ${found.total} endpoints out${because}`);
+    say(1, `${found.total - found.available} of ${found.total} endpoints unavailable${because}`);
   }
 }
 
-/** The most frequent reason in several {reason: count}, null where none explains a failure. */
+/** The most frequent reason in several {reason: count}; null if no reason explains a failure. */
 function mostFrequent(...counts) {
   const sums = new Map();
   for (const [reason, count] of counts.flatMap((one) => Object.entries(one ?? {}))) {
@@ -57,13 +57,13 @@ function mostFrequent(...counts) {
   return [...sums].sort((a, b) => b[1] - a[1])[0]?.[0] ?? null;
 }
 
-/** What requests of the service fail with, from the newest that is known to the oldest; null where nothing is. */
+/** The reason why the service's requests fail: the newest one that is known, or null. */
 function causeOf({ recent_reasons: recent, last_failure: last, reasons, attempts = [] }) {
   const newest = mostFrequent(recent) ?? (last && !NO_CAUSE.has(last.reason) ? last.reason : null);
   return newest ?? mostFrequent(reasons) ?? mostFrequent(...attempts.map((endpoint) => endpoint.reasons)) ?? last?.reason ?? null;
 }
 
-/** The hint at a failure of the last minutes after which nothing is known to have succeeded; empty where there is none. */
+/** A hint at a failure of the last minutes without a known success since; empty if there is none. */
 function lastFailure({ name, rates, last_failure: last }, history) {
   if (!last || rates.success_rate !== null) return "";
   const at = Date.parse(last.at) / 1000;
@@ -72,8 +72,8 @@ function lastFailure({ name, rates, last_failure: last }, history) {
 }
 
 /**
- * ServiceSummary -> {rank (0 well .. 4 failing), level, word, cause, reasons: the worst first}.
- * `history` tells what succeeded before the window; `service.attempts` are the endpoints where they are known.
+ * ServiceSummary -> {rank (0 healthy .. 4 failing), level, word, cause, reasons: the worst first}.
+ * `history` has the successes before the window. `service.attempts` are the endpoints, if they are known.
  */
 export function judge(service, history = null) {
   const found = [];
@@ -86,7 +86,7 @@ export function judge(service, history = null) {
   if (success !== null && success < FAILING_BELOW) say(3, `${percent(success)} of requests succeed${because}`);
   else if (success !== null && success < DEGRADED_BELOW) say(1, `${percent(success)} of requests succeed${because}`);
   const budget = service.budget;
-  if (budget && budget.min_per_second + budget.ratio > 0 && budget.balance < 1) say(1, "retry budget spent");
+  if (budget && budget.min_per_second + budget.ratio > 0 && budget.balance < 1) say(1, "retry budget is used up");
   found.sort((a, b) => b.rank - a.rank);
   const rank = found[0]?.rank ?? 0;
   const opened = service.breaker?.state === "open" && !service.breaker.forced;
@@ -94,7 +94,7 @@ export function judge(service, history = null) {
   if (opened && cause !== null && !explained) found.push({ rank: 0, text: `requests failed with ${cause}` });
   const hint = lastFailure(service, history);
   const level = rank >= 3 ? "bad" : rank > 0 ? "warn" : success === null ? "idle" : "ok";
-  const word = { bad: "failing", warn: "degraded", idle: "no requests", ok: "well" }[level];
+  const word = { bad: "failing", warn: "degraded", idle: "no requests", ok: "healthy" }[level];
   return { rank, level, word, cause: explained || opened ? cause : null, hint, reasons: [...found.map((one) => one.text), ...(hint ? [hint] : [])] };
 }
 

@@ -1,4 +1,4 @@
-// All services at a glance: what needs attention and why, then one line each.
+// Overview of all services: what needs attention and why, then one line for each service.
 
 import { Spark } from "./charts.js";
 import { Rows, h, renew, saying, setAttr, setClass, setState, setText, shape } from "./dom.js";
@@ -26,7 +26,7 @@ function pips(endpoints) {
       const share = available || endpoints.panic ? found : null; // what it had before it was taken out is over
       const bar = h("b", {});
       bar.style.height = most ? `${(100 * (share ?? 0)) / most}%` : available ? "100%" : "0";
-      const words = `${available ? "available" : "out"}${share === null || share === undefined ? "" : `, ${percent(share)} of the attempts`}`;
+      const words = `${available ? "available" : "unavailable"}${share === null || share === undefined ? "" : `, ${percent(share)} of the attempts`}`;
       return h("i", { class: available ? "in" : "out", title: words }, bar);
     }));
 }
@@ -83,7 +83,7 @@ function makeRow(name) {
   };
 }
 
-/** The answer in one line. Where nothing was asked for, nothing is known: that is grey, not green. */
+/** The overall state in one line. Without requests nothing is known, so the line is grey and not green. */
 function firstLine(services, wrong) {
   const failing = wrong.filter((one) => one.level === "bad");
   const degraded = wrong.filter((one) => one.level === "warn").length;
@@ -92,9 +92,9 @@ function firstLine(services, wrong) {
   const parts = [failing.length ? `${failing.length} failing${cause}` : null, degraded ? `${degraded} degraded` : null].filter(Boolean);
   if (parts.length) return { words: parts.join(", "), level: failing.length ? "bad" : "warn" };
   if (!services.length) return { words: "No services", level: "idle" };
-  if (services.every(({ rates }) => rates.requests_per_s === 0)) return { words: "No requests in the last 10 s: nothing is known to fail", level: "idle" };
-  if (wrong.length) return { words: "Nothing is known to fail now", level: "idle" };
-  return { words: services.length === 1 ? "The service is well" : `All ${services.length} services are well`, level: "ok" };
+  if (services.every(({ rates }) => rates.requests_per_s === 0)) return { words: "No requests in the last 10 s, so no failure is known", level: "idle" };
+  if (wrong.length) return { words: "No current failure is known", level: "idle" };
+  return { words: services.length === 1 ? "The service is healthy" : `All ${services.length} services are healthy`, level: "ok" };
 }
 
 export class Overview {
@@ -116,7 +116,7 @@ export class Overview {
     this.rows = new Rows(this.body, makeRow);
     this.sort = this.keptSort();
     const table = h("table", { class: "services", role: "table" },
-      h("caption", { class: "unseen" }, "Services, one a row; the charts are of the last ten minutes"),
+      h("caption", { class: "unseen" }, "One service per row; the charts show the last ten minutes"),
       h("thead", { role: "rowgroup" }, h("tr", { role: "row" },
         ...COLUMNS.map(([name, kind]) => name
           ? h("th", { role: "columnheader", scope: "col", class: kind }, name)
@@ -142,7 +142,7 @@ export class Overview {
 
   chooseSort(value) {
     this.sort = value;
-    try { localStorage.setItem(SORT, value); } catch { /* then it lasts as long as the page */ }
+    try { localStorage.setItem(SORT, value); } catch { /* storage is forbidden: the choice lasts until the page closes */ }
     this.update(true);
   }
 
@@ -163,7 +163,7 @@ export class Overview {
     setText(this.empty, services.length ? "No service matches the filter." : "The configuration has no services.");
   }
 
-  /** Worst first; while the reader works in the table the rows keep their places, so that nothing moves away under a click. */
+  /** Worst first. While the user works in the table, the rows keep their places, so that no row moves away from a click. */
   sorted(items, now) {
     const byName = (a, b) => a.service.name.localeCompare(b.service.name);
     items.sort(this.sort === "name" ? byName : (a, b) => urgency(b.verdict) - urgency(a.verdict) || byName(a, b));
@@ -184,7 +184,7 @@ export class Overview {
       .sort((a, b) => urgency(b) - urgency(a) || a.name.localeCompare(b.name));
     const { words, level: found } = firstLine(services, wrong);
     const level = this.state.downSince ? "idle" : found;
-    const told = this.state.downSince ? `Not known. Last heard: ${words[0].toLowerCase()}${words.slice(1)}` : words;
+    const told = this.state.downSince ? `Unknown. Last known state: ${words[0].toLowerCase()}${words.slice(1)}` : words;
     renew(this.summary, [told, level], () => h("h2", { id: "glance", class: `verdict is-${level}` }, shape(level), h("span", {}, told)));
     const shown = wrong.slice(0, SHOWN_REASONS);
     while (this.reasons.children.length > shown.length + (wrong.length > shown.length ? 1 : 0)) this.reasons.lastChild.remove();

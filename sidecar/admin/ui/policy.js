@@ -1,4 +1,4 @@
-// A policy as a table: each value, who set it, and the line of the file.
+// A policy as a table: each value, where it was set, and the line in the file.
 
 import { fileName } from "./banners.js";
 import { h, setText } from "./dom.js";
@@ -26,7 +26,7 @@ export class PolicyTable {
     this.count = h("span", { class: "muted", role: "status" });
     this.body = h("tbody");
     this.node = h("div", {},
-      h("div", { class: "tools" }, this.search, h("label", { class: "check" }, this.own, "Only what the file sets"), this.count),
+      h("div", { class: "tools" }, this.search, h("label", { class: "check" }, this.own, "Only values set in the file"), this.count),
       h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
         h("table", { class: "policy" },
           h("caption", { class: "unseen" }, label),

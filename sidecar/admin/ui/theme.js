@@ -1,4 +1,4 @@
-// The theme: what the system prefers, unless the reader chose. A classic script, so that it is in force before the first paint.
+// The theme: the user's choice, or else the system's. It is a classic script, so that it applies before the first paint.
 (() => {
   const CHOICES = ["auto", "light", "dark"];
   const KEY = "sidecar.theme";
@@ -25,7 +25,7 @@
     show();
     button.addEventListener("click", () => {
       const next = CHOICES[(CHOICES.indexOf(read()) + 1) % CHOICES.length];
-      try { localStorage.setItem(KEY, next); } catch { /* then it lasts as long as the page */ }
+      try { localStorage.setItem(KEY, next); } catch { /* storage is forbidden: the choice lasts until the page closes */ }
       apply(next);
       show();
       document.dispatchEvent(new Event("themechange"));
