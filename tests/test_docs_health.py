@@ -70,7 +70,7 @@ def test_the_answer_is_what_a_daemon_says() -> None:
 
 
 def test_it_names_every_reason() -> None:
-    (listed,) = re.findall(r"`reason` is one of (.*?)\. There are no addresses", TEXT, re.DOTALL)
+    (listed,) = re.findall(r"`reason` is one of (.*?)\. The report contains no addresses", TEXT, re.DOTALL)
     assert set(re.findall(r"`(\w+)`", listed)) == REASONS
 
 
