@@ -36,7 +36,7 @@ NO_CALLBACKS = _NoCallbacks()
 class BadRequest(Exception):
     """A request that goes no further.
 
-    `status` is what the app is told (400, 405, 408, 413, 431, 501), `detail` says why in words for its developer.
+    `status` is what the app is told (400, 405, 408, 414, 431, 501), `detail` says why in words for its developer.
     """
 
     def __init__(self, status: int, detail: str) -> None:

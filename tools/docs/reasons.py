@@ -35,7 +35,7 @@ _WITHOUT_TITLE: Final[Mapping[str, tuple[str, str]]] = {
     "truncated": ("the service's", "The body broke off, and breaks off for the app too"),
     "client_disconnect": ("499, in logs alone", "The app went away before its answer was whole"),
 }
-_MANY_STATUSES: Final[Mapping[str, str]] = {"bad_request": "400, 405, 408, 413, 414, 431, 501"}
+_MANY_STATUSES: Final[Mapping[str, str]] = {"bad_request": "400, 405, 408, 414, 431, 501"}
 _NOT_BUILT: Final = frozenset({"rate_limited"})
 """A word that is kept for what is not there yet."""
 
