@@ -1,1 +1,1 @@
-"""The YAML file: read, checked with every error at its line, merged, and handed over as frozen structs."""
+"""The configuration file: read from YAML, checked (each error has its line), merged, and built into frozen structs."""

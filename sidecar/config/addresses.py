@@ -1,8 +1,7 @@
-"""URLs of upstreams, addresses of listeners, names of hosts and in DNS, path prefixes and service names.
+"""Parse URLs, addresses of listeners, host and DNS names, path prefixes and service names.
 
-Owns their spelling: a parser takes the text of a scalar, hands back the normal form (lower case, no trailing dot, the
-port filled in) and raises BadValueError. Nothing is resolved here, and `urllib` is not asked: it repairs silently what
-should be refused.
+A parser takes the text of a YAML scalar and returns its normal form (lower case, no trailing dot, the port filled in),
+or raises BadValueError. Nothing is looked up in DNS. `urllib` is not used: it silently repairs what should be refused.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _ADDRESS_EXPECTED = "expected an address and a port, such as 127.0.0.1:15001 or 
 
 
 def parse_url(text: str) -> Url:
-    """Scheme, host and port; a single trailing `/` is tolerated, all else a URL can hold is refused by name."""
+    """Scheme, host and port. One trailing `/` is allowed. Each other part of a URL is refused with its own message."""
     scheme, separator, rest = text.partition("://")
     if not separator:
         raise BadValueError(f"{_URL_EXPECTED}, beginning with http:// or https://")
@@ -53,7 +52,7 @@ def parse_url(text: str) -> Url:
 
 
 def parse_address(text: str) -> Address:
-    """Where a listener binds; port 0 lets the system choose one."""
+    """The address of a listener. Port 0 lets the system choose a port."""
     if "://" in text:
         raise BadValueError(f"{_ADDRESS_EXPECTED}, without a scheme")
     host, port = host_and_port(text, _ADDRESS_EXPECTED)
@@ -65,7 +64,7 @@ def parse_address(text: str) -> Address:
 
 
 def parse_host_name(text: str) -> str:
-    """A name by which a request may call a service; never one that means "route by path"."""
+    """A host name by which requests find a service. Names of this machine are refused: they mean routing by path."""
     if ":" in text or "[" in text:
         raise BadValueError("expected a host name without a port, such as venue-service")
     host = _host(text)
@@ -79,7 +78,7 @@ def parse_host_name(text: str) -> str:
 
 
 def parse_dns_name(text: str) -> str:
-    """A name to look up, of a host or of SRV records; a trailing dot stays: search domains are then left out."""
+    """The name of a host or of SRV records, to look up in DNS. A trailing dot is kept: it turns search domains off."""
     host = _host(text)
     if host is None:
         raise BadValueError("expected a DNS name, such as venue-headless or _http._tcp.venue.prod.svc.cluster.local")
@@ -89,7 +88,7 @@ def parse_dns_name(text: str) -> str:
 
 
 def parse_dns_label(text: str) -> str:
-    """The name of something in Kubernetes. Not put into lower case: there, another case is a name that cannot be."""
+    """The name of a Kubernetes object. It is not put into lower case: no object has a name with upper case."""
     if not _DNS_LABEL.fullmatch(text):
         raise BadValueError(
             "expected a Kubernetes name: up to 63 lower-case letters, digits and '-', and no '-' at either end"
@@ -98,7 +97,7 @@ def parse_dns_label(text: str) -> str:
 
 
 def parse_service_port(text: str) -> int | str:
-    """What is all digits is a number."""
+    """A port number, or the name of a port. Digits alone are a number."""
     if _PORT.fullmatch(text) and 1 <= int(text) <= 65535:
         return int(text)
     if not _DNS_LABEL.fullmatch(text) or text.isdigit():
@@ -107,7 +106,7 @@ def parse_service_port(text: str) -> int | str:
 
 
 def parse_server_url(text: str) -> str:
-    """An API server; unlike an upstream's, its URL may have a path (that of a gateway to several clusters)."""
+    """The URL of an API server or a collector. Unlike that of an upstream it may have a path, such as a gateway's."""
     scheme, separator, rest = text.partition("://")
     if not separator:
         raise BadValueError(f"{_SERVER_EXPECTED}, beginning with http:// or https://")
@@ -121,7 +120,7 @@ def parse_server_url(text: str) -> str:
 
 
 def parse_path_prefix(text: str) -> str:
-    """A prefix of whole segments, so a trailing `/` would say nothing; it is refused rather than guessed at."""
+    """A prefix of whole path segments. A trailing `/` would have no meaning, so it is refused."""
     if not text.startswith("/"):
         raise BadValueError("a path must begin with /")
     if "?" in text or "#" in text:
@@ -143,21 +142,21 @@ def service_name_problem(name: str) -> str | None:
 
 
 def parse_service_name(text: str) -> str:
-    """The name of a service, wherever another part of the file means it."""
+    """The name of a service, in another part of the file that refers to it."""
     if problem := service_name_problem(text):
         raise BadValueError(f"expected the name of a service: {problem}")
     return text
 
 
 def _is_this_machine(host: str) -> bool:
-    """`localhost` and names below it (RFC 6761), 127.0.0.0/8, and the unspecified address, which connects there too."""
+    """Whether it is `localhost` or a name below it (RFC 6761), in 127.0.0.0/8, or 0.0.0.0, which connects there too."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     return bool(_IPV4.fullmatch(host)) and (host.startswith("127.") or host == "0.0.0.0")
 
 
 def host_and_port(authority: str, expected: str) -> tuple[str, int | None]:
-    """A host (no brackets) and the port if there is one, however large; `expected` is said where there is no host."""
+    """The host (no brackets), and the port if there is one, of any size. `expected` is the message for a bad host."""
     if authority.startswith("["):
         inside, closed, tail = authority[1:].partition("]")
         host = _ipv6(inside) if closed else None
@@ -177,7 +176,7 @@ def host_and_port(authority: str, expected: str) -> tuple[str, int | None]:
 
 
 def _host(text: str) -> str | None:
-    """The normal form of a DNS name or an IPv4 address; None for what is neither."""
+    """The normal form of a DNS name or an IPv4 address; None for anything else."""
     # ASCII first: lower() would turn the Kelvin sign into a plain k.
     if not text.isascii():
         return None
@@ -185,7 +184,7 @@ def _host(text: str) -> str | None:
     labels = host.split(".")
     if len(host) > 253 or not all(map(_LABEL.fullmatch, labels)):
         return None
-    # A last label of digits is an IPv4 address to a resolver (127.1, 2130706433), so it has to be a whole one.
+    # To a resolver, a last label of digits means an IPv4 address (127.1, 2130706433), so it must be a complete one.
     if labels[-1].isdigit() and not _IPV4.fullmatch(host):
         return None
     return host

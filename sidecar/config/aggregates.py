@@ -1,6 +1,6 @@
-"""The `aggregates` of a file: what `GET /_aggregate/<name>` asks of several services at once.
+"""Read the `aggregates` section: which services `GET /_aggregate/<name>` calls at once.
 
-Owns the rules of an aggregate and of its parts. How a part's path is spelt is `path_template`.
+Owns the rules for aggregates and their parts. The path of a part is parsed by `path_template`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from sidecar.config.walk import Walker
 from sidecar.config.yaml_nodes import Mapping, Node
 
 MAX_PARTS: Final = 32
-"""A request makes so many at most; each may bring a body of 1 MiB."""
+"""The most parts of an aggregate. The answer of each part may have a body of 1 MiB."""
 
 OWN_MEMBERS: Final = ("errors", "fallbacks", "partial")
-"""Members of the answer that are no part's."""
+"""Members of the answer that are not parts. No part can have one of these names."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _NAME_EXPECTED = "begins with a letter or digit and has up to 63 letters, digits, '.', '_' and '-'"
@@ -33,9 +33,9 @@ _NEEDS = {"service": "a part needs a service, such as venue", "path": "a part ne
 def read_aggregates(
     node: Node, place: Place, services: Sequence[str], walker: Walker, reporter: Reporter
 ) -> tuple[dict[str, Aggregate], dict[str, Tree]]:
-    """The aggregates by name, and what the file sets of each and of its parts, by key path.
+    """The aggregates by name, and what the file sets in each aggregate and part, by key path.
 
-    One with a mistake, which is reported, is left out. `services` are those of the file.
+    An aggregate with a mistake is reported and left out. `services` are the names of the file's services.
     """
     if not isinstance(node, Mapping):
         reporter.report(place, f"expected a mapping of aggregates: {_EXAMPLE}")
@@ -97,7 +97,7 @@ class _Reader:
         if not isinstance(node, Mapping):
             return None
         missing = [key for key in required_keys(AggregatePart) if key not in tree]
-        if len(tree) == len(node.entries):  # else what seems to be missing may be a key that is misspelt
+        if len(tree) == len(node.entries):  # otherwise a key that seems to be missing may be misspelt
             for key in missing:
                 self._reporter.report(place, _NEEDS[key])
         service = tree.get("service")

@@ -1,7 +1,7 @@
-"""The structs' annotations, asked for keys and types.
+"""Read the type annotations of the configuration structs: which keys a file may have, and the types of their values.
 
-Owns the reading of `Annotated[..., Meta(...)]` and of unions, so that the structs stay the one definition of what a
-file may hold.
+Owns the reading of `Annotated[..., Meta(...)]` and of unions. The structs are the only definition of what a file may
+hold.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def fields_of(struct: type[Struct]) -> Mapping[str, Any]:
 
 @cache
 def required_keys(struct: type[Struct]) -> tuple[str, ...]:
-    """Those without a default."""
+    """The keys without a default."""
     return tuple(field.name for field in fields(struct) if field.required)
 
 
@@ -35,39 +35,39 @@ def is_group(hint: Any) -> TypeGuard[type[Struct]]:
 
 
 def group_of(hint: Any) -> type[Struct] | None:
-    """The struct whose keys such a value has, also where it may be off (`outlier`); None where it has no keys."""
+    """The struct of a value that is written as keys, also if it may be off (`outlier`); None for other values."""
     if is_group(hint):
         return hint
     member, *others = _members(hint)
     return member if not others and is_group(member) and tag_of(member) is None else None
 
 
-def shapes_of(hint: Any) -> Mapping[str, type[Struct]]:
-    """Tag -> struct, where a value is one of several shapes: `{dns: ...}` or `{kubernetes: ...}`."""
+def forms_of(hint: Any) -> Mapping[str, type[Struct]]:
+    """Tag -> struct, for a value that has one of several forms: `{dns: ...}` or `{kubernetes: ...}`."""
     groups = [member for member in _members(hint) if is_group(member) and member is not hint]
     return {tag: group for group in groups if (tag := tag_of(group))}
 
 
-def words_of(hint: Any) -> Any:
-    """What is left of a type without None and without its shapes: how a value is written that is one scalar or list."""
+def scalar_hint(hint: Any) -> Any:
+    """The part of a type that is written as a scalar or a list: without None, and without its forms. It may be None."""
     return next((member for member in _members(hint) if not is_group(member)), None)
 
 
 def may_be_none(hint: Any) -> bool:
-    """Whether a value may be None, which is never written as such."""
+    """Whether a value may be None. A file has `off` instead, or leaves the key out."""
     return get_origin(hint) in _UNIONS and NoneType in get_args(hint)
 
 
 def tag_of(struct: type[Struct]) -> str | None:
-    """The key below which a struct is written that is one of several shapes."""
+    """The key that a struct is written below, if it is one of several forms."""
     tag = struct.__struct_config__.tag
     return tag if isinstance(tag, str) else None
 
 
 def keys_below(hint: Any) -> Iterable[str]:
-    """The keys that the mapping of such a value may have; none where it is no mapping."""
+    """The keys of a value that is written as a mapping; none for other values."""
     group = group_of(hint)
-    return fields_of(group) if group else shapes_of(hint)
+    return fields_of(group) if group else forms_of(hint)
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
@@ -77,7 +77,7 @@ def _members(hint: Any) -> tuple[Any, ...]:
 
 
 def unwrapped(hint: Any) -> tuple[Any, Meta]:
-    """The type itself, and what `Meta` says about it."""
+    """The type without `Annotated`, and its `Meta`."""
     if get_origin(hint) is not Annotated:
         return hint, _NOTHING
     base, *notes = get_args(hint)
@@ -85,7 +85,7 @@ def unwrapped(hint: Any) -> tuple[Any, Meta]:
 
 
 def kind_of(meta: Meta) -> str | None:
-    """How a value is written, where its type alone does not tell."""
+    """How a value is written, if the type alone does not tell."""
     return (meta.extra or {}).get("kind")
 
 

@@ -1,7 +1,6 @@
-"""The URLs of `checks`: `redis://`, `rediss://`, `tcp://`, `http://` and `https://`.
+"""Parse the URLs of `checks`: `redis://`, `rediss://`, `tcp://`, `http://` and `https://`.
 
-Owns their spelling. A parser takes the text of a scalar and raises BadValueError, which never holds what was found: a
-password may be in it.
+A bad URL raises BadValueError. Its message never contains the URL, because that may hold a password.
 """
 
 from __future__ import annotations
@@ -46,10 +45,10 @@ def parse_check_url(text: str) -> CheckUrl:
 
 
 def _redis(scheme: str, rest: str) -> CheckUrl:
-    # The last @, because a password out of the environment may hold one; behind it there can be none.
+    # The last @ counts: a password from the environment may contain one, and nothing after it can.
     credentials, at, rest = rest.rpartition("@")
     username, colon, password = credentials.partition(":")
-    # `redis://:${REDIS_PASSWORD:-}@redis` is how a password is written that not every environment has.
+    # `redis://:${REDIS_PASSWORD:-}@redis` is valid without a password too: not every environment has one.
     if at and credentials != ":" and not (colon and password):
         raise BadValueError("expected user:password before the @, or :password without a user")
     if _STRAY_PERCENT.search(credentials) or _CONTROL.search(credentials):

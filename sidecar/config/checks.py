@@ -1,7 +1,7 @@
-"""Rules between the values of one effective policy, and between listeners.
+"""Check the rules between values of one effective policy, and between listeners.
 
-Owns what no single value can break. A rule is checked on the merged values, and its error stands at the key that the
-user wrote: of two, at the one of the narrower level, or else at the later one.
+A rule is checked on the merged values. Its error is reported at a key that the user wrote. If the user wrote both, it
+is the key of the more specific level; on the same level it is the later one.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _AT_MOST = (
     ("breaker.reset_timeout", "breaker.max_reset_timeout", False),
     ("outlier.base_ejection_time", "outlier.max_ejection_time", False),
 )
-"""The first must not be longer than the second; where that is not strict, only if one mapping sets both: the maximum
-is for what grows (a breaker's doubling, repeated ejections), and a longer first time of a narrower level is meant as
-written."""
+"""The first must not be longer than the second. With False this is checked only if one level sets both: the maximum
+limits what grows (a breaker's doubling, repeated ejections), and a longer first time on a more specific level is taken
+as it is written."""
 
 _WINDOW, _BUCKETS = "breaker.rolling_count_timeout", "breaker.rolling_count_buckets"
 
@@ -36,7 +36,7 @@ _LEVELS = ("file", "defaults", "service", "route")
 
 
 def check_policy(tree: Tree, reporter: Reporter) -> None:
-    """Report what contradicts itself in an effective policy; `tree` holds what the file set of it."""
+    """Report contradictions in an effective policy. `tree` holds what the file sets of it."""
     written = dict(leaves(tree))
     for smaller, larger, strict in _AT_MOST:
         if not strict and not _same_level(written, smaller, larger):
@@ -52,12 +52,12 @@ def check_policy(tree: Tree, reporter: Reporter) -> None:
 
 
 def check_health(tree: Tree, found: Found, reporter: Reporter) -> None:
-    """Report health checks that ask nothing, or could not pass; `found` has the keys of the level that is read now."""
+    """Report health checks that ask for nothing, or never pass. `found` has the keys of the level that is read now."""
     health = tree.get("health")
     if "health" not in found or not isinstance(health, dict):
         return
     node, at = found["health"]
-    # With a key that was reported as unknown, what seems to be missing may be just that one.
+    # If a key was reported as unknown, it may be the one that seems to be missing.
     all_known = isinstance(node, MappingNode) and node.entries.keys() <= fields_of(HealthSettings).keys()
     for place, message in choice_problems(HealthSettings, health, at if all_known else None):
         reporter.report(place, message)
@@ -67,7 +67,7 @@ def check_health(tree: Tree, found: Found, reporter: Reporter) -> None:
 
 
 def check_listeners(tree: Tree, reporter: Reporter) -> None:
-    """Report listeners that could not bind beside each other; `tree` holds what the file set of `listen`."""
+    """Report listeners that use the same address and port. `tree` holds what the file sets of `listen`."""
     written = dict(leaves(tree))
     if "proxy" in written and written["proxy"].value == ():
         reporter.report(written["proxy"].place, "expected at least one address")
@@ -87,7 +87,7 @@ def _addresses(written: dict[str, Leaf], name: str) -> tuple[Address, ...]:
 
 
 def _collide(one: Address, other: Address) -> bool:
-    """The same port of the same address, or of one that a wildcard includes (`::` takes IPv4 too)."""
+    """Whether port and host are the same, or a wildcard includes the other host (`::` includes IPv4)."""
     if one.port != other.port or one.port == 0:
         return False
     hosts = {one.host, other.host}
@@ -118,7 +118,7 @@ def _rank(leaf: Leaf | None) -> tuple[int, int, int]:
 
 
 def _where(written: dict[str, Leaf], key: str) -> str:
-    """Where a value was set. Only the schema's own is shown: any other may have come out of the environment."""
+    """Where a value was set. Only a default is shown itself: any other value may come from the environment."""
     if key in written:
         return f"set in line {written[key].place.line}"
     value = _value(written, key)

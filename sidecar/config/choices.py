@@ -1,6 +1,6 @@
-"""Keys of which exactly one is set: what a hash goes by, what a health check asks, how DNS tells the port.
+"""Check keys of which exactly one must be set: in a hash balancer, a health check, and discovery by DNS.
 
-Owns which keys these are, and what is said where there are none or several.
+Owns which keys these are, and the messages if none or several of them are set.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _CHOICES: dict[type[Struct], tuple[str, ...]] = {
     HealthSettings: ("path", "tcp"),
     DnsSettings: ("port", "srv"),
 }
-"""A boolean among them is set where it is `true`."""
+"""A boolean counts as set if it is `true`."""
 
 
 def choice_problems(struct: type[Struct], tree: Tree, place: Place | None) -> list[tuple[Place, str]]:
-    """What is wrong where `tree`, the whole of a `struct`, sets none or several of its keys.
+    """The mistakes if `tree`, which has all keys of a `struct`, sets none or several of them.
 
-    That it sets none is said at `place`, or not at all without one.
+    If it sets none, the mistake is at `place`; without a place it is not reported.
     """
     keys = _CHOICES.get(struct, ())
     chosen = sorted(_chosen(keys, tree).items(), key=lambda item: (item[1].place.line, item[1].place.column))
@@ -39,7 +39,7 @@ def choice_problems(struct: type[Struct], tree: Tree, place: Place | None) -> li
 
 
 def without_replaced(struct: type[Struct], below: Tree, over: Tree) -> Tree:
-    """`below` without the key that a choice in `over` takes the place of: `tcp: true` over `path` means TCP alone."""
+    """`below` without the key that a choice in `over` replaces: `tcp: true` over `path` means TCP alone."""
     keys = _CHOICES.get(struct, ())
     if not _chosen(keys, over):
         return below

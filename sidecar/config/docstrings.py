@@ -1,7 +1,6 @@
-"""What the docstrings of the structs say, key by key.
+"""Read the docstrings of the structs' fields and of type aliases, for the descriptions in the JSON Schema.
 
-Owns the reading of them out of the source, because Python keeps no docstring of a field and none of an alias. Only the
-JSON Schema asks; where the source is not installed, there is nothing to be told.
+Python does not keep these docstrings, so they are read from the source. Without the source there are none.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from sidecar.policy import settings
 
 @cache
 def docstrings(struct: type[Struct]) -> Mapping[str, str]:
-    """Key -> its docstring; that of the struct itself is at ''."""
+    """Key -> its docstring. The struct's own docstring is at ''."""
     for node in _source(sys.modules[struct.__module__]).body:
         if isinstance(node, ast.ClassDef) and node.name == struct.__name__:
             own = ast.get_docstring(node)
@@ -33,7 +32,7 @@ def docstrings(struct: type[Struct]) -> Mapping[str, str]:
 
 
 def docstring_of(alias: Any) -> str | None:
-    """What is said of an alias such as `Duration`: how a value is written."""
+    """The docstring of an alias such as `Duration`, which says how a value is written."""
     return next((text for hint, text in _aliases() if hint == alias), None)
 
 
@@ -48,7 +47,7 @@ def _aliases() -> tuple[tuple[Any, str], ...]:
 
 
 def _documented(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
-    """The names that are assigned or annotated, each with the string that stands right below it."""
+    """The names that are assigned or annotated, each with the string on the line below it."""
     for statement, below in pairwise(body):
         if not (isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)):
             continue
@@ -68,5 +67,5 @@ def _source(module: ModuleType) -> ast.Module:
 
 
 def _flowing(text: str) -> str:
-    """One line of text, as an editor breaks it itself."""
+    """The text as one line: an editor breaks it itself."""
     return " ".join(text.split())

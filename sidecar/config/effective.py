@@ -1,8 +1,7 @@
-"""The effective configuration in the words of a file: each value as an operator would write it, and who set it.
+"""The effective configuration as a file would have it: each value as an operator writes it, and where it was set.
 
-Owns the way back from structs to words, and which of them may be shown: a header's value, the body of an answer, the
-query of a target, and a URL's password and path may be secrets that came out of the environment, and are shown as
-`***`.
+Owns the way back from structs to written values, and what may be shown. The value of a header, the body of an answer,
+the query of a target, and the password and path of a URL may be secrets from the environment; they are shown as `***`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any, Final, get_args, get_origin
 from msgspec import NODEFAULT, Struct
 from msgspec.structs import fields
 
-from sidecar.config.annotations import fields_of, is_group, kind_of, shapes_of, tag_of, unwrapped, words_of
+from sidecar.config.annotations import fields_of, forms_of, is_group, kind_of, scalar_hint, tag_of, unwrapped
 from sidecar.config.load import Origins
 from sidecar.config.schema import CheckUrl, Config, Route, Service
 from sidecar.config.units import format_duration, format_size
@@ -23,12 +22,12 @@ HIDDEN: Final = "***"
 
 _SECRET_KINDS: Final = frozenset({"headers", "body"})
 _SHOWN_HEADERS: Final = frozenset({"accept", "content-type", "host", "user-agent"})
-"""Headers of the file whose values are no secret, lower case."""
+"""Headers whose values are not secret, in lower case."""
 
 
 class Setting(Struct, frozen=True):
-    """An effective value. `origin` is default, file (outside of policies), defaults, service or route; `line` is the
-    file's, where it is known."""
+    """An effective value. `origin` is default, file (outside of policies), defaults, service or route. `line` is the
+    line in the file, if it is known."""
 
     value: Any
     origin: str = "default"
@@ -44,12 +43,12 @@ Tree = dict[str, Any]
 
 
 def policy_tree(of: Service | Route, path: str, origins: Origins) -> Tree:
-    """The policy of a service or route; `path` is its key path, as `services.venue.routes[0]`."""
+    """The policy of a service or route; `path` is its key path, such as `services.venue.routes[0]`."""
     return _tree(of.policy, path, origins)
 
 
 def config_tree(config: Config, origins: Origins) -> Tree:
-    """Everything, as a file would have it: the keys of a policy stand between its service's own."""
+    """The whole configuration, as a file would have it: the keys of a policy are beside those of its service."""
     found: Tree = {}
     for key in fields_of(Config):
         value = getattr(config, key)
@@ -65,7 +64,7 @@ def config_tree(config: Config, origins: Origins) -> Tree:
 
 
 def flat(tree: Tree, path: str = "") -> Iterator[tuple[str, Setting]]:
-    """(key path, setting) of every value."""
+    """Every value, as (key path, setting)."""
     for key, below in tree.items():
         here = f"{path}.{key}" if path else key
         if isinstance(below, Setting):
@@ -75,9 +74,9 @@ def flat(tree: Tree, path: str = "") -> Iterator[tuple[str, Setting]]:
 
 
 def changed_keys(old: Config, new: Config) -> list[str]:
-    """The key paths whose values differ; a service that came or went is one key, without those below it.
+    """The key paths whose values differ. A service that was added or removed is one key, without the keys below it.
 
-    What may be secret is compared too, and not shown.
+    Values that may be secret are compared too, but not shown.
     """
     changed: list[str] = []
     for key in fields_of(Config):
@@ -95,7 +94,7 @@ def changed_keys(old: Config, new: Config) -> list[str]:
 
 
 def _differing(old: Any, new: Any, path: str) -> list[str]:
-    """The paths below this one whose values differ; this one where that cannot be said of any below it."""
+    """The paths below this one whose values differ, or this path itself if none below it can be named."""
     if old == new:
         return []
     if isinstance(old, Service) and isinstance(new, Service):
@@ -129,20 +128,20 @@ def _service(service: Service, origins: Origins) -> Tree:
         tag = tag_of(type(service.discovery)) or ""
         found["discovery"] = {tag: _tree(service.discovery, path, {}, Setting(None, "service"))}
     else:
-        endpoints = [_words(endpoint, type(endpoint)) for endpoint in service.endpoints]
+        endpoints = [_as_written(endpoint, type(endpoint)) for endpoint in service.endpoints]
         found["endpoints"] = Setting(endpoints, "service")
     found["hosts"] = Setting(list(service.hosts), "service" if service.hosts else "default")
     found["required"] = Setting(service.required, "service" if service.required else "default")
     found |= policy_tree(service, path, origins)
     for at, route in enumerate(service.routes):
-        inner: Tree = {"match": Setting(_words(route.match, type(route.match)), "route")}
+        inner: Tree = {"match": Setting(_as_written(route.match, type(route.match)), "route")}
         found[f"routes[{at}]"] = inner | policy_tree(route, f"{path}.routes[{at}]", origins)
     return found
 
 
 def _tree(of: Struct, path: str, origins: Origins, above: Setting = _DEFAULT) -> Tree:
-    """A struct's keys. Where nobody is known to have set one, and it is not its default, it came with what `above` is
-    the setting of."""
+    """The keys of a struct. A value without a known origin that is not the default was set with the group above it,
+    whose setting is `above`."""
     found: Tree = {}
     for key, hint in fields_of(type(of)).items():
         value = getattr(of, key)
@@ -158,13 +157,13 @@ def _tree(of: Struct, path: str, origins: Origins, above: Setting = _DEFAULT) ->
         else:
             if known is None and value == _defaults_of(type(of)).get(key, _DEFAULT):
                 by = _DEFAULT
-            found[key] = Setting(_words(value, hint), by.origin, by.line)
+            found[key] = Setting(_as_written(value, hint), by.origin, by.line)
     return found
 
 
 @cache
 def _defaults_of(struct: type[Struct]) -> Mapping[str, Any]:
-    """Key -> default, of those that have one."""
+    """Key -> default, for the keys that have one."""
     found: dict[str, Any] = {}
     for field in fields(struct):
         if field.default is not NODEFAULT:
@@ -174,16 +173,16 @@ def _defaults_of(struct: type[Struct]) -> Mapping[str, Any]:
     return found
 
 
-def _words(value: Any, hint: Any) -> Any:
-    """A value as the file would have it; scalars that are written as such stay numbers and booleans."""
+def _as_written(value: Any, hint: Any) -> Any:
+    """A value as it is written in a file. Numbers and booleans stay numbers and booleans."""
     if value is None:
         return _OFF
     if isinstance(value, Struct):
         if not is_group(type(value)):
             return _url(value) if isinstance(value, CheckUrl) else shown_target(str(value))
-        inner = {key: _words(getattr(value, key), one) for key, one in fields_of(type(value)).items()}
+        inner = {key: _as_written(getattr(value, key), one) for key, one in fields_of(type(value)).items()}
         return {key: one for key, one in inner.items() if one not in (_OFF, [], {})}
-    base, meta = unwrapped(words_of(hint) if not isinstance(hint, type) or shapes_of(hint) else hint)
+    base, meta = unwrapped(scalar_hint(hint) if not isinstance(hint, type) or forms_of(hint) else hint)
     kind = kind_of(meta)
     if kind in _SECRET_KINDS:
         return _hidden(value)
@@ -198,12 +197,12 @@ def _words(value: Any, hint: Any) -> Any:
     if kind == "percentage":
         return f"{value:g}%"
     if isinstance(value, frozenset):
-        return set_words(value)
+        return set_as_written(value)
     if isinstance(value, tuple | list):
         inner_hint = (get_args(base) or (Any,))[0] if get_origin(base) in (tuple, list) else Any
-        return [_words(one, type(one) if isinstance(one, Struct) else inner_hint) for one in value]
+        return [_as_written(one, type(one) if isinstance(one, Struct) else inner_hint) for one in value]
     if isinstance(value, dict):
-        return {key: _words(one, type(one)) for key, one in value.items()}
+        return {key: _as_written(one, type(one)) for key, one in value.items()}
     if isinstance(value, bytes):
         return HIDDEN
     if isinstance(value, float) and value.is_integer():
@@ -212,32 +211,32 @@ def _words(value: Any, hint: Any) -> Any:
 
 
 def shown_target(target: str) -> str:
-    """The path, and that there is a query: keys for an API stand there."""
+    """The path. A query is hidden, because it may hold API keys."""
     path, mark, query = target.partition("?")
     return f"{path}?{HIDDEN}" if query else path + mark
 
 
 def _server(url: str) -> str:
-    """Scheme and authority, and that there is a path: services that take spans or messages put their keys there."""
+    """Scheme and authority. A path is hidden: some services for spans or messages have their keys there."""
     scheme, _, rest = url.partition("://")
     authority, _, path = rest.partition("/")
     return f"{scheme}://{authority}" + (f"/{HIDDEN}" if path else "")
 
 
 def _url(url: CheckUrl) -> str:
-    """Without password and target, and that there is one."""
+    """The URL. User name, password and target are hidden."""
     return f"{url}/{HIDDEN}" if url.password or url.username or url.target != "/" else str(url)
 
 
 def _hidden(value: Any) -> Any:
-    """Which headers there are, and that there is a body: what they hold may be a secret."""
+    """The names of headers, or whether there is a body. Their content is hidden, because it may be a secret."""
     if isinstance(value, Mapping):
         return {name: one if name.lower() in _SHOWN_HEADERS else HIDDEN for name, one in value.items()}
     return HIDDEN if value else ""
 
 
-def set_words(values: frozenset[Any]) -> list[Any]:
-    """Words first, in order; numbers as ranges where three or more follow each other."""
+def set_as_written(values: frozenset[Any]) -> list[Any]:
+    """Words first, in order; then numbers. Three or more numbers in a row become a range."""
     ranges: list[Any] = []
     numbers = sorted(value for value in values if isinstance(value, int))
     for start in [number for number in numbers if number - 1 not in values]:

@@ -1,7 +1,7 @@
-"""What is wrong with a configuration, and where.
+"""Errors of a configuration: what is wrong, and in which line.
 
-Owns the error types and the collector that gathers them. It knows no rule: whoever finds a mistake words it. No message
-may hold a value of the file, because a value may have come out of the environment and be a secret.
+Owns the error types and the Reporter that collects them. The module that finds a mistake writes the message. No message
+may contain a value of the file, because the value may come from the environment and be a secret.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class BadValueError(Exception):
 
 
 class Place(Struct, frozen=True):
-    """A spot in the file: line and column count from 1, `path` is the key path (`services.venue.routes[0].match`)."""
+    """A place in the file. Line and column count from 1; `path` is the key path (`services.venue.routes[0].match`)."""
 
     line: int
     column: int
@@ -33,7 +33,7 @@ class Place(Struct, frozen=True):
 
 
 class ConfigError(Struct, frozen=True):
-    """One mistake. `line` and `column` count from 1; both are 0 where the file could not be read at all."""
+    """One mistake. `line` and `column` count from 1; both are 0 if the file could not be read at all."""
 
     file: str
     line: int
@@ -47,7 +47,7 @@ class ConfigError(Struct, frozen=True):
 
 
 class ConfigErrors(Exception):
-    """Every mistake of a file, in the order of its lines."""
+    """All mistakes of a file, in the order of its lines."""
 
     def __init__(self, errors: list[ConfigError]) -> None:
         super().__init__(errors)
@@ -58,10 +58,10 @@ class ConfigErrors(Exception):
 
 
 class Reporter:
-    """Gathers the mistakes of one file.
+    """Collects the mistakes of one file.
 
-    A node behind an anchor is visited once for each alias; its mistake is one mistake all the same, so what is said
-    twice of the same spot is kept once.
+    A node with an anchor is visited once for each alias, but its mistake is one mistake: the same message at the same
+    place is kept once.
     """
 
     def __init__(self, file: str) -> None:
@@ -72,17 +72,17 @@ class Reporter:
         return bool(self._errors)
 
     def report(self, place: Place, message: str) -> None:
-        """Keep a mistake at `place`."""
+        """Record a mistake at `place`."""
         error = ConfigError(self._file, place.line, place.column, place.path, message)
         self._errors.setdefault((place.line, place.column, message), error)
 
     def failure(self) -> ConfigErrors:
-        """All that was reported, as the exception to raise."""
+        """The exception to raise, with all mistakes."""
         return ConfigErrors(sorted(self._errors.values(), key=lambda error: (error.line, error.column, error.path)))
 
 
 def shown_key(name: str) -> str:
-    """A key as it may be printed: an odd one quoted and cut, so that it can break neither a line nor a terminal."""
+    """A key that is safe to print. An unusual one is quoted and cut, so that it cannot break a line or a terminal."""
     if re.fullmatch(r"[A-Za-z0-9_.<-]{1,64}", name):
         return name
     return ascii(name if len(name) <= 40 else name[:37] + "...")

@@ -1,7 +1,7 @@
-"""`${NAME}`, `${NAME:-default}` and `$${` in the strings of the file.
+"""Replace environment variables in the strings of a file: `${NAME}`, `${NAME:-default}` and `$${`.
 
-Owns the substitution alone. It runs on scalars after the YAML was parsed, so nothing that the environment holds can
-become YAML structure, and before a scalar gets its type, so a number may come from the environment.
+It runs after the YAML was parsed, so a variable cannot become YAML structure. It runs before a scalar gets its type, so
+a variable may be a number.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<has_def
 
 
 def expand(text: str, environ: Mapping[str, str]) -> str:
-    """`text` with its references replaced; the default stands in for an unset and for an empty variable, as in sh.
+    """`text` with its variables replaced. As in sh, the default is used for an unset and for an empty variable.
 
-    Raises BadValueError for a variable that is unset and has no default, and for a `${` that is no reference.
+    Raises BadValueError for a variable that is unset and has no default, and for a `${` that begins no variable.
     """
     if "${" not in text:
         return text

@@ -1,8 +1,8 @@
-"""`fallback`: what answers in place of a failure, a list of steps of three kinds.
+"""Read `fallback`: a list of steps that answer instead of a failure.
 
-Owns how a step is written, what steps have to do with each other, and with the services of the file: no service falls
-back to itself, neither at once nor by way of others. A `file` is read here, with the configuration: a request never
-waits for a disk. Its name is relative to the directory of the configuration file.
+Owns the three kinds of steps, the rules between steps, and the rules between services: no service falls back to itself,
+directly or through other services. A `file` is read here, with the configuration, so that no request waits for a disk.
+Its name is relative to the directory of the configuration file.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from sidecar.policy.settings import (
 )
 
 MAX_BODY = 1024 * 1024
-"""Bytes of a static answer's body, written in the file or beside it."""
+"""The most bytes in the body of a static answer, whether it is in the configuration or in a file of its own."""
 
 MAX_CYCLES = 8
-"""So many are reported at a time; one that is mended often mends others."""
+"""How many cycles are reported at a time. Fixing one often fixes others."""
 
 _KINDS: Mapping[str, type[Struct]] = MappingProxyType(
     {"service": FallbackService, "stale": FallbackStale, "status": FallbackStatic}
 )
-"""By the key that says which kind a step is."""
+"""By the key that tells the kind of a step."""
 
 _KEYS_OF: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {kind: {**fields_of(struct), **({"file": FilePath} if kind == "status" else {})} for kind, struct in _KINDS.items()}
@@ -54,12 +54,12 @@ _BODILESS = (204, 205, 304)
 """RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5."""
 
 _NOT_TO_SET = ("date", "proxy-", "x-request-id", "x-sidecar-")
-"""How the names begin that a static answer cannot have, beside those that belong to the connection: the sidecar writes
-them itself, or they are between a client and its proxy."""
+"""Beginnings of header names that a static answer cannot set, in addition to the headers of a connection. The sidecar
+writes these headers itself, or they are between a client and its proxy."""
 
 
 class FallbackReader:
-    """Reads every `fallback` of one file, and keeps where each step stands for the checks between services."""
+    """Reads each `fallback` of one file, and keeps the places of the steps for the checks between services."""
 
     def __init__(self, directory: Path, reporter: Reporter) -> None:
         self._directory = directory
@@ -77,12 +77,12 @@ class FallbackReader:
         return tuple(steps)
 
     def asked(self, tree: Tree) -> list[tuple[str, Place]]:
-        """The services that an effective policy falls back to, each with the place that says so."""
+        """The services that an effective policy falls back to, each with its place in the file."""
         leaf = tree.get("fallback")
         return self._asked.get(leaf.place, []) if isinstance(leaf, Leaf) else []
 
     def check_services(self, defaults: Tree, services: Mapping[str, Sequence[Tree]]) -> None:
-        """Report unknown names and cycles. `services` has each service's effective policies, its routes' included."""
+        """Report unknown names and cycles. `services` has the effective policies of each service and of its routes."""
         for tree in (defaults, *(tree for trees in services.values() for tree in trees)):
             for name, place in self.asked(tree):
                 if name not in services:
@@ -100,7 +100,7 @@ class FallbackReader:
             if name != service:
                 edges.setdefault(name, place)
             elif isinstance(leaf, Leaf) and leaf.level == "defaults":
-                # Said and not left out: what is left of the list may be nothing, or an answer meant for the others.
+                # An error, not a skipped step: the rest of the list may be empty, or be meant for the other services.
                 message = "would fall back to itself: give it its own fallback, or off"
                 self._reporter.report(place, f"service {shown_key(service)} {message}")
             else:
@@ -123,13 +123,13 @@ class FallbackReader:
                 return
 
     def _step(self, walker: Walker, node: Node, place: Place, asked: list[tuple[str, Place]]) -> FallbackStep | Any:
-        """A step, or INVALID. The service that it asks, if it does, is appended to `asked`."""
+        """A step, or INVALID. If it asks a service, that is appended to `asked`."""
         found = walker.entries(node, _KEYS, place)
         if not isinstance(node, MappingNode):
             return INVALID
         kinds = [key for key in found if key in _KINDS]
         if not kinds:
-            # With a key that was reported as unknown, what seems to be missing may be just that one.
+            # If a key was reported as unknown, it may be the one that seems to be missing.
             if len(found) == len(node.entries):
                 self._reporter.report(place, f"expected exactly one of {', '.join(_KINDS)}")
             return INVALID
@@ -150,7 +150,7 @@ class FallbackReader:
         return build(_KINDS[kind], tree) if fine else INVALID
 
     def _fits(self, tree: Tree, node: MappingNode) -> bool:
-        """Whether the values of a step are right by themselves; a `file` becomes the `body`."""
+        """Whether each value of a step is right. The content of `file` becomes the `body`."""
         values: dict[str, Any] = {key: leaf for key, leaf in tree.items() if isinstance(leaf, Leaf)}
         problems: list[tuple[Place, str]] = []
         methods = values.get("methods")
@@ -163,7 +163,8 @@ class FallbackReader:
             problems += [
                 (headers.place.key(name, entry.line, entry.column), "a static answer cannot set this header")
                 for name, entry in entries.items()
-                if name.lower().startswith(_NOT_TO_SET) and not header_name_problem(name)  # else reported already
+                if name.lower().startswith(_NOT_TO_SET)
+                and not header_name_problem(name)  # otherwise it is reported already
             ]
         if "body" in values and "file" in values:
             problems.append((values["file"].place, "body is set as well: keep one of the two"))
@@ -186,7 +187,7 @@ class FallbackReader:
         """The content of the file that the leaf names."""
         path = self._directory / leaf.value
         try:
-            if path.exists() and not path.is_file():  # a pipe would be waited for
+            if path.exists() and not path.is_file():  # reading a pipe would wait
                 self._reporter.report(leaf.place, "cannot be read: not a file")
                 return Leaf(INVALID, leaf.place, leaf.level)
             with path.open("rb") as stream:
@@ -197,7 +198,7 @@ class FallbackReader:
             return Leaf(INVALID, leaf.place, leaf.level)
 
     def _check_order(self, steps: Sequence[FallbackStep], places: Sequence[Place]) -> None:
-        """Report steps that no request comes to, and stale ones that would not share what is kept."""
+        """Report steps that no request reaches, and stale steps with different `key_headers`."""
         answered: dict[str, Place] = {}
         keyed: tuple[frozenset[str], Place] | None = None
         for step, place in zip(steps, places, strict=True):

@@ -1,6 +1,6 @@
-"""The `checks` of a file: what `GET /health` asks beside the services.
+"""Read the `checks` section: what `GET /health` checks in addition to the services.
 
-Owns the rules of a check. How its URL is spelt is `check_urls`; rules between policies are `checks`.
+Owns the rules for a check. Its URL is parsed by `check_urls`. The module `checks` is about something else: policies.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sidecar.config.yaml_nodes import Mapping, Node
 
 
 def read_checks(node: Node, place: Place, walker: Walker, reporter: Reporter) -> dict[str, HealthCheck]:
-    """The checks by name; one with a mistake, which is reported, is left out."""
+    """The checks by name. A check with a mistake is reported and left out."""
     if not isinstance(node, Mapping):
         reporter.report(place, "expected a mapping of checks: {redis: {url: redis://localhost:6379/0}}")
         return {}

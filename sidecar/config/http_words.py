@@ -1,7 +1,7 @@
-"""The words of HTTP that a file holds: names of headers, cookies and parameters, headers' values, targets.
+"""Parse the parts of HTTP messages in a file: names of headers, cookies and parameters, header values, targets, bodies.
 
-Owns their spelling. Nothing that passes here can end a line or a field of a message. A parser takes the text of a
-scalar and raises BadValueError.
+A parser takes the text of a YAML scalar, and raises BadValueError. No name or header value that it accepts can end a
+line or a field of a message.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _QUERY_NAME = re.compile(r"[!-~]+")
 _TARGET = re.compile(r"/[!-~]*")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
-# Those of RFC 9110, sections 7.6.1 and 7.8, and of RFC 9112, section 6, with their elders.
+# From RFC 9110, sections 7.6.1 and 7.8, and RFC 9112, section 6, with the older forms of these headers.
 _OF_THE_CONNECTION = frozenset(
     {
         *("connection", "content-length", "expect", "keep-alive", "proxy-connection", "te", "trailer"),
@@ -32,7 +32,7 @@ def parse_token(text: str) -> str:
 
 
 def parse_lower_token(text: str) -> str:
-    """The name of a header, for comparing."""
+    """The name of a header in lower case, for comparisons."""
     return parse_token(text).lower()
 
 
@@ -42,7 +42,7 @@ def parse_body(text: str) -> bytes:
 
 
 def parse_query_name(text: str) -> str:
-    """The name of a parameter, compared byte for byte with the query's."""
+    """The name of a query parameter. It is compared byte for byte."""
     if not _QUERY_NAME.fullmatch(text) or any(mark in text for mark in "&=#"):
         raise BadValueError("expected the name of a query parameter, percent-encoded")
     return text
@@ -60,7 +60,7 @@ def parse_target(text: str) -> str:
 
 
 def parse_header_value(text: str) -> str:
-    """A header's value. None is empty: a variable that is not set leaves nothing, and that is rarely meant."""
+    """The value of a header. It cannot be empty: an empty one usually comes from an empty variable, by mistake."""
     if not text or _CONTROL.search(text):
         raise BadValueError("expected the value of a header, which is not empty and has no control characters")
     return text

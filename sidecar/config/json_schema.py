@@ -1,8 +1,8 @@
-"""The JSON Schema of the configuration: what an editor completes and checks with.
+"""Generate the JSON Schema of the configuration, with which editors complete and check a file.
 
-Owns the way from the structs, which stay the one definition, to nested mappings. How single values look is
-`json_schema_values`. A schema knows one value at a time, so it accepts all that `sidecar check` accepts and some more:
-what values have to do with each other is said by `check` alone.
+The structs are the only definition of the configuration; this module makes the schema from them. Single values are
+`json_schema_values`. A schema checks each value alone, so it accepts all that `sidecar check` accepts, and more: only
+`check` knows the rules between values.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from msgspec import NODEFAULT, Struct, structs
 from sidecar.config.aggregates import MAX_PARTS
 from sidecar.config.annotations import (
     fields_of,
+    forms_of,
     group_of,
     kind_of,
     may_be_none,
     required_keys,
-    shapes_of,
+    scalar_hint,
     unwrapped,
-    words_of,
 )
 from sidecar.config.docstrings import docstring_of, docstrings
 from sidecar.config.json_schema_values import (
@@ -31,7 +31,7 @@ from sidecar.config.json_schema_values import (
     VARIABLE,
     VARIABLE_DEFINITION,
     Schema,
-    default_words,
+    default_as_written,
     value_schema,
 )
 from sidecar.config.schema import Aggregate, AggregatePart, Config, EndpointSpec, HealthCheck, Match, Service, Url
@@ -39,24 +39,24 @@ from sidecar.config.services import POLICY_KEYS, SERVICE_WIDE
 from sidecar.policy.settings import FallbackService, FallbackStale, FallbackStatic, FilePath, Policy
 
 DRAFT: Final = "http://json-schema.org/draft-07/schema#"
-"""The newest draft that the YAML servers of all common editors know."""
+"""The newest draft that the YAML language servers of all common editors know."""
 
 ID: Final = "urn:service-sidecar:configuration"
 """The schema's name. It is no URL, so that no editor fetches it: the schema comes with the program."""
 
 _TEXTS: Final[Mapping[str, str]] = {
-    "listen": "Who listens where. A port of 0 lets the system choose one.",
-    "log": "Logs go to standard output, one JSON object a line.",
-    "defaults": "The policy that every service starts from; a service and its routes override it key by key.",
+    "listen": "The addresses of the three listeners. Port 0 lets the system choose a port.",
+    "log": "The log, on standard output: one JSON object a line.",
+    "defaults": "The policy that each service starts from. A service and its routes override it key by key.",
     "services": "The services, by the name that the app calls: /venue/events/42 goes to `venue` as /events/42.",
-    "checks": "What GET /health asks beside the services, by name.",
-    "aggregates": "What GET /_aggregate/<name> asks of several services at once, by name.",
+    "checks": "What GET /health checks in addition to the services, by name.",
+    "aggregates": "The calls that GET /_aggregate/<name> makes to several services at once, by name.",
 }
 _URL_TEXT: Final = "http or https, host and port, no path. Every address behind the name is an endpoint."
 
 
 def json_schema_text() -> str:
-    """The schema as `config/sidecar.schema.json` holds it."""
+    """The content of `config/sidecar.schema.json`."""
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -66,7 +66,7 @@ def json_schema() -> Schema:
 
 
 class _Generator:
-    """Keeps the groups that several places have, to write them once."""
+    """Makes the schema. A group that is used in several places is written once, under `definitions`."""
 
     def __init__(self) -> None:
         self._definitions: dict[str, Schema] = {"variable": {**VARIABLE_DEFINITION}}
@@ -116,7 +116,7 @@ class _Generator:
     def _aggregate(self) -> Schema:
         schema = self._object(Aggregate)
         schema["properties"]["parts"] = {
-            "description": "What is asked, side by side: the body of each is put under its name.",
+            "description": "The calls, made at the same time. The body of each answer is put under its name.",
             **_by_name(self._object(AggregatePart), NAME),
             "minProperties": 1,
             "maxProperties": MAX_PARTS,
@@ -124,7 +124,7 @@ class _Generator:
         return schema
 
     def _object(self, struct: type[Struct], barred: Sequence[str] = ()) -> Schema:
-        """A mapping with the keys of a struct, without those that are barred."""
+        """A mapping with the keys of a struct, without the barred ones."""
         properties = {key: self._property(struct, key, barred) for key in fields_of(struct) if key not in barred}
         text = docstrings(struct).get("")
         return {**({"description": text} if text else {}), **_object(properties, required_keys(struct))}
@@ -135,7 +135,7 @@ class _Generator:
         schema = self._value(hint, [name.removeprefix(f"{key}.") for name in barred if name.startswith(f"{key}.")])
         default = _default(struct, key, hint)
         group = group_of(hint)
-        texts = [docstrings(struct).get(key), docstrings(group).get("") if group else docstring_of(words_of(hint))]
+        texts = [docstrings(struct).get(key), docstrings(group).get("") if group else docstring_of(scalar_hint(hint))]
         if default not in (None, "", []):
             texts.append(f"Default: {default if isinstance(default, str) else json.dumps(default)}")
         described = " ".join(text.rstrip(".") + "." for text in texts if text and text.strip("`.") != key)
@@ -148,18 +148,18 @@ class _Generator:
     def _value(self, hint: Any, barred: Sequence[str]) -> Schema:
         group = group_of(hint)
         if group is not None:
-            # Beside a $ref nothing counts in this draft, so it is one of a list.
+            # This draft ignores what is beside a $ref, so the $ref is in a list.
             keys = self._object(group, barred) if barred else self._shared(group)
             return {"anyOf": [{"const": "off"}, keys, {**VARIABLE}]} if may_be_none(hint) else {"allOf": [keys]}
-        words = words_of(hint)
+        words = scalar_hint(hint)
         if words is not None and kind_of(unwrapped(words)[1]) == "fallback":
             return {"anyOf": [{"const": "off"}, {"type": "array", "items": self._step()}, {**VARIABLE}]}
-        tagged = [_object({tag: self._shape(struct)}, [tag]) for tag, struct in shapes_of(hint).items()]
+        tagged = [_object({tag: self._form(struct)}, [tag]) for tag, struct in forms_of(hint).items()]
         if not tagged:
             return value_schema(hint)
         return {"anyOf": [*(value_schema(hint)["anyOf"] if words is not None else []), *tagged]}
 
-    def _shape(self, struct: type[Struct]) -> Schema:
+    def _form(self, struct: type[Struct]) -> Schema:
         schema = self._object(struct)
         return schema if schema.get("required") else {**schema, "minProperties": 1}
 
@@ -171,7 +171,10 @@ class _Generator:
     def _step(self) -> Schema:
         if "FallbackStep" not in self._definitions:
             static = self._object(FallbackStatic)
-            file = {"description": "In place of `body`: read with this file, from its directory.", "type": "string"}
+            file = {
+                "description": "A file with the body, instead of `body`. Relative to the directory of this file.",
+                "type": "string",
+            }
             static["properties"]["file"] = {**file, **value_schema(FilePath)}
             static["not"] = {"required": ["body", "file"]}
             steps = [self._object(FallbackService), self._object(FallbackStale), static]
@@ -194,8 +197,8 @@ def _by_name(schema: Schema, pattern: str) -> Schema:
 
 
 def _default(struct: type[Struct], key: str, hint: Any) -> Any:
-    """In the words of a file; None where there is none, or where it is that of the group's own keys."""
+    """The default as it is written in a file. None if there is none, or if each key of the group has its own."""
     field = next(field for field in structs.fields(struct) if field.name == key)
     if field.default is NODEFAULT or (isinstance(field.default, Struct) and group_of(hint)):
         return None
-    return default_words(field.default, hint)
+    return default_as_written(field.default, hint)

@@ -1,7 +1,7 @@
-"""How single values look in the JSON Schema: spellings, bounds, defaults.
+"""Single values in the JSON Schema: their patterns, bounds and defaults.
 
-Owns a pattern for each kind of value, looser than its parser and never stricter. A value is typed after `${...}` was
-put in, so wherever a scalar stands, a text with `${` may stand as well; and a text may stand for a number.
+Owns a pattern for each kind of value. It may be looser than the parser, and is never stricter. Variables are replaced
+before a value gets its type. So each scalar may also be a text with `${`, and a number may be written as a text.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 
 from msgspec import Meta
 
-from sidecar.config.annotations import group_of, kind_of, may_be_none, unwrapped, words_of
+from sidecar.config.annotations import group_of, kind_of, may_be_none, scalar_hint, unwrapped
 from sidecar.config.schema import Address, CheckUrl, PathTemplate, Url
 from sidecar.config.units import format_duration, format_size
 from sidecar.policy.settings import RETRY_REASONS
@@ -22,7 +22,7 @@ Schema = dict[str, Any]
 VARIABLE: Final = MappingProxyType({"$ref": "#/definitions/variable"})
 VARIABLE_DEFINITION: Final = MappingProxyType(
     {
-        "description": "Out of the environment: ${NAME}, or ${NAME:-default}.",
+        "description": "An environment variable: ${NAME}, or ${NAME:-default}.",
         "type": "string",
         "pattern": r"\$\{",
     }
@@ -65,7 +65,7 @@ _PATTERNS: Final[Mapping[Any, str]] = MappingProxyType(
         bool: "true|false",
     }
 )
-"""By kind or, where a type has none, by the type."""
+"""By kind, or by type if a type has no kind."""
 
 _NUMERIC: Final[Mapping[Any, str]] = MappingProxyType(
     {
@@ -79,7 +79,7 @@ _NUMERIC: Final[Mapping[Any, str]] = MappingProxyType(
         bool: "boolean",
     }
 )
-"""What YAML makes of those that are no strings to it."""
+"""The JSON types of values that YAML does not read as strings."""
 
 _NAMES: Final = frozenset(
     {
@@ -87,14 +87,14 @@ _NAMES: Final = frozenset(
         *("token", "lower_token", "query_name"),
     }
 )
-"""Those that may be all digits or `true`, which are no strings to YAML."""
+"""Kinds of values that may be digits alone, or `true`, which YAML does not read as strings."""
 
 _STATUS_BOUNDS = {"minimum": 100, "maximum": 599}
 
 
 def value_schema(hint: Any) -> Schema:
-    """Any value that is one scalar or a list; what may be `off` may be that here too."""
-    base, meta = unwrapped(words_of(hint))
+    """The schema of a value that is a scalar or a list. It accepts `off` if the value may be off."""
+    base, meta = unwrapped(scalar_hint(hint))
     kind = kind_of(meta)
     if kind == "headers":
         words = {"type": ["string", "number", "boolean"]}
@@ -134,9 +134,9 @@ def _bounds(kind: Any, meta: Meta) -> Schema:
     return {word: bound for word, bound in found.items() if bound is not None}
 
 
-def default_words(value: Any, hint: Any) -> Any:
-    """A default as the file would have it; None where it cannot be written."""
-    base, meta = unwrapped(words_of(hint))
+def default_as_written(value: Any, hint: Any) -> Any:
+    """A default as it is written in a file; None if it cannot be written."""
+    base, meta = unwrapped(scalar_hint(hint))
     kind = kind_of(meta)
     if kind == "fallback":
         return value or "off"
@@ -158,7 +158,7 @@ def default_words(value: Any, hint: Any) -> Any:
 
 
 def _members(values: frozenset[Any]) -> list[Any]:
-    """Words in order, then numbers, as a range where there is nothing between them."""
+    """Words in order, then numbers; numbers without a gap become one range."""
     words = sorted(value for value in values if isinstance(value, str))
     numbers = sorted(value for value in values if isinstance(value, int))
     if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:

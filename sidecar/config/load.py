@@ -1,7 +1,7 @@
-"""A file, or its text, to a `Config`: the one way in.
+"""Load a configuration: from a file or its text to a `Config`.
 
-Owns the top level of the file and the order of the steps: read, type, merge, check, build. Everything that is wrong is
-raised at once, as ConfigErrors; nothing is built unless nothing is wrong. The environment is an argument.
+Owns the top level of the file and the order of the steps: read, type, merge, check, build. All mistakes are raised
+together, as ConfigErrors. Nothing is built if there is a mistake. The environment is an argument.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from sidecar.config.yaml_nodes import Mapping as MappingNode
 from sidecar.config.yaml_nodes import read
 
 MAX_BYTES = 4 * 1024 * 1024
-"""A bound on what is read at all; the reference file has some 10 KiB."""
+"""The largest file that is read. The reference file has 20 KiB."""
 
 
 class Origin(Struct, frozen=True):
-    """Who set an effective value. What no origin is known of has the struct's own default."""
+    """Where an effective value was set. A value without an origin is the default of its struct."""
 
     level: Level
     line: int
 
 
 Origins = dict[str, Origin]
-"""By full key, as `services.venue.retry.max_retries` or `services.venue.routes[0].timeout.request`."""
+"""By full key, such as `services.venue.retry.max_retries` or `services.venue.routes[0].timeout.request`."""
 
 
 _SECTIONS = {key: hint for key, hint in fields_of(Config).items() if is_group(hint)}
@@ -52,7 +52,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
 
 
 def loads(text: str, file: str, environ: Mapping[str, str]) -> Config:
-    """The configuration in `text`; `file` is the name that errors bear. Raises ConfigErrors."""
+    """The configuration in `text`; `file` is the name in its errors. Raises ConfigErrors."""
     return _read(text, file, environ)[0]
 
 

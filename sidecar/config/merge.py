@@ -1,6 +1,6 @@
-"""What several levels set, made one: `defaults` < service < route, key by key.
+"""Merge the levels of a policy key by key (`defaults`, then the service, then the route), and build structs.
 
-Owns the merge, the structs that come of it, and where each value came from. Whether the result makes sense is `checks`.
+Owns the merge, and keeps the place of each value. `checks` tells whether the result makes sense.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ S = TypeVar("S", bound=Struct)
 
 
 def merge(base: Tree, over: Tree) -> Tree:
-    """`base` with the keys of `over` put over it: groups key by key, all else (lists too) as a whole."""
+    """`base`, overridden by the keys of `over`. Groups are merged key by key; other values, lists too, are replaced."""
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)

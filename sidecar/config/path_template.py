@@ -1,6 +1,6 @@
-"""A path with places for parameters of a request's query: `/venues/{query.id}?lang={query.lang}`.
+"""Parse path templates, which take parameters of a request's query: `/venues/{query.id}?lang={query.lang}`.
 
-Owns how it is written. What is put into the places, and how it is encoded, is `sidecar.proxy.path_values`.
+`sidecar.proxy.path_values` puts the values in, and encodes them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PLACE = re.compile(r"\{query\.([A-Za-z0-9_.~-]{1,64})\}")
 
 
 def parse_path_template(text: str) -> PathTemplate:
-    """A brace that belongs to no place is an error, and not sent: it is more often a place that is misspelt."""
+    """Raises BadValueError for any other brace: it is probably a misspelt {query.NAME}, so it is not sent as it is."""
     literals: list[str] = []
     parameters: list[str] = []
     at = 0

@@ -1,7 +1,7 @@
-"""The configuration as the rest of the program sees it: effective, merged, frozen.
+"""The configuration as frozen structs, with the effective (merged) policies: what the rest of the program uses.
 
-Owns the shape of everything that is not a policy (`sidecar.policy.settings` has those). Reading and checking a file is
-`sidecar.config.load`.
+Owns the structs that are not a policy; those are in `sidecar.policy.settings`. `sidecar.config.load` reads and checks a
+file. The docstrings of fields are the descriptions in the JSON Schema.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from sidecar.policy.settings import (
 )
 
 Delay = Annotated[float, Meta(ge=0, extra={"kind": "duration"})]
-"""Seconds; written `0s`, `250ms`, `5s`, `2m`."""
+"""A duration or 0, such as `0s`, `250ms`, `5s` or `2m`."""
 
 HostName = Annotated[str, Meta(extra={"kind": "host_name"})]
 """A DNS name or an IPv4 address, lower case, no trailing dot, no port."""
 
 PathPrefix = Annotated[str, Meta(extra={"kind": "path_prefix"})]
-"""A path as it stands in a request line: begins with `/`, percent-encoded, no query."""
+"""A path as in a request line: begins with `/`, percent-encoded, without a query."""
 
 
 class Address(Struct, frozen=True):
@@ -48,35 +48,35 @@ class Listen(Struct, frozen=True, kw_only=True):
     """`listen`."""
 
     proxy: tuple[Address, ...] = (Address("127.0.0.1", 15001), Address("::1", 15001))
-    """Where the app sends its calls: one address or a list. `[::1]` is left out where there is no IPv6."""
+    """Where the app sends its calls: one address or a list. `[::1]` is skipped if there is no IPv6."""
     admin: Address = Address("127.0.0.1", 15000)
-    """Where operators and the commands look, and steer."""
+    """The admin API and the dashboard. They can change things, so keep this address on loopback."""
     probe: Address = Address("::", 15021)
-    """Where the kubelet and Prometheus read health and metrics."""
+    """Health and metrics, read only: for the kubelet and Prometheus."""
 
 
 class Admin(Struct, frozen=True, kw_only=True):
     """`admin`: who may use the admin listener."""
 
     token_file: FilePath | None = None
-    """Holds a bearer token, without which only probes, metrics and the empty dashboard are served."""
+    """A file with a bearer token. Without the token only probes, metrics and the empty dashboard are served."""
     hosts: tuple[HostName, ...] = ()
-    """Names under which the listener is called besides loopback's and its own address: an ingress's, for example."""
+    """Further host names of the listener, such as that of an ingress. Loopback and its own address always work."""
 
 
 class Log(Struct, frozen=True, kw_only=True):
     """`log`."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The lowest level of the sidecar's own lines."""
+    """The lowest level that is logged."""
     access: Literal["off", "errors", "all"] = "errors"
-    """Which requests get a line. `errors`: those that did not go well, with a reason other than `ok`."""
+    """Which requests are logged. `errors`: those with a reason other than `ok`."""
     query: bool = False
-    """The access log has each target's query too. Secrets stand there, so it is left out by default."""
+    """Log the query of each request too. It is off by default, because a query may hold secrets."""
 
 
 class Drain(Struct, frozen=True, kw_only=True):
-    """`drain`: how long new requests are still served after SIGTERM, and how long those in flight may take then."""
+    """`drain`: the orderly end after SIGTERM."""
 
     delay: Delay = 1.0
     """How long new requests are still served after SIGTERM."""
@@ -88,13 +88,13 @@ class Tracing(Struct, frozen=True, kw_only=True):
     """`tracing`: spans for an OpenTelemetry collector, over OTLP/HTTP."""
 
     otlp: ServerUrl
-    """Without `/v1/traces`, which is added."""
+    """The URL of the collector, without `/v1/traces`, which is added."""
     sample: Annotated[float, Meta(ge=0, le=1)] = 0.01
-    """The part of requests that are traced, of those whose caller has not decided."""
+    """The share of requests that are traced: 0.01 is 1%. It counts only where the caller has not decided."""
     headers: Headers = {}
-    """Sent with each batch of spans."""
+    """Headers to send with each batch of spans."""
     service_name: ServiceName = "sidecar"
-    """`service.name` of the spans' resource."""
+    """The `service.name` of the spans."""
 
 
 class Url(Struct, frozen=True):
@@ -115,28 +115,29 @@ class Url(Struct, frozen=True):
 
 
 class EndpointSpec(Struct, frozen=True, kw_only=True):
-    """One entry of `endpoints` (or the `url`): every address behind its name becomes an endpoint of that weight."""
+    """One entry of `endpoints` (or the `url`): every address behind its name becomes an endpoint."""
 
     url: Url
     """http or https, host and port, no path."""
     weight: PositiveCount = 1
+    """With weight 2 an endpoint gets twice as many requests as with weight 1."""
     """An endpoint of weight 2 gets twice as many requests as one of weight 1."""
     priority: Count = 0
-    """0 is first; those of the next get requests only while too few of these are available."""
+    """0 is first. Endpoints of the next priority get requests only while too few of these are available."""
 
 
 class CheckUrl(Struct, frozen=True):
-    """What a check asks: scheme `redis`, `rediss` (TLS), `tcp`, `http` or `https`; host without brackets."""
+    """The URL of a check: scheme `redis`, `rediss` (TLS), `tcp`, `http` or `https`; host without brackets."""
 
     scheme: str
     host: str
     port: int
     target: str = "/"
-    """http and https: path and query, percent-encoded."""
+    """For http and https: path and query, percent-encoded."""
     database: int = 0
     username: str = ""
     password: str = ""
-    """redis and rediss; empty: none is sent."""
+    """For redis and rediss. Empty: none is sent."""
 
     def __repr__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -146,24 +147,25 @@ class CheckUrl(Struct, frozen=True):
 
 
 class HealthCheck(Struct, frozen=True, kw_only=True):
-    """An entry of `checks`: what `GET /health` asks beside the services."""
+    """An entry of `checks`: something that `GET /health` checks in addition to the services."""
 
     url: CheckUrl
     """`redis://` or `rediss://` (TLS): a PING. `tcp://`: a connection. `http://` or `https://`: a GET."""
     required: bool = False
-    """`GET /health` is unhealthy while this check fails."""
+    """While it fails, `GET /health` is unhealthy if this is true, and degraded if it is false."""
     timeout: Duration = 1.0
     """For the whole check."""
 
 
 LONGEST_REPORT_S: Final = 5.0
-"""`GET /health` answers after this at the latest, with a word for what did not: load balancers' checks give up then."""
+"""`GET /health` answers within this time, and names what did not. Checks of load balancers often give up then."""
 
 
 class Match(Struct, frozen=True, kw_only=True):
-    """`match` of a route: `path` is a prefix of whole segments of the path that goes upstream, as raw bytes."""
+    """`match` of a route: which requests get its policy."""
 
     path: PathPrefix = "/"
+    """A prefix of whole segments of the path that goes upstream. It is compared byte for byte."""
     """The first segments of the path, as the service sees it."""
     methods: Methods = frozenset()
     """The methods that match; without it every method does."""
@@ -175,13 +177,13 @@ class Route(Struct, frozen=True, kw_only=True):
     match: Match
     policy: Policy
     own_breaker: bool = False
-    """The route has a `breaker` of its own in the file, so its calls are counted apart from the service's."""
+    """The file has a `breaker` for this route, so its calls are counted apart from those of the service."""
 
 
 class Service(Struct, frozen=True, kw_only=True):
-    """A service with its effective policy; routes in the order of the file, the first that matches wins.
+    """A service with its effective policy. Routes are in the order of the file; the first that matches wins.
 
-    Its endpoints are listed, or found by discovery: one of the two is empty.
+    Its endpoints are listed or found by discovery. One of the two is empty.
     """
 
     name: str
@@ -189,15 +191,15 @@ class Service(Struct, frozen=True, kw_only=True):
     discovery: DnsSettings | KubernetesSettings | None = None
     """Where the endpoints come from: DNS records, or a Service of Kubernetes. They are called by plain http."""
     hosts: tuple[HostName, ...] = ()
-    """Further names by which Host or an absolute-form target finds it; lower case, no trailing dot, no port."""
+    """Further names by which a Host header or an absolute-form target finds the service. They have no port."""
     policy: Policy
     routes: tuple[Route, ...] = ()
     required: bool = False
-    """`GET /health` is unhealthy while this service is."""
+    """While it is unhealthy, `GET /health` is unhealthy if this is true, and degraded if it is false."""
 
     @property
     def addressed(self) -> list[tuple[str, int | None]]:
-        """The names (no brackets, no trailing dot) and ports by which its endpoints are addressed, where known."""
+        """The names (no brackets, no trailing dot) and ports by which its endpoints are addressed, if known."""
         discovery = self.discovery
         if isinstance(discovery, DnsSettings):
             return [(discovery.name.rstrip("."), discovery.port)]
@@ -208,9 +210,9 @@ class Service(Struct, frozen=True, kw_only=True):
 
 
 class PathTemplate(Struct, frozen=True):
-    """A path and query with values of a request's query put in: `literals[0]`, the value of `parameters[0]`, and so on.
+    """A path and query with values from a request's query: `literals[0]`, the value of `parameters[0]`, and so on.
 
-    Written `/venues/{query.id}?lang={query.lang}`. `literals` has one more than `parameters`; they are percent-encoded.
+    Written `/venues/{query.id}?lang={query.lang}`. `literals` (percent-encoded) has one entry more than `parameters`.
     """
 
     literals: tuple[str, ...]
@@ -229,16 +231,16 @@ class AggregatePart(Struct, frozen=True, kw_only=True):
     path: PathTemplate
     """Path and query to ask for. `{query.NAME}` is that parameter of the app's request, percent-encoded."""
     required: bool = False
-    """The aggregate fails where this does."""
+    """The whole aggregate fails if this part fails."""
     timeout: Duration | None = None
     """For the whole call, its body included. `off`: as long as the aggregate has."""
 
 
 class Aggregate(Struct, frozen=True, kw_only=True):
-    """An entry of `aggregates`: what `GET /_aggregate/<name>` asks, side by side."""
+    """An entry of `aggregates`: the calls that `GET /_aggregate/<name>` makes at the same time."""
 
     timeout: Duration = 2.0
-    """For the whole, from the request's head until the answer's begins."""
+    """For the whole aggregate, from the head of the request until the answer begins."""
     parts: dict[str, AggregatePart]
 
 

@@ -1,6 +1,6 @@
-"""The `services` of a file: names, endpoints, hosts, routes, each with its effective policy.
+"""Read the `services` section: names, endpoints, hosts and routes, with their effective policies.
 
-Owns the rules that hold within a service and between services. Policies are merged by `merge` and checked by `checks`.
+Owns the rules within a service and between services. Policies are merged by `merge` and checked by `checks`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ SERVICE_WIDE = (
     *("limits", "balancer", "slow_start", "health", "outlier"),
     *("timeout.pool_idle", "timeout.client_idle", "retry.budget"),
 )
-"""Keys of a policy that a route cannot set: they describe endpoints, connections and sums that all routes share."""
+"""Keys of a policy that a route cannot set: all routes share the endpoints, the connections and the retry budget."""
 
 POLICY_KEYS = fields_of(Policy)
 
 
 def _keys_with_policy(struct: type[Struct], *, without: tuple[str, ...], first: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The keys of a mapping in the file: the struct writes its policy's keys between its own."""
+    """The keys of a mapping in the file: the struct's own keys, and those of its policy beside them."""
     own = {key: hint for key, hint in fields_of(struct).items() if key not in without}
     return MappingProxyType({**first, **own, **POLICY_KEYS})
 
@@ -46,7 +46,7 @@ ROUTE_KEYS = _keys_with_policy(Route, without=("policy", "own_breaker"), first={
 
 
 class ReadRoute(Struct):
-    """A route as the file has it; `tree` is what the file sets of its effective policy."""
+    """A route as it was read. `tree` is what the file sets of its effective policy."""
 
     match: Match
     place: Place
@@ -55,7 +55,7 @@ class ReadRoute(Struct):
 
 
 class ReadService(Struct):
-    """A service as the file has it; `tree` is what the file sets of its effective policy."""
+    """A service as it was read. `tree` is what the file sets of its effective policy."""
 
     name: str
     place: Place
@@ -67,7 +67,7 @@ class ReadService(Struct):
     routes: list[ReadRoute]
 
     def built(self) -> Service:
-        """The struct; only where nothing was reported."""
+        """The struct. Only if nothing was reported."""
         policy = build(Policy, self.tree)
         routes = tuple(
             Route(match=route.match, policy=build(Policy, route.tree), own_breaker=route.own_breaker)
@@ -85,7 +85,7 @@ class ReadService(Struct):
 
 
 def read_services(node: Node, place: Place, defaults: Tree, walker: Walker, reporter: Reporter) -> list[ReadService]:
-    """Every service of the file, whatever is wrong with it."""
+    """Each service of the file, also those with mistakes."""
     if not isinstance(node, MappingNode):
         reporter.report(place, "expected a mapping of services: {venue: {url: http://venue-service:3002}}")
         return []
@@ -127,7 +127,7 @@ class _ServiceReader:
         )
 
     def _check_sources(self, found: Found) -> None:
-        """One key says where the endpoints come from."""
+        """Exactly one key must say where the endpoints come from."""
         written = [key for key in _SOURCES if key in found]
         if not written:
             self._reporter.report(self._place, "a service needs a url, endpoints or discovery")
@@ -234,7 +234,7 @@ def _policy_part(found: Found) -> Found:
 
 
 def _without_replaced(defaults: Tree, own: Tree) -> Tree:
-    """`defaults` without what a health check of the service's own has taken the place of."""
+    """`defaults` without the keys of `health` that the service's own health check replaces."""
     below, over = defaults.get("health"), own.get("health")
     if not isinstance(below, dict) or not isinstance(over, dict):
         return defaults
@@ -249,7 +249,7 @@ def _covers(earlier: Match, later: Match) -> bool:
 
 
 def _check_names(services: list[ReadService], reporter: Reporter) -> None:
-    """A Host names one service: names and hosts are compared as authorities are, in lower case."""
+    """Report names that mean two services. Names and hosts are compared in lower case, as authorities are."""
     named: dict[str, ReadService] = {}
     for service in services:
         other = named.setdefault(service.name.lower(), service)

@@ -1,7 +1,4 @@
-"""What `sidecar check` says about a file that is fine.
-
-Owns the text alone.
-"""
+"""The summary of a configuration without mistakes, as `sidecar check` prints it."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from sidecar.policy.settings import DnsSettings, FallbackService, FallbackStale,
 
 
 def summary(config: Config) -> str:
-    """A few lines: how much there is, who listens where, and a line for each service and each aggregate."""
+    """A few lines: the counts, the listeners, and a line for each service and each aggregate."""
     services = config.services.values()
     endpoints = sum(len(service.endpoints) for service in services)
     routes = sum(len(service.routes) for service in services)

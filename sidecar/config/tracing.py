@@ -1,7 +1,4 @@
-"""The `tracing` of a file: where spans go.
-
-Owns what is said where that is missing.
-"""
+"""Read the `tracing` section: where spans are sent."""
 
 from __future__ import annotations
 
@@ -14,13 +11,13 @@ from sidecar.config.yaml_nodes import Mapping, Node, Scalar
 
 
 def read_tracing(node: Node, place: Place, walker: Walker, reporter: Reporter) -> Tracing | None:
-    """None where it is off, or has a mistake, which is reported."""
+    """The settings; None if tracing is off, or has a mistake, which is reported."""
     if isinstance(node, Scalar):
         walker.value(node, Tracing | None, place)
         return None
     tree = walker.group(Tracing, node, place, "service")
     if not isinstance(node, Mapping):
         return None
-    if "otlp" not in tree and len(tree) == len(node.entries):  # else it may be the key that is misspelt
+    if "otlp" not in tree and len(tree) == len(node.entries):  # otherwise it may be the misspelt key
         reporter.report(place, "tracing needs an otlp: {otlp: http://collector:4318}")
     return build(Tracing, tree) if "otlp" in tree and is_valid(tree) else None

@@ -1,6 +1,6 @@
-"""What a file sets: typed values in the shape of the structs, each with its place and the level that set it.
+"""The tree of what a file sets: typed values, each with its place in the file and the level that set it.
 
-Owns that shape. The walk makes trees of nodes, `merge` makes one of several, and structs of them.
+`walk` makes trees from nodes. `merge` merges trees, and makes structs from them.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from msgspec import Struct
 from sidecar.config.errors import Place
 
 Level = Literal["default", "file", "defaults", "service", "route"]
-"""Who set a value; `default` is the struct itself, and never found in a tree. `file`: outside of policies, where only
-the file can have."""
+"""Where a value was set. `default`: in the struct, so no tree has it. `file`: in the file, outside of the policies."""
 
 
 class Leaf(Struct, frozen=True):
-    """A value that the file sets. It is INVALID where the mistake was reported already."""
+    """A value that the file sets. It is INVALID if its mistake was reported already."""
 
     value: Any
     place: Place
@@ -25,11 +24,11 @@ class Leaf(Struct, frozen=True):
 
 
 Tree = dict[str, "Leaf | Tree"]
-"""What the file sets of a struct, with its keys; groups are trees. A group that is `off` is a leaf, of None."""
+"""What the file sets of a struct, by key. Groups are trees. A group that is `off` is a leaf with the value None."""
 
 INVALID: Final = object()
 
 
 def is_valid(tree: Tree) -> bool:
-    """Whether nothing in it was reported, so that it can be built."""
+    """Whether no value is INVALID, so that a struct can be built."""
     return all(is_valid(value) if isinstance(value, dict) else value.value is not INVALID for value in tree.values())

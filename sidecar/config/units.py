@@ -1,7 +1,7 @@
-"""The values that are written as words: durations, sizes, numbers, statuses, methods, names of files.
+"""Parse and format durations, sizes, numbers, percentages, booleans, statuses, methods and file names.
 
-Owns their spelling, both ways where it is shown again. Bounds are the schema's (`Meta`), addresses are
-`sidecar.config.addresses`. A parser takes the text of a scalar and raises BadValueError.
+A parser takes the text of a YAML scalar, and raises BadValueError. Bounds are in the structs (`Meta`); addresses are
+`sidecar.config.addresses`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from sidecar.config.errors import BadValueError
 from sidecar.policy.settings import RETRY_REASONS
 
-# Digits are bounded everywhere: nothing overflows to infinity or meets Python's limit on long integers.
+# The number of digits is limited everywhere: nothing becomes infinite, or meets Python's limit on long integers.
 _NUMBER = re.compile(r"[+-]?[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _WHOLE = re.compile(r"[+-]?(?:0|[1-9][0-9]{0,17})")
 _MEASURE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,12})?)([A-Za-z]*)")
@@ -33,12 +33,12 @@ def parse_duration(text: str) -> float:
         raise BadValueError("a duration needs a unit: 250ms, 5s, 2m or 1h")
     if not found or found[2] not in _MILLISECONDS:
         raise BadValueError("expected a duration such as 250ms, 5s, 2m or 1h")
-    # In milliseconds first: 25ms is then exactly the float 0.025 that the schema's defaults are written with.
+    # Milliseconds first: 25ms is then exactly the float 0.025, as it is in the defaults of the structs.
     return float(found[1]) * _MILLISECONDS[found[2]] / 1000
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest spelling in whole units; what is no whole millisecond keeps a fraction of one."""
+    """The shortest form in whole units. A value that is not a whole number of milliseconds gets a fraction of them."""
     milliseconds = seconds * 1000
     if not math.isclose(milliseconds, round(milliseconds), rel_tol=1e-12):
         return f"{milliseconds:.12f}".rstrip("0").rstrip(".") + "ms"
@@ -61,13 +61,13 @@ def parse_size(text: str) -> int:
 
 
 def format_size(size: int) -> str:
-    """The shortest spelling in whole units."""
+    """The shortest form in whole units."""
     unit = next(unit for unit in ("GiB", "MiB", "KiB", "B") if size % _BYTES[unit] == 0) if size else "B"
     return f"{size // _BYTES[unit]}{unit}"
 
 
 def parse_whole(text: str) -> int:
-    """Decimal only: `017`, `0o17`, `1_000` and `1:30` are numbers to some YAML readers and words to others."""
+    """Decimal digits only: YAML readers do not agree on `017`, `0o17`, `1_000` and `1:30`."""
     if not _WHOLE.fullmatch(text):
         raise BadValueError("expected a whole number")
     return int(text)
@@ -89,7 +89,7 @@ def parse_percentage(text: str) -> float:
 
 
 def parse_boolean(text: str) -> bool:
-    """As YAML 1.2 has it: `true` or `false`, no other spelling."""
+    """`true` or `false`, as in YAML 1.2. No other word."""
     if text not in ("true", "false"):
         raise BadValueError("expected true or false")
     return text == "true"
@@ -107,7 +107,7 @@ def parse_statuses(text: str) -> range:
 
 
 def parse_retry_conditions(text: str) -> tuple[str] | range:
-    """A name of RETRY_REASONS, or what `parse_statuses` takes."""
+    """One of RETRY_REASONS, a status, or a range of statuses."""
     if text in RETRY_REASONS:
         return (text,)
     try:
@@ -127,7 +127,7 @@ def parse_methods(text: str) -> tuple[str]:
 
 
 def parse_file_path(text: str) -> str:
-    """Any name that a file can have and a log line can show."""
+    """The path of a file. A name that a log line cannot show is refused."""
     if not text or _UNFIT_FOR_A_FILE.search(text):
         raise BadValueError("expected the path of a file, without control characters")
     return text

@@ -1,7 +1,7 @@
-"""What to say about a key that the schema does not know.
+"""The messages for unknown keys and unknown services, with a guess at what was meant.
 
-Owns the guess at what was meant, and the list of keys that are announced but not built. A key leaves that list by
-itself when a struct gets a field of its name: only unknown keys are looked up here.
+Owns the guess, and the list of keys that are planned and not built yet. A key leaves that list by itself when a struct
+gets a field of its name, because only unknown keys are looked up here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def unknown_key(key: str, known: Mapping[str, Any]) -> str:
 
 def unknown_service(name: str, services: Iterable[str]) -> str:
     """The message for a reference to a service that the file does not have."""
-    import difflib  # as below
+    import difflib  # here for the same reason as below
 
     near = difflib.get_close_matches(name, list(services), n=1, cutoff=0.65)
     return f"no service has this name; did you mean {shown_key(near[0])}?" if near else "no service has this name"
@@ -39,13 +39,13 @@ def unknown_service(name: str, services: Iterable[str]) -> str:
 def _meant(key: str, known: Mapping[str, Any]) -> str | None:
     if not 1 < len(key) <= 64:
         return None
-    # Opossum's errorThresholdPercentage and a dashed spelling are one word with ours.
+    # Opossum's errorThresholdPercentage, or the same with dashes, means our key.
     plain = _plain(key)
     candidates = {_plain(name): name for name in known}
     inner = {_plain(name): f"{group}.{name}" for group, hint in known.items() for name in keys_below(hint)}
     if exact := candidates.get(plain) or inner.get(plain):
         return exact
-    import difflib  # 3 ms that only a file with a mistake pays
+    import difflib  # takes 3 ms, so only for a file with a mistake
 
     near = difflib.get_close_matches(plain, candidates, n=1, cutoff=0.65)
     if near:

@@ -1,7 +1,7 @@
-"""The node tree against the structs: every key known, every value of the type that the struct says.
+"""Check YAML nodes against the structs: each key has to be known, and each value gets the type in its struct.
 
-Owns the generic part, from nodes to a `Tree` of typed values. What a single value looks like is `units`, `addresses`
-and `http_words`; what values have to do with each other is `choices`, `services` and `checks`.
+Owns the generic part, from nodes to a `Tree` of typed values. Single values are parsed by `units`, `addresses` and
+`http_words`. The rules between values are in `choices`, `services` and `checks`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from msgspec import Meta, Struct
 from sidecar.config import addresses, check_urls, http_words, units
 from sidecar.config.annotations import (
     fields_of,
+    forms_of,
     group_of,
     kind_of,
     may_be_none,
     required_keys,
-    shapes_of,
+    scalar_hint,
     unwrapped,
-    words_of,
 )
 from sidecar.config.choices import choice_problems
 from sidecar.config.errors import BadValueError, Place, Reporter
@@ -37,10 +37,10 @@ from sidecar.config.yaml_nodes import Mapping as MappingNode
 from sidecar.config.yaml_nodes import Node, Scalar, Sequence
 
 Found = dict[str, tuple[Node, Place]]
-"""The known keys of a mapping, with their values and where each key stands."""
+"""The known keys of a mapping, each with its value and its place."""
 
 Reader = Callable[["Walker", Node, Place], Any]
-"""Reads a value that is more than a scalar, a list of them or a struct; gives INVALID after a report."""
+"""Reads a value that is not a scalar, a list of scalars or a struct. Returns INVALID after it reported a mistake."""
 
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 
@@ -69,29 +69,29 @@ _SCALARS: dict[Any, Callable[[str], Any]] = {
     float: units.parse_number,
     bool: units.parse_boolean,
 }
-"""By kind or, where a type has none, by the type."""
+"""By kind, or by type if a type has no kind."""
 
 _SET_ITEMS: dict[str | None, Callable[[str], Iterable[object]]] = {
     "statuses": units.parse_statuses,
     "retry_conditions": units.parse_retry_conditions,
     "methods": units.parse_methods,
 }
-"""By the kind of the set: an item's text to the members that it stands for."""
+"""By the kind of the set: makes the members of the set from the text of an item."""
 
 
 class Walker:
-    """Types the nodes of one file; every mistake goes to the reporter, and the walk goes on."""
+    """Makes typed values from the nodes of one file. Mistakes go to the reporter, and the walk goes on."""
 
     def __init__(
         self, environ: Mapping[str, str], reporter: Reporter, readers: Mapping[str, Reader] = MappingProxyType({})
     ) -> None:
-        """`readers` are for the kinds of values that are read by rules of their own."""
+        """`readers` read the kinds of values that have their own rules."""
         self._environ = environ
         self._reporter = reporter
         self._readers = readers
 
     def entries(self, node: Node, keys: Mapping[str, Any], place: Place) -> Found:
-        """The entries of a mapping whose keys are in `keys` (key -> type); all others are reported."""
+        """The entries of a mapping whose keys are in `keys` (key -> type). All other keys are reported."""
         if not isinstance(node, MappingNode):
             empty = isinstance(node, Scalar) and node.plain and node.text in _NULLS
             found = "no value" if empty else "not a mapping"
@@ -107,7 +107,7 @@ class Walker:
         return known
 
     def tree(self, found: Found, keys: Mapping[str, Any], level: Level, barred: Iterable[str] = ()) -> Tree:
-        """The typed values of `found`; `barred` are keys (`retry.budget`) that only a whole service may set."""
+        """The typed values of `found`. `barred` has keys that a route cannot set, such as `retry.budget`."""
         tree: Tree = {}
         for key, (node, place) in found.items():
             hint = keys[key]
@@ -128,9 +128,9 @@ class Walker:
 
     def value(self, node: Node, hint: Any, place: Place) -> Any:
         """A value of the type `hint`, or INVALID."""
-        shapes, words = shapes_of(hint), words_of(hint)
-        if shapes and (words is None or isinstance(node, MappingNode)):
-            return self._shape(node, shapes, place)
+        forms, words = forms_of(hint), scalar_hint(hint)
+        if forms and (words is None or isinstance(node, MappingNode)):
+            return self._form(node, forms, place)
         base, meta = unwrapped(words)
         reader = self._readers.get(kind_of(meta) or "")
         if reader is not None:
@@ -139,7 +139,7 @@ class Walker:
             return self._headers(node, place)
         if get_origin(base) is tuple:
             item_hint = get_args(base)[0]
-            # `listen.proxy: 127.0.0.1:15001`, as its neighbours `admin` and `probe` are written.
+            # One address needs no list: `listen.proxy: 127.0.0.1:15001`.
             items = [(node, place)] if item_hint is Address and isinstance(node, Scalar) else self.items(node, place)
             values = tuple(self.value(item, item_hint, at) for item, at in items or ())
             return INVALID if items is None or INVALID in values else values
@@ -150,24 +150,24 @@ class Walker:
             return INVALID if items is None or INVALID in members else frozenset(chain.from_iterable(members))
         return self._scalar(node, _parser(hint), place)
 
-    def _shape(self, node: Node, shapes: Mapping[str, type[Struct]], place: Place) -> Any:
-        """The struct that stands below its tag."""
-        found = self.entries(node, shapes, place)
+    def _form(self, node: Node, forms: Mapping[str, type[Struct]], place: Place) -> Any:
+        """The struct below its tag."""
+        found = self.entries(node, forms, place)
         if not isinstance(node, MappingNode):
             return INVALID
         if not node.entries:
-            self._reporter.report(place, f"expected {'exactly one of ' if len(shapes) > 1 else ''}{', '.join(shapes)}")
+            self._reporter.report(place, f"expected {'exactly one of ' if len(forms) > 1 else ''}{', '.join(forms)}")
         for _, at in list(found.values())[1:]:
             self._reporter.report(at, f"{next(iter(found))} is set as well: keep one of the two")
-        built = [self._built(shapes[tag], inner, at) for tag, (inner, at) in found.items()]
+        built = [self._built(forms[tag], inner, at) for tag, (inner, at) in found.items()]
         return built[0] if len(built) == len(node.entries) == 1 else INVALID
 
     def _built(self, struct: type[Struct], node: Node, place: Place) -> Any:
-        """A whole struct: no other level adds to it."""
+        """A whole struct. No other level adds keys to it."""
         tree = self.group(struct, node, place, "service")
         if not isinstance(node, MappingNode):
             return INVALID
-        all_known = len(tree) == len(node.entries)  # else what seems to be missing may be a key that is misspelt
+        all_known = len(tree) == len(node.entries)  # otherwise a key that seems to be missing may be misspelt
         missing = [name for name in required_keys(struct) if name not in tree]
         problems = [(place, f"needs a {name}") for name in missing if all_known]
         problems += choice_problems(struct, tree, place if all_known else None)
@@ -177,7 +177,7 @@ class Walker:
         return build(struct, tree) if fit else INVALID
 
     def _headers(self, node: Node, place: Place) -> Any:
-        """A mapping from names of headers, which are compared without regard to case."""
+        """A mapping of headers. Names that differ only in case are the same name."""
         if not isinstance(node, MappingNode):
             self._reporter.report(place, "expected a mapping of headers: {authorization: ...}")
             return INVALID
@@ -195,7 +195,7 @@ class Walker:
         return INVALID if INVALID in headers.values() else headers
 
     def items(self, node: Node, place: Place) -> list[tuple[Node, Place]] | None:
-        """The items of a list as they are, each with its place; None where there is no list, which is reported."""
+        """The items of a list, each with its place. None if it is not a list, which is reported."""
         if not isinstance(node, Sequence):
             self._reporter.report(place, "expected a list: [first, second]")
             return None
@@ -209,7 +209,7 @@ class Walker:
         try:
             text = expand(node.text, self._environ)
             if node.plain:
-                # As YAML would read it if it stood in the file: a secret's trailing newline is no part of a word.
+                # As YAML would read the value in the file: the newline at the end of a secret is not part of the value.
                 text = text.strip()
                 if text in _NULLS:
                     why = "no value" if text == node.text else "no value, because its variables are empty"
@@ -221,13 +221,13 @@ class Walker:
 
 
 def _parser(hint: Any) -> Callable[[str], Any]:
-    """What turns the text of a scalar into a value of this type, within the bounds that its Meta sets."""
+    """The function that makes a value of this type from the text of a scalar, within the bounds of its Meta."""
     group = group_of(hint)
     if group is not None:
         return partial(_parse_off, f"expected off, or keys such as {', '.join(list(fields_of(group))[:4])}")
-    base, meta = unwrapped(words_of(hint))
+    base, meta = unwrapped(scalar_hint(hint))
     if get_origin(base) is Literal:
-        return partial(_parse_choice, get_args(base), tuple(shapes_of(hint)))
+        return partial(_parse_choice, get_args(base), tuple(forms_of(hint)))
     kind = kind_of(meta)
     parse = _SCALARS[kind or base]
     if kind == "duration" and meta.ge is None:
@@ -256,9 +256,9 @@ def _parse_unless_off(parse: Callable[[str], Any], text: str) -> Any:
         raise BadValueError(f"{error}, or off") from None
 
 
-def _parse_choice(choices: tuple[str, ...], shapes: tuple[str, ...], text: str) -> str:
+def _parse_choice(choices: tuple[str, ...], forms: tuple[str, ...], text: str) -> str:
     if text not in choices:
-        mapping = f", or a mapping with {', '.join(shapes)}" if shapes else ""
+        mapping = f", or a mapping with {', '.join(forms)}" if forms else ""
         raise BadValueError(f"expected {'one of ' if len(choices) > 1 else ''}{', '.join(choices)}{mapping}")
     return text
 
@@ -274,7 +274,7 @@ def _parse_bounded(parse: Callable[[str], float], meta: Meta, text: str) -> floa
 
 
 def _expected(parse: Callable[[str], Any]) -> str:
-    """What a parser says that it wants: no value is empty, so an empty one tells."""
+    """What a parser expects. No value may be empty, so an empty text gives the message."""
     try:
         parse("")
     except BadValueError as error:

@@ -1,7 +1,7 @@
-"""What an operator should know of a configuration that is valid, and can be meant as it is written.
+"""Warnings about a configuration that is valid, but probably not meant as it is written.
 
-Owns these rules and their words; nothing here keeps a configuration from being used. What cannot be used is an error,
-of `load` and `checks`. The one thing outside of the configuration that is looked at is whether a file can be read here.
+Owns these rules and their messages. A configuration with warnings can be used; what cannot be used is an error, of
+`load` and `checks`. Only one rule looks outside of the configuration: whether a file can be read here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from sidecar.config.effective import set_words
+from sidecar.config.effective import set_as_written
 from sidecar.config.load import Origins
 from sidecar.config.schema import Config
 from sidecar.config.tree import Level
@@ -24,7 +24,7 @@ _NARROW_LAST: Final[tuple[Level, ...]] = ("default", "defaults", "service", "rou
 
 
 def warnings_of(config: Config, origins: Origins) -> list[str]:
-    """One sentence each, beginning with the key; with the line of the file where `origins` knows it."""
+    """One sentence for each warning. It begins with the key, and has the line in the file if `origins` knows it."""
     return [
         *_admin(config, origins),
         *_no_services(config, origins),
@@ -36,7 +36,7 @@ def warnings_of(config: Config, origins: Origins) -> list[str]:
 def _admin(config: Config, origins: Origins) -> Iterator[str]:
     path = config.admin.token_file
     if path is not None:
-        # No error: `check` may run where the secret is not mounted. A folder can be "read" too.
+        # Not an error: `check` may run where the secret is not mounted. A folder would pass the test for reading.
         if not os.access(path, os.R_OK) or os.path.isdir(path):
             line = _line(origins, "admin.token_file")
             yield f"admin.token_file: {path}{line} cannot be read here: the admin API would refuse every call"
@@ -49,7 +49,7 @@ def _admin(config: Config, origins: Origins) -> Iterator[str]:
 
 
 def _others_reach(host: str) -> bool:
-    """Whether a listener bound to `host` (no brackets) is reached from other machines."""
+    """Whether a listener bound to `host` (no brackets) can be reached from other machines."""
     if host == "localhost" or host.endswith(".localhost"):
         return False
     try:
@@ -60,7 +60,7 @@ def _others_reach(host: str) -> bool:
 
 
 def _no_services(config: Config, origins: Origins) -> Iterator[str]:
-    """No error: who wants nothing but `checks` has it so, and services may be added to the file while it runs."""
+    """Not an error: someone may want only `checks`, and services may be added to the file while it runs."""
     if not config.services:
         yield f"services{_line(origins, 'services')} is empty: every call is answered with 404 (unknown_service)"
 
@@ -78,12 +78,12 @@ class _Scope(Struct, frozen=True):
 
     path: str
     service: str
-    """The service's path, which is `path` where this is no route."""
+    """The path of the service; the same as `path` if this is not a route."""
     policy: Policy
     origins: Origins
 
     def where(self, *keys: str) -> str | None:
-        """The narrowest level that set one of the keys; None where the file set none: the defaults go together."""
+        """The most specific level that set one of the keys. None if the file set none: the defaults fit together."""
         known = [self.origins.get(f"{self.path}.{key}") for key in keys]
         level = max((one.level for one in known if one), key=_NARROW_LAST.index, default="default")
         if level == "default":
@@ -96,7 +96,7 @@ class _Scope(Struct, frozen=True):
 
 
 def _policies(config: Config, origins: Origins) -> Iterator[str]:
-    """The same sentence again from each service and route that inherits all values of a rule."""
+    """The warnings of all policies. Services and routes that inherit all values of a rule give the same sentence."""
     for name, service in config.services.items():
         path = f"services.{name}"
         scopes = [_Scope(path, path, service.policy, origins)]
@@ -114,7 +114,7 @@ def _attempt_cut_short(scope: _Scope) -> Iterator[str]:
 
 
 def _check_outlasts_interval(scope: _Scope) -> Iterator[str]:
-    """The next check waits for the last one's end (`sidecar.health.active`)."""
+    """The next check waits until the last one has ended (`sidecar.health.active`)."""
     health = scope.policy.health
     longer = health and _longer(scope, "health.timeout", health.timeout, "health.interval", health.interval)
     if longer:
@@ -122,7 +122,7 @@ def _check_outlasts_interval(scope: _Scope) -> Iterator[str]:
 
 
 def _longer(scope: _Scope, first: str, first_s: float, second: str, second_s: float) -> str | None:
-    """That the first is longer than the second, in words."""
+    """The beginning of a sentence which says that the first is longer than the second; None if it is not."""
     where = scope.where(first, second)
     if first_s <= second_s or where is None:
         return None
@@ -147,9 +147,9 @@ def _success_fails(scope: _Scope) -> Iterator[str]:
 
 
 def _successes(statuses: frozenset[Any]) -> str:
-    """Those of 2xx (RFC 9110, section 15.3), as a file would have them."""
+    """The statuses of 2xx (RFC 9110, section 15.3), as they are written in a file."""
     found = statuses & frozenset(range(200, 300))
-    return ", ".join(map(str, set_words(found)))
+    return ", ".join(map(str, set_as_written(found)))
 
 
 _RULES: Final[tuple[Callable[[_Scope], Iterator[str]], ...]] = (
@@ -170,7 +170,7 @@ def _parts_cut_short(config: Config, origins: Origins) -> Iterator[str]:
             if one.timeout is None or one.timeout <= aggregate.timeout:
                 continue
             here = f"{path}.parts.{part}"
-            # Where no line of anything is known, it is not known either whether that is the default.
+            # Without any origins it is unknown whether this is the default.
             whole = _line(origins, f"{path}.timeout") or (" (by default)" if origins else "")
             yield (
                 f"{here}: timeout {format_duration(one.timeout)}{_line(origins, f'{here}.timeout')} is longer than"

@@ -1,8 +1,9 @@
-"""Text to a tree of nodes with line marks, read as YAML 1.2 would be.
+"""Parse YAML 1.2: from text to a tree of nodes with line numbers.
 
-Owns YAML: syntax, anchors and aliases, merge keys, repeated keys, and the bounds that keep a hostile file cheap.
-Nothing gets a type here. PyYAML only supplies events (its C parser where it was built): its own composer recurses as
-deep as the file does, accepts repeated keys and recursive aliases, and its resolver reads `on` and `017` as YAML 1.1.
+Owns syntax, anchors and aliases, merge keys, repeated keys, and the limits that keep a hostile file cheap. Values get
+no type here. PyYAML only supplies events, from its C parser if it has one. The rest of PyYAML is not used: its composer
+recurses as deep as the file, and accepts repeated keys and recursive aliases; its resolver reads `on` and `017` as YAML
+1.1 does.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from msgspec import Struct
 from sidecar.config.errors import Place, Reporter
 
 MAX_NODES = 100_000
-"""After aliases are followed: some thousand services. Nine nested levels of nine aliases would be 10^9."""
+"""Counted with aliases followed: enough for thousands of services. Nine levels of nine aliases would be 10^9."""
 
 MAX_DEPTH = 32
-"""The schema is 7 deep."""
+"""The schema has 7 levels."""
 
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
@@ -73,7 +74,7 @@ class Mapping(Node, kw_only=True):
 
 
 class _RefusedError(Exception):
-    """Composing cannot go on: the file is no tree that could be walked."""
+    """Composing cannot go on: the file has no usable tree."""
 
     def __init__(self, line: int, column: int, message: str) -> None:
         super().__init__(message)
@@ -81,9 +82,9 @@ class _RefusedError(Exception):
 
 
 def read(text: str, reporter: Reporter, *, loader: Loader = LOADER) -> Node | None:
-    """The one document of `text`, or None where there is no walkable tree; what is wrong goes to `reporter`.
+    """The document of `text`, or None if there is no usable tree. Mistakes go to `reporter`.
 
-    Repeated keys and the like are reported and composing goes on; a syntax error ends it.
+    After a repeated key, and similar mistakes, composing goes on. A syntax error ends it.
     """
     text = text.removeprefix("\ufeff")
     forbidden = _FORBIDDEN.search(text)
@@ -98,7 +99,7 @@ def read(text: str, reporter: Reporter, *, loader: Loader = LOADER) -> Node | No
     except yaml.MarkedYAMLError as error:
         reporter.report(*_syntax_error(error, text.split("\n")))
     except (yaml.YAMLError, ValueError, OverflowError):
-        # The pure Python scanner lets some escapes and directives run into chr() and int().
+        # The pure Python scanner passes some bad escapes and directives to chr() and int(), which raise these.
         reporter.report(Place(1, 1), "cannot be read as YAML")
     return None
 
@@ -147,7 +148,7 @@ class _Frame(Struct):
 
 
 class _Composer:
-    """Events to nodes, on a stack of its own instead of Python's."""
+    """Makes nodes from events. It has its own stack, instead of recursion."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
@@ -216,7 +217,7 @@ class _Composer:
         self._attach(frame.node, frame.node.line, frame.node.column)
 
     def _attach(self, node: Node, line: int, column: int) -> None:
-        """Put a finished node where it belongs; `line` and `column` are the spot of use, an alias's where it is one."""
+        """Put a finished node into its parent. `line` and `column` are where it is used: for an alias, its own."""
         if not self._stack:
             self._root = node
             return
@@ -254,7 +255,7 @@ class _Composer:
         return key
 
     def _merge(self, mapping: Mapping, source: Node, place: Place) -> None:
-        """The merge key of YAML 1.1: keys of the mapping itself win, then those of earlier sources."""
+        """The merge key of YAML 1.1: keys of the mapping itself win, then keys of earlier sources."""
         sources = source.items if isinstance(source, Sequence) else [source]
         for merged in sources:
             if not isinstance(merged, Mapping):

@@ -13,23 +13,23 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 Duration = Annotated[float, Meta(extra={"kind": "duration"})]
-"""Seconds; written `250ms`, `5s`, `2m`, `1h`."""
+"""A duration, such as `250ms`, `5s`, `2m` or `1h`."""
 
 Size = Annotated[int, Meta(extra={"kind": "size"})]
-"""Bytes; written `512`, `64KiB`, `1MiB`."""
+"""A size, such as `512` (bytes), `64KiB` or `1MiB`."""
 
 Count = Annotated[int, Meta(ge=0)]
 PositiveCount = Annotated[int, Meta(ge=1)]
 Percentage = Annotated[float, Meta(gt=0, le=100, extra={"kind": "percentage"})]
-"""Written `50` or `50%`."""
+"""A percentage: `50` or `50%`."""
 
 PercentageOrZero = Annotated[float, Meta(ge=0, le=100, extra={"kind": "percentage"})]
-"""Written `0`, `50` or `50%`."""
+"""A percentage, or 0: `0`, `50` or `50%`."""
 
 Ratio = Annotated[float, Meta(ge=0)]
 
 StatusSet = Annotated[frozenset[int], Meta(extra={"kind": "statuses"})]
-"""Statuses 100-599, written as a list of numbers and ranges: `[500-599, 429]`."""
+"""A list of statuses and ranges of statuses: `[500-599, 429]`."""
 
 FinalStatus = Annotated[int, Meta(ge=200, le=599)]
 
@@ -37,7 +37,7 @@ RETRY_REASONS = frozenset({"connect_failure", "connect_timeout", "reset", "attem
 """The failure reasons that `retry.on` may name, in addition to statuses."""
 
 RetryConditions = Annotated[frozenset[str | int], Meta(extra={"kind": "retry_conditions"})]
-"""A list of reasons and statuses; a range of statuses is written `502-504`."""
+"""A list of reasons, statuses and ranges of statuses: `[reset, 502-504]`."""
 
 Methods = Annotated[frozenset[str], Meta(extra={"kind": "methods"})]
 """HTTP methods, upper case."""
@@ -55,10 +55,10 @@ Target = Annotated[str, Meta(extra={"kind": "target"})]
 """A path with an optional query: begins with `/`, percent-encoded."""
 
 Headers = Annotated[dict[str, str], Meta(extra={"kind": "headers"})]
-"""Header values by name. Names keep the case in which they were written; no header stands twice."""
+"""A mapping of header names to values. Names are sent in the case in which they are written."""
 
 ServiceName = Annotated[str, Meta(extra={"kind": "service_name"})]
-"""The name of a service in the file."""
+"""Up to 63 letters, digits, `.`, `_` and `-`. The first is a letter or a digit."""
 
 PortNumber = Annotated[int, Meta(ge=1, le=65535)]
 
@@ -66,7 +66,7 @@ DnsName = Annotated[str, Meta(extra={"kind": "dns_name"})]
 """Lower case; the trailing dot of an absolute name is kept."""
 
 DnsLabel = Annotated[str, Meta(extra={"kind": "dns_label"})]
-"""A name of a Kubernetes Service or namespace (RFC 1123): up to 63 lower-case letters, digits and inner `-`."""
+"""A name in Kubernetes (RFC 1123): up to 63 lower-case letters, digits and `-`, and no `-` at either end."""
 
 ServicePort = Annotated[int | str, Meta(extra={"kind": "service_port"})]
 """A port number, or the name of a port."""
@@ -139,7 +139,7 @@ class RetrySettings(Struct, frozen=True, kw_only=True):
 
 
 class BreakerSettings(Struct, frozen=True, kw_only=True):
-    """`breaker`: Opossum's options in snake case; closed flows, open refuses."""
+    """`breaker`: when closed, calls pass; when open, they are refused. The options are Opossum's, in snake case."""
 
     mode: Literal["enforce", "observe", "off"] = "enforce"
     """`enforce`: an open breaker refuses calls. `observe`: it decides and reports, and refuses none. `off`: there is no

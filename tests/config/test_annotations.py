@@ -7,15 +7,15 @@ from msgspec import Struct
 from sidecar.config import schema
 from sidecar.config.annotations import (
     fields_of,
+    forms_of,
     group_of,
     is_group,
     keys_below,
     kind_of,
     may_be_none,
     required_keys,
-    shapes_of,
+    scalar_hint,
     unwrapped,
-    words_of,
 )
 from sidecar.policy import settings
 
@@ -40,15 +40,15 @@ def test_a_group_that_may_be_off_is_one_all_the_same() -> None:
     assert group_of(fields_of(schema.Service)["discovery"]) is None
 
 
-def test_shapes_are_found_by_their_tags() -> None:
+def test_forms_are_found_by_their_tags() -> None:
     balancer, discovery = fields_of(settings.Policy)["balancer"], fields_of(schema.Service)["discovery"]
-    assert shapes_of(balancer) == {"hash": settings.HashSettings}
-    assert shapes_of(discovery) == {"dns": settings.DnsSettings, "kubernetes": settings.KubernetesSettings}
-    assert (words_of(balancer), words_of(discovery)) == (settings.BalancerWord, None)
-    assert shapes_of(settings.Timeouts) == {}
-    # Below its tag a shape is a group as any other.
-    assert (shapes_of(settings.HashSettings), group_of(settings.HashSettings)) == ({}, settings.HashSettings)
-    assert words_of(fields_of(settings.HealthSettings)["path"]) == settings.Target
+    assert forms_of(balancer) == {"hash": settings.HashSettings}
+    assert forms_of(discovery) == {"dns": settings.DnsSettings, "kubernetes": settings.KubernetesSettings}
+    assert (scalar_hint(balancer), scalar_hint(discovery)) == (settings.BalancerWord, None)
+    assert forms_of(settings.Timeouts) == {}
+    # Below its tag a form is a group like any other.
+    assert (forms_of(settings.HashSettings), group_of(settings.HashSettings)) == ({}, settings.HashSettings)
+    assert scalar_hint(fields_of(settings.HealthSettings)["path"]) == settings.Target
 
 
 def test_the_keys_below_a_key() -> None:

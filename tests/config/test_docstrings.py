@@ -11,7 +11,7 @@ from sidecar.policy.settings import OutlierSettings, PercentageOrZero, Timeouts
 def test_a_struct_and_its_fields() -> None:
     found = docstrings(HealthCheck)
     assert found[""].startswith("An entry of `checks`")
-    assert found["required"] == "`GET /health` is unhealthy while this check fails."
+    assert found["required"].startswith("While it fails, `GET /health` is unhealthy")
     assert "scheme" not in docstrings(CheckUrl)
 
 
@@ -27,6 +27,6 @@ def test_what_is_no_struct_of_a_source_has_none() -> None:
 
 
 def test_an_alias_is_found_by_what_it_stands_for() -> None:
-    assert docstring_of(fields_of(Timeouts)["connect"]) == "Seconds; written `250ms`, `5s`, `2m`, `1h`."
+    assert docstring_of(fields_of(Timeouts)["connect"]) == "A duration, such as `250ms`, `5s`, `2m` or `1h`."
     assert docstring_of(fields_of(OutlierSettings)["panic_threshold"]) == docstring_of(PercentageOrZero)
     assert docstring_of(int) is None

@@ -333,7 +333,7 @@ def test_one_changed_value_is_exactly_its_key(edit: tuple[str, Config]) -> None:
 
 
 def test_the_changes_that_are_tried_are_all_there_are() -> None:
-    """Each key of the words has its change, but what stands for a whole list or shape."""
+    """Each key of the tree has its change, unless it stands for a whole list or form."""
     words = {path for path, _ in flat(config_tree(CONFIG, {}))}
     paths = {path.replace(".balancer.header", ".balancer.hash.header") for path, _ in EDITS}
     left = {one for one in words - paths if ".balancer.hash." not in one and ".discovery." not in one}
@@ -369,7 +369,7 @@ FIRST, SECOND = VENUE.routes
         ("listen.admin", {"listen": Listen(admin=Address("127.0.0.1", 1))}),
     ],
 )
-def test_what_comes_goes_or_changes_its_shape_is_one_key(path: str, more: dict[str, Any]) -> None:
+def test_what_is_added_or_removed_or_changes_its_form_is_one_key(path: str, more: dict[str, Any]) -> None:
     other = replace(CONFIG, **more)
     assert changed_keys(CONFIG, other) == [path]
     assert changed_keys(other, CONFIG) == [path]

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 from msgspec import Struct
 
-from sidecar.config.annotations import fields_of, group_of, kind_of, shapes_of, unwrapped, words_of
+from sidecar.config.annotations import fields_of, forms_of, group_of, kind_of, scalar_hint, unwrapped
 from sidecar.config.errors import Place, Reporter
-from sidecar.config.json_schema_values import VARIABLE_DEFINITION, default_words, value_schema
+from sidecar.config.json_schema_values import VARIABLE_DEFINITION, default_as_written, value_schema
 from sidecar.config.schema import AggregatePart, Config, EndpointSpec, HealthCheck, Listen, Match, Service
 from sidecar.config.tree import INVALID
 from sidecar.config.walk import Walker
@@ -45,10 +45,10 @@ ROOTS = (
 def scalars(struct: type[Struct]) -> Iterator[tuple[str, Any]]:
     """Each key that is written as one word, or as a list of such, with the type of the word."""
     for key, hint in fields_of(struct).items():
-        for inner in [group_of(hint), *shapes_of(hint).values()]:
+        for inner in [group_of(hint), *forms_of(hint).values()]:
             if inner is not None:
                 yield from scalars(inner)
-        words = words_of(hint)
+        words = scalar_hint(hint)
         base = unwrapped(words)[0]
         if group_of(hint) or words is None or get_origin(base) in (dict, frozenset):
             continue
@@ -158,7 +158,7 @@ def test_headers() -> None:
 
 def test_defaults_in_the_words_of_a_file() -> None:
     def word(struct: type[Struct], key: str) -> Any:
-        return default_words(getattr(struct(), key), fields_of(struct)[key])
+        return default_as_written(getattr(struct(), key), fields_of(struct)[key])
 
     assert word(Timeouts, "connect") == "1s"
     assert word(RetrySettings, "max_body") == "64KiB"

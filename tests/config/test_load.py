@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.config.annotations import fields_of, group_of, shapes_of
+from sidecar.config.annotations import fields_of, forms_of, group_of
 from sidecar.config.errors import ConfigErrors
 from sidecar.config.load import MAX_BYTES, Origin, load, load_with_origins, loads
 from sidecar.config.schema import Address, Aggregate, AggregatePart, CheckUrl, Config, HealthCheck, PathTemplate
@@ -79,7 +79,7 @@ def test_the_reference_shows_every_key() -> None:
     def collect(keys: Mapping[str, object]) -> None:
         for key, hint in keys.items():
             wanted.append(key)
-            for tag, struct in {None: group_of(hint), **shapes_of(hint)}.items():
+            for tag, struct in {None: group_of(hint), **forms_of(hint)}.items():
                 wanted.extend([tag] if tag else [])
                 collect(fields_of(struct) if struct else {})
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from sidecar.config.annotations import fields_of, group_of, kind_of, shapes_of, unwrapped, words_of
+from sidecar.config.annotations import fields_of, forms_of, group_of, kind_of, scalar_hint, unwrapped
 from sidecar.config.errors import Place, Reporter
 from sidecar.config.merge import build
 from sidecar.config.schema import Drain, EndpointSpec, Listen, Log, Match, Service
@@ -202,7 +202,7 @@ def test_headers_keep_their_names_and_take_variables() -> None:
     assert policy.health == HealthSettings(path="/health?full=1", expect=frozenset({200, 204}), headers=headers)
 
 
-def shaped(text: str) -> tuple[Any, list[str]]:
+def discovery_of(text: str) -> tuple[Any, list[str]]:
     """What `discovery` comes to, and the errors."""
     reporter = Reporter("a.yaml")
     node = read(text, reporter)
@@ -226,8 +226,8 @@ def shaped(text: str) -> tuple[Any, list[str]]:
         ("{kubernetes: {service: venue, port: 8080}}", KubernetesSettings(service="venue", port=8080)),
     ],
 )
-def test_one_of_several_shapes(text: str, discovery: object) -> None:
-    assert shaped(text) == (discovery, [])
+def test_one_of_several_forms(text: str, discovery: object) -> None:
+    assert discovery_of(text) == (discovery, [])
 
 
 @pytest.mark.parametrize(
@@ -269,8 +269,8 @@ def test_one_of_several_shapes(text: str, discovery: object) -> None:
         ),
     ],
 )
-def test_no_shape(text: str, expected: list[str]) -> None:
-    found, errors = shaped(text)
+def test_no_form(text: str, expected: list[str]) -> None:
+    found, errors = discovery_of(text)
     assert sorted(errors) == sorted(expected)
     assert found is INVALID
 
@@ -339,9 +339,9 @@ def keys_of(struct: type[Struct], prefix: str = "") -> list[tuple[str, Any]]:
         if group := group_of(hint):
             found += keys_of(group, f"{prefix}{key}.")
             continue
-        for tag, struct in shapes_of(hint).items():
+        for tag, struct in forms_of(hint).items():
             found += keys_of(struct, f"{prefix}{key}.{tag}.")
-        if words_of(hint) is not None:
+        if scalar_hint(hint) is not None:
             found.append((prefix + key, hint))
     return found
 
@@ -353,7 +353,7 @@ def test_no_message_shows_a_value(struct: type[Struct]) -> None:
     """Whatever type a key has, a secret in the wrong place stays one. A new kind of value is caught by this."""
     secret = "S3cr3t-Välue\n2"
     for key, hint in keys_of(struct):
-        base, meta = unwrapped(words_of(hint))
+        base, meta = unwrapped(scalar_hint(hint))
         wraps = (
             ["{}", "[{}]"] if kind_of(meta) in ("statuses", "retry_conditions", "methods") or base is tuple else ["{}"]
         )
@@ -415,9 +415,7 @@ def test_any_value_at_any_key_is_typed_or_reported(data: st.DataObject) -> None:
 @given(
     st.dictionaries(st.sampled_from(["dns", "kubernetes"]), st.dictionaries(st.sampled_from(DISCOVERY_KEYS), VALUES))
 )
-def test_any_discovery_is_built_or_reported(shapes: dict[str, dict[str, str]]) -> None:
-    parts = (
-        f"{tag}: {{{', '.join(f'{key}: {value}' for key, value in keys.items())}}}" for tag, keys in shapes.items()
-    )
-    found, errors = shaped(f"{{{', '.join(parts)}}}")
+def test_any_discovery_is_built_or_reported(forms: dict[str, dict[str, str]]) -> None:
+    parts = (f"{tag}: {{{', '.join(f'{key}: {value}' for key, value in keys.items())}}}" for tag, keys in forms.items())
+    found, errors = discovery_of(f"{{{', '.join(parts)}}}")
     assert isinstance(found, (DnsSettings, KubernetesSettings)) is (errors == [])
