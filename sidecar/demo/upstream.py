@@ -1,4 +1,4 @@
-"""A small demo service: an HTTP server on each inherited socket; each one is a separate endpoint.
+"""A small demo service: an HTTP server on each inherited socket, or on one address; each is a separate endpoint.
 
 An endpoint answers every request with JSON that describes the request. Two requests change its behaviour; send them to
 the endpoint itself and not through the sidecar:
@@ -6,8 +6,9 @@ the endpoint itself and not through the sidecar:
     POST /flaky?rate=0.6[&status=503]   from now on this share of the responses is a failure; rate=0 ends it
     POST /slow?ms=300                   from now on every response is delayed this long; ms=0 ends it
 
-It lives as long as its standard input is open. Its parent process holds the other end of the pipe, so it ends with the
-parent even if that was killed. `sidecar.demo.show` binds the ports.
+With inherited sockets it lives as long as its standard input is open. Its parent process holds the other end of the
+pipe, so it ends with the parent even if that was killed. `sidecar.demo.show` starts it like this, and binds the ports.
+With `--listen` it lives until SIGTERM or SIGINT. The containers of deploy/compose.yaml start it like this.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import asyncio
 import json
 import os
 import random
+import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
@@ -33,6 +35,9 @@ SHOWN_HEADERS = (
     "x-envoy-expected-rq-timeout-ms",
 )
 """The headers that the sidecar writes. The app's own headers are not shown, because they would hide these."""
+
+OnEnd = Callable[[Callable[[], None]], None]
+"""A function that is given a callback, and calls it when the service has to end."""
 
 
 class Endpoint:
@@ -107,36 +112,72 @@ def endpoints_of(service: str, listeners: Sequence[socket.socket], seed: int | N
     return found
 
 
-async def serve(service: str, listeners: Sequence[socket.socket], seed: int | None, lifeline: int) -> None:
-    """Serve on `listeners` until the other end of the pipe `lifeline` (a file descriptor) is closed."""
+async def serve(endpoints: Sequence[Endpoint], listeners: Sequence[socket.socket], on_end: OnEnd) -> None:
+    """Serve each endpoint on its listener until `on_end` calls back."""
     ended = asyncio.Event()
-
-    def on_readable() -> None:
-        if not os.read(lifeline, 4096):
-            ended.set()
-
-    asyncio.get_running_loop().add_reader(lifeline, on_readable)
+    on_end(ended.set)
     runners = []
-    for endpoint, listener in zip(endpoints_of(service, listeners, seed), listeners, strict=True):
+    for endpoint, listener in zip(endpoints, listeners, strict=True):
         runner = web.AppRunner(endpoint.application(), access_log=None, shutdown_timeout=0)
         await runner.setup()
         await web.SockSite(runner, listener).start()
         runners.append(runner)
     await ended.wait()
-    asyncio.get_running_loop().remove_reader(lifeline)
     for runner in runners:
         await runner.cleanup()
 
 
+def on_closed(lifeline: int) -> OnEnd:
+    """Calls back when the other end of this pipe (a file descriptor) is closed."""
+
+    def watch(end: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+
+        def on_readable() -> None:
+            if not os.read(lifeline, 4096):
+                loop.remove_reader(lifeline)
+                end()
+
+        loop.add_reader(lifeline, on_readable)
+
+    return watch
+
+
+def on_signal(end: Callable[[], None]) -> None:
+    """Calls back at SIGTERM or SIGINT. The first process of a container ignores signals that it has no handler for."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, end)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """`python -m sidecar.demo.upstream SERVICE FD...`: the listening sockets are inherited by descriptor number."""
+    """`python -m sidecar.demo.upstream SERVICE FD...`: the listening sockets are inherited by descriptor number.
+
+    `python -m sidecar.demo.upstream SERVICE --listen HOST:PORT` binds one itself. That endpoint has the name of the
+    machine, which is the container's.
+    """
     parser = argparse.ArgumentParser(prog="python -m sidecar.demo.upstream")
     parser.add_argument("service")
-    parser.add_argument("descriptors", metavar="FD", type=int, nargs="+")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("descriptors", metavar="FD", type=int, nargs="*", default=[])
+    where.add_argument("--listen", metavar="HOST:PORT")
+    parser.add_argument(
+        "--flaky", metavar="RATE", type=float, default=0.0, help="the share of responses that are a 503"
+    )
     parser.add_argument("--seed", type=int)
     options = parser.parse_args(arguments)
-    listeners = [socket.socket(fileno=descriptor) for descriptor in options.descriptors]
-    asyncio.run(serve(options.service, listeners, options.seed, sys.stdin.fileno()))
+    if not 0 <= options.flaky <= 1:
+        parser.error("--flaky must be from 0 to 1")
+    if options.listen:
+        host, _, port = options.listen.rpartition(":")
+        listeners = [socket.create_server((host, int(port)), backlog=512)]
+    else:
+        listeners = [socket.socket(fileno=descriptor) for descriptor in options.descriptors]
+    endpoints = endpoints_of(options.service, listeners, options.seed)
+    for endpoint in endpoints:
+        endpoint.failure_rate = options.flaky
+        if options.listen:
+            endpoint.name = f"{socket.gethostname()}:{port}"
+    asyncio.run(serve(endpoints, listeners, on_signal if options.listen else on_closed(sys.stdin.fileno())))
 
 
 if __name__ == "__main__":

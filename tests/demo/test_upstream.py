@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -12,7 +14,10 @@ import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from sidecar.demo.upstream import Endpoint, endpoints_of
+from benchmarks.ports import free_ports
+from sidecar.demo.upstream import Endpoint, endpoints_of, main
+from tests.support.eventually import eventually
+from tests.support.urls import opened
 
 Client = TestClient[web.Request, web.Application]
 
@@ -99,3 +104,37 @@ async def test_the_process_serves_inherited_sockets_and_ends_when_its_standard_i
         finally:
             process.kill()
     assert code == 0
+
+
+def asked(port: int) -> tuple[int, dict[str, str]]:
+    try:
+        with opened(f"http://127.0.0.1:{port}/cards") as answer:
+            return answer.status, json.load(answer)
+    except OSError as error:
+        raise AssertionError(f"no answer yet: {error}") from error
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_process_opens_an_address_of_its_own_and_ends_at_a_signal(number: signal.Signals) -> None:
+    (port,) = free_ports(1)
+    arguments = ["payment", "--listen", f"127.0.0.1:{port}", "--flaky", "1"]
+    process = subprocess.Popen([sys.executable, "-m", "sidecar.demo.upstream", *arguments], stdin=subprocess.DEVNULL)
+    try:
+        status, answer = eventually(lambda: asked(port), timeout=20)
+        process.send_signal(number)
+        code = process.wait(10)
+    finally:
+        process.kill()
+        process.wait()
+    assert status == 503
+    assert answer["endpoint"] == f"{socket.gethostname()}:{port}"
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["4", "--listen", "127.0.0.1:0"], ["--listen", "127.0.0.1:0", "--flaky", "2"]]
+)
+def test_a_call_that_makes_no_sense_is_refused(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(["payment", *arguments])
+    assert refused.value.code == 2

@@ -18,9 +18,12 @@ PACKAGES: Final = {
     "chromedriver": "chromium-driver",
     "chromium": "chromium",
     "curl": "curl",
+    "ip": "iproute2",
     "openssl": "openssl",
     "promtool": "prometheus",
     "redis-server": "redis-server",
+    "systemd-analyze": "systemd",
+    "unshare": "util-linux",
 }
 """Each program, and Debian's package that has it."""
 
