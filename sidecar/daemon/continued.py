@@ -1,6 +1,6 @@
 """Continued counters: the counters of a discovery source go on when a new source replaces it.
 
-When a setting changes, a source is created anew under the same labels. Its counters start from the old values, because
+When a setting changes, a new source is created under the same labels. Its counters start from the old values, because
 a counter must not fall at a reload.
 """
 

@@ -1,4 +1,4 @@
-"""Optional packages: checks that those which a configuration needs are installed.
+"""Optional packages: checks that the packages which a configuration needs are installed.
 
 Owns the message. The check runs before the start and before a reload.
 """

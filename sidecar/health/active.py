@@ -225,7 +225,7 @@ class ActiveChecker(Generic[T]):
         """Checks of all endpoints that ended, by result."""
 
     def update(self, endpoints: Iterable[T]) -> None:
-        """Replace the whole set of endpoints. One that left gives no more results; one that stays keeps its times."""
+        """Replace the whole set of endpoints. An endpoint that left gives no more results; others keep their times."""
         wanted = dict.fromkeys(endpoints)
         for endpoint in [one for one in self._running if one not in wanted]:
             self._running.pop(endpoint).cancel()

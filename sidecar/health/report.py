@@ -2,7 +2,7 @@
 
 Owns its shape, its words, and how the parts give the whole. `chain` and `service_part` do the checks.
 
-    healthy    All is as it should be.
+    healthy    Everything works.
     degraded   It works, but not as it should. A service: some endpoints are not well, or they are not the configured
                ones, or the breaker is half-open. The whole: a part that is not required is degraded or unhealthy, or a
                required part is degraded.

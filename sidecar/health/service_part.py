@@ -49,7 +49,7 @@ class BreakerView(Protocol):
 
 
 class EndpointView(Target, Protocol):
-    """What the report reads of an endpoint, in addition to what a check needs."""
+    """What the report reads of an endpoint, in addition to the data for a check."""
 
     @property
     def available(self) -> bool: ...

@@ -203,7 +203,7 @@ class Breaker:
 
         That is the same breaker, unless `mode` becomes `off`: then this one closes (and reports it) and a NullBreaker
         replaces it. The window is cleared only when its width or number of buckets changes. The time that an open
-        breaker waits is computed anew from the new settings.
+        breaker waits is computed again from the new settings.
         """
         if settings.mode == "off":
             self.forced = None

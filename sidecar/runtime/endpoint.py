@@ -100,7 +100,7 @@ class Endpoint(Tracked):
         return True
 
     def connect_failed(self, now: float) -> None:
-        """Skip it for 1 s, doubling up to 30 s: a refused connection costs little, but it does cost."""
+        """Skip it for 1 s, doubling up to 30 s. A refused connection costs little time, but some."""
         self.connect_refused_at = now
         if now >= self.skip_until:  # several failures in flight at once count as one
             self.skip_until = now + min(FIRST_SKIP_S * 2 ** min(self.connect_failures, 5), LONGEST_SKIP_S)

@@ -1,7 +1,7 @@
 """The live configuration: all services in force and the routing table; applies a reload.
 
-Owns the services and the routing table. A service keeps its state from one configuration to the next. The table is
-built anew and swapped in.
+Owns the services and the routing table. A service keeps its state from one configuration to the next. Each reload
+builds a new table and swaps it in.
 """
 
 from __future__ import annotations

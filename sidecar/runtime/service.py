@@ -236,8 +236,9 @@ class LiveService:
         return self.default_route
 
     def set_endpoints(self, found: Sequence[tuple[EndpointSpec, str]], now: float) -> None:
-        """Replace the whole set of endpoints. One that stays keeps its state; one that leaves closes its idle
-        connections.
+        """Replace the whole set of endpoints.
+
+        An endpoint that stays keeps its state. An endpoint that leaves closes its idle connections.
 
         An endpoint that comes back while it is still reported continues with its counters and its skip. If two specs
         have the same address, the first one is used.

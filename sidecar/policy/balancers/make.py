@@ -28,7 +28,7 @@ def make_balancer(
 ) -> Balancer:
     """Build a balancer. `available(index, now)` says whether an endpoint is well; only priorities use it.
 
-    `available` ignores what a single attempt may do. `rings` keeps, by priority, the hash ring from one set of
+    `available` does not depend on which endpoints a request has tried. `rings` keeps, by priority, the hash ring from one set of
     endpoints to the next; the caller stores it and passes it again.
     """
     rings = rings if rings is not None else {}

@@ -109,7 +109,9 @@ class Ring:
 
 
 def points_of(label: str, slot: int, begin: int, end: int) -> list[float]:
-    """The points of a label from number `begin` up to `end`. A point does not depend on how many there are."""
+    """The points of a label from number `begin` up to `end`. Point number n is the same for any range that contains
+    it.
+    """
     name = label.encode()
     first = begin - begin % 16
     found: list[float] = []

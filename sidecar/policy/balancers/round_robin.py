@@ -26,7 +26,7 @@ class InTurn:
         return self._turn.next()
 
     def pick(self, usable: Callable[[int], float], key: bytes | None, now: float) -> int:
-        """Pick the next usable endpoint. One that is usable with a fraction skips the rest of its turns at random."""
+        """Pick the next usable endpoint. An endpoint that is usable in part skips some of its turns at random."""
 
         def takes_its_turn(index: int) -> bool:
             part = usable(index)

@@ -73,7 +73,7 @@ class WeightedDraw:
             return first, second if second < first else second + 1
         first = self.one()
         second = self.one()
-        if second == first:  # a heavy endpoint would be drawn again and again; any other one can be compared with it
+        if second == first:  # drawing until it differs could take long beside a heavy endpoint, so take any other one
             second = int(self._random() * (size - 1))
             if second >= first:
                 second += 1
