@@ -44,6 +44,7 @@ COMPILED = [
     "sidecar/policy/concurrency.py",
     "sidecar/policy/round_robin.py",
     "sidecar/policy/stale_cache.py",
+    "sidecar/policy/verdict.py",
     "sidecar/policy/window.py",
     "sidecar/proxy/aggregate.py",
     "sidecar/proxy/body.py",

@@ -130,13 +130,15 @@ class ServicesView:
         )
 
     def _breaker(self, breaker: Breaker, policy: Policy) -> dict[str, Any]:
+        now = self._clock.monotonic()
+        breaker.tick(now)
         return {
             "state": breaker.state,
             "mode": policy.breaker.mode,
             "since": self._clock.words(breaker.since),
             "forced": breaker.forced,
             "forced_until": self._clock.words_or_none(breaker.forced_until if breaker.forced else None),
-            "retry_after_s": round(breaker.retry_after(self._clock.monotonic()), 3),
+            "retry_after_s": round(breaker.retry_after(now), 3),
         }
 
     def _summary(self, service: LiveService) -> answers.EndpointSummary:

@@ -8,15 +8,19 @@ refuses.
                failures / calls >= `error_threshold_percentage`. This is checked after every outcome. Refused and
                ignored calls do not count.
     open       All calls are refused for `reset_timeout`, which doubles after each failed probe, up to
-               `max_reset_timeout`. The first call after that makes the breaker half-open and is the first probe.
+               `max_reset_timeout`. Then the breaker is half-open: at the next call, or at `tick` if there is none.
     half_open  Up to `half_open_requests` probes may be in flight at a time. That many successes in a row close the
-               breaker and reset the window and the doubling. One failure opens it again.
+               breaker and reset the window and the doubling. One failure opens it again. After an inconclusive probe
+               (its app gave up too soon) the next probe waits for a second.
 
-**Permits.** `admit` returns a permit, a plain int. Exactly one call of `success`, `failure` or `ignore` ends it, on the
-breaker that gave it. The permit is the breaker's epoch: a number that grows with each change of state and is odd in
-half-open. A permit that is not the current epoch belongs to a call that began before the last change; its outcome
-changes nothing. So the breaker keeps no list of calls. 0 means refused. `UNCOUNTED` (negative, so truthy) is given by
-`mode: observe` where `enforce` would refuse; the outcome of such a call changes nothing.
+**Permits.** `admit` returns a permit, a plain int. Exactly one call of `success`, `failure`, `ignore` or `inconclusive`
+ends it, on the breaker that gave it. The permit is the breaker's epoch: a number that grows with each change of state
+and is odd in half-open. A permit that is not the current epoch belongs to a call that began before the last change; its
+outcome changes nothing. So the breaker keeps no list of calls. 0 means refused. `UNCOUNTED` (negative, so truthy) is
+given by `mode: observe` where `enforce` would refuse; the outcome of such a call changes nothing. A probe whose app
+takes very long to send its body gives up its place (`make_room`): its permit becomes the negative epoch, and its
+outcome still counts.
+
 
 **Forced.** An operator can force a state until a given time. Forced open refuses all calls, in mode `observe` too, and
 allows no probe. Forced closed passes all calls; it counts outcomes but does not judge them. When the time is over, an
@@ -34,6 +38,7 @@ from math import inf
 from typing import Final
 
 from sidecar.policy.settings import BreakerSettings
+from sidecar.policy.verdict import Patience
 from sidecar.policy.window import RollingWindow
 
 CLOSED: Final = "closed"
@@ -48,6 +53,7 @@ OnChange = Callable[[str, str, float], None]
 """Called with (old state, new state, now) after each change."""
 
 _PROBES_OUT_RETRY_AFTER_S = 1.0
+_AFTER_INCONCLUSIVE_S = 1.0
 
 
 def make_breaker(settings: BreakerSettings, now: float, on_change: OnChange | None = None) -> Breaker:
@@ -76,8 +82,10 @@ class Breaker:
         "fallbacks",
         "forced",
         "forced_until",
+        "forgiven_at",
         "half_opens",
         "opens",
+        "patience",
         "rejects",
         "since",
         "state",
@@ -97,10 +105,14 @@ class Breaker:
         self.forced: str | None = None
         """CLOSED or OPEN while an operator forces that state, else None."""
         self.forced_until = inf
+        self.forgiven_at = -inf
+        """When `forgive` last began the window anew. Failures of ejected endpoints that began before do not count."""
         self.opens = self.half_opens = self.closes = 0
         self.successes = self.failures = self.timeouts = 0
         self.rejects = 0
         self.fallbacks = 0
+        self.patience = Patience()
+        """How long successful calls took."""
         self._apply(settings)
         self._window = RollingWindow(settings.rolling_count_timeout, settings.rolling_count_buckets, now)
 
@@ -114,6 +126,13 @@ class Breaker:
         """Whether the call with this permit is (or was) a half-open probe. A probe is a single attempt."""
         return permit > 0 and permit & 1 == 1
 
+    def make_room(self, permit: int) -> int:
+        """Free the place of a probe that has not ended. Returns the permit that the probe keeps."""
+        if permit != self._epoch:
+            return permit
+        self._probes_out -= 1
+        return -permit
+
     def may_retry(self, permit: int) -> bool:
         """Whether the call with this permit may make another attempt. Asked before each retry, so an open breaker ends
         them.
@@ -123,9 +142,13 @@ class Breaker:
     def success(self, permit: int, now: float) -> None:
         """End a permit: the upstream served the call."""
         self.successes += 1
-        if permit != self._epoch:
+        epoch = self._epoch
+        if permit != epoch:
+            if permit == -epoch:
+                self._probe_succeeded(now)
             return
         if permit & 1:
+            self._probes_out -= 1
             self._probe_succeeded(now)
             return
         window = self._window
@@ -140,7 +163,7 @@ class Breaker:
         self.failures += 1
         if timed_out:
             self.timeouts += 1
-        if permit != self._epoch:
+        if permit != self._epoch and permit != -self._epoch:
             return
         if permit & 1:
             self._doublings += 1
@@ -158,12 +181,34 @@ class Breaker:
         if permit == self._epoch and permit & 1:
             self._probes_out -= 1
 
+    def inconclusive(self, permit: int, now: float) -> None:
+        """End a permit: the app gave up too soon for a verdict. The next probe would probably end the same way, so it
+        waits for a second.
+        """
+        if permit & 1 and permit in (self._epoch, -self._epoch):
+            self.ignore(permit, now)
+            self._probe_due = now + _AFTER_INCONCLUSIVE_S
+
+    def forgive(self, now: float) -> None:
+        """An endpoint that failed was ejected, so what it did says nothing about later calls: begin the window anew.
+
+        Not if nothing in the window succeeded: then the whole service may be down, and not one endpoint.
+        """
+        window = self._window
+        if now >= window.bucket_ends:
+            window.roll(now)
+        if self.state is CLOSED and window.whole > window.part:
+            window.clear(now)
+            self.forgiven_at = now
+
     def retry_after(self, now: float) -> float:
         """Seconds until the next call may pass; 0 when a call may pass now."""
         if self.state is OPEN:
             return max(0.0, (self.forced_until if self.forced is OPEN else self._probe_due) - now)
-        if self.state is HALF_OPEN and self._probes_out >= self._settings.half_open_requests:
-            return _PROBES_OUT_RETRY_AFTER_S
+        if self.state is HALF_OPEN:
+            if self._probes_out >= self._settings.half_open_requests:
+                return _PROBES_OUT_RETRY_AFTER_S
+            return max(0.0, self._probe_due - now)
         return 0.0
 
     def force(self, state: str | None, until: float, now: float) -> None:
@@ -179,10 +224,15 @@ class Breaker:
         if state is OPEN:
             self._probe_due = inf
 
-    def expire(self, now: float) -> None:
-        """End a forced state whose time is over. Called from time to time, so that it ends without traffic too."""
+    def tick(self, now: float) -> None:
+        """Apply the changes that time alone brings: the end of a forced state, and of `reset_timeout`.
+
+        Call it from time to time and before the state is shown, so that it is true without traffic too.
+        """
         if self.forced is not None and now >= self.forced_until:
             self._let_go(now)
+        if self.state is OPEN and now >= self._probe_due:
+            self._change(HALF_OPEN, now)
 
     @property
     def probe_due(self) -> float | None:
@@ -212,7 +262,7 @@ class Breaker:
             return self._successor(NullBreaker, settings, now)
         old = self._settings
         self._apply(settings)
-        if self.forced is not OPEN:
+        if self.state is OPEN and self.forced is not OPEN:
             self._probe_due = self.since + self._reset_s()
         width_s, buckets = settings.rolling_count_timeout, settings.rolling_count_buckets
         if (width_s, buckets) != (old.rolling_count_timeout, old.rolling_count_buckets):
@@ -229,6 +279,7 @@ class Breaker:
         successor = kind(settings, now, self._on_change)
         for counter in COUNTERS:  # counters that metrics read must never fall
             setattr(successor, counter, getattr(self, counter))
+        successor.patience = self.patience
         return successor
 
     def _let_go(self, now: float) -> None:
@@ -238,18 +289,15 @@ class Breaker:
         self.forced_until = inf
 
     def _admit_probe(self, now: float) -> int:
-        if now >= self.forced_until:
-            self._let_go(now)
-        if self.state is OPEN and now >= self._probe_due:
-            self._change(HALF_OPEN, now)
-        if self.state is HALF_OPEN and self._probes_out < self._settings.half_open_requests:
+        self.tick(now)
+        free = self._probes_out < self._settings.half_open_requests and now >= self._probe_due
+        if self.state is HALF_OPEN and free:
             self._probes_out += 1
             return self._epoch
         self.rejects += 1
         return UNCOUNTED if self._observe and self.forced is None else REFUSED
 
     def _probe_succeeded(self, now: float) -> None:
-        self._probes_out -= 1
         self._probe_successes += 1
         if self._probe_successes >= self._settings.half_open_requests:
             self._change(CLOSED, now)
@@ -276,6 +324,7 @@ class Breaker:
             self._probe_due = now + self._reset_s()
         elif state is HALF_OPEN:
             self.half_opens += 1
+            self._probe_due = now
         else:
             self.closes += 1
             self._doublings = 0
@@ -335,6 +384,9 @@ class NullBreaker(Breaker):
         pass
 
     def ignore(self, permit: int, now: float) -> None:
+        pass
+
+    def inconclusive(self, permit: int, now: float) -> None:
         pass
 
     def retry_after(self, now: float) -> float:

@@ -22,6 +22,10 @@ Owns who is ejected and for how long. Callers record every attempt here; the mod
               they do. So when an endpoint is ejected again before its number of ejections is back at 0, a passed check
               counts only after a failed one.
 
+    status   A failure that the service answered itself counts only if another endpoint has succeeded since this one
+             last did. A request that fails everywhere is the request's fault; it would eject the endpoints in turn.
+             Other failures always count. A row of failures whose last one is older than ROW_S begins anew.
+
 The outcome of an attempt on an ejected endpoint changes nothing (such attempts happen in a panic, or began earlier). A
 failure does not count either if its attempt began before the endpoint last became well (`since`). Otherwise an endpoint
 that hung would be ejected again as soon as it returns, by attempts that timed out in the meantime. Nothing here runs by
@@ -52,6 +56,10 @@ TURNED_OFF: Final = "turned_off"
 OPERATOR: Final = "operator"
 
 
+ROW_S: Final = 60.0
+"""Failures further apart than this are not in a row (seconds)."""
+
+
 class Tracked(Standing):
     """An endpoint as the detector sees it. It keeps its record when it changes sets, or leaves and comes back."""
 
@@ -64,6 +72,7 @@ class Tracked(Standing):
         "ejections",
         "interval_failures",
         "interval_successes",
+        "last_failed_at",
         "returned_at",
         "since",
     )
@@ -71,6 +80,7 @@ class Tracked(Standing):
     def __init__(self) -> None:
         super().__init__()
         self.consecutive_failures = 0
+        self.last_failed_at = -inf
         self.interval_successes = 0
         self.interval_failures = 0
         self.ejections = 0
@@ -94,6 +104,7 @@ class OutlierDetector:
 
     __slots__ = (
         "_interval_ends",
+        "_last_to_succeed",
         "_members",
         "_on",
         "_on_event",
@@ -110,6 +121,7 @@ class OutlierDetector:
         self._settings = settings = settings or OutlierSettings()
         self._on_event = on_event
         self._members: tuple[Tracked, ...] = ()
+        self._last_to_succeed: Tracked | None = None
         self._interval_ends = now + settings.interval
         self.ejected = 0
         """Endpoints that are ejected now."""
@@ -124,16 +136,20 @@ class OutlierDetector:
         """When `tick` has work to do."""
         self._find_due()
 
-    def record(self, endpoint: Tracked, failed: bool, now: float, began: float = inf) -> None:
-        """An attempt on this endpoint ended; it began at `began`. Do not record outcomes that say nothing about the
-        endpoint.
+    def record(
+        self, endpoint: Tracked, failed: bool, now: float, began: float = inf, *, by_status: bool = False
+    ) -> None:
+        """An attempt on this endpoint ended; it began at `began`. `by_status`: the failure is an answer of the service.
+
+        Do not record outcomes that say nothing about the endpoint.
         """
         if failed:
-            if began >= endpoint.since:
+            if began >= endpoint.since and not (by_status and self._fails_everywhere(endpoint)):
                 self._failed(endpoint, now)
         else:
             endpoint.consecutive_failures = 0
             endpoint.interval_successes += 1
+            self._last_to_succeed = endpoint
 
     def checked(self, endpoint: Tracked, ok: bool, began: float, now: float) -> None:
         """An active check of this endpoint ended; it began at `began`."""
@@ -188,6 +204,8 @@ class OutlierDetector:
         for one in self._members:
             if one not in before:
                 one.interval_successes = one.interval_failures = 0  # these counts may be from an interval long ago
+        if self._last_to_succeed not in self._members:
+            self._last_to_succeed = None
         self.ejected = sum([one.ejected for one in self._members])
         self._find_due()
         self.tick(now)
@@ -218,9 +236,16 @@ class OutlierDetector:
                     self._take_back(one, FEW_LEFT, now)
         self._find_due()
 
+    def _fails_everywhere(self, endpoint: Tracked) -> bool:
+        """As far as is known: no other endpoint has succeeded since this one last did."""
+        return self._last_to_succeed is None or self._last_to_succeed is endpoint
+
     def _failed(self, endpoint: Tracked, now: float) -> None:
         if endpoint.ejected or not self._on:
             return
+        if now - endpoint.last_failed_at > ROW_S:
+            endpoint.consecutive_failures = 0
+        endpoint.last_failed_at = now
         endpoint.interval_failures += 1
         endpoint.consecutive_failures += 1
         if endpoint.consecutive_failures >= self._settings.consecutive_failures:

@@ -60,13 +60,16 @@ def retry_delay(
     retry_after: float | None,
     remaining: float,
 ) -> float | None:
-    """Seconds to wait before the next attempt: the larger of the backoff and the upstream's Retry-After.
+    """Seconds to wait before the next attempt: the backoff, added to the upstream's Retry-After if there is one.
+
+    Without the backoff, all calls that were told the same Retry-After would come back at once.
+
 
     None when the delay would use up the `remaining` seconds. Then the response at hand goes to the app.
     """
     delay = backoff(settings.backoff, retry_number, random)
-    if retry_after is not None and retry_after > delay:
-        delay = retry_after
+    if retry_after is not None:
+        delay = min(retry_after + delay, (retry_after + remaining) / 2)  # the jitter alone must not use up the time
     return delay if delay < remaining else None
 
 

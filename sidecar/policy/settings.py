@@ -285,12 +285,16 @@ class Policy(Struct, frozen=True, kw_only=True):
     slow_start: Duration | None = None
     """An endpoint that joins, or becomes well again, gets its full share of requests only after this time."""
     health: HealthSettings | None = None
-    outlier: OutlierSettings | None = None
+    outlier: OutlierSettings | None = OutlierSettings()
     fallback: FallbackSteps = ()
     """What answers instead of a failure: the first of these steps that has an answer."""
     limits: Limits = Limits()
     preserve_host: bool = False
     """Send the app's Host upstream instead of the endpoint's authority."""
+    impatience: Literal["count", "ignore"] = "count"
+    """`count`: a call that the app gives up (by its own deadline, or by hanging up) is a failure of the service if the
+    app had waited twice as long as the service usually takes. `ignore`: never. For routes that answer late on purpose,
+    such as long polls."""
     half_close: bool = False
     """Allow the app to close its sending side and still wait for the response. Off, that counts as a disconnect."""
 

@@ -11,6 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from sidecar.policy.deadline import effective, parse_timeout_ms
+from sidecar.policy.verdict import FAILURE, IGNORED, SUCCESS
 from sidecar.proxy.body import RequestBody
 from sidecar.proxy.body_copy import BodyCopy
 from sidecar.proxy.handler import Disconnected, Handler
@@ -32,14 +33,21 @@ if TYPE_CHECKING:
 BUFFER_MAX: Final = 64 * 1024
 """Bytes of a body that are read before there is a connection to send them on."""
 
-_TIMEOUTS: Final = frozenset({"connect_timeout", "attempt_timeout", "request_timeout"})
+_TIMED_OUT: Final = frozenset({"connect_timeout", "attempt_timeout", "request_timeout", "client_disconnect"})
+"""How an attempt ends that failed by not answering."""
 ENDPOINT_FAILURES: Final = frozenset(
-    {"connect_failure", "connect_timeout", "reset", "attempt_timeout", "request_timeout", "bad_response", "truncated"}
-    | {"status"}
+    {"connect_failure", "connect_timeout", "reset", "attempt_timeout", "bad_response", "truncated", "status"}
 )
-"""How an attempt ends that counts against its endpoint."""
+"""How an attempt ends that failed, whoever had been waiting for it."""
 
-_IGNORED: Final = frozenset({"overloaded", "no_endpoint"})
+BY_IMPATIENCE: Final = frozenset({"request_timeout", "client_disconnect"})
+"""How an attempt ends that the app may have given up: a failure if the app had waited for long enough."""
+
+_NO_ANSWER: Final = frozenset(
+    {"connect_failure", "connect_timeout", "reset", "attempt_timeout", "request_timeout", "client_disconnect"}
+    | {"bad_response"}
+)
+"""How an attempt ends that brought no head of an answer, so that the balancer has not learned from it yet."""
 
 # What the armed deadline is of.
 ATTEMPT, REQUEST, UPLOAD, DOWNLOAD, NONE = range(5)
@@ -93,6 +101,23 @@ class Call(Handler):
     _replayed: bool = False
     """The one fresh connection that makes good a stale one has been spent."""
     _told: bool = False
+    """The breaker has heard the one outcome of this request."""
+    _verdict: int = IGNORED
+    """Of the last attempt that was not ignored: what the breaker hears where the very last one is."""
+    _timed_out: bool = False
+    """That verdict is a failure by not answering."""
+    _impatient: bool = False
+    """The app gave up sooner than its waiting could say anything about the service."""
+    _judged: int = 0
+    """The number of the attempt that the endpoint has had its verdict for."""
+    _queued: bool = False
+    """The attempt ended while it waited for one of the service's connections to be given back."""
+    _body_ended: float = 0.0
+    """When the request's body was complete; 0 where it was before the exchange began, or there is none."""
+    _answered_s: float = 0.0
+    """What the present attempt took from the end of the request's body to the head of its answer."""
+    _success_due: float = inf
+    """When a response that still streams counts as a success."""
     _tried: tuple[Endpoint, ...] = ()
     _unread: int = 0
     _last_upload: float = 0.0
@@ -165,7 +190,7 @@ class Call(Handler):
         if sending and self.request.expects_continue and body is not None and not body.received:
             sending = self._interim_sent  # until the upstream says 100, it is the one that is waited for
         if sending:
-            self._arm(UPLOAD, now + self.route.idle_s)
+            self._arm_upload(now + self.route.idle_s)
             return
         latest = now + self.route.attempt_s
         if self._request_deadline <= latest:
@@ -181,11 +206,14 @@ class Call(Handler):
         elif self._kind == REQUEST:
             self._interrupt(Lost("request_timeout", f"no answer within {self._time_given()}, {self._request_s:g} s"))
         elif self._kind == UPLOAD:
+            if now >= self._attempt_started + route.attempt_s and route.breaker.is_probe(self._permit):
+                # The app may send for as long as it likes, but the others do not wait for it.
+                self._permit = route.breaker.make_room(self._permit)
             latest = self._last_upload + route.idle_s
             if latest > now:
-                self._arm(UPLOAD, latest)
+                self._arm_upload(latest)
             elif self._upstream is not None and self._upstream.drained_since_last_look():
-                self._arm(UPLOAD, now + route.idle_s)
+                self._arm_upload(now + route.idle_s)
             elif self._upstream is not None and not self._upstream.writable:
                 self._interrupt(Lost("attempt_timeout", f"the service took nothing of the body for {route.idle_s:g} s"))
             else:
@@ -193,21 +221,32 @@ class Call(Handler):
         elif self._kind == DOWNLOAD:
             self._download_idle(now)
 
+    def _arm_upload(self, when: float) -> None:
+        if self.route.breaker.is_probe(self._permit):
+            when = min(when, self._attempt_started + self.route.attempt_s)
+        self._arm(UPLOAD, when)
+
+    def _arm_download(self, when: float) -> None:
+        self._arm(DOWNLOAD, when if self._told else min(when, self._success_due))
+
     def _download_idle(self, now: float) -> None:
+        if now >= self._success_due:
+            self._succeeded(now)
         downstream, idle_s = self._downstream, self.route.idle_s
         latest = max(downstream.last_activity, self._last_upload) + idle_s
         if downstream.writable:
             if latest > now:
-                self._arm(DOWNLOAD, latest)
+                self._arm_download(latest)
             else:
-                self._interrupt(Lost("truncated", f"nothing more of the body came for timeout.idle, {idle_s:g} s"))
+                detail = f"nothing more of the body came for timeout.idle, {idle_s:g} s"
+                self._interrupt(Lost("truncated", detail, ours=True))
             return
         # We wait for the app: it is idle only if it has taken nothing since the last look.
         unread, self._unread = self._unread, bytes_under_way(downstream.transport)
         if unread and self._unread >= unread:
             self._interrupt(Disconnected(f"the app read nothing for timeout.idle, {idle_s:g} s"))
         else:
-            self._arm(DOWNLOAD, now + idle_s)
+            self._arm_download(now + idle_s)
 
     # Tracing.
 
@@ -294,6 +333,7 @@ class Call(Handler):
                 body.keep(pieces)
                 body.sent()
         if body.complete:
+            self._body_ended = now
             self._request_deadline = now + self._request_s
             if self._awaiting:
                 self._arm_response(now)
@@ -343,10 +383,7 @@ class Call(Handler):
 
     def _fail(self, reason: str, detail: str) -> None:
         """No attempt brought an answer: say what became of the last."""
-        if reason in _IGNORED or (reason == "request_timeout" and self._hurried):
-            pass  # the app gave less time than the service is allowed: no verdict about the service
-        else:
-            self._tell(outcome=False, timed_out=reason in _TIMEOUTS)
+        self._tell_failure()
         label = f"{self._endpoint.label}: " if reason not in ("request_timeout", "overloaded") else ""
         self._answer(reason, f"{label}{detail}", retry_after=1.0 if reason == "overloaded" else None)
 
@@ -356,8 +393,8 @@ class Call(Handler):
 
     @property
     def _hurried(self) -> bool:
-        """The app gives less time than an attempt may take, so running out of it says nothing of the service."""
-        return self._request_s < min(self.route.request_s, self.route.attempt_s)
+        """The app gives less time than the policy: where that runs out, it is the app that gave up."""
+        return self._request_s < self.route.request_s
 
     def _refuse(self, refusal: BadRequest) -> None:
         responding = self._downstream.responding
@@ -383,22 +420,47 @@ class Call(Handler):
         self._downstream.answer(problem, self.request if keep else None, head_only=head_only)
 
     def _tell(self, *, outcome: bool, timed_out: bool = False, now: float | None = None) -> None:
-        """Tell the breaker the one outcome of this request."""
+        """Tell the breaker the one outcome of this request; what comes after the first is not heard."""
+        if self._told:
+            return
         self._told = True
         breaker = self.route.breaker
+        if now is None:
+            now = monotonic()
         if outcome:
-            breaker.success(self._permit, monotonic() if now is None else now)
+            breaker.patience.answered(self._answered_s)
+            breaker.success(self._permit, now)
         else:
-            breaker.failure(self._permit, monotonic() if now is None else now, timed_out)
+            breaker.failure(self._permit, now, timed_out)
 
-    def _note(self, reason: str, status: int | None) -> None:
+    def _tell_failure(self) -> None:
+        """Tell the breaker of the last attempt's failure, if it is one of the service."""
+        if self._verdict == FAILURE:
+            self._tell(outcome=False, timed_out=self._timed_out)
+
+    def _tell_at_the_end(self) -> None:
+        """Nothing has settled the outcome: it is that of the last attempt that was not ignored, if there is one."""
+        breaker, now = self.route.breaker, monotonic()
+        if self._verdict == FAILURE:
+            self._tell(outcome=False, timed_out=self._timed_out, now=now)
+        elif self._impatient:
+            breaker.inconclusive(self._permit, now)
+        else:
+            breaker.ignore(self._permit, now)
+
+    def _succeeded(self, now: float) -> None:
+        """The service has served this request, whatever becomes of the rest of its body."""
+        self._success_due = inf
+        self._judge(SUCCESS, "ok", now)
+        self._tell(outcome=True, now=now)
+
+    def _note(self, reason: str, status: int | None, verdict: int | None = None) -> None:
         """Count the attempt that is under way, and remember it for the answer and the log."""
         if self._attempt_number > len(self.attempts):
             endpoint = self._endpoint
             endpoint.counters.attempt(reason)
             now = monotonic()
-            if reason == "ok" or (reason in ENDPOINT_FAILURES and not (reason == "request_timeout" and self._hurried)):
-                self.service.outlier.record(endpoint, reason != "ok", now, self._attempt_started)
+            self._judge(self._verdict_on(reason, now) if verdict is None else verdict, reason, now)
             if self.trace is not None:
                 address, port, number = endpoint.address, endpoint.port, self._attempt_number
                 self.trace.attempt(
@@ -406,6 +468,48 @@ class Call(Handler):
                 )  # fmt: skip
             took_ms = int((now - self._attempt_started) * 10_000 + 0.5) / 10  # `round` takes ten times as long
             self.attempts.append(Attempt(endpoint.label, reason, status, took_ms))
+
+    def _verdict_on(self, reason: str, now: float) -> int:
+        """What the end of the attempt says about its endpoint."""
+        if reason == "ok":
+            return SUCCESS
+        if reason in ENDPOINT_FAILURES:
+            return FAILURE
+        if reason == "request_timeout" and not self._hurried:
+            return IGNORED if self._queued else FAILURE
+        if reason == "request_timeout" or (reason == "client_disconnect" and not self._downstream.responding):
+            if self._waited_enough(now):
+                return FAILURE
+            self._impatient = True
+        return IGNORED
+
+    def _waited_enough(self, now: float) -> bool:
+        """Whether the app, which gave up, had waited so long that this is the service's failure."""
+        body = self.body
+        if self._queued or self.route.forgives_impatience or (body is not None and not body.complete):
+            return False
+        return now - max(self._attempt_started, self._body_ended) >= self.route.breaker.patience.enough_s
+
+    def _judge(self, verdict: int, reason: str, now: float) -> None:
+        """The verdict on the present attempt, once: for ejection, for the balancer, and kept for the breaker."""
+        if self._judged == self._attempt_number:
+            return
+        self._judged = self._attempt_number
+        endpoint = self._endpoint
+        if endpoint.latency is not None and reason in _NO_ANSWER and not self._queued:
+            took_s = now - max(self._attempt_started, self._body_ended)
+            if verdict == FAILURE:
+                endpoint.latency.failed(took_s, now)
+            elif self.body is None or self.body.complete:
+                endpoint.latency.penalize(took_s, now)
+        if verdict == IGNORED:
+            return
+        failed = verdict == FAILURE
+        self.service.outlier.record(endpoint, failed, now, self._attempt_started, by_status=reason == "status")
+        if failed and endpoint.ejected and self._attempt_started <= self.route.breaker.forgiven_at:
+            return  # the ejection has dealt with this; the breaker judges what the other endpoints do
+        self._verdict = verdict
+        self._timed_out = failed and reason in _TIMED_OUT
 
     def _record(self, code: int, reason: str, detail: str = "", now: float | None = None) -> None:
         if self.code:

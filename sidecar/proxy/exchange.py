@@ -15,7 +15,8 @@ from sidecar.policy.breaker import NullBreaker
 from sidecar.policy.concurrency import ConcurrencyLimit
 from sidecar.policy.retry import parse_retry_after, retry_delay, wants_retry
 from sidecar.policy.settings import BreakerSettings, Policy
-from sidecar.proxy.call import DOWNLOAD, NONE, REQUEST, Call
+from sidecar.policy.verdict import FAILURE, IGNORED, SUCCESS
+from sidecar.proxy.call import NONE, REQUEST, Call
 from sidecar.proxy.handler import Disconnected
 from sidecar.proxy.hash_key import hash_key
 from sidecar.proxy.head_syntax import BadRequest
@@ -94,7 +95,7 @@ class Exchange(Call):
             if permit:
                 self._drop_held()
                 if not self._told:
-                    breaker.ignore(permit, monotonic())
+                    self._tell_at_the_end()
 
     def _give_back(self, limit: ConcurrencyLimit) -> None:
         """The service has nothing more to do with this request."""
@@ -152,6 +153,7 @@ class Exchange(Call):
         """Send the request to one endpoint and await the final response's head. Raises Lost."""
         self._attempt_number += 1
         self._attempt_started = now
+        self._queued = False
         self._endpoint = endpoint
         self._tried = (*self._tried, endpoint)
         pool = self._pool
@@ -189,10 +191,13 @@ class Exchange(Call):
         wait_s = None
         if response.status in (429, 503) and response.retry_after is not None:
             wait_s = parse_retry_after(response.retry_after, time())
+        took_s = now - max(self._attempt_started, self._body_ended)
         if wait_s is not None:
             latency.penalize(wait_s, now)
-        elif response.status < 500:
-            latency.observe(now - self._attempt_started, now)
+        elif response.status >= 500 or response.status == 429 or response.status in self.route.failure_status:
+            latency.failed(took_s, now)
+        else:
+            latency.observe(took_s, now)
 
     async def _connect(self, endpoint: Endpoint) -> Upstream:
         """A new connection to this endpoint. Raises Lost with connect_failure, connect_timeout or overloaded."""
@@ -202,6 +207,7 @@ class Exchange(Call):
         try:
             upstream: Upstream = await self._wait()
         except BaseException:
+            self._queued = connecting.queued
             connecting.cancel()
             raise
         finally:
@@ -262,6 +268,13 @@ class Exchange(Call):
             response.pieces[at] = below_prefix(response.pieces[at], prefix, service.authorities)
         if self._attempt_number > 1:  # Envoy: include_attempt_count_in_response
             response.pieces.append(b"\r\nx-envoy-attempt-count: %d" % self._attempt_number)
+        if reason == "ok":
+            self._verdict = IGNORED  # of attempts that this answer made good
+            if self.route.breaker.is_probe(self._permit):
+                self._succeeded(self._answer_came())  # the others wait for this verdict, however long the body lasts
+        else:
+            self._judge(FAILURE, reason, monotonic())
+            self._tell_failure()
         early = self._cut_short or (body is not None and not upstream.has_all(body))
         held = upstream.relay(downstream if self._copy is None else self._copy)
         downstream.begin_response(self.request, response, held)
@@ -273,23 +286,28 @@ class Exchange(Call):
                     raise Lost("truncated", upstream.broken)
                 if not downstream.writable:
                     upstream.pause_reading()
-                self._arm(DOWNLOAD, monotonic() + self.route.idle_s)
-                downstream.last_activity = monotonic()
+                now = self._answer_came()
+                self._success_due = now + self.route.attempt_s
+                self._arm_download(now + self.route.idle_s)
+                downstream.last_activity = now
                 await self._wait()
             except Lost as lost:
                 self._close_upstream()
-                self._note("truncated", response.status)
-                self._tell(outcome=False)
+                self._note("truncated", response.status, IGNORED if lost.ours else FAILURE)
+                self._tell_failure()
                 self._record(response.status, "truncated", lost.detail)
                 downstream.cut()
                 return
+            finally:
+                self._success_due = inf
         downstream.end_response()
         now = monotonic()
+        if not self._told and not self._answered_s:
+            self._answered_s = now - max(self._attempt_started, self._body_ended)
         noted = self._attempt_number <= len(self.attempts)
         if reason == "ok" and not noted and not self._notes_all and not self._core.logs_all:
             self._endpoint.counters.attempt(reason)  # nobody will read how this attempt went
-            if self.service.ejects:
-                self.service.outlier.record(self._endpoint, False, now)
+            self._judge(SUCCESS, reason, now)
         else:
             self._note(reason, response.status)
         self._upstream = None
@@ -297,13 +315,21 @@ class Exchange(Call):
             upstream.close()
         else:
             self._pool.release(upstream, now)
-        self._tell(outcome=reason == "ok", now=now)
+        if reason == "ok":
+            self._tell(outcome=True, now=now)
         self._record(response.status, reason, "", now)
+
+    def _answer_came(self) -> float:
+        """Now, as the head of the answer has come."""
+        now = monotonic()
+        self._answered_s = now - max(self._attempt_started, self._body_ended)
+        return now
 
     async def _tunnel(self, response: ResponseHead) -> None:
         """After a 101 both sides talk past us; the concurrency permit is held until they are done."""
         upstream = self._upstream
         assert upstream is not None
+        self._answer_came()
         self._note("ok", 101)
         self._tell(outcome=True)
         self._record(101, "ok")

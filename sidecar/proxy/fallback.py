@@ -15,6 +15,7 @@ from typing import Final
 
 from sidecar.policy.concurrency import ConcurrencyLimit
 from sidecar.policy.settings import FALLBACK_METHODS, FallbackService, FallbackStale, FallbackStatic
+from sidecar.policy.verdict import IGNORED
 from sidecar.proxy.exchange import Exchange
 from sidecar.proxy.handler import Disconnected
 from sidecar.proxy.head_syntax import BadRequest
@@ -164,7 +165,9 @@ class FallbackExchange(StaleExchange):
         self.fallback = f"service:{service.name}"
         self._call_started = monotonic()
         self._left_s = left_s
-        self._told = self._cut_short = self._replayed = False
+        self._told = self._cut_short = self._replayed = self._impatient = False
+        self._verdict = IGNORED
+        self._answered_s = 0.0
         self._notes_all = True
         self._tried = ()
         self._retries = 0
@@ -253,18 +256,14 @@ class FallbackExchange(StaleExchange):
 
     @property
     def _hurried(self) -> bool:
-        given = self._whole_s if self._home is None else self._left_s
-        return given < min(self.route.request_s, self.route.attempt_s)
+        given = self._whole_s if self._home is None else self._request_s
+        return given < self.route.request_s
 
     def _time_given(self) -> str:
         if self._home is not None:
             return "what the first service left of the request's time"
         words = "timeout.request" if self._whole_s == self.route.request_s else "the app's own deadline"
         return f"the part of {words} that is not kept for the fallbacks"
-
-    def _tell(self, *, outcome: bool, timed_out: bool = False, now: float | None = None) -> None:
-        if not self._told:
-            Exchange._tell(self, outcome=outcome, timed_out=timed_out, now=now)
 
     def _answer(self, reason: str, detail: str, *, retry_after: float | None = None) -> None:
         if reason == "internal":
@@ -289,7 +288,7 @@ class FallbackExchange(StaleExchange):
     def _fail_by_status(self, response: ResponseHead) -> None:
         if self._upstream is not None:
             self._hold(response, "status")
-        self._tell(outcome=False)
+        self._tell_failure()
         if self._home is not None:
             self._failed_too(response.status, "status")
             self._drop_held()

@@ -49,6 +49,11 @@ class Connecting:
         self.timeout_s = timeout_s
         self.timer: asyncio.TimerHandle | None = None
 
+    @property
+    def queued(self) -> bool:
+        """It waits for another connection to be given back; nothing has been opened for it."""
+        return self.timer is not None
+
     def cancel(self) -> None:
         """The waiter no longer waits. What is being opened goes to the pool; what is queued leaves the queue."""
         self.waiter = None

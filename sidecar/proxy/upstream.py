@@ -37,12 +37,13 @@ _IDLE, _HEAD, _BODY, _DONE, _TUNNEL, _CLOSED = range(6)
 
 
 class Lost(Exception):
-    """An attempt ended without a usable response. `reason` is one of reset, bad_response, truncated."""
+    """An attempt ended without a usable response; `ours` where a limit of the sidecar's own ended it."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, *, ours: bool = False) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+        self.ours = ours
 
 
 class Holder(Protocol):

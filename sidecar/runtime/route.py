@@ -24,6 +24,7 @@ class LiveRoute:
         "failure_status",
         "fallback_methods",
         "first_lines",
+        "forgives_impatience",
         "half_close",
         "idle_s",
         "keeps_stale",
@@ -60,6 +61,7 @@ class LiveRoute:
         self.repeatable_methods = policy.retry.methods
         self.retry_statuses = frozenset(one for one in policy.retry.on if isinstance(one, int))
         self.failure_status = policy.breaker.failure_status
+        self.forgives_impatience = policy.impatience == "ignore"
         self.fallback_methods = _answered_by(policy.fallback)
         self.keeps_stale = any(isinstance(step, FallbackStale) for step in policy.fallback)
         """Whether it falls back to the last good response."""

@@ -24,7 +24,7 @@ from sidecar.policy.breaker import Breaker, make_breaker
 from sidecar.policy.budget import RetryBudget
 from sidecar.policy.concurrency import ConcurrencyLimit
 from sidecar.policy.health_state import HealthState
-from sidecar.policy.outlier import EJECTED, OutlierDetector, Tracked
+from sidecar.policy.outlier import EJECTED, OPERATOR, OutlierDetector, Tracked
 from sidecar.policy.round_robin import RoundRobin
 from sidecar.policy.settings import (
     HashSettings,
@@ -200,7 +200,11 @@ class LiveService:
 
     @property
     def breakers(self) -> list[Breaker]:
-        """The breakers in use: the service's own, then those of routes that have their own."""
+        """The breakers in use, in their present state: the service's own, then those of routes that have their own."""
+        self.expire(self._clock())
+        return self._breakers_in_use()
+
+    def _breakers_in_use(self) -> list[Breaker]:
         found = [self.default_route.breaker]
         found += [route.breaker for route in self.routes if route.breaker is not self.default_route.breaker]
         return found
@@ -389,14 +393,12 @@ class LiveService:
         self.changed(now)
 
     def expire(self, now: float) -> None:
-        """Call from time to time: ends forced breaker states whose time is over, so that they end without traffic
-        too.
-        """
-        for breaker in self.breakers:
+        """Call from time to time, and before a breaker's state is shown: applies what time alone changes."""
+        for breaker in self._breakers_in_use():
             if breaker.forced is not None and now >= breaker.forced_until:
                 fields = {"service": self.name, "state": breaker.forced}
-                breaker.expire(now)
                 log.info("breaker is no longer forced", extra={"kind": "breaker", "fields": fields})
+            breaker.tick(now)
 
     # Operator actions (`sidecar.runtime.operator` has the rules).
 
@@ -482,6 +484,9 @@ class LiveService:
     def _ejection(self, event: str, endpoint: Tracked, why: str, now: float) -> None:
         assert isinstance(endpoint, Endpoint)
         self.changed(now)
+        if event == EJECTED and why != OPERATOR:
+            for breaker in self._breakers_in_use():
+                breaker.forgive(now)
         fields = {"service": self.name, "endpoint": endpoint.label, "reason": why}
         extra = {"kind": "ejection", "fields": fields}
         log.log(logging.WARNING if event == EJECTED else logging.INFO, "endpoint %s", event, extra=extra)

@@ -16,7 +16,7 @@ from sidecar.config.errors import ConfigErrors
 from sidecar.config.load import MAX_BYTES, Origin, load, load_with_origins, loads
 from sidecar.config.schema import Address, Aggregate, AggregatePart, CheckUrl, Config, HealthCheck, PathTemplate
 from sidecar.config.services import SERVICE_KEYS
-from sidecar.policy.settings import DnsSettings, HealthSettings, KubernetesSettings, OutlierSettings, Policy
+from sidecar.policy.settings import DnsSettings, HealthSettings, KubernetesSettings, Policy
 
 REFERENCE = Path(__file__).resolve().parents[2] / "config" / "sidecar.yaml"
 
@@ -121,10 +121,8 @@ def commented(key: str, after: str) -> str:
 
 
 def test_what_is_off_by_default_is_shown_with_the_defaults_that_it_has_once_on() -> None:
-    health, outlier = commented("health", "defaults:"), commented("outlier", "defaults:")
-    text = f"{health}\n{outlier}".replace("\n", "\n  ")
+    text = commented("health", "defaults:").replace("\n", "\n  ")
     policy = loads(f"services: {{}}\ndefaults:\n  {text}\n", "a.yaml", {}).defaults
-    assert policy.outlier == OutlierSettings()
     assert policy.health == HealthSettings(path="/health")
 
 

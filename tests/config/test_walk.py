@@ -187,7 +187,7 @@ def test_percentages_are_written_with_their_sign_or_without() -> None:
 def test_what_may_be_off_is_off_an_empty_mapping_is_on() -> None:
     policy, errors = typed("{health: off, outlier: 'off', slow_start: off}", Policy)
     assert errors == []
-    assert policy == Policy()
+    assert policy == Policy(outlier=None)
     assert typed("outlier: {}", Policy)[0].outlier == OutlierSettings()
     assert typed("outlier: {error_rate: off}", Policy)[0].outlier == OutlierSettings()
     assert typed("outlier: ${OUTLIER}", Policy, OUTLIER="off\n")[0].outlier is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import msgspec
@@ -299,10 +300,10 @@ def test_forced_closed_lets_everything_flow_and_judges_again_after_it() -> None:
 def test_a_forced_state_ends_by_time_and_by_command() -> None:
     breaker = Breaker(SMALL, 0.0)
     breaker.force(OPEN, 60.0, 0.0)
-    breaker.expire(59.0)
+    breaker.tick(59.0)
     assert breaker.forced == OPEN
-    breaker.expire(60.0)
-    assert (breaker.forced, breaker.state, breaker.probe_due) == (None, OPEN, 60.0)
+    breaker.tick(60.0)
+    assert (breaker.forced, breaker.state, breaker.retry_after(60.0)) == (None, HALF_OPEN, 0.0)
     breaker.force(CLOSED, 100.0, 61.0)
     breaker.force(None, 0.0, 62.0)
     assert (breaker.forced, breaker.state) == (None, CLOSED)
@@ -448,6 +449,84 @@ def test_repr_shows_the_state(mode: str) -> None:
     assert ("1 probes in flight" in repr(breaker)) == (mode != "off")
 
 
+# Half-open, by time and by what says nothing.
+
+
+def test_it_is_half_open_when_its_time_is_over_though_nobody_calls() -> None:
+    breaker = opened()
+    breaker.tick(29.9)
+    assert breaker.state == OPEN
+    breaker.tick(30.0)
+    assert (breaker.state, breaker.since, breaker.half_opens, breaker.retry_after(30.0)) == (HALF_OPEN, 30.0, 1, 0.0)
+    assert breaker.is_probe(breaker.admit(31.0))
+
+
+def test_an_inconclusive_probe_is_followed_after_a_second() -> None:
+    breaker = opened()
+    breaker.inconclusive(breaker.admit(30.0), 30.5)
+    assert (breaker.admit(31.4), breaker.state) == (REFUSED, HALF_OPEN)
+    assert breaker.retry_after(31.4) == pytest.approx(0.1)
+    probe = breaker.admit(31.5)
+    assert breaker.is_probe(probe)
+    breaker.success(probe, 31.6)
+    assert breaker.state == CLOSED
+
+
+@pytest.mark.parametrize("era", ["closed", "before"])
+def test_what_was_no_probe_of_now_makes_nobody_wait(era: str) -> None:
+    breaker = Breaker(SMALL, 0.0)
+    permit = breaker.admit(0.0)
+    if era == "before":
+        fail(breaker, 0.0, 4)
+        breaker.tick(30.0)
+    breaker.inconclusive(permit, 30.0)
+    assert breaker.retry_after(30.0) == 0.0
+
+
+@pytest.mark.parametrize(("outcome", "state"), [("success", CLOSED), ("failure", OPEN), ("ignore", HALF_OPEN)])
+def test_a_probe_that_made_room_still_counts(outcome: str, state: str) -> None:
+    breaker = opened()
+    slow = breaker.admit(30.0)
+    assert breaker.admit(30.0) == REFUSED
+    slow = breaker.make_room(slow)
+    assert not breaker.is_probe(slow)
+    assert breaker.make_room(slow) == slow
+    second = breaker.admit(31.0)
+    assert breaker.is_probe(second)
+    getattr(breaker, outcome)(slow, 32.0)
+    assert (breaker.state, breaker._probes_out) == (state, 1 if state == HALF_OPEN else 0)
+
+
+def test_other_settings_do_not_hold_probes_back() -> None:
+    breaker = opened()
+    breaker.tick(30.0)
+    breaker.reconfigure(msgspec.structs.replace(SMALL, reset_timeout=60.0), 31.0)
+    assert breaker.admit(31.0)
+
+
+def test_an_ejection_forgives_where_something_succeeded() -> None:
+    breaker = Breaker(SMALL, 0.0)
+    fail(breaker, 1.0, 3)
+    breaker.forgive(1.0)
+    assert breaker.window(1.0) == (0, 3), "nothing succeeded: the whole service may be down"
+    breaker = Breaker(SMALL, 0.0)
+    serve(breaker, 1.0)
+    fail(breaker, 1.0, 1)
+    breaker.forgive(1.5)
+    assert (breaker.window(1.5), breaker.forgiven_at) == ((0, 0), 1.5)
+    breaker = opened()
+    breaker.forgive(1.0)
+    assert (breaker.state, breaker.forgiven_at) == (OPEN, -inf)
+
+
+def test_what_was_learned_of_a_service_s_latency_outlives_its_breaker() -> None:
+    breaker = Breaker(SMALL, 0.0)
+    for _ in range(20):
+        breaker.patience.answered(1.0)
+    off = breaker.reconfigure(msgspec.structs.replace(SMALL, mode="off"), 1.0)
+    assert off.reconfigure(SMALL, 2.0).patience.enough_s == pytest.approx(2.0)
+
+
 settings_strategy = st.builds(
     BreakerSettings,
     mode=st.sampled_from(["enforce", "observe"]),
@@ -461,7 +540,7 @@ settings_strategy = st.builds(
 )
 events_strategy = st.lists(
     st.tuples(
-        st.sampled_from(["admit", "admit", "success", "failure", "ignore", "wait"]),
+        st.sampled_from(["admit", "admit", "success", "failure", "ignore", "inconclusive", "wait"]),
         st.integers(0, 1000),
     ),
     max_size=120,
@@ -491,7 +570,7 @@ def test_permits_hold_over_any_sequence(settings: BreakerSettings, events: list[
             getattr(breaker, event)(permit, now)
             after = (len(changes), breaker.window(now), breaker.retry_after(now), breaker._probes_out)
             assert not stale or before == after
-            if breaker.state == CLOSED and not stale and event != "ignore":
+            if breaker.state == CLOSED and not stale and event not in ("ignore", "inconclusive"):
                 served, failed = breaker.window(now)
                 below = failed * 100 < settings.error_threshold_percentage * (served + failed)
                 assert served + failed < settings.volume_threshold or below

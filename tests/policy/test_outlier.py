@@ -512,3 +512,60 @@ def test_one_endpoint_is_available_with_unhealthy_and_failing_ones(percent: floa
             cluster.detector.record(cluster.endpoints[index], kinds[index] == "f", now)
         cluster.tick(60.0)
         assert cluster.ejected == []
+
+
+# Failures that the service answered.
+
+
+def answer_failed(cluster: Cluster, index: int, now: float, times: int = 5) -> None:
+    for _ in range(times):
+        cluster.detector.record(cluster.endpoints[index], True, now, by_status=True)
+
+
+def test_a_request_that_fails_everywhere_ejects_nothing() -> None:
+    cluster = Cluster(2)
+    for now in range(50):
+        answer_failed(cluster, now % 2, float(now), 1)
+    assert cluster.ejected == []
+
+
+@pytest.mark.parametrize(
+    ("before", "ejected"),
+    [
+        ([], []),  # nobody has ever succeeded
+        ([0], []),  # this one was the last that did
+        ([1, 0], []),
+        ([1], [0]),
+        ([0, 1], [0]),
+    ],
+)
+def test_an_answer_that_fails_counts_if_a_sibling_has_succeeded_since(before: list[int], ejected: list[int]) -> None:
+    cluster = Cluster(2)
+    for at, index in enumerate(before):
+        cluster.serve(index, float(at))
+    answer_failed(cluster, 0, 10.0)
+    assert cluster.ejected == ejected
+
+
+def test_what_is_no_answer_counts_whatever_siblings_do() -> None:
+    cluster = Cluster(2)
+    cluster.fail(0, 1.0)
+    assert cluster.ejected == [0]
+
+
+def test_a_sibling_that_left_says_nothing_any_more() -> None:
+    cluster = Cluster(3)
+    cluster.serve(2, 1.0)
+    cluster.set(cluster.endpoints[:2], 2.0)
+    answer_failed(cluster, 0, 3.0)
+    assert cluster.ejected == []
+
+
+@pytest.mark.parametrize(("pause", "ejected"), [(60.0, [0]), (60.1, [])])
+def test_a_row_of_failures_begins_anew_after_a_minute(pause: float, ejected: list[int]) -> None:
+    cluster = Cluster(2)
+    cluster.fail(0, 1.0, 4)
+    cluster.fail(0, 1.0 + pause, 1)
+    assert cluster.ejected == ejected
+    cluster.fail(0, 1.0 + pause, 4)
+    assert cluster.ejected == [0]

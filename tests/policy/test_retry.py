@@ -98,16 +98,16 @@ def test_an_attempt_is_retried_for_its_reason_or_its_status(reason: str, status:
     [
         (0, None, 1.0, 0.0125),
         (4, None, 1.0, 0.125),
-        (0, 0.5, 1.0, 0.5),
-        (0, 0.001, 1.0, 0.0125),  # the larger of the two
-        (0, 0.999, 1.0, 0.999),
+        (0, 0.5, 1.0, 0.5125),  # the backoff comes on top
+        (0, 0.25, 1.0, 0.2625),
+        (0, 0.999, 1.0, 0.9995),  # half of what is left at most
         (0, 1.0, 1.0, None),  # nothing would be left for the attempt
         (0, 1.001, 1.0, None),
         (0, None, 0.0125, None),
         (0, None, 0.0126, 0.0125),
         (0, None, 0.0, None),
         (0, None, -1.0, None),
-        (0, 3600.0, float("inf"), 3600.0),
+        (0, 3600.0, float("inf"), 3600.0125),
     ],
 )
 def test_a_retry_waits_only_for_what_fits_into_the_deadline(

@@ -149,9 +149,9 @@ def test_a_probe_due_after_a_forced_opening_stays_due_when_other_keys_change() -
     service = live()
     breaker = service.default_route.breaker
     breaker.force(OPEN, START + 5, START)
-    breaker.expire(START + 5)
+    breaker.tick(START + 5)
     service.adopt(config(Policy(breaker=QUICK, timeout=Timeouts(idle=5.0))), START + 6)
-    assert breaker.probe_due == START + 5
+    assert breaker.retry_after(START + 6) == 0.0
     assert breaker.admit(START + 6)
 
 
@@ -281,7 +281,7 @@ def test_turning_ejection_off_returns_all_endpoints() -> None:
     a = service.endpoints[0]
     service.outlier.record(a, True, START, START)
     assert a.ejected
-    service.adopt(config(), START)
+    service.adopt(config(Policy(outlier=None)), START)
     assert (a.ejected, service.ejects) == (False, False)
     assert a in [service.pick(START, ()) for _ in range(2)]
     service.adopt(config(Policy(outlier=OutlierSettings(consecutive_failures=1))), START)

@@ -25,7 +25,7 @@ services:
   weighted: {endpoints: [{url: "$heavy", weight: 3}, "$light"]}
   half_dead: {endpoints: ["$refused", "$alive"]}
   no_retries: {endpoints: ["$no_retries_refused", "$no_retries_alive"], retry: {max_retries: 0}}
-  half_ill: {endpoints: ["$ill", "$well"]}
+  half_ill: {endpoints: ["$ill", "$well"], outlier: "off"}
 """
 
 

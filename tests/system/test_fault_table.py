@@ -64,8 +64,8 @@ def resets(name: str, script: Step) -> Fault:
     return Fault(name, script, 502, "reset", get=(3, 3), post=(1, 1))
 
 
-def breaks_off(name: str, script: Step, *, body: bytes = b"half-", policy: str = "") -> Fault:
-    return Fault(name, script, 200, "truncated", get=(1, 1), post=(1, 1), kind="broken", body=body, policy=policy)
+def breaks_off(name: str, script: Step, *, body: bytes = b"half-", **more: str) -> Fault:
+    return Fault(name, script, 200, "truncated", get=(1, 1), post=(1, 1), kind="broken", body=body, **more)
 
 
 def not_http(name: str, data: bytes) -> Fault:
@@ -139,7 +139,7 @@ FAULTS = [
     breaks_off("resets_between_chunks", then_held(HALF_CHUNKED, steps.reset)),
     breaks_off("closes_within_a_chunk", then_held(WITHIN_A_CHUNK, steps.close)),
     breaks_off("resets_before_close", then_held(UNTIL_CLOSE, steps.reset)),
-    breaks_off("stalls_in_body", steps.stalled_body, policy="timeout: {idle: 200ms}"),
+    breaks_off("stalls_in_body", steps.stalled_body, policy="timeout: {idle: 200ms}", outcome="ignored"),
     breaks_off("breaks_a_chunk", then_held(HALF_CHUNKED, lambda turn: turn.send(b"LEAK\r\n"))),
 ]
 

@@ -23,4 +23,4 @@ def test_what_a_row_says() -> None:
     assert ROWS["connect_failure"] == ["503", "No connection to the service", "✓", "✓", "✓", "✓"]
     assert ROWS["bad_response"][2] == "(✓)"
     assert ROWS["circuit_open"][2:] == ["", "", "✓", "✓"]
-    assert ROWS["client_disconnect"][2:] == ["", "", "", ""]
+    assert ROWS["client_disconnect"][2:] == ["", "(✓)", "", ""]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from sidecar.policy.settings import RETRY_REASONS, RetrySettings
-from sidecar.proxy.call import ENDPOINT_FAILURES
+from sidecar.proxy.call import BY_IMPATIENCE, ENDPOINT_FAILURES
 from sidecar.proxy.fallback import FALLEN_BACK
 from sidecar.proxy.problem import STATUS, TITLES
 from sidecar.telemetry.history import NO_ANSWER_WANTED
@@ -25,7 +25,8 @@ is on the page about logs.
 - **Status** is what the app gets. An answer of the sidecar's own is `application/problem+json` and has the title below.
 - **Retried** says whether `retry.on` may name the reason. A tick in brackets: it may, and by default does not. What
   the service answered, `status`, is retried by the statuses in `retry.on`.
-- **Endpoint** says whether an attempt that ends so counts against its endpoint (`outlier`).
+- **Endpoint** says whether an attempt that ends so counts against its endpoint (`outlier`). A tick in brackets: if the
+  app gave up, it counts only if the app had waited for long enough ([impatience](../architecture.md#verdicts)).
 - **Fallback** says whether a [fallback](../fallback.md) may answer instead.
 - **Failed** says whether the request counts as failed in `sidecar status` and on the dashboard.
 """
@@ -58,7 +59,7 @@ def _row(reason: str) -> tuple[str, ...]:
         status,
         prose(title),
         retried,
-        _tick(reason in ENDPOINT_FAILURES),
+        "(✓)" if reason in BY_IMPATIENCE else _tick(reason in ENDPOINT_FAILURES),
         "✓ if 5xx" if reason == "status" else _tick(reason in FALLEN_BACK),
         _tick(reason != "ok" and reason not in NO_ANSWER_WANTED),
     )

@@ -14,6 +14,10 @@ from typing import Final
 DECAY_S: Final = 10.0
 """After this time the weight of an old latency is 1/e (Finagle's and Linkerd's default)."""
 
+FAILURE_FACTOR: Final = 4.0
+LEAST_PENALTY_S: Final = 0.02
+LONGEST_PENALTY_S: Final = 10.0
+
 LEAST_S: Final = 1e-6
 LONGEST_S: Final = 86400.0
 """The upper limit of a latency: a Retry-After may be arbitrarily long, and the estimate must stay finite."""
@@ -22,8 +26,8 @@ LONGEST_S: Final = 86400.0
 class PeakEwma:
     """`value` (seconds) is the estimate at time `stamp`. 0 means that nothing has been measured yet.
 
-    Observe the time to the response head of answered attempts only. An endpoint that refuses every request within a
-    millisecond would otherwise look best.
+    Feed it the time from the end of the request's body to the response head: `observe` for good answers, `failed` for
+    failures. An endpoint that refuses every request within a millisecond would otherwise look best.
     """
 
     __slots__ = ("stamp", "value")
@@ -40,8 +44,18 @@ class PeakEwma:
         self.value = rtt_s
         self.stamp = max(now, self.stamp)
 
+    def failed(self, took_s: float, now: float) -> None:
+        """Count a failure as an answer that took this long, and at least four times the present estimate.
+
+        So one failure among many successes costs little; each further one in a row costs more, up to LONGEST_PENALTY_S.
+        """
+        penalty_s = min(max(FAILURE_FACTOR * self.estimate(now), LEAST_PENALTY_S), LONGEST_PENALTY_S)
+        self.penalize(max(took_s, penalty_s), now)
+
     def penalize(self, seconds: float, now: float) -> None:
-        """Count a 429 or 503 with Retry-After as an answer that took this long. It never lowers the estimate."""
+        """Count an attempt without a good answer (given up, or a Retry-After) as one that took this long. It never
+        lowers the estimate.
+        """
         if seconds > self.estimate(now):
             self.value = min(seconds, LONGEST_S)
             self.stamp = max(now, self.stamp)

@@ -81,3 +81,27 @@ def test_it_stays_between_the_last_answer_and_the_highest(answers: list[tuple[fl
         now += after
         latency.observe(rtt, now)
         assert rtt * (1 - 1e-9) <= latency.estimate(now) <= max(rtt for rtt, _ in answers) * (1 + 1e-9)
+
+
+def test_a_failure_counts_the_time_it_took() -> None:
+    latency = PeakEwma()
+    latency.observe(0.002, 0.0)
+    latency.failed(5.0, 1.0)
+    assert latency.estimate(1.0) == 5.0
+
+
+def test_quick_failures_cost_more_each_time_up_to_a_bound() -> None:
+    latency = PeakEwma()
+    latency.observe(0.002, 0.0)
+    seen = []
+    for _ in range(7):
+        latency.failed(0.001, 0.0)
+        seen.append(latency.estimate(0.0))
+    assert seen == pytest.approx([0.02, 0.08, 0.32, 1.28, 5.12, 10.0, 10.0])
+
+
+def test_a_failure_never_makes_it_look_faster() -> None:
+    latency = PeakEwma()
+    latency.observe(30.0, 0.0)
+    latency.failed(0.001, 0.0)
+    assert latency.estimate(0.0) == 30.0
