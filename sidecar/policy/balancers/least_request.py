@@ -6,8 +6,8 @@ Mitzenmacher, "The power of two choices in randomized load balancing", 2001; Env
 2`).
 
 Envoy's score of an endpoint is `weight / (active + 1)`. With a choice of two, the heavier of two idle endpoints would
-then always win: with weights 100 and 99, one would get everything. So here the draw goes by weight. The new request costs
-the endpoint drawn first no more than it would cost the heavier of the two. The second is taken if
+then always win: with weights 100 and 99, one would get everything. So here the draw goes by weight. The new request
+costs the endpoint drawn first no more than it would cost the heavier of the two. The second is taken if
 
     active1 / weight1 + 1 / max(weight1, weight2)  >  (active2 + 1) / weight2
 
