@@ -28,8 +28,8 @@ def make_balancer(
 ) -> Balancer:
     """Build a balancer. `available(index, now)` says whether an endpoint is well; only priorities use it.
 
-    `available` does not depend on which endpoints a request has tried. `rings` keeps, by priority, the hash ring from one
-    set of endpoints to the next; the caller stores it and passes it again.
+    `available` does not depend on which endpoints a request has tried. `rings` keeps, by priority, the hash ring from
+    one set of endpoints to the next; the caller stores it and passes it again.
     """
     rings = rings if rings is not None else {}
     levels = {endpoint.priority for endpoint in endpoints}
