@@ -30,7 +30,7 @@ from sidecar.config.schema import EndpointSpec, Service, Url
 from sidecar.discovery.found import Found
 from sidecar.discovery.kubernetes.watcher import Kubernetes
 from sidecar.discovery.tasks import Tasks
-from sidecar.health.active import ActiveChecker, Result, Target
+from sidecar.health.active import ActiveChecker, CheckedEndpoint, Result
 from sidecar.policy.settings import HashSettings, HealthSettings, KubernetesSettings, OutlierSettings, Policy
 from sidecar.runtime import service as service_module
 from sidecar.runtime.endpoint import Endpoint
@@ -68,7 +68,7 @@ def live(name: str, policy: Policy, checkers: Checkers) -> LiveService:
     policy = Policy(balancer=policy.balancer, health=health, outlier=OutlierSettings())
     made = LiveService(Service(name=name, endpoints=(), policy=policy), time.monotonic(), random.random)
 
-    async def check(target: Target, settings: HealthSettings) -> Result:
+    async def check(endpoint: CheckedEndpoint, settings: HealthSettings) -> Result:
         return Result(True, "ok", 0.001)
 
     made.checker = ActiveChecker(

@@ -54,7 +54,7 @@ FIRST_WITHIN: Final = 0.1
 _log = logging.getLogger("sidecar.health")
 
 
-class Target(Protocol):
+class CheckedEndpoint(Protocol):
     """What a check needs of an endpoint; a live endpoint is one. Read again for each check."""
 
     @property
@@ -70,7 +70,7 @@ class Target(Protocol):
         """The value of Host."""
 
 
-T = TypeVar("T", bound=Target)
+T = TypeVar("T", bound=CheckedEndpoint)
 
 
 class Result(NamedTuple):
@@ -81,7 +81,7 @@ class Result(NamedTuple):
     latency_s: float
 
 
-Check = Callable[[Target, HealthSettings], Awaitable[Result]]
+Check = Callable[[CheckedEndpoint, HealthSettings], Awaitable[Result]]
 Start = Callable[[Coroutine[object, object, None], str], asyncio.Task[None]]
 """(work, name) -> the background task that runs it."""
 
@@ -101,23 +101,23 @@ class Checks:
         self._turns = asyncio.Semaphore(at_once)
         self._session: ClientSession | None = None
 
-    async def check(self, target: Target, settings: HealthSettings) -> Result:
+    async def check(self, endpoint: CheckedEndpoint, settings: HealthSettings) -> Result:
         """Run one check. Every error becomes a result; only cancellation is raised."""
         async with self._turns:
             began = monotonic()
             try:
                 async with asyncio.timeout(settings.timeout):
                     if settings.tcp:
-                        reason = await self._connect(target)
+                        reason = await self._connect(endpoint)
                     else:
-                        reason = await self._ask(target, settings)
+                        reason = await self._ask(endpoint, settings)
             except TimeoutError:
                 reason = TIMEOUT
             except OSError:
                 reason = CONNECT_FAILURE
             except Exception:
                 _log.exception(
-                    "a health check of %s:%d failed because of an internal error", target.address, target.port
+                    "a health check of %s:%d failed because of an internal error", endpoint.address, endpoint.port
                 )
                 reason = INTERNAL
             return Result(reason == OK, reason, monotonic() - began)
@@ -128,28 +128,28 @@ class Checks:
         if session is not None:
             await session.close()
 
-    async def _connect(self, target: Target) -> str:
+    async def _connect(self, endpoint: CheckedEndpoint) -> str:
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_connection(asyncio.Protocol, target.address, target.port)
+        transport, _ = await loop.create_connection(asyncio.Protocol, endpoint.address, endpoint.port)
         transport.close()
         return OK
 
-    async def _ask(self, target: Target, settings: HealthSettings) -> str:
+    async def _ask(self, endpoint: CheckedEndpoint, settings: HealthSettings) -> str:
         import aiohttp
         from yarl import URL
 
         if self._session is None:
             self._session = self._make_session()
-        host = f"[{target.address}]" if ":" in target.address else target.address
-        url = URL(f"{'https' if target.tls else 'http'}://{host}:{target.port}{settings.path}", encoded=True)
-        headers = {"host": target.authority.decode(), "user-agent": USER_AGENT}
+        host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
+        url = URL(f"{'https' if endpoint.tls else 'http'}://{host}:{endpoint.port}{settings.path}", encoded=True)
+        headers = {"host": endpoint.authority.decode(), "user-agent": USER_AGENT}
         headers.update({name.lower(): value for name, value in settings.headers.items()})
         try:
             async with self._session.get(
                 url,
                 headers=headers,
                 allow_redirects=False,
-                server_hostname=target.server_name if target.tls else None,
+                server_hostname=endpoint.server_name if endpoint.tls else None,
             ) as response:
                 if IMMEDIATE_FAIL_HEADER in response.headers:
                     return IMMEDIATE_FAIL

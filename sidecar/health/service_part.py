@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
 from sidecar.config.schema import Service
-from sidecar.health.active import Check, Target
+from sidecar.health.active import Check, CheckedEndpoint
 from sidecar.health.report import (
     CIRCUIT_HALF_OPEN,
     CIRCUIT_OPEN,
@@ -48,7 +48,7 @@ class BreakerView(Protocol):
     def retry_after(self, now: float) -> float: ...
 
 
-class EndpointView(Target, Protocol):
+class EndpointView(CheckedEndpoint, Protocol):
     """What the report reads of an endpoint, in addition to the data for a check."""
 
     @property

@@ -87,7 +87,7 @@ BalancerWord = Literal["round_robin", "least_request", "peak_ewma", "random"]
 
 
 class Timeouts(Struct, frozen=True, kw_only=True):
-    """`timeout`: connect covers name, TCP and TLS; attempt and request end at the final response head."""
+    """`timeout`: connect covers TCP and TLS; attempt and request end at the final response head."""
 
     connect: Duration = 1.0
     """To open a new connection: name lookup, TCP and TLS."""

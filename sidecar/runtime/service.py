@@ -310,11 +310,11 @@ class LiveService:
             self._second_turn = self._turn.fork()
             return
 
-        def available(index: int, now: float) -> bool:
+        def well(index: int, now: float) -> bool:
             return endpoints[index].well and endpoints[index].skip_until <= now
 
         def make() -> Balancer:
-            return make_balancer(name, endpoints, self._random, available, policy.slow_start or 0.0, self._rings)
+            return make_balancer(name, endpoints, self._random, well, policy.slow_start or 0.0, self._rings)
 
         self._balancer = make()
         self._second_balancer = make() if name == "round_robin" else self._balancer

@@ -58,10 +58,10 @@ def test_priorities_slow_start_and_weights_go_together(name: BalancerName) -> No
     found = endpoints([2, 1, 1, 1, 3, 3], [0, 0, 0, 0, 1, 1])
     found[5].since = 90.0
 
-    def available(index: int, now: float) -> bool:
+    def up(index: int, now: float) -> bool:
         return index not in (2, 3)
 
-    balancer = make_balancer(name, found, seeded(), available, 30.0)
+    balancer = make_balancer(name, found, seeded(), up, 30.0)
     keys = [b"%d" % number if name == "hash" else None for number in range(20_000)]
     picks = [balancer.pick(lambda index: index not in (2, 3), key, 100.0) for key in keys]
     if name != "hash":

@@ -64,13 +64,13 @@ def two_levels() -> list[FakeEndpoint]:
     return endpoints([1, 1, 1, 3, 1, 1], [20, 10, 10, 20, 10, 10])
 
 
-def test_the_first_level_gets_all_while_enough_are_available() -> None:
+def test_the_first_level_gets_all_while_enough_are_well() -> None:
     balancer = Priority(two_levels(), draw, lambda index, now: index != 1, seeded())
     assert_shares((balancer.next(None, 0.0) for _ in range(5000)), [0, 1, 1, 0, 1, 1])
     assert_shares((balancer.pick(lambda index: index != 1, None, 0.0) for _ in range(5000)), [0, 0, 1, 0, 1, 1])
 
 
-def test_when_too_few_are_available_the_rest_goes_to_the_next_level() -> None:
+def test_when_too_few_are_well_the_rest_goes_to_the_next_level() -> None:
     down = {1, 2}
     balancer = Priority(two_levels(), draw, lambda index, now: index not in down, seeded())
     shares = [0.3 / 4, 0, 0, 0.3 * 3 / 4, 0.35, 0.35]
@@ -90,19 +90,19 @@ def test_a_key_keeps_its_level_and_its_endpoint() -> None:
 
 
 def test_when_a_level_has_no_usable_endpoint_another_level_is_used() -> None:
-    """An attempt may find less usable than is available: it has tried the others."""
+    """An attempt may find less usable than is well: it has tried the others."""
     balancer = Priority(two_levels(), draw, well, seeded())
     assert_shares((balancer.pick(lambda index: index in (0, 3), None, 0.0) for _ in range(5000)), [1, 0, 0, 3])
     assert balancer.pick(lambda index: False, None, 0.0) == -1
 
 
-def test_in_a_panic_the_levels_are_still_judged_by_what_is_available() -> None:
+def test_in_a_panic_the_levels_are_still_judged_by_what_is_well() -> None:
     """All count as usable; but of the first level none is well, and of the second one of two."""
     balancer = Priority(two_levels(), draw, lambda index, now: index == 3, seeded())
     assert_shares((balancer.pick(lambda index: True, None, 0.0) for _ in range(5000)), [1, 0, 0, 3])
 
 
-def test_when_none_is_available_the_first_level_is_used() -> None:
+def test_when_none_is_well_the_first_level_is_used() -> None:
     balancer = Priority(two_levels(), draw, lambda index, now: False, seeded())
     assert_shares((balancer.next(None, 0.0) for _ in range(5000)), [0, 1, 1, 0, 1, 1])
 
