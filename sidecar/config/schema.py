@@ -98,7 +98,7 @@ class Tracing(Struct, frozen=True, kw_only=True):
 
 
 class Url(Struct, frozen=True):
-    """An endpoint's address as the file has it: scheme `http` or `https`, host (lower case, no brackets), port (filled in)."""
+    """Where an endpoint is: scheme `http` or `https`, host (lower case, no brackets), port (filled in)."""
 
     scheme: str
     host: str
