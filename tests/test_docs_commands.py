@@ -6,66 +6,22 @@ A line of `...` on the page stands for any lines.
 from __future__ import annotations
 
 import http.client
-import os
 import re
 import shlex
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from sidecar.cli.main import SECTIONS
-from tests.support.daemon import ROOT, SIDECAR, Daemon
+from tests.support.daemon import ROOT, Daemon
+from tests.support.operator import Operator
+from tests.support.shown import difference, in_console
 from tests.support.steps import answer
 from tests.support.upstream import RefusedPort, Upstream
 
 PATH = ROOT / "docs" / "commands.md"
 TEXT = PATH.read_text()
 CONFIG, WANTED = re.findall(r"^```yaml\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
-
-
-class Shown(NamedTuple):
-    command: str
-    output: str
-
-
-def shown() -> list[Shown]:
-    found = []
-    for block in re.findall(r"^```console\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE):
-        for piece in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, output = piece.partition("\n")
-            found.append(Shown(command, output))
-    return found
-
-
-class Operator:
-    """Types the page's commands; the page's addresses stand for the real ones."""
-
-    def __init__(self, folder: Path, addresses: dict[str, str]) -> None:
-        self.folder = folder
-        self.addresses = addresses
-
-    def prints(self, command: str) -> str:
-        """Both streams of a command, with the page's addresses."""
-        words = [self.addresses.get(word, word) for word in shlex.split(command)]
-        assert words.pop(0) == "sidecar"
-        own = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "NO_COLOR", "SIDECAR_ADMIN")}
-        env = own | {"SIDECAR_ADMIN": self.addresses["http://127.0.0.1:15000"], "PYTHONPATH": str(ROOT)}
-        run = subprocess.run(
-            [*SIDECAR, *words],
-            cwd=self.folder,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=30,
-        )
-        printed = run.stdout
-        for written, real in sorted(self.addresses.items(), key=lambda pair: -len(pair[1])):
-            printed = printed.replace(real, written)
-        return printed
 
 
 @pytest.fixture(scope="module")
@@ -93,35 +49,21 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
                     connection.request("GET", path)
                     connection.getresponse().read()
                     connection.close()
-            yield Operator(folder, addresses)
-
-
-def comparable(text: str) -> list[str]:
-    """Lines without what differs each time: numbers, durations, widths of columns."""
-    lines = []
-    for line in text.rstrip("\n").split("\n"):
-        line = re.sub(r"\d{4}-\d\d-\d\dT? ?\d\d:\d\d:\d\d(\.\d+)?Z", "TIME", line.rstrip())
-        line = re.sub(r"\b\d+(\.\d+)?(ms|s|m|h)\b( \d+(s|m)\b)?", "#", line)
-        line = re.sub(r"\d+(\.\d+)?( ms| s)?", "#", line)
-        line = line.replace("skipped for #", "available")  # a skip ends by itself, on a slow machine before it is shown
-        lines.append(re.sub(r" +", " ", line))
-    return lines
+            yield Operator(folder, addresses, admin=addresses["http://127.0.0.1:15000"])
 
 
 def test_the_page_shows_what_the_commands_print(operator: Operator) -> None:
     """In the order of the page: one command sees what another did."""
-    for command, output in shown():
-        printed = comparable(operator.prints(command))
-        pattern = "".join(r"(?:.*\n)*?" if line == "..." else re.escape(line) + "\n" for line in comparable(output))
-        text = "\n".join(printed) + "\n"
-        assert re.fullmatch(pattern, text), f"$ {command}\n{text}\n--- the page has:\n{output}"
+    for command, output in in_console(TEXT):
+        unlike = difference(output or "", operator.prints(command))
+        assert unlike is None, f"$ {command}\n{unlike}"
 
 
 def test_each_command_is_on_the_page() -> None:
     in_a_cluster = set(SECTIONS["Kubernetes"])  # docs/kubernetes.md shows them; here they are named
     assert all(f"`sidecar {name}" in TEXT for name in in_a_cluster)
     named = {name for commands in SECTIONS.values() for name in commands} - {"run", "demo"} - in_a_cluster
-    assert named <= {shlex.split(one.command)[1] for one in shown()}
+    assert named <= {shlex.split(one.command)[1] for one in in_console(TEXT)}
 
 
 def test_links_lead_somewhere() -> None:

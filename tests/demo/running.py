@@ -11,9 +11,11 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
+from sidecar.demo.show import SERVICES
 from tests.support import wants
 from tests.support.daemon import ROOT, Ports
 from tests.support.eventually import eventually
+from tests.support.operator import Operator
 from tests.support.urls import opened
 
 
@@ -60,6 +62,17 @@ class RunningDemo:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(10)
         self._folder.cleanup()
+
+    @property
+    def operator(self) -> Operator:
+        """Somebody who types a page's commands in the repository, for whom this demo has the usual ports."""
+        own = {15001: self.ports.proxy, 15000: self.ports.admin, 15021: self.ports.probe}
+        upstreams = [port for service in SERVICES for port in self.endpoints[service]]
+        own |= {19101 + place: port for place, port in enumerate(upstreams)}
+        hosts = ("localhost", "127.0.0.1")
+        names = {f"{host}:{usual}": f"{host}:{port}" for usual, port in own.items() for host in hosts}
+        folder = {"/tmp/sidecar-demo-": f"{self._folder.name}/sidecar-demo-"}
+        return Operator(ROOT, names | folder, admin=f"http://127.0.0.1:{self.ports.admin}")
 
     @property
     def left_behind(self) -> list[Path]:

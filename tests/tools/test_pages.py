@@ -92,6 +92,21 @@ def test_a_link_within_a_link_text_with_brackets(tmp_path: Path) -> None:
     assert found["i.svg"] == "<svg/>"
 
 
+def test_a_drawing_that_stands_alone_becomes_part_of_the_page(tmp_path: Path) -> None:
+    files = {
+        "docs/a.md": "Text\n\n![A life](images/a.svg)\n\nand ![inline](images/a.svg)\n",
+        "docs/images/a.svg": "<svg></svg>\n",
+    }
+    found = collected(tmp_path, **files)
+    figure = '<figure class="picture">\n<svg></svg>\n</figure>'
+    assert found["a.md"] == f"Text\n\n{figure}\n\nand ![inline](images/a.svg)\n"
+
+
+def test_a_drawing_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(LinkErrors, match=r"docs/a.md:1: gone.svg leads nowhere"):
+        collected(tmp_path, **{"docs/a.md": "![A life](gone.svg)"})
+
+
 def test_collecting_again_writes_what_changed_and_removes_what_is_gone(tmp_path: Path) -> None:
     collected(tmp_path, **{"docs/a.md": "a", "docs/b.md": "b", "docs/c.md": "c"})
     before = (tmp_path / "pages/a.md").stat().st_mtime_ns

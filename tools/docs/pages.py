@@ -3,6 +3,8 @@
 Owns the links between pages. In the repository a page links to files as they lie there, so that it can be read there
 too; here each link gets the place that its target has in the site. A file that is linked to and is no page goes into
 the site as it is, under `files/`. A link that leads nowhere is a mistake, and all mistakes are reported at once.
+
+A drawing (SVG) that stands alone on its line becomes part of the page, so that its colours are the page's.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ NOT_PAGES: Final = ("zensical.toml",)
 
 _FENCE = re.compile(r"^ *(```+|~~~+)")
 _LINK = re.compile(r"(!?\[(?:[^\[\]]|\[[^\]]*\])*\]\()([^)\s]+)(\))")
+_PICTURE = re.compile(r"!\[[^\]]*\]\(([^)\s]+\.svg)\)")
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|//", re.IGNORECASE)
 
 
@@ -104,10 +107,19 @@ class _Page:
                 fence = "" if marked and marked[1].startswith(fence) else fence
             elif marked:
                 fence = marked[1]
+            elif drawn := _PICTURE.fullmatch(line):
+                line = self._picture(drawn[1], number)
             else:
                 line = _LINK.sub(partial(self._link, number), line)
             lines.append(line)
         return "\n".join(lines)
+
+    def _picture(self, written: str, line: int) -> str:
+        place = self._target(written, line)
+        drawing = self._root / self._source.parent / written
+        if not drawing.is_file():
+            return place
+        return f'<figure class="picture">\n{drawing.read_text(encoding="utf-8").strip()}\n</figure>'
 
     def _link(self, line: int, found: re.Match[str]) -> str:
         return found[1] + self._target(found[2], line) + found[3]
