@@ -1,48 +1,48 @@
-# Everything a developer or a first-time user types. Python packages live in .venv; tools/prepare.py brings it to what a
-# target needs: `run` the packages of requirements-run.lock alone, all others those of requirements.lock.
+# The commands for developers and first-time users. Python packages are in .venv. tools/prepare.py installs what a target
+# needs: `run` needs only the packages of requirements-run.lock, all other targets those of requirements.lock.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# All tests share the cores, a file of them at a time, for those of one file share what they start.
 LOCK_OPTIONS := --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
   --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+# The tests of one file run in one process, because they share what they start.
 WHOLE_RUN := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format bench docs schema lock clean
 
-help: ## this list
+help: ## show this list
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
-run: $(if $(filter-out 0,$(COMPILE)),compiled,runnable) ## the sidecar with three small services behind it; `make run COMPILE=1` compiles it first
+run: $(if $(filter-out 0,$(COMPILE)),compiled,runnable) ## run the sidecar with three small services behind it; `make run COMPILE=1` compiles it first
 	@exec $(BIN)/sidecar demo $(ARGS)
 
-test: built ## all tests; `make test ARGS="tests/policy -k breaker"` for some
+test: built ## run all tests; for some of them: `make test ARGS="tests/policy -k breaker"`
 	@SIDECAR_COMMAND="'$(CURDIR)/$(BIN)/sidecar'" $(BIN)/python -m pytest $(if $(ARGS),$(ARGS),$(WHOLE_RUN))
 
-lint: installed ## style, formatting, types, import contracts
+lint: installed ## check style, formatting, types and import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-format: installed ## put style and formatting right
+format: installed ## correct style and formatting
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: built ## cost beside nginx, HAProxy and Envoy; `make bench ARGS=--help`
+bench: built ## measure the cost beside nginx, HAProxy and Envoy; `make bench ARGS=--help`
 	@$(BIN)/python -m benchmarks --sidecar $(BIN)/sidecar $(ARGS)
 
-docs: installed ## the documentation as a site, in site/; `make docs ARGS=serve` shows it at http://127.0.0.1:8000/
+docs: installed ## build the documentation site in site/; `make docs ARGS=serve` shows it at http://127.0.0.1:8000/
 	@$(BIN)/python -m tools.docs $(ARGS)
 
 clean: ## remove .venv, caches and build output
 	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find sidecar tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# What a target needs. The Python that does the work is that of .venv where it runs, else $(PYTHON).
+# What a target needs. These use the Python of .venv if it works, else $(PYTHON).
 .PHONY: runnable installed built compiled
 runnable: WANTED := run
 installed: WANTED := packages
@@ -55,11 +55,11 @@ runnable installed built compiled:
 	    echo "make: $$($$python -V) is too old, 3.11 or newer is needed; name one: make clean, then make PYTHON=python3.12" >&2; exit 1; }; \
 	  $$python tools/prepare.py $(WANTED)
 
-schema: installed ## write config/sidecar.schema.json anew, after a change of a key, a default or a docstring
+schema: installed ## write config/sidecar.schema.json again, after a change of a key, a default or a docstring
 	@$(BIN)/python -m sidecar schema > config/sidecar.schema.json
 	@git diff --stat config/sidecar.schema.json
 
-lock: installed ## pin anew what pyproject.toml asks for (run it with Python 3.11)
+lock: installed ## pin the packages of pyproject.toml again (run it with Python 3.11)
 	@rm -rf build/lock && $(BIN)/python -m venv build/lock
 	@build/lock/bin/python -m pip install --quiet --disable-pip-version-check pip-tools
 	@sed -n '/^#/!q;p' requirements.lock > build/lock/header

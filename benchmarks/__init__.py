@@ -1,5 +1,6 @@
-"""What a request through the sidecar costs, beside its peers, measured on this machine in one run: `make bench`.
+"""Benchmarks: the cost of a request through the sidecar and through its peers, measured on this machine in one run
+(`make bench`).
 
-`systems` holds what is compared and how each is set up, `measure` the instruments, `__main__` the order of events and
-the table. docs/performance.md says how to read the figures.
+`systems` has the proxies and their configurations, `measure` the measuring tools, and `__main__` the order of the runs
+and the table. docs/performance.md explains the figures.
 """

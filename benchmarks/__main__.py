@@ -1,9 +1,9 @@
-"""`python -m benchmarks`: every system takes its turn in every round, and the medians become a Markdown table.
+"""`python -m benchmarks`: runs all systems in turn, round by round, and prints the medians as a Markdown table.
 
-The systems run on core 0; the upstreams and the load share core 1. All of them stay up, and they take turns
-(A B C A B C) so that a machine whose speed drifts treats all alike. The sidecar's ratio to a peer is therefore taken
-within each round, and its median is what to read: CPU per request moves far less than requests per second do, and
-absolute figures belong to the machine.
+The systems run on core 0. The upstreams and the load share core 1. All systems stay up and take turns (A B C A B C), so
+that a machine whose speed changes treats them alike. The sidecar's ratio to a peer is therefore taken within each
+round, and its median is the figure to read. CPU per request varies much less than requests per second, and absolute
+figures depend on the machine.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PROXY_CORE, LOAD_CORE = 0, 1
 
 @dataclass(frozen=True)
 class Turn:
-    """One system's turn in one round."""
+    """The measurements of one system in one round."""
 
     load: Load
     cpu_us: float
@@ -37,14 +37,14 @@ class Turn:
 
 
 def main() -> None:
-    """Parse the arguments, measure, print."""
+    """Parses the arguments, measures and prints."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__.partition("\n\n")[2])
     parser.add_argument("--case", choices=[case.name for case in CASES], action="append", help="default: all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--duration", type=int, default=3, metavar="SECONDS", help="of one turn (default: 3)")
-    parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="of: sidecar envoy haproxy nginx aiohttp")
-    parser.add_argument("--sidecar", default=f"{sys.executable} -m sidecar", help="the command")
-    parser.add_argument("--envoy", help="the binary (default: $ENVOY, then PATH)")
+    parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="from: sidecar envoy haproxy nginx aiohttp")
+    parser.add_argument("--sidecar", default=f"{sys.executable} -m sidecar", help="the sidecar's command")
+    parser.add_argument("--envoy", help="Envoy's binary (default: $ENVOY, then PATH)")
     options = parser.parse_args()
 
     refuse_unless_possible()
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def refuse_unless_possible() -> None:
-    """Ends the program with one clear line where something is missing."""
+    """Ends the program with one clear message if something is missing."""
     missing = [tool for tool in ("wrk", "nginx", "taskset") if shutil.which(tool) is None]
     if missing:
         packages = " ".join("util-linux" if tool == "taskset" else tool for tool in missing)
@@ -99,7 +99,7 @@ def measure(case: Case, systems: list[System], folder: Path, rounds: int, durati
 
 
 def table(turns: dict[str, list[Turn]]) -> str:
-    """The medians of `turns` in Markdown; memory is that of the last turn, errors are summed."""
+    """The medians of `turns` in Markdown. Memory is that of the last turn; errors are summed."""
     rows = [
         "| system | CPU us/request | requests/s | p50 ms | p99 ms | PSS MiB | errors | sidecar's CPU / its |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
@@ -119,7 +119,7 @@ def table(turns: dict[str, list[Turn]]) -> str:
 
 
 def machine() -> str:
-    """The CPU, the kernel and the Python that the figures belong to."""
+    """CPU, kernel and Python of this machine."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     cpu = f"{len(models)} x {models[0]}" if models else platform.machine()

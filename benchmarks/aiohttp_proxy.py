@@ -1,7 +1,8 @@
-"""The least that a proxy of aiohttp's own server and client does: a peer for `python -m benchmarks --only ... aiohttp`.
+"""A minimal proxy of aiohttp's server and client, as a peer for `python -m benchmarks --only ... aiohttp`.
 
-Round robin over the two upstreams, bodies streamed both ways, the hop-by-hop fields left out. No policy at all: what it
-costs is what the data path would cost before it did anything (docs/decisions/0007-data-path-of-our-own.md).
+It uses round robin over the two upstreams, streams bodies both ways, and leaves the hop-by-hop fields out. It has no
+policy. Its cost is what the data path would cost at least if it were built on aiohttp
+(docs/decisions/0007-data-path-of-our-own.md).
 
     python -m benchmarks.aiohttp_proxy PORT UPSTREAM_PORT UPSTREAM_PORT
 """

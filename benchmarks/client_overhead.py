@@ -1,13 +1,14 @@
-"""`python -m benchmarks.client_overhead`: what a call of `sidecar.client` costs beside a bare one of aiohttp.
+"""`python -m benchmarks.client_overhead`: the cost of a call of `sidecar.client`, compared with a bare call of aiohttp.
 
-They take turns in one process, one call after the other, to the same URLs of one sidecar with a fast upstream: a call
-by itself, and one made while a request is being served, whose id, trace context and deadline go with it. Beside each
-stands bare aiohttp with the same headers and the same deadline, once with the session's settings as aiohttp has them,
-and once with those of the client (no timer for each call, no cookies).
+The kinds of calls take turns in one process, one call after the other, to the same URLs of one sidecar with a fast
+upstream. There are two kinds: a call by itself, and a call made while a request is being served, which passes on that
+request's id, trace context and deadline. Each is compared with bare aiohttp with the same headers and the same
+deadline: once with aiohttp's default session settings, and once with those of the client (no timer for each call, no
+cookies).
 
-CPU is this process's own, so it is the client's part alone; wall time is what an app waits. A ratio is taken within
-each round, where machine and caches are the same, and its median counts. Exits with 1 where one to aiohttp as it comes
-is above the bound.
+CPU is that of this process, so it is the client's part alone. Wall time is what an app waits. A ratio is taken within
+each round, where machine and caches are the same, and its median counts. The program exits with 1 if a ratio to aiohttp
+with default settings is above the bound.
 """
 
 from __future__ import annotations
@@ -61,20 +62,20 @@ INCOMING = CIMultiDictProxy(
         }
     )
 )
-"""Of the request that is being served, as aiohttp's server gives them to the middleware."""
+"""Headers of the request being served, in the form that aiohttp's server gives to the middleware."""
 OUTGOING = {**REQUEST_ID, **HANDED, "x-envoy-upstream-rq-timeout-ms": str(SECONDS * 1000)}
-"""What the client makes of them."""
+"""The headers that the client makes of them."""
 
 
 class Cost(NamedTuple):
-    """Of one call, in microseconds."""
+    """The cost of one call, in microseconds."""
 
     cpu_us: float
     wall_us: float
 
 
 class Costs(NamedTuple):
-    """Of one round: of aiohttp as it comes, of aiohttp with the client's settings, and of the client."""
+    """The costs of one round: aiohttp with default settings, aiohttp with the client's settings, and the client."""
 
     bare: Cost
     tuned: Cost
@@ -82,16 +83,16 @@ class Costs(NamedTuple):
 
 
 Rounds = dict[str, list[Costs]]
-"""By what kind of call it is."""
+"""The rounds, by kind of call."""
 
 
 def main() -> None:
-    """Parse the arguments, measure, print, judge."""
+    """Parses the arguments, measures, prints, and compares with the bound."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.client_overhead", description=__doc__)
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--calls", type=int, default=500, help="of each kind in a round (default: 500)")
-    parser.add_argument("--bound", type=float, default=BOUND, help=f"of the ratios to bare aiohttp (default: {BOUND})")
-    parser.add_argument("--uvloop", action="store_true", help="the app's loop; asyncio's unless given")
+    parser.add_argument("--calls", type=int, default=500, help="calls of each kind in a round (default: 500)")
+    parser.add_argument("--bound", type=float, default=BOUND, help=f"largest ratio to bare aiohttp (default: {BOUND})")
+    parser.add_argument("--uvloop", action="store_true", help="use uvloop as the app's loop (default: asyncio's)")
     parser.add_argument("--upstream", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.upstream:
@@ -110,7 +111,7 @@ def main() -> None:
 
 
 async def measure(base_url: str, rounds: int, calls: int) -> Rounds:
-    """The kinds change places from one round to the next."""
+    """The kinds of calls change places from one round to the next."""
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=2.0)
     async with (
         aiohttp.ClientSession() as default,
@@ -120,7 +121,7 @@ async def measure(base_url: str, rounds: int, calls: int) -> Rounds:
 
         def plain(session: aiohttp.ClientSession) -> Call:
             async def call(path: str) -> bytes:
-                # Not in `async with`, which costs aiohttp some 5 us more: this is the least that it can be.
+                # Without `async with`, which costs aiohttp about 5 us more: this is the minimum.
                 response = await session.get(f"{base_url}/venue{path}")
                 return await response.read()
 
@@ -166,7 +167,7 @@ async def _turn(call: Call, calls: int) -> Cost:
 
 
 def ratio(rounds: list[Costs], of: str, beside: str) -> float:
-    """The median of what the client cost `beside` another call of the same round."""
+    """The median ratio of the cost of `of` to the cost of `beside` in the same round."""
     ratios: list[float] = [getattr(each.client, of) / getattr(getattr(each, beside), of) for each in rounds]
     return statistics.median(ratios)
 
@@ -188,7 +189,7 @@ def table(found: Rounds) -> str:
 
 @contextmanager
 def running() -> Iterator[str]:
-    """A sidecar and the upstream behind it, as processes; the sidecar's URL."""
+    """Runs a sidecar and its upstream as processes. Yields the sidecar's URL."""
     upstream, proxy, admin, probe = free_ports(4)
     with tempfile.TemporaryDirectory(prefix="sidecar-bench-") as folder:
         config = Path(folder) / "sidecar.yaml"
@@ -226,7 +227,7 @@ def _await_port(port: int) -> None:
 
 
 class _Upstream(asyncio.Protocol):
-    """One answer for each request; a request comes whole, for it is small."""
+    """Sends one answer for each request. A request arrives in one piece, because it is small."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)

@@ -1,10 +1,10 @@
-"""`python -m benchmarks.config_memory`: what reading the configuration weighs in a pod, by our walker and by pydantic.
+"""`python -m benchmarks.config_memory`: the memory that reading the configuration costs, by our walker and by pydantic.
 
-Each way runs in a fresh process that has loaded what the daemon has loaded anyway (aiohttp, uvloop, PyYAML, the
-prometheus client, and the structs of the configuration). Then it reads `config/sidecar.yaml`, and memory before and
+Each way runs in a fresh process that has loaded what the daemon loads in any case (aiohttp, uvloop, PyYAML, the
+Prometheus client, and the structs of the configuration). Then it reads `config/sidecar.yaml`, and the memory before and
 after is compared. pydantic gets a model for each struct, made from the same definition, with plain types for all values
-that are not groups of keys: no units, no references, no lines in its errors. So its figure is the least that it costs.
-Linux only.
+that are not groups of keys: no units, no references, no lines in its errors. So its figure is a lower bound. Linux
+only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROUNDS: Final = 7
 
 
 def read_by_walker() -> None:
-    """As the daemon does."""
+    """Reads the file as the daemon does."""
     from sidecar.config.load import load_with_origins
 
     kept.append(load_with_origins(REFERENCE, {}))
@@ -54,12 +54,12 @@ def read_by_pydantic() -> None:
 
     service = model_of(Service, {"url": plain})
     config = model_of(Config, {"services": dict[str, service]})  # type: ignore[valid-type]
-    # Not the safe loader: by YAML 1.1 it turns the key `on` into True.
+    # Not the safe loader: under YAML 1.1 it turns the key `on` into True.
     kept.append(config.model_validate(yaml.load(REFERENCE.read_text(), Loader=yaml.CBaseLoader)))
 
 
 kept: list[Any] = []
-"""What was read stays in memory, as it does in the daemon."""
+"""Keeps what was read in memory, as the daemon does."""
 
 WAYS: Final[dict[str, Callable[[], None]]] = {
     "msgspec, its import alone": lambda: kept.append(import_module("msgspec")),
@@ -68,17 +68,17 @@ WAYS: Final[dict[str, Callable[[], None]]] = {
     "pydantic, with the reference file read": read_by_pydantic,
 }
 LOADED: Final = ("aiohttp.web", "prometheus_client", "uvloop", "yaml")
-"""What the daemon has in any case."""
+"""The modules that the daemon loads in any case."""
 
 
 def memory_kib() -> dict[str, int]:
-    """`Rss` and `Pss` of this process."""
+    """`Rss` and `Pss` of this process, in KiB."""
     rollup = Path("/proc/self/smaps_rollup").read_text()
     return {name: int(size) for name, size in re.findall(r"^(Rss|Pss): +(\d+) kB", rollup, re.MULTILINE)}
 
 
 def measure(way: str) -> dict[str, float]:
-    """What `way` adds to this process: MiB of `Rss` and of `Pss`, and `ms`."""
+    """What `way` adds to this process: MiB of `Rss` and `Pss`, and `ms`."""
     for name in LOADED:
         import_module(name)
     if not way.startswith("msgspec"):
@@ -93,7 +93,7 @@ def measure(way: str) -> dict[str, float]:
 
 
 def measured(way: str) -> dict[str, float]:
-    """The same, of a fresh process."""
+    """The same, measured in a fresh process."""
     command = [sys.executable, "-m", "benchmarks.config_memory", way]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout
     found: dict[str, float] = json.loads(printed)

@@ -1,12 +1,13 @@
-"""`python -m benchmarks.discovery`: what endpoints that come and go cost the event loop, and what they weigh.
+"""`python -m benchmarks.discovery`: the cost of changing endpoints for the event loop, and the memory that they need.
 
-Three tables in Markdown: `LiveService.set_endpoints` alone, by balancer and number of endpoints; an EndpointSlice event
-from the socket to the balancer, 1,000 endpoints in 100 services; the memory of the daemon with these beside that of a
-daemon with the same services by `url`. In the first two, health checks and ejection are on; loop time is CPU time of
-the loop's thread. Memory is RSS, since PSS depends on what else runs. The API server is the scripted one of the tests,
-in a process of its own. SIDECAR_COMMAND names the daemon (default: the sources here). The first two tables are of the
-modules that are imported, which are the sources, unless `SIDECAR_COMPILE=1 python setup.py build_ext --inplace` was run
-in the folder (best: in a copy of it).
+It prints three tables in Markdown: `LiveService.set_endpoints` alone, by balancer and number of endpoints; an
+EndpointSlice event from the socket to the balancer, with 1,000 endpoints in 100 services; and the memory of the daemon
+with these, beside that of a daemon with the same services by `url`. In the first two, health checks and ejection are
+on. Loop time is CPU time of the loop's thread. Memory is RSS, because PSS depends on what else runs.
+
+The API server is the scripted one of the tests, in a separate process. SIDECAR_COMMAND names the daemon (default: the
+sources here). The first two tables measure the imported modules. These are the sources, unless `SIDECAR_COMPILE=1
+python setup.py build_ext --inplace` was run in the folder (use a copy of it).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from tests.support.daemon import Daemon
 from tests.support.kubernetes_api import KubernetesApi
 
 SERVICES, ENDPOINTS = 100, 10
-"""The second is of each service."""
+"""The number of services, and the endpoints of each service."""
 
 MOVES = 300
 SETTLE_S = 2.0
@@ -59,11 +60,11 @@ Checkers = list[ActiveChecker[Endpoint]]
 log = logging.getLogger("benchmarks.discovery")
 
 
-# One service and its set.
+# One service and its endpoints.
 
 
 def live(name: str, policy: Policy, checkers: Checkers) -> LiveService:
-    """A service as the daemon makes it, but for checks that all end well at once. Close what is added to `checkers`."""
+    """A service as the daemon creates it, but all its checks succeed at once. Close what is added to `checkers`."""
     health = HealthSettings(path="/health", interval=3600.0)
     policy = Policy(balancer=policy.balancer, health=health, outlier=OutlierSettings())
     made = LiveService(Service(name=name, endpoints=(), policy=policy), time.monotonic(), random.random)
@@ -84,7 +85,7 @@ def live(name: str, policy: Policy, checkers: Checkers) -> LiveService:
 
 
 async def one_set(policy: Policy, weights: tuple[int, ...], number: int) -> list[float]:
-    """Milliseconds of each change of one endpoint among `number`."""
+    """Milliseconds for each change of one endpoint among `number`."""
     checkers: Checkers = []
     service = live("venue", policy, checkers)
 
@@ -117,16 +118,16 @@ async def sets() -> None:
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-# The scripted API server, in a process of its own.
+# The scripted API server, in a separate process.
 
 
 def addresses(service: int, moved: int) -> list[str]:
-    """Of a service after so many moves: each takes the oldest address away and adds one."""
+    """The addresses of a service after `moved` moves. Each move removes the oldest address and adds one."""
     return [f"127.{1 + service}.{at >> 8}.{at & 255}" for at in range(moved, moved + ENDPOINTS)]
 
 
 async def serve(tls: ssl.SSLContext | None) -> None:
-    """A number on stdin moves an endpoint of that service; anything else asks how many watches there are."""
+    """A number on stdin moves an endpoint of that service. Any other input asks for the number of watches."""
     async with KubernetesApi(tls=tls) as api:
         moved = [0] * SERVICES
 
@@ -145,7 +146,7 @@ async def serve(tls: ssl.SSLContext | None) -> None:
 
 
 class Server:
-    """The process, as seen from here. `ca_file` is what it is trusted by, None where it speaks plain HTTP."""
+    """The process, as seen from here. `ca_file` is the CA to trust, or None for plain HTTP."""
 
     def __init__(self, process: subprocess.Popen[str], ca_file: Path | None) -> None:
         self._process = process
@@ -192,11 +193,11 @@ def api_server(folder: Path, tls: bool) -> Iterator[Server]:
             process.terminate()
 
 
-# An event's whole way.
+# An event, from the socket to the balancer.
 
 
 async def events(server: Server) -> list[float]:
-    """Milliseconds of CPU that the loop's thread takes from an event to the changed balancer, one event at a time."""
+    """Milliseconds of CPU of the loop's thread from an event to the changed balancer, one event at a time."""
     loop = asyncio.get_running_loop()
     kubernetes, checkers, arrived = Kubernetes(), Checkers(), asyncio.Event()
 

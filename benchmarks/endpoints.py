@@ -1,14 +1,14 @@
-"""Upstreams that can really be killed and stopped: each is a process of its own, on a port that it keeps.
+"""Upstreams that can be killed and stopped: each is a process of its own, on a port that it keeps.
 
-Owns both sides of one: run as a program, this file is the upstream, and `EndpointProcess` is what its parent holds.
-It stands on the standard library alone, so that a revived one is there quickly.
+This file has both sides: run as a program, it is the upstream, and `EndpointProcess` controls it from the parent. It
+uses only the standard library, so that it restarts quickly.
 
     python benchmarks/endpoints.py PORT NAME LOG
 
-It answers each request with 200 after ANSWER_S, says who it is in `x-endpoint`, and echoes the attempt's number in
-`x-attempt`. LOG gets a line with method, `x-test-id` and NAME for each request that is no health check, before it is
-answered. Lines on its standard input change how it answers; each is confirmed on standard output. It ends with its
-standard input, hence with its parent.
+It answers each request with 200 after ANSWER_S. The answer has the name in `x-endpoint`, and the attempt's number in
+`x-attempt`. Before it answers, it writes a line with method, `x-test-id` and NAME to LOG, except for health checks.
+Lines on its standard input change how it answers; each is confirmed on standard output. It ends when its standard input
+ends, and so with its parent.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ HEALTH_PATH = "/health"
 ANSWER_S = 0.005
 
 START_S = 20.0
-"""How long a process may take to listen before that is an error."""
+"""How many seconds a process may take until it listens. After that it is an error."""
 
 _FIELD = re.compile(rb"\r\n(x-test-id|content-length|x-envoy-attempt-count):[ \t]*([^\r]*)", re.IGNORECASE)
 
 
 class EndpointProcess:
-    """One upstream, on 127.0.0.1. Use as a context manager. Each change is in force when its method returns."""
+    """One upstream on 127.0.0.1. Use it as a context manager. Each change is in force when its method returns."""
 
     def __init__(self, name: str, port: int, log: Path) -> None:
         self.name = name
@@ -49,20 +49,20 @@ class EndpointProcess:
         self.kill()
 
     def start(self) -> None:
-        """Run it, as one that has been killed too; it answers well."""
+        """Starts it, also after it was killed. It answers with 200."""
         command = [sys.executable, "-I", str(Path(__file__).resolve()), str(self.port), self.name, str(self._log)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._confirmed()
 
     def kill(self) -> None:
-        """SIGKILL: its connections are reset, and new ones refused."""
+        """SIGKILL: its connections are reset, and new ones are refused."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
             self._process = None
 
     def pause(self) -> None:
-        """SIGSTOP: the kernel goes on accepting connections and bytes for it, and nothing is answered."""
+        """SIGSTOP: the kernel still accepts connections and bytes for it, but nothing is answered."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
@@ -71,7 +71,7 @@ class EndpointProcess:
         self._process.send_signal(signal.SIGCONT)
 
     def answer(self, status: int = 200, delay_s: float = ANSWER_S, *, checks_too: bool = True) -> None:
-        """How requests are answered from now on. Health checks are answered well unless `checks_too`."""
+        """Sets how requests are answered from now on. Health checks still get a 200, unless `checks_too`."""
         assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.write(f"{status} {delay_s} {int(checks_too)}\n".encode())
@@ -86,7 +86,7 @@ class EndpointProcess:
 
 
 class _Server:
-    """The upstream itself: how it answers now, and where it writes down what it was asked."""
+    """The upstream itself: how it answers now, and the log of its requests."""
 
     def __init__(self, name: str, log: int) -> None:
         self.name = name
@@ -104,7 +104,7 @@ class _Server:
         status, delay_s = (200, ANSWER_S) if check and not self.checks_too else (self.status, self.delay_s)
         if not check:
             line = b"%b %b %b\n" % (method, fields.get(b"x-test-id", b"-"), self.name.encode())
-            os.write(self.log, line)  # in one piece, and in the file even if this process is killed now
+            os.write(self.log, line)  # in one piece, and safely in the file even if this process is killed now
         attempt = fields.get(b"x-envoy-attempt-count", b"1")
         answer = b"HTTP/1.1 %d Status\r\nContent-Length: 2\r\nx-endpoint: %b\r\nx-attempt: %b\r\n\r\nok" % (
             status,
@@ -120,7 +120,7 @@ def _write(transport: asyncio.Transport, answer: bytes) -> None:
 
 
 class _Connection(asyncio.Protocol):
-    """Cuts what comes into requests; the proxy does not pipeline, so each is answered before the next comes."""
+    """Splits the input into requests. The proxy does not pipeline, so each is answered before the next one arrives."""
 
     def __init__(self, server: _Server) -> None:
         self._server = server
@@ -160,7 +160,7 @@ async def _serve(port: int, name: str, log: str) -> None:
     while True:
         try:
             listener = await loop.create_server(lambda: _Connection(server), "127.0.0.1", port, backlog=511)
-        except OSError:  # for a moment somebody else's outgoing connection may have the port
+        except OSError:  # another program's outgoing connection may have the port for a moment
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(0.01)

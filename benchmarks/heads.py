@@ -1,13 +1,13 @@
-"""`python -m benchmarks.heads`: what it costs to read a request's head and to write it anew for an upstream.
+"""`python -m benchmarks.heads`: the cost of reading a request's head and writing it anew for an upstream.
 
-Two ways, on heads of several sizes: ours (llhttp checks the syntax with no Python callback, one regular expression
-finds the fields that matter, all else stays slices of the bytes that came), and llhttp with a callback for each field,
-which is how httptools is meant to be used. The second decides what a typical head asks for and no more: it leaves out
-the hop-by-hop fields, replaces Host, adds two fields. Best of several batches: what disturbs a batch only makes it
-slower.
+Two ways are compared, on heads of several sizes. Ours: llhttp checks the syntax without a Python callback, one regular
+expression finds the fields that matter, and everything else stays slices of the received bytes. The other: llhttp with
+a callback for each field, which is the intended use of httptools. It does only what a typical head needs: it leaves out
+the hop-by-hop fields, replaces Host, and adds two fields. The best of several batches counts, because a disturbance can
+only make a batch slower.
 
-The modules that are imported are the sources. For the compiled ones run the file by its path from another folder, with
-the Python into which the package is installed: `cd /tmp && .../.venv/bin/python .../benchmarks/heads.py`.
+The imported modules are the sources. For the compiled ones, run the file by its path from another folder, with the
+Python into which the package is installed: `cd /tmp && .../.venv/bin/python .../benchmarks/heads.py`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FIELDS: Final = (
     b"X-Tenant: acme",
     b"Cookie: session=abcdef0123456789; theme=dark",
 )
-"""What a call inside a cluster typically bears; larger heads have fields of an app's own behind them."""
+"""The fields of a typical call inside a cluster. Larger heads have an app's own fields after them."""
 SIZES: Final = (10, 20, 40, 100)
 
 TARGET: Final = b"/events/42?page=2"
@@ -45,7 +45,7 @@ HOP_BY_HOP: Final = frozenset(
 
 
 def head(fields: int) -> bytes:
-    """Of so many fields, at least those of FIELDS."""
+    """A head with this many fields, and at least those of FIELDS."""
     own = [b"X-Field-%d: some value of an app, %d" % (at, at) for at in range(fields - len(FIELDS))]
     return b"\r\n".join([b"GET /venue/events/42?page=2 HTTP/1.1", *FIELDS, *own, b"", b""])
 
@@ -55,7 +55,7 @@ def by_slices(head: bytes) -> bytes:
 
 
 class _Callbacks:
-    """What llhttp calls for each field."""
+    """The object that llhttp calls for each field."""
 
     __slots__ = ("fields",)
 
@@ -79,7 +79,7 @@ def by_callbacks(head: bytes) -> bytes:
 
 
 def cost_us(way: Callable[[bytes], bytes], head: bytes, batches: int, heads: int) -> float:
-    """Microseconds of CPU time a head, of the best batch."""
+    """Microseconds of CPU time for each head, in the best batch."""
     best = float("inf")
     for _ in range(batches):
         began = thread_time()

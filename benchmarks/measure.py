@@ -1,6 +1,6 @@
-"""The instruments: processes pinned to a core, CPU time and memory of a process tree from /proc, load from wrk.
+"""Measuring tools: processes pinned to a core, CPU time and memory of a process tree from /proc, load from wrk.
 
-Owns no scenario: what runs, and in which order, is `benchmarks.__main__`'s. Linux only.
+`benchmarks.__main__` decides what runs and in which order. Linux only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 
 
 class Pinned:
-    """A process and its children on one CPU core. Use as a context manager; ends the whole tree on the way out."""
+    """A process and its children on one CPU core. Use it as a context manager; it ends the whole tree at its exit."""
 
     def __init__(self, core: int, command: list[str], log: Path) -> None:
         self._core, self._command, self._log = core, command, log
@@ -50,7 +50,7 @@ class Pinned:
         return self._process.pid
 
     def await_port(self, port: int) -> None:
-        """Returns when something listens on `port`; ends the program, with the log's end, where nothing comes."""
+        """Waits until something listens on `port`. Otherwise it ends the program and shows the end of the log."""
         deadline = time.monotonic() + 20
         while self._process.poll() is None and time.monotonic() < deadline:
             try:
@@ -62,7 +62,7 @@ class Pinned:
         sys.exit(f"{self._command[0]} does not listen on {port}; its log ends with:\n{self._log.read_text()[-2000:]}")
 
     def cpu_seconds(self) -> float:
-        """User and system time so far, of all processes of the tree that live."""
+        """User and system time so far, of all living processes of the tree."""
         ticks = 0
         for pid in self._tree():
             try:
@@ -73,7 +73,7 @@ class Pinned:
         return ticks / _TICKS_PER_SECOND
 
     def pss_mib(self) -> float:
-        """Resident memory of the tree, pages shared with others counted by share."""
+        """Resident memory of the tree. A shared page counts by its share (PSS)."""
         kib = 0
         for pid in self._tree():
             try:
@@ -85,7 +85,7 @@ class Pinned:
 
     def _tree(self) -> list[int]:
         found = [self._process.pid]
-        for pid in found:  # grows while it is walked
+        for pid in found:  # the list grows during the loop
             for children in Path(f"/proc/{pid}/task").glob("*/children"):
                 try:
                     found += map(int, children.read_text().split())
@@ -96,7 +96,9 @@ class Pinned:
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk saw in one run. Times in milliseconds; `errors` counts failed sockets and statuses outside 2xx, 3xx."""
+    """What wrk measured in one run. Times are in milliseconds. `errors` counts failed sockets and statuses outside 2xx,
+    3xx.
+    """
 
     requests: int
     per_second: float
@@ -106,7 +108,7 @@ class Load:
 
 
 def load(core: int, url: str, script: Path, connections: int, duration_s: int) -> Load:
-    """Send what the wrk `script` says to `url`, as fast as answers come back on `connections`."""
+    """Sends the requests of the wrk `script` to `url` over `connections`, as fast as the answers arrive."""
     wrk = ["wrk", "-t1", f"-c{connections}", f"-d{duration_s}s", "--latency", "-s", str(script), url]
     out = subprocess.run(["taskset", "-c", str(core), *wrk], capture_output=True, text=True, check=True).stdout
     errors = sum(

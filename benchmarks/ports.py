@@ -1,8 +1,8 @@
-"""Ports for servers that are started by number, such that nothing else on the machine takes one in between.
+"""Free ports for servers that are started by port number. No other process can take one in between.
 
-A port that the system chose (port 0) and that was let go again may be anybody's before the server binds it: another
-test run's, or the local end of any connection. These come from below the range that the system chooses from, and each
-process has a slice of its own, which it holds by listening on the slice's first port.
+A port that the system chose (port 0) and that was released may be taken by another process before the server binds it:
+by another test run, or by the local end of any connection. These ports are below the range from which the system
+chooses. Each process has a range of its own, which it reserves by listening on the first port of the range.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Final
 FIRST: Final = 10_240
 SLICE: Final = 512
 SLICES: Final = (32_768 - FIRST) // SLICE
-"""Below 32768, where Linux begins to choose (ip_local_port_range)."""
+"""Below 32768, where the range of Linux begins (ip_local_port_range)."""
 
 HOST: Final = "127.0.0.1"
 
 
 class PortSlice:
-    """`SLICE` - 1 ports of 127.0.0.1 that are this process's as long as `close` was not called.
+    """`SLICE` - 1 ports of 127.0.0.1, reserved for this process until `close`.
 
-    Raises OSError where every slice is somebody's.
+    Raises OSError if every range is taken.
     """
 
     def __init__(self) -> None:
@@ -39,9 +39,9 @@ class PortSlice:
         raise OSError(f"no free ports from {FIRST} to {FIRST + SLICES * SLICE}")
 
     def take(self, count: int) -> list[int]:
-        """Ports that nobody has at this moment, all different; one comes again only after all others.
+        """Returns different ports that are free at this moment. A port is returned again only after all others.
 
-        Raises OSError where there are not so many.
+        Raises OSError if there are not enough.
         """
         found: list[int] = []
         for port in itertools.islice(self._ports, SLICE - 1):
@@ -63,7 +63,7 @@ _slice: PortSlice | None = None
 
 
 def free_ports(count: int) -> list[int]:
-    """Of this process's slice, which is taken with the first call. Raises OSError."""
+    """Free ports of this process's range. The first call reserves the range. Raises OSError."""
     global _slice  # noqa: PLW0603 - one for each process
     if _slice is None:
         _slice = PortSlice()
@@ -74,7 +74,7 @@ def free_ports(count: int) -> list[int]:
 def _bound(port: int) -> socket.socket | None:
     made = socket.socket()
     try:
-        made.bind((HOST, port))  # without SO_REUSEADDR: not one whose last connections linger either
+        made.bind((HOST, port))  # without SO_REUSEADDR, so a port with lingering connections is not free either
     except OSError:
         made.close()
         return None

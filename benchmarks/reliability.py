@@ -1,8 +1,9 @@
-"""`python -m benchmarks.reliability`: what a caller sees while endpoints die, hang, slow down, fail and come back.
+"""`python -m benchmarks.reliability`: the errors and latencies that a caller sees when endpoints die, hang, slow down,
+fail and come back.
 
-For each fault, each size of cluster and each number of failing endpoints: real upstream processes and a fresh daemon,
-a steady open-loop load of GETs, the fault after a while well, then its end. Printed as Markdown, a table a policy;
-docs/reliability.md says how to read it.
+For each fault, each size of cluster and each number of failing endpoints, it runs real upstream processes and a fresh
+daemon under a steady open-loop load of GETs. The fault begins after a while of normal operation, and then ends. The
+result is Markdown, one table for each policy; docs/reliability.md explains it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ FAULT_S = {"tuned": 7.0, "defaults": 12.0, "no-panic": 7.0}
 """By policy. The defaults' `timeout.attempt` is 5 s, and 4 s of retries after it use up the budget of the last 10 s."""
 
 RETURN_LIMIT_S = 8.0
-"""How long after the fault's end an endpoint is waited for."""
+"""How many seconds after the end of the fault an endpoint may take to return."""
 
 SLOWER_S = 2.0
 
@@ -43,10 +44,10 @@ POLICIES = {
     "defaults": "",
     "no-panic": f"{TUNED}, outlier: {{panic_threshold: 0%}}",
 }
-"""What a service sets beside its endpoints. The last one differs only beyond half failing, and runs when asked for."""
+"""Keys of a service besides its endpoints. The last one differs only if more than half of them fail; it runs on request."""
 
 CLUSTERS = ((2, 1), (2, 2), (3, 1), (3, 2), (3, 3), (5, 1), (5, 2), (5, 3), (5, 4), (5, 5))
-"""(endpoints, those that fail)"""
+"""(endpoints, failing endpoints)"""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ FAULTS = (
 
 @dataclass(frozen=True)
 class Figures:
-    """What one run showed. `during` are the requests that the fault met: sent or under way while it lasted."""
+    """The results of one run. `during` are the requests that the fault affected: sent or in progress during it."""
 
     fault: str
     policy: str
@@ -75,15 +76,16 @@ class Figures:
     failing: int
     during: tuple[Sent, ...]
     back_s: float | None
-    """From the fault's end until each endpoint that had failed has answered a request; None: not within the limit."""
+    """Seconds from the end of the fault until each endpoint that had failed has answered a request. None: over the
+    limit."""
 
     @property
     def reasons(self) -> Counter[str]:
-        """Why requests failed: the sidecar's reason, else the status that the upstream gave."""
+        """Why requests failed: the sidecar's reason, or else the status of the upstream."""
         return Counter(one.reason or str(one.status) for one in self.during if not one.ok)
 
     def row(self) -> str:
-        """Its line of the table. Latencies are of the answers with 200."""
+        """The line of the table. Latencies are those of the answers with 200."""
         errors = self.reasons.total()
         share = 100 * errors / len(self.during)
         why = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common())
@@ -104,7 +106,7 @@ HEADER = """\
 
 
 def configuration(policy: str, endpoints: list[EndpointProcess], port: int) -> str:
-    """The whole YAML of a daemon with this policy, which listens on `port` and the two after it."""
+    """The whole YAML of a daemon with this policy. It listens on `port` and the two ports after it."""
     urls = ", ".join(f'"{one.url}"' for one in endpoints)
     more = f", {POLICIES[policy]}" if POLICIES[policy] else ""
     return f"""\
@@ -141,7 +143,7 @@ def run(fault: Fault, policy: str, total: int, failing: int, command: list[str],
 
 
 def _bring_back(fault: Fault, failing: list[EndpointProcess], load: SteadyLoad) -> float | None:
-    """End the fault; how long it took the slowest to answer a request again, from when it could."""
+    """Ends the fault. Returns the seconds until the slowest endpoint answered a request again."""
     ended: list[tuple[str, float]] = []
     for one in failing:
         fault.end(one)
@@ -161,13 +163,13 @@ def _bring_back(fault: Fault, failing: list[EndpointProcess], load: SteadyLoad) 
 
 
 def main() -> None:
-    """Parse the arguments, run, print."""
+    """Parses the arguments, runs and prints."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description=__doc__.partition("\n\n")[2])
     parser.add_argument("--fault", choices=[fault.name for fault in FAULTS], action="append", help="default: all")
     parser.add_argument("--policy", choices=list(POLICIES), action="append", help="default: the first two")
-    parser.add_argument("--cluster", metavar="FAILING:ENDPOINTS", action="append", help="as 1:2; default: ten of them")
-    parser.add_argument("--sidecar", default=".venv/bin/sidecar", help="the command (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=19250, help="the first of three for the sidecar (default: 19250)")
+    parser.add_argument("--cluster", metavar="FAILING:ENDPOINTS", action="append", help="as 1:2 (default: ten)")
+    parser.add_argument("--sidecar", default=".venv/bin/sidecar", help="the sidecar's command (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=19250, help="first of the sidecar's three ports (default: 19250)")
     options = parser.parse_args()
 
     clusters = [tuple(map(int, reversed(each.split(":")))) for each in options.cluster or ()] or CLUSTERS
@@ -179,7 +181,7 @@ def main() -> None:
             if options.fault and fault.name not in options.fault:
                 continue
             if policy == "defaults" and fault.name == "503, checks pass":
-                continue  # there are no checks: the same as 503
+                continue  # this policy has no checks, so the result is the same as for 503
             for total, failing in clusters:
                 print(run(fault, policy, total, failing, options.sidecar.split(), options.port).row(), flush=True)
 

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.reload`: what a caller sees, and what memory does, while the configuration is reloaded.
+"""`python -m benchmarks.reload`: lost requests and memory growth while the configuration is reloaded.
 
-Two figures. The storm: a steady open-loop load of GETs and some POSTs while one configuration after the other is put in
-force; a request is lost if it gets anything but its answer with 200. And growth: the process's memory over many more
-reloads without traffic. docs/reliability.md says how to read them.
+There are two figures. The storm: a steady open-loop load of GETs and some POSTs runs while one configuration after the
+other is loaded. A request counts as lost if it gets anything but its own answer with 200. The growth: the memory of the
+process over many more reloads without traffic. docs/reliability.md explains the figures.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ RELOADS = 100
 EVERY_S = 0.1
 GROWTH_RELOADS = 1000
 SETTLED_AFTER = 200
-"""Reloads after which the memory's growth is counted: by then whatever is made once has been made."""
+"""The growth of memory is counted from this number of reloads on. By then everything that is made once has been made.
+"""
 
 IN_FORCE_S = 10.0
 
@@ -46,13 +47,13 @@ _POLICIES = (
     "limits: {max_concurrent: 512, max_connections: 32}, balancer: random",
     "breaker: {mode: off}, balancer: {hash: {header: x-test-id}}",
 )
-"""What `venue` has beside its endpoints; each reload takes the next."""
+"""The policy of `venue`. Each reload takes the next one."""
 
 
 def services(urls: Sequence[str], number: int) -> str:
-    """The services of the `number`th configuration: no two that follow each other are alike.
+    """The services of configuration `number`. Two consecutive configurations always differ.
 
-    `venue`, which gets the load, changes its policy and its endpoints; others come and go.
+    `venue`, which gets the load, changes its policy and its endpoints. Other services come and go.
     """
     policy = _POLICIES[number % len(_POLICIES)]
     endpoints = [url for at, url in enumerate(urls) if at != number % (len(urls) + 1)]
@@ -63,14 +64,14 @@ def services(urls: Sequence[str], number: int) -> str:
 
 
 def put(path: Path, text: str) -> None:
-    """Another file in the place of this one, as an editor does it."""
+    """Replaces the file with another one, as an editor does."""
     fresh = path.with_name(f".{path.name}.new")
     fresh.write_text(text)
     fresh.replace(path)
 
 
 class Reloaded:
-    """A sidecar whose configuration is replaced: `head` is what stands before the services, `pid` its process."""
+    """A sidecar whose configuration is replaced. `head` is the part of the file before the services."""
 
     def __init__(self, path: Path, head: str, urls: Sequence[str], pid: int, probe_port: int) -> None:
         self._path, self._head, self._urls, self._pid, self._probe_port = path, head, urls, pid, probe_port
@@ -88,7 +89,7 @@ class Reloaded:
         return int(float(found[1]))
 
     def reload(self) -> None:
-        """The next configuration; returns once it is in force. Raises TimeoutError."""
+        """Loads the next configuration, and returns when it is in force. Raises TimeoutError."""
         before = self.generation()
         self.number += 1
         put(self._path, self._head + services(self._urls, self.number))
@@ -101,7 +102,7 @@ class Reloaded:
 
 
 def storm(port: int, reload: Callable[[], None], reloads: int = RELOADS, rate: float = RATE) -> list[Sent]:
-    """`reloads` of them, spread over a steady load of `/venue/events/42`; every request and what came of it."""
+    """Makes `reloads` during a steady load of `/venue/events/42`. Returns every request with its result."""
     with SteadyLoad(port, "/venue/events/42", rate, POST_RATE) as load:
         if load.until(lambda sent: sent.ok, 10) is None:
             raise TimeoutError("nothing is answered")
@@ -120,7 +121,7 @@ def rss_mib(pid: int) -> float:
 
 @contextmanager
 def _running(command: list[str], port: int) -> Iterator[tuple[Reloaded, int]]:
-    """A fresh sidecar before two endpoints, and its process id."""
+    """Runs a fresh sidecar with two endpoints. Yields it and its process id."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sidecar-bench-")))
         urls = [
@@ -140,13 +141,13 @@ def _running(command: list[str], port: int) -> Iterator[tuple[Reloaded, int]]:
 
 
 def main() -> None:
-    """Parse the arguments, run, print."""
+    """Parses the arguments, runs and prints."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reload", description=__doc__.partition("\n\n")[2])
-    parser.add_argument("--reloads", type=int, default=RELOADS, help="of the storm (default: %(default)s)")
+    parser.add_argument("--reloads", type=int, default=RELOADS, help="reloads in the storm (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=RATE, help="GETs a second (default: %(default)s)")
-    parser.add_argument("--growth", type=int, default=GROWTH_RELOADS, help="reloads without traffic; 0: none")
-    parser.add_argument("--sidecar", default=".venv/bin/sidecar", help="the command (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=19250, help="the first of three for the sidecar (default: 19250)")
+    parser.add_argument("--growth", type=int, default=GROWTH_RELOADS, help="reloads without traffic; 0 for none")
+    parser.add_argument("--sidecar", default=".venv/bin/sidecar", help="the sidecar's command (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=19250, help="first of the sidecar's three ports (default: 19250)")
     options = parser.parse_args()
 
     print(f"Measured on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}: {machine()}.\n")

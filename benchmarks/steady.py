@@ -1,7 +1,7 @@
-"""A steady, open-loop load: each request goes out at its planned time, whatever became of those before it.
+"""A steady, open-loop load: each request is sent at its planned time, whatever happened to the requests before it.
 
-Owns sending, and what is known of each request afterwards. A closed loop would send less just when answers come late,
-and so hide what is measured ("coordinated omission"); latency counts from the planned time for the same reason.
+This module sends the requests and records their results. A closed loop would send fewer requests just when answers are
+late, and so hide what is measured ("coordinated omission"). Latency counts from the planned time for the same reason.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from dataclasses import dataclass
 from math import ceil
 
 LIMIT_S = 20.0
-"""After this a request is given up: longer than `timeout.request`, so the sidecar has to answer first."""
+"""A request is given up after this many seconds. It is longer than `timeout.request`, so the sidecar must answer first.
+"""
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A request and what came of it. Times are monotonic seconds."""
+    """A request and its result. Times are monotonic seconds."""
 
     method: str
     planned: float
     ended: float
     status: int = 0
-    """0: no whole answer came."""
+    """0 if no complete answer came."""
     reason: str = ""
-    """`x-sidecar-reason`, where the answer is the sidecar's own; how the connection ended, where there is none."""
+    """`x-sidecar-reason` if the sidecar made the answer; how the connection ended if there was no answer."""
     endpoint: str = ""
     """Who answered."""
     attempts: int = 1
@@ -43,10 +44,10 @@ class Sent:
 
 
 class SteadyLoad:
-    """`rate` GETs of `target` a second, and `post_rate` POSTs, from a thread of its own, to `port` of 127.0.0.1.
+    """Sends `rate` GETs and `post_rate` POSTs of `target` a second to `port` of 127.0.0.1, from a thread of its own.
 
-    Use as a context manager. On the way out it ends sending and waits for what is under way. `sent` grows as requests
-    end; each bears an `x-test-id` that no other one bears.
+    Use it as a context manager. At its exit it stops sending, and waits for the requests in progress. `sent` grows as
+    requests end. Each one has its own `x-test-id`.
     """
 
     def __init__(self, port: int, target: str, rate: float, post_rate: float = 0.0) -> None:
@@ -126,7 +127,9 @@ class SteadyLoad:
                 writer.close()
 
     def until(self, seen: Callable[[Sent], bool], limit_s: float) -> Sent | None:
-        """The first request to end, from the load's beginning, of which `seen` is true; None after `limit_s` more."""
+        """The first request to end, from the beginning of the load, for which `seen` is true. None after `limit_s`
+        more.
+        """
         deadline = time.monotonic() + limit_s
         looked_at = 0
         while True:

@@ -1,8 +1,8 @@
-"""What is compared, and how each is set up: the same two upstreams, the same routing, policies as alike as they come.
+"""The systems that are compared and their configurations: the same two upstreams, the same routing, similar policies.
 
-Owns the configurations, the requests of each case, and where the programs are found. It starts nothing.
-Every proxy maps /venue/* to the upstreams' /*, balances round robin, retries connection failures and 502-504 twice, has
-the timeouts of the sidecar's defaults, and ejects or breaks on failures where it can.
+This module has the configurations, the requests of each case, and the search for the programs. It starts nothing. Every
+proxy maps /venue/* to /* of the upstreams, balances round robin, retries connection failures and 502-504 twice, has the
+timeouts of the sidecar's defaults, and ejects endpoints or breaks circuits if it can.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ HEADERS = {
     "X-Tenant": "acme",
     "Cookie": "session=0123456789abcdef; theme=dark",
 }
-"""What a call inside a cluster typically bears."""
+"""The headers of a typical call inside a cluster."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One kind of request: 64 connections ask for an answer of 150 bytes unless it says otherwise."""
+    """One kind of request. By default, 64 connections ask for an answer of 150 bytes."""
 
     name: str
     about: str
@@ -60,17 +60,17 @@ CASES = (
 
 @dataclass(frozen=True)
 class System:
-    """A proxy under test. `configure` writes its configuration into a folder and returns the command that runs it."""
+    """A proxy under test. `configure` writes its configuration into a folder, and returns the command that runs it."""
 
     name: str
     port: int
     configure: Callable[[Path], list[str]]
     by_default: bool = True
-    """Whether it takes part where nobody names systems."""
+    """Whether it takes part if no systems are named."""
 
 
 def upstream(folder: Path) -> list[str]:
-    """The nginx that answers for both endpoints of venue; returns its command."""
+    """The nginx that answers for both endpoints of venue. Returns its command."""
     (folder / "www").mkdir()
     (folder / "www/big").write_bytes(os.urandom(1 << 20))
     answer = json.dumps({"id": 42, "service": "venue", "note": "n" * 110})
@@ -89,7 +89,7 @@ def upstream(folder: Path) -> list[str]:
 
 
 def find(sidecar: str, envoy: str | None) -> tuple[list[System], list[str]]:
-    """The systems that can run here, the sidecar first; and, for each that cannot, a line on what it needs."""
+    """The systems that can run here, the sidecar first; and for each one that cannot, a line about what it needs."""
     systems = [System("sidecar", 19240, lambda folder: _sidecar(folder, 19240, sidecar))]
     left_out = []
     envoy_binary = _envoy_binary(envoy or os.environ.get("ENVOY") or shutil.which("envoy"))
@@ -107,7 +107,7 @@ def find(sidecar: str, envoy: str | None) -> tuple[list[System], list[str]]:
 
 
 def _envoy_binary(command: str | None) -> str | None:
-    """The binary behind `command`. Python packages of Envoy put a script in front of it that is no part of the cost."""
+    """The binary behind `command`. Python packages of Envoy wrap it in a script, whose cost must not count."""
     if command is None or (found := shutil.which(command)) is None:
         return None
     inside = Path(found).resolve().parent.parent.glob("lib/python*/site-packages/envoy/_bin/envoy")
@@ -194,7 +194,7 @@ backend venue
 
 
 def _envoy(folder: Path, port: int, binary: str) -> list[str]:
-    """Envoy reads JSON as well as YAML, and JSON needs no indenting here."""
+    """Envoy reads JSON as well as YAML, and JSON is easier to write here."""
     filters = "type.googleapis.com/envoy.extensions.filters"
 
     def address(port: int) -> dict[str, object]:
