@@ -1,8 +1,9 @@
-"""A service sidecar: one light proxy beside each pod, applying breaker, retry, timeout and balancing policies.
+"""A service sidecar: a small proxy in each pod, with circuit breakers, retries, timeouts and load balancing.
 
-The layers, from the bottom: `policy` (pure decisions), `config` and `telemetry`, `discovery`, `runtime` (what is
-live), `proxy` (the data path), `admin` (HTTP shells around what runs), and on top `cli` and `daemon`, where everything
-is wired together. A layer imports those below it and never those above; import-linter holds that.
+The layers, from the bottom: `policy` (pure decisions); `config` and `telemetry`; `discovery` and `health`; `runtime`
+(what is live); `proxy` (the data path); `admin` and `kubernetes` (HTTP servers around what runs); `daemon` (connects
+all parts); `demo` and `cli`. A layer imports only layers below it; import-linter checks that. `client` and `testing`
+are for apps, and stand apart.
 """
 
 __version__ = "0.1.0"

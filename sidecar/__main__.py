@@ -1,4 +1,4 @@
-"""`python -m sidecar`: the same as the `sidecar` command. Owns nothing else."""
+"""`python -m sidecar` is the same as the `sidecar` command."""
 
 from sidecar.cli.main import main
 
