@@ -117,8 +117,8 @@ def test_the_defaults_that_the_starter_names_are_the_defaults() -> None:
     policy = Policy()
     assert [parse_duration(named[0]), parse_duration(named[1])] == [policy.timeout.attempt, policy.timeout.request]
     assert int(named[2]) == policy.retry.max_retries
-    assert named[3] == "off"
-    assert policy.outlier is None
+    assert policy.outlier is not None
+    assert int(named[3]) == policy.outlier.consecutive_failures
     assert float(named[4]) == policy.breaker.error_threshold_percentage
     assert len(named) == 5
 
