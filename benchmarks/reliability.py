@@ -44,7 +44,7 @@ POLICIES = {
     "defaults": "",
     "no-panic": f"{TUNED}, outlier: {{panic_threshold: 0%}}",
 }
-"""Keys of a service besides its endpoints. The last one differs only if more than half of them fail; it runs on request."""
+"""Keys of a service besides its endpoints. The last policy matters only if more than half of them fail."""
 
 CLUSTERS = ((2, 1), (2, 2), (3, 1), (3, 2), (3, 3), (5, 1), (5, 2), (5, 3), (5, 4), (5, 5))
 """(endpoints, failing endpoints)"""
