@@ -119,7 +119,7 @@ PLACES: Final = ", ".join(str(path) for path in DEFAULT_CONFIGS)
 
 
 def load_or_exit(path: Path, *, as_json: bool = False) -> tuple[Config, Origins]:
-    """The configuration at `path`, and who set which value. A bad one ends the process with exit code 2.
+    """The configuration at `path`, and where each value was set. A bad one ends the process with exit code 2.
 
     All of its errors are printed on stderr, and with `as_json` as one object on stdout too.
     """

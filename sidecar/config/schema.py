@@ -120,7 +120,6 @@ class EndpointSpec(Struct, frozen=True, kw_only=True):
     url: Url
     """http or https, host and port, no path."""
     weight: PositiveCount = 1
-    """With weight 2 an endpoint gets twice as many requests as with weight 1."""
     """An endpoint of weight 2 gets twice as many requests as one of weight 1."""
     priority: Count = 0
     """0 is first. Endpoints of the next priority get requests only while too few of these are available."""
@@ -165,8 +164,7 @@ class Match(Struct, frozen=True, kw_only=True):
     """`match` of a route: which requests get its policy."""
 
     path: PathPrefix = "/"
-    """A prefix of whole segments of the path that goes upstream. It is compared byte for byte."""
-    """The first segments of the path, as the service sees it."""
+    """The first segments of the path, as the service sees it. They are compared byte for byte."""
     methods: Methods = frozenset()
     """The methods that match; without it every method does."""
 
