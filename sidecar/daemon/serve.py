@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import platform
 import random
 import signal
@@ -24,6 +25,7 @@ from sidecar.config.schema import Config
 from sidecar.daemon.extras import missing_extra
 from sidecar.daemon.health import Chain, HealthChecks
 from sidecar.daemon.log_control import LogControl
+from sidecar.daemon.notify import notify
 from sidecar.daemon.open_files import connections_each_way
 from sidecar.daemon.reload import Reloader, log_warnings
 from sidecar.daemon.sources import Sources
@@ -164,12 +166,14 @@ class Daemon:
             "took_ms": round((monotonic() - self._began) * 1000),
         }
         log.info("ready", extra={"kind": "start", "fields": fields})
+        notify("READY=1", os.environ)
         log_warnings("start", warnings)
 
         await self._signals.begin.wait()
         drain = self.live.config.drain
         fields = {"delay_s": drain.delay, "timeout_s": drain.timeout}
         log.info("draining", extra={"kind": "drain", "fields": fields})
+        notify("STOPPING=1", os.environ)
         cut = await listener.drain(drain.delay, drain.timeout, self._signals.at_once)
         await self._close()
         log.info("stopped", extra={"fields": {"cut_requests": cut}})

@@ -1,4 +1,4 @@
-"""Made-up services and sources for a scrape, and what Prometheus' own parser reads from it."""
+"""Services and sources as a scrape sees them, made up; and what Prometheus' own parser reads of such a scrape."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class FakeSource:
 
 
 def asked() -> dict[str, ServiceCounters]:
-    """The counters of an aggregate that was called."""
+    """An aggregate that was asked for."""
     counters = ServiceCounters()
     counters.request(200, "ok", 0.1)
     return {"venue-page": counters}
@@ -173,7 +173,7 @@ def series(**labels: str) -> Labels:
 
 
 def busy() -> FakeService:
-    """A service with a series for each of its metrics."""
+    """One of whose metrics each has a series."""
     service = FakeService("venue", in_flight=2)
     service.counters.request(200, "ok", 0.004)
     service.counters.request(200, "ok", 0.3)
