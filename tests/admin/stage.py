@@ -1,4 +1,4 @@
-"""A daemon on a stage: all that the admin API asks for, with a clock that a test moves."""
+"""A fake daemon for the admin API, with a clock that a test moves."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class LogState:
 
 
 class Stage:
-    """Has `sidecar.admin.running.Running`. `venue` has two endpoints, `auth` none, unless told otherwise."""
+    """Implements `sidecar.admin.running.Running`. By default, `venue` has two endpoints and `auth` has none."""
 
     def __init__(self, config: str = CONFIG, endpoints: int = 2) -> None:
         self.loop: Any = Loop()
@@ -130,7 +130,7 @@ class Stage:
 
 
 class Client:
-    """Of an admin listener on loopback."""
+    """A client of an admin listener on loopback."""
 
     def __init__(self, session: aiohttp.ClientSession, port: int) -> None:
         self.session = session
@@ -140,7 +140,7 @@ class Client:
     async def ask(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, str], Any]:
-        """Status, headers and the body, as JSON where it is that."""
+        """Status, headers and the body, decoded if it is JSON."""
         async with self.session.request(method, self.url + path, data=body, headers=headers or {}) as response:
             content: Any = await response.read()
             if "json" in response.content_type and content:
@@ -152,7 +152,7 @@ class Client:
         return status, content
 
     async def post(self, path: str, body: bytes | str = b"{}", **headers: str) -> tuple[int, Any]:
-        """A POST as it should be, but for `headers`."""
+        """A valid POST, apart from `headers`."""
         sent = {"Content-Type": "application/json"} | named(headers)
         data = body.encode() if isinstance(body, str) else body
         status, _, content = await self.ask("POST", path, data, sent)
@@ -160,12 +160,12 @@ class Client:
 
 
 def named(headers: dict[str, str]) -> dict[str, str]:
-    """`content_type` is Content-Type."""
+    """Header names from argument names: `content_type` becomes Content-Type."""
     return {name.replace("_", "-"): value for name, value in headers.items()}
 
 
 class RealTime(Stage):
-    """With the event loop's own clock, as a server needs it."""
+    """A Stage with the event loop's own clock, as a server needs it."""
 
     def __init__(self, config: str = CONFIG, endpoints: int = 2) -> None:
         super().__init__(config, 0)
@@ -176,7 +176,7 @@ class RealTime(Stage):
 
 
 async def until(true: Callable[[], object]) -> None:
-    """Wait, for at most 10 s."""
+    """Waits until it is true, for at most 10 s."""
     for _ in range(2000):
         if true():
             return
@@ -186,7 +186,7 @@ async def until(true: Callable[[], object]) -> None:
 
 @asynccontextmanager
 async def serving(stage: Stage, bound: str = "127.0.0.1") -> AsyncIterator[Client]:
-    """An admin listener of this stage, and a client of it."""
+    """An admin listener for this stage, and a client of it."""
 
     async def health() -> Report:
         return Report(status="healthy", checks={}, services={})

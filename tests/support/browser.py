@@ -1,4 +1,4 @@
-"""A headless Chromium for tests of the dashboard: starts it, asks in the page's words, keeps what its console said."""
+"""Headless Chromium for tests of the dashboard: starts it, reads the page's texts, keeps the console's messages."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ FLAGS = (
 
 LOST = ("net::ERR_CONNECTION_REFUSED", "net::ERR_INCOMPLETE_CHUNKED_ENCODING", "net::ERR_EMPTY_RESPONSE",
         "net::ERR_CONNECTION_RESET")  # fmt: skip
-"""What the browser itself, not the page, says of a listener that is gone."""
+"""Console messages of the browser itself about a listener that is gone. They do not come from the page."""
 
 
 class Browser:
-    """One page at a time. Use as a context manager; `log` is all that the console said, errors and warnings."""
+    """One page at a time. Use as a context manager. `log` has all errors and warnings of the console."""
 
     def __init__(self) -> None:
         self._profile = tempfile.TemporaryDirectory(prefix="sidecar-chromium-", ignore_cleanup_errors=True)
@@ -61,7 +61,7 @@ class Browser:
         self._profile.cleanup()
 
     def look(self, *, width: int = 1440, height: int = 900, dark: bool = False) -> None:
-        """The size of the viewport and what the system prefers; in force until the next call."""
+        """Sets the viewport's size and the preferred colour scheme, until the next call."""
         phone = width < 500
         metrics = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
@@ -70,7 +70,7 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme, motion]})
 
     def open(self, url: str) -> None:
-        """A fresh load, even where only the hash differs."""
+        """Loads the page anew, even if only the hash differs."""
         self.driver.get("about:blank")
         self.driver.get(url)
 
@@ -84,7 +84,7 @@ class Browser:
         return self.driver.find_element(By.CSS_SELECTOR, css)
 
     def text(self, css: str) -> str:
-        """What the first such element says, as it is seen; empty where there is none."""
+        """The visible text of the first such element; empty if there is none."""
         return self.run(
             "const node = document.querySelector(arguments[0]);"
             " return node ? node.innerText.replace(/\\s+/g, ' ') : ''",
@@ -92,7 +92,7 @@ class Browser:
         )
 
     def wait(self, css: str, *words: str, timeout: float = 6.0) -> str:
-        """Until an element says all these words."""
+        """Waits until an element's text contains all these words."""
 
         def says() -> str:
             text = self.text(css)
@@ -106,14 +106,14 @@ class Browser:
         return eventually(check, timeout, 0.05)
 
     def complaints(self, *but: str) -> list[str]:
-        """Errors and warnings of the console since the last call, without those that bear one of these words."""
+        """Errors and warnings of the console since the last call, except those that contain one of these words."""
         said = [f"{one['level']}: {one['message']}" for one in self.driver.get_log("browser")]
         return [
             line for line in said if line.startswith(("SEVERE", "WARNING")) and not any(word in line for word in but)
         ]
 
     def screenshot(self, path: Path, *, whole: bool = False) -> None:
-        """`whole`: the page to its end, not only what fits on the screen."""
+        """`whole`: the page to its end, not only the part on the screen."""
         more = {"captureBeyondViewport": True} if whole else {}
         shot = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", **more})
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1 that lasts for a test."""
+"""Creates a certificate for 127.0.0.1 for the duration of a test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support import wants
 
 
 def make_certificate(folder: Path, name: str = "localhost") -> tuple[ssl.SSLContext, Path]:
-    """A server's context for 127.0.0.1, and the CA file to trust it by. Skips the test where there is no openssl."""
+    """A server's context for 127.0.0.1, and the CA file to trust it by. Skips the test if there is no openssl."""
     wants.skip_without("openssl")
     key, certificate = folder / "tls.key", folder / "tls.crt"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]

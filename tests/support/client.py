@@ -1,6 +1,6 @@
-"""A raw HTTP client on one socket: sends bytes as they are given, reads answers strictly, says how each one ended.
+"""A raw HTTP client on one socket: sends bytes unchanged, reads answers strictly, and records how each one ended.
 
-It retries nothing and repairs nothing. Owns the app's side of a test.
+It retries nothing and repairs nothing. It plays the app in a test.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from tests.support.message import (
 )
 
 TEST_ID = "X-Test-Id"
-"""Borne by every request that `request_bytes` builds, so that an upstream can tell a resent one from a new one."""
+"""A header of every request that `request_bytes` builds, so that an upstream can tell a resent request from a new one.
+"""
 
 
 class NoResponseError(AssertionError):
-    """The connection ended, or time ran out, before a whole response head: `how` is `eof`, `reset` or `timeout`."""
+    """The connection ended, or time ran out, before a complete response head. `how` is `eof`, `reset` or `timeout`."""
 
     def __init__(self, broken: BrokenError) -> None:
         super().__init__(f"{broken.how} after {broken.so_far!r}")
@@ -51,15 +52,15 @@ class Head(Fields):
 
 @dataclass
 class Response(Head):
-    """A final response, with the interim ones before it."""
+    """A final response, with the interim responses before it."""
 
     interim: list[Head] = field(default_factory=list)
     body: bytes = b""
     trailers: Headers = field(default_factory=list)
     framing: Literal["none", "length", "chunked", "close"] = "none"
     end: str = "whole"
-    """`whole`, or how it broke off: `eof`, `reset`, `timeout`, `malformed`. A body that ends with the connection is
-    whole at an end of file."""
+    """`whole`, or how the body broke off: `eof`, `reset`, `timeout`, `malformed`. A body that ends with the connection
+    is whole at the end of file."""
 
     @property
     def whole(self) -> bool:
@@ -83,7 +84,7 @@ def request_bytes(
     host: str | None = "localhost",
     version: str = "HTTP/1.1",
 ) -> bytes:
-    """A request with Host first, then an `X-Test-Id` of its own, then `headers`; a body goes by Content-Length."""
+    """A request with Host first, then its own `X-Test-Id`, then `headers`. A body is sent with Content-Length."""
     all_headers = [("Host", host)] if host is not None else []
     all_headers += [(TEST_ID, uuid.uuid4().hex), *headers]
     if body is not None:
@@ -99,7 +100,7 @@ class Client:
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.settimeout(timeout)
         if receive_buffer:
-            # Before connecting: the window is agreed then, and a size that was set switches autotuning off.
+            # Set before connecting: the window is negotiated then, and an explicit size turns autotuning off.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         try:
             self.socket.connect((host, port))
@@ -135,10 +136,10 @@ class Client:
         return Head(head=head, headers=headers, version=version, status=status, phrase=phrase)
 
     def read_response(self, method: str = "GET", on_head: Callable[[Head], None] | None = None) -> Response:
-        """Reads one final response and the interim ones before it; `on_head` is called between head and body.
+        """Reads one final response and the interim ones before it. `on_head` is called between head and body.
 
-        Raises NoResponseError where no whole head comes and MalformedError where it is not HTTP. A body that breaks off
-        raises nothing: `end` says how it did.
+        Raises NoResponseError if no complete head arrives, and MalformedError if it is not HTTP. A body that breaks off
+        raises nothing; `end` says how it ended.
         """
         interim: list[Head] = []
         head = self.read_head()
@@ -173,7 +174,7 @@ class Client:
         return response
 
     def receive(self, count: int) -> bytes:
-        """Exactly so many bytes of whatever comes (a tunnel's)."""
+        """Reads exactly `count` bytes of any kind (of a tunnel)."""
         out = bytearray()
         try:
             self.stream.exactly(count, out)
@@ -182,7 +183,7 @@ class Client:
         return bytes(out)
 
     def rest(self) -> tuple[bytes, str]:
-        """Everything until the connection ends, and how it did: `eof`, `reset`, `timeout`."""
+        """Everything until the connection ends, and how it ended: `eof`, `reset`, `timeout`."""
         while True:
             try:
                 self.stream.more()
@@ -190,11 +191,11 @@ class Client:
                 return self.stream.take(len(self.stream.buffer)), broken.how
 
     def assert_closed(self) -> None:
-        """The other side has closed in order, and sent nothing more before."""
+        """Checks that the other side has closed in order, and has sent nothing before."""
         assert self.rest() == (b"", "eof")
 
     def assert_open(self, target: str) -> None:
-        """The connection still carries requests: `GET target` is answered."""
+        """Checks that the connection still carries requests: `GET target` is answered."""
         response = self.ask("GET", target)
         assert (response.status, response.end) == (200, "whole")
 
@@ -202,7 +203,7 @@ class Client:
         self.socket.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
-        """Goes away without a farewell."""
+        """Disconnects abruptly."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
@@ -221,6 +222,6 @@ def ask(
     timeout: float = 5.0,
     **more: Any,
 ) -> Response:
-    """One request on a connection of its own."""
+    """Sends one request on a new connection."""
     with Client(port, timeout=timeout) as client:
         return client.ask(method, target, headers, body, **more)

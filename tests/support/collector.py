@@ -1,6 +1,6 @@
-"""An OpenTelemetry collector's receiver: takes OTLP over HTTP in protobuf, and keeps the spans.
+"""The receiver of an OpenTelemetry collector: accepts OTLP over HTTP in protobuf, and keeps the spans.
 
-Knows the protocol alone (OTLP 1.x, `POST /v1/traces`), nothing of the sidecar or of the SDK.
+It knows only the protocol (OTLP 1.x, `POST /v1/traces`), and nothing of the sidecar or of the SDK.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def _plain(pairs: Any) -> dict[str, Any]:
 
 
 class Collector:
-    """Listens on a port of its own. Use as a context manager. `status` is what it answers from now on."""
+    """Listens on its own port. Use as a context manager. `status` is the status of its next answers."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
         self.headers: list[dict[str, str]] = []
         self.status = 200
         self.go_on = threading.Event()
-        """While this is not set no request is answered."""
+        """No request is answered until this is set."""
         self.go_on.set()
         collector = self
 
@@ -84,7 +84,7 @@ class Collector:
         self._thread.join(5)
 
     def wait_for(self, spans: int) -> list[Span]:
-        """Waits until so many spans have come, and returns them by their start."""
+        """Waits for this many spans, and returns them sorted by their start."""
 
         def check() -> list[Span]:
             assert len(self.spans) >= spans, self.spans

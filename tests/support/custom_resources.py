@@ -1,9 +1,8 @@
-"""What of other projects' custom resources deploy/ uses, as schemas of our own: a field that is not here is an error.
+"""Schemas of the custom resources of other projects that deploy/ uses. A field that is missing here is an error.
 
-Kubernetes' schemas do not have them. Written down from the documentation of the fields in the definitions of
-prometheus-operator 0.91 (monitoring.coreos.com/v1) and of cert-manager after 1.18 (cert-manager.io/v1), and only of
-what is used: who uses another field looks it up there and adds it. Beyond the types there is what cert-manager's
-webhook refuses.
+Kubernetes' own schemas do not include them. These were written from the documentation of prometheus-operator 0.91
+(monitoring.coreos.com/v1) and of cert-manager after 1.18 (cert-manager.io/v1), and contain only the fields in use. To
+use another field, look it up there and add it. They also contain the rules of cert-manager's webhook.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ def is_custom(found: dict[str, Any]) -> bool:
 
 
 def problems(found: dict[str, Any]) -> list[str]:
-    """What its definition has against an object, each with its place."""
+    """The errors of an object according to its definition, each with its place."""
     spec = SPECS[found["apiVersion"], found["kind"]]
     whole = _object("metadata", "spec", apiVersion=TEXT, kind=TEXT, metadata=METADATA, spec=spec)
     errors = [
@@ -88,7 +87,7 @@ def problems(found: dict[str, Any]) -> list[str]:
 
 
 def _hours(text: str) -> int:
-    """Of Go's notation for durations: whole hours, which is its longest unit."""
+    """Whole hours, the largest unit in Go's notation of durations."""
     found = re.fullmatch(r"(\d+)h", text)
     assert found is not None, text
     return int(found[1])

@@ -1,6 +1,6 @@
-"""The real daemon as a process: starts it on a YAML text, looks at it from outside, ends it.
+"""Runs the real daemon as a process: starts it with a YAML text, observes it from outside, and ends it.
 
-Knows the daemon only by its contract: command line, listeners, metrics, log lines, signals.
+It knows the daemon only by its contract: command line, listeners, metrics, log lines, signals.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Metrics(dict[tuple[str, frozenset[tuple[str, str]]], float]):
     """One scrape: (name, labels) -> value."""
 
     def total(self, name: str, /, **labels: str) -> float:
-        """The sum of the series of `name` that bear these labels, whatever others they bear."""
+        """The sum of the series of `name` with these labels, whatever other labels they have."""
         wanted = set(labels.items())
         return sum(value for (found, bears), value in self.items() if found == name and wanted <= bears)
 
@@ -66,7 +66,8 @@ class Probed:
 
 
 SIDECAR = shlex.split(os.environ.get("SIDECAR_COMMAND", "")) or [sys.executable, "-m", "sidecar"]
-"""What is tested: the installed command if SIDECAR_COMMAND names it (as `make test` does), else the sources here."""
+"""The daemon under test: the installed command if SIDECAR_COMMAND names it (as in `make test`), else the sources here.
+"""
 
 
 def command(config: Path) -> list[str]:
@@ -75,17 +76,17 @@ def command(config: Path) -> list[str]:
 
 @dataclass
 class Daemon:
-    """A daemon that runs on `config`, the YAML text without `listen`. Use as a context manager."""
+    """A daemon that runs with `config`, a YAML text without `listen`. Use as a context manager."""
 
     config: str
     ports: Ports = field(default_factory=Ports.free)
     wait_ready: bool = True
     within: tuple[str, ...] = ()
-    """A command that runs the daemon's, which is put after it, in a world of its own."""
+    """A command that runs the daemon's command, appended to it, in a separate environment."""
     write: Callable[[Path, str], object] = Path.write_text
-    """How the file is laid out, for a daemon that finds it behind links."""
+    """How the file is stored, for a daemon that finds it behind links."""
     start_seconds: float = 0.0
-    """From the start of the process until `/readyz` first said 200."""
+    """Seconds from the start of the process until the first 200 of `/readyz`."""
 
     def __post_init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="sidecar-test-")
@@ -150,20 +151,20 @@ class Daemon:
 
     @property
     def log(self) -> str:
-        """Both outputs, for whoever reads a failed test; there after the end too."""
+        """Both outputs, for the reader of a failed test. They are also available after the end."""
         if self._last_words:
             return self._last_words
         return f"--- stdout ---\n{self.stdout}\n--- stderr ---\n{self.stderr}"
 
     def log_lines(self) -> list[dict[str, Any]]:
-        """The whole lines of stdout; each has to be a JSON object."""
+        """The complete lines of stdout. Each one must be a JSON object."""
         whole, _, _ = self.stdout.rpartition("\n")
         lines = [json.loads(line) for line in whole.splitlines()]
         assert all(isinstance(line, dict) for line in lines)
         return lines
 
     def probe(self, path: str, *, method: str = "GET", timeout: float = 5.0) -> Probed:
-        """Asks the probe listener, on a connection of its own."""
+        """Sends a request to the probe listener, on a new connection."""
         connection = http.client.HTTPConnection("127.0.0.1", self.ports.probe, timeout=timeout)
         try:
             connection.request(method, path)
@@ -174,7 +175,7 @@ class Daemon:
             connection.close()
 
     def metrics(self, *, buckets: bool = False) -> Metrics:
-        """One scrape. Histograms' buckets, most of its lines, are left out unless asked for: parsing takes time."""
+        """One scrape. Histogram buckets, most of its lines, are left out by default to save parsing time."""
         scraped = self.probe("/metrics")
         assert scraped.status == 200, scraped
         lines = scraped.body.decode().splitlines(keepends=True)
@@ -186,7 +187,7 @@ class Daemon:
         )
 
     def metric(self, name: str, /, **labels: str) -> float:
-        """`Metrics.total` of a fresh scrape."""
+        """`Metrics.total` of a new scrape."""
         return self.metrics().total(name, **labels)
 
     def cpu_seconds(self) -> float:
@@ -216,29 +217,29 @@ class Daemon:
         self.process.send_signal(number)
 
     def wait(self, timeout: float = 10.0) -> int:
-        """Waits for the process to end by itself; its exit code."""
+        """Waits for the process to end by itself. Returns its exit code."""
         return self.process.wait(timeout)
 
     def terminate(self, timeout: float = 30.0) -> int:
-        """SIGTERM, and the exit code."""
+        """Sends SIGTERM. Returns the exit code."""
         self.signal(signal.SIGTERM)
         return self.wait(timeout)
 
     def kill(self) -> None:
-        """Ends it now, if it still runs."""
+        """Kills the process if it still runs."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(10)
 
 
 def cpu_seconds(pid: int) -> float:
-    """Of all threads of a process, since it was started."""
+    """CPU time of all threads of a process since its start."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def run_to_exit(config: str, *, timeout: float = 10.0) -> subprocess.CompletedProcess[str]:
-    """Starts the daemon on a whole YAML text with which it should not start; returns exit code and outputs."""
+    """Starts the daemon with a YAML text that must prevent the start. Returns exit code and outputs."""
     with tempfile.TemporaryDirectory(prefix="sidecar-test-") as folder:
         path = Path(folder) / "sidecar.yaml"
         path.write_text(config)

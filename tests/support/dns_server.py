@@ -1,8 +1,8 @@
-"""A real DNS server on loopback, UDP and TCP on one port, that answers as a test says, faults included.
+"""A real DNS server on loopback, UDP and TCP on one port. A test defines its answers, and its faults.
 
-`server.say("venue.test", "A", "10.0.0.1", "10.0.0.2", ttl=5)`: what is said may be changed at any time; a name of which
-nothing was said does not exist (NXDOMAIN), and one of which something was said has no records of other kinds. An answer
-that does not fit a datagram (512 bytes, or what EDNS allows) is truncated, as any server would.
+`server.say("venue.test", "A", "10.0.0.1", "10.0.0.2", ttl=5)` may be changed at any time. A name that was never defined
+does not exist (NXDOMAIN), and a defined name has no records of other kinds. An answer that does not fit a datagram (512
+bytes, or the size that EDNS allows) is truncated, as on any server.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dnslib import QTYPE, RCODE, RR, DNSRecord
 
 @dataclass
 class Said:
-    """What is answered to one question."""
+    """The answer to one question."""
 
     records: list[RR] = field(default_factory=list)
     additional: list[RR] = field(default_factory=list)
@@ -30,17 +30,17 @@ class Said:
     silent: bool = False
     garbage: bytes | None = None
     tcp_only: bool = False
-    """Over UDP, nothing but the flag that says so."""
+    """Over UDP, sends only the truncation flag."""
     rotate: bool = False
 
 
 def records(name: str, kind: str, *data: str, ttl: int = 60) -> list[RR]:
-    """As a zone file has them: `records("a.test", "SRV", "10 5 80 b.test.")`."""
+    """Records as in a zone file: `records("a.test", "SRV", "10 5 80 b.test.")`."""
     return [rr for one in data for rr in RR.fromZone(f"{name}. {ttl} IN {kind} {one}")]
 
 
 class DnsServer:
-    """Answers from a thread of its own. `asked` counts (name, kind, "udp" or "tcp")."""
+    """Answers from a separate thread. `asked` counts (name, kind, "udp" or "tcp")."""
 
     def __init__(self) -> None:
         self.asked: Counter[tuple[str, str, str]] = Counter()
@@ -53,7 +53,7 @@ class DnsServer:
         return said
 
     def forget(self, name: str) -> None:
-        """It exists no more."""
+        """The name no longer exists."""
         for key in [key for key in self._said if key[0] == name]:
             del self._said[key]
 
@@ -61,7 +61,7 @@ class DnsServer:
         return self.asked[name, kind, "udp"] + self.asked[name, kind, "tcp"]
 
     def reply(self, question: bytes, transport: str) -> tuple[float, bytes | None]:
-        """Seconds to wait, and what to send then."""
+        """Seconds to wait, and the bytes to send then."""
         query = DNSRecord.parse(question)
         name, kind = str(query.q.qname).rstrip(".").lower(), QTYPE[query.q.qtype]
         self.asked[name, kind, transport] += 1
@@ -137,7 +137,7 @@ async def _serve(server: DnsServer, sockets: list[socket.socket], started: threa
 
 
 def _two_sockets() -> list[socket.socket]:
-    """UDP and TCP on one port that is free for both."""
+    """UDP and TCP sockets on one port that is free for both."""
     while True:
         tcp = socket.create_server(("127.0.0.1", 0))
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -1,4 +1,4 @@
-"""Waiting, with a bound, for what another thread or process will bring about."""
+"""Waits, for a bounded time, for something that another thread or process will do."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 def eventually(check: Callable[[], T], timeout: float = 5.0, every: float = 0.01) -> T:
-    """Calls `check` until it comes true, and returns what it returned.
+    """Calls `check` until it succeeds, and returns its result.
 
-    It has not come true yet while it returns False or raises AssertionError; when `timeout` seconds have passed, that
-    AssertionError is raised (so the failure says what was seen last, not only that time ran out).
+    It has not succeeded while it returns False or raises AssertionError. After `timeout` seconds, the last
+    AssertionError is raised, so the failure says what was seen last and not only that time ran out.
     """
     deadline = time.monotonic() + timeout
     while True:

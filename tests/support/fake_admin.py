@@ -1,7 +1,7 @@
 """An admin listener without a daemon: the dashboard's files, and plausible answers of the admin API in a chosen state.
 
-For the dashboard's own work and for those of its tests that need a state which a real daemon is slow to be brought to.
-`python -m tests.support.fake_admin forced 15000` shows it by hand.
+It is for work on the dashboard, and for tests that need a state that is slow to reach with a real daemon.
+`python -m tests.support.fake_admin forced 15000` shows it in a browser.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def leaf(value: Any, origin: str = "default", line: int | None = None) -> Json:
 
 
 class Fake:
-    """What the daemon would know. Numbers move with the clock, so that charts have something to show."""
+    """What a daemon would know. Numbers change with the clock, so that charts have something to show."""
 
     def __init__(self, state: str) -> None:
         assert state in STATES, state
@@ -315,7 +315,7 @@ def application(fake: Fake) -> web.Application:
 
 
 class FakeAdmin:
-    """A fake listener in a thread, for as long as the context lasts; `fake` may be changed meanwhile."""
+    """A fake listener in a thread, as long as the context lasts. `fake` may be changed meanwhile."""
 
     def __init__(self, state: str) -> None:
         self.fake = Fake(state)

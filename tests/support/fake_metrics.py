@@ -1,4 +1,4 @@
-"""Services and sources as a scrape sees them, made up; and what Prometheus' own parser reads of such a scrape."""
+"""Made-up services and sources for a scrape, and what Prometheus' own parser reads from it."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class FakeSource:
 
 
 def asked() -> dict[str, ServiceCounters]:
-    """An aggregate that was asked for."""
+    """The counters of an aggregate that was called."""
     counters = ServiceCounters()
     counters.request(200, "ok", 0.1)
     return {"venue-page": counters}
@@ -173,7 +173,7 @@ def series(**labels: str) -> Labels:
 
 
 def busy() -> FakeService:
-    """One of whose metrics each has a series."""
+    """A service with a series for each of its metrics."""
     service = FakeService("venue", in_flight=2)
     service.counters.request(200, "ok", 0.004)
     service.counters.request(200, "ok", 0.3)

@@ -28,6 +28,6 @@ class _JumpingLoop(asyncio.SelectorEventLoop):
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine to its end in a loop that begins at 1000.0 and takes no time to sleep."""
+    """Runs a coroutine to its end in a loop that begins at 1000.0 and needs no time to sleep."""
     with asyncio.Runner(loop_factory=_JumpingLoop) as runner:
         runner.run(scenario)

@@ -1,9 +1,9 @@
-"""A scripted Kubernetes API server on loopback: EndpointSlices listed and watched, in the real wire format.
+"""A scripted Kubernetes API server on loopback: lists and watches EndpointSlices in the real wire format.
 
-It keeps slices with a `resourceVersion` that grows and a history to watch from, as the real one does, and serves them
-with pages, bookmarks and timeouts. Tests change what is in it (`put`, `delete`), break what is under way
-(`break_watches`, `send_raw`) and script what the next requests get instead (`next_list`, `next_watch`: faults below).
-It lives in the test's own event loop; `KubernetesApiThread` has it in a thread, for tests of a daemon as a process.
+Like the real server, it keeps slices with a growing `resourceVersion` and a history to watch from, and serves them with
+pages, bookmarks and timeouts. Tests change its content (`put`, `delete`), break open watches (`break_watches`,
+`send_raw`), and script faults for the next requests (`next_list`, `next_watch`). It runs in the test's own event loop;
+`KubernetesApiThread` runs it in a thread, for tests of a daemon as a process.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Fault = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 async def until(check: Callable[[], T], timeout: float = 5.0) -> T:
-    """Waits until `check` is true (it may raise AssertionError until then), and returns what it returned."""
+    """Waits until `check` is true (it may raise AssertionError until then), and returns its result."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     while True:
@@ -46,7 +46,7 @@ async def until(check: Callable[[], T], timeout: float = 5.0) -> T:
 def endpoint(
     address: str, ready: bool | None = True, serving: bool | None = None, terminating: bool | None = None
 ) -> Object:
-    """An endpoint as the control plane writes it; a condition that is None is left out."""
+    """An endpoint as the control plane writes it. A condition that is None is left out."""
     given = {"ready": ready, "serving": serving, "terminating": terminating}
     return {
         "addresses": [address],
@@ -66,7 +66,7 @@ def endpoint_slice(
     ports: Iterable[Object] | None = ({"name": "http", "port": 3002, "protocol": "TCP"},),
     family: str = "IPv4",
 ) -> Object:
-    """An EndpointSlice; an endpoint may be an address alone, and is ready then."""
+    """An EndpointSlice. An endpoint may be given as an address only; it is then ready."""
     return {
         "metadata": {
             "name": name,
@@ -93,7 +93,7 @@ def status_body(code: int, reason: str, message: str, details: Object | None = N
 
 
 def refuse(code: int, reason: str = "InternalError", message: str = "scripted", **headers: str) -> Fault:
-    """An error as the API server answers it; `Retry_After="7"` is a header."""
+    """An error in the form of the API server. `Retry_After="7"` becomes a header."""
 
     async def fault(request: web.Request) -> web.StreamResponse:
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -103,7 +103,7 @@ def refuse(code: int, reason: str = "InternalError", message: str = "scripted", 
 
 
 def answer(body: bytes, content_type: str = "application/json", status: int = 200) -> Fault:
-    """Any answer at all: a login page, half a JSON document, an enormous one."""
+    """Any answer: a login page, half a JSON document, an enormous one."""
 
     async def fault(request: web.Request) -> web.StreamResponse:
         return web.Response(body=body, content_type=content_type, status=status)
@@ -112,7 +112,7 @@ def answer(body: bytes, content_type: str = "application/json", status: int = 20
 
 
 def drop() -> Fault:
-    """The connection is closed without an answer."""
+    """Closes the connection without an answer."""
 
     async def fault(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
@@ -123,7 +123,7 @@ def drop() -> Fault:
 
 
 def hang() -> Fault:
-    """No answer until the client goes away or the test ends."""
+    """Gives no answer until the client disconnects or the test ends."""
 
     async def fault(request: web.Request) -> web.StreamResponse:
         await asyncio.Event().wait()
@@ -133,7 +133,7 @@ def hang() -> Fault:
 
 
 def stream(*pieces: bytes, end: str = "end") -> Fault:
-    """A watch that says these bytes, each in a write of its own, and then has its `end`, is `cut` or stays `open`."""
+    """A watch that sends these bytes, each piece in its own write. Then it ends (`end`), is `cut` or stays `open`."""
 
     async def fault(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
@@ -152,13 +152,13 @@ def stream(*pieces: bytes, end: str = "end") -> Fault:
 
 
 def line(kind: str, found: Object) -> bytes:
-    """One watch event, as it goes over the wire."""
+    """One watch event in the wire format."""
     return json.dumps({"type": kind, "object": found}, separators=(",", ":")).encode() + b"\n"
 
 
 @dataclass
 class Asked:
-    """A request: `kind` is `list` or `watch`."""
+    """A request; `kind` is `list` or `watch`."""
 
     kind: str
     namespace: str
@@ -179,7 +179,7 @@ class _Watching:
 
 
 class KubernetesApi:
-    """See the module. `token`, where set, is the only one accepted; `tls` is a server's context."""
+    """See the module. `token`, if set, is the only accepted one; `tls` is a server's context."""
 
     def __init__(self, *, token: str | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.token = token
@@ -187,7 +187,7 @@ class KubernetesApi:
         self.next_list: list[Fault] = []
         self.next_watch: list[Fault] = []
         self.gone_as = "event"
-        """How a watch from too long ago is refused: `event` in a stream, or `status`."""
+        """How a watch from a version that is too old is refused: an `event` in the stream, or a `status`."""
         self.largest_page = 500
         self.url = ""
         self._tls = tls
@@ -201,7 +201,7 @@ class KubernetesApi:
     async def __aenter__(self) -> KubernetesApi:
         app = web.Application()
         app.router.add_get(PATH, self._handle)
-        # A handler that hangs is cancelled as its client goes.
+        # A handler that hangs is cancelled when its client disconnects.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls)
@@ -214,16 +214,16 @@ class KubernetesApi:
         await self.stop()
 
     async def stop(self) -> None:
-        """Its port refuses from now on."""
+        """From now on its port refuses connections."""
         if self._runner is not None:
             self.break_watches()
             await self._runner.cleanup()
             self._runner = None
 
-    # What is in it.
+    # Content.
 
     def put(self, *args: Any, **more: Any) -> Object:
-        """Makes or changes a slice (`endpoint_slice`'s arguments) and tells the watches."""
+        """Creates or changes a slice (arguments of `endpoint_slice`), and sends the event to the watches."""
         made = endpoint_slice(*args, **more)
         key = (made["metadata"]["namespace"], made["metadata"]["name"])
         kind = "MODIFIED" if key in self._objects else "ADDED"
@@ -235,11 +235,11 @@ class KubernetesApi:
         self._record("DELETED", self._objects.pop((namespace, name)))
 
     def move_on(self) -> None:
-        """Something else in the cluster changes: the version grows, and no watch hears of it."""
+        """Something else in the cluster changes: the version grows, but no watch gets an event."""
         self._version += 1
 
     def forget(self) -> None:
-        """The history up to now is compacted: who watches from before is refused."""
+        """Compacts the history up to now: a watch from an earlier version is refused."""
         self._version += 1
         self._forgotten = self._version
         self._history.clear()
@@ -259,7 +259,7 @@ class KubernetesApi:
     def version(self) -> str:
         return str(self._version)
 
-    # What is under way.
+    # Open watches.
 
     @property
     def watching(self) -> int:
@@ -272,17 +272,17 @@ class KubernetesApi:
         return [one for one in self.asked if one.kind == kind][-1]
 
     def send_raw(self, data: bytes, service: str | None = None) -> None:
-        """Into every open watch (of a service), right or wrong."""
+        """Sends bytes, valid or not, to every open watch (of a service)."""
         for one in self._watching:
             if service in (None, one.service):
                 one.queue.put_nowait(data)
 
     def break_watches(self, how: str = "cut") -> None:
-        """`cut`: the connection closes where it is; `end`: the watch ends as if its time were over."""
+        """`cut` closes the connection at once; `end` ends the watch as at its timeout."""
         for one in list(self._watching):
             one.queue.put_nowait(how)
 
-    # How it answers.
+    # Answers.
 
     def _record(self, kind: str, made: Object) -> None:
         self._version += 1
@@ -360,7 +360,7 @@ def _wanted(found: Object, namespace: str, service: str) -> bool:
 
 
 class KubernetesApiThread:
-    """The same in a thread of its own: `call(lambda api: api.put(...))` runs there and returns the result."""
+    """The same in a separate thread. `call(lambda api: api.put(...))` runs there and returns the result."""
 
     def __init__(self, **options: Any) -> None:
         self.api = KubernetesApi(**options)
@@ -379,7 +379,7 @@ class KubernetesApiThread:
         self._loop.close()
 
     def stop(self) -> None:
-        """The API server is gone: its port refuses from now on."""
+        """The API server is gone: from now on its port refuses connections."""
         asyncio.run_coroutine_threadsafe(self.api.stop(), self._loop).result(10)
 
     def call(self, what: Callable[[KubernetesApi], T]) -> T:

@@ -1,7 +1,7 @@
 """A scripted API server for single objects: get, replace, patch, with resourceVersion and its conflicts.
 
-It answers as the real one does: a PUT with an old `resourceVersion` is a 409, a JSON patch whose `test` fails a 422,
-each as a Status. `faults` are answered instead, one a request (see tests.support.kubernetes_api).
+It answers like the real server: a PUT with an old `resourceVersion` is a 409, and a JSON patch whose `test` fails is a
+422, each as a Status. If there are `faults`, each request gets the next one instead (see tests.support.kubernetes_api).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WEBHOOK = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/s
 
 
 def empty_secret() -> Object:
-    """As `kubectl apply` of the manifests leaves it."""
+    """The Secret as `kubectl apply` of the manifests creates it."""
     return {
         "kind": "Secret",
         "apiVersion": "v1",
@@ -38,7 +38,7 @@ def empty_secret() -> Object:
 
 
 def webhook_configuration() -> Object:
-    """As the API server sends it back, defaults included."""
+    """The configuration as the API server returns it, with defaults."""
     webhook: Object = {
         "admissionReviewVersions": ["v1"],
         "clientConfig": {
@@ -61,13 +61,13 @@ def webhook_configuration() -> Object:
 
 @dataclass
 class ObjectsApi:
-    """Use as an async context manager. `objects` is by path; `asked` is (method, path) of each request."""
+    """Use as an async context manager. `objects` is by path; `asked` has (method, path) of each request."""
 
     objects: dict[str, Object] = field(
         default_factory=lambda: {SECRET: empty_secret(), WEBHOOK: webhook_configuration()}
     )
     faults: list[Fault | None] = field(default_factory=list)
-    """None lets one request pass."""
+    """A None in the list lets one request pass."""
     token: str | None = None
     tls: ssl.SSLContext | None = None
 
@@ -89,7 +89,7 @@ class ObjectsApi:
         await self._runner.cleanup()
 
     def touch(self, path: str) -> None:
-        """Somebody else changes it."""
+        """Another client changes the object."""
         self._version += 1
         self.objects[path]["metadata"]["resourceVersion"] = str(self._version)
 

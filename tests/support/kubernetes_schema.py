@@ -1,7 +1,7 @@
-"""Kubernetes' own schemas, for objects that a test made: types from its OpenAPI, and the rules that no schema holds.
+"""Validates objects against Kubernetes' own schemas (from its OpenAPI), and against rules that no schema contains.
 
-The schemas are those of kubernetes-validate, in their strict form (a field that is not known is an error). It reads
-megabytes anew for each object; here a validator is made once.
+The schemas are those of kubernetes-validate, in their strict form (an unknown field is an error). That package reads
+megabytes again for each object; here each validator is created once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ VERSIONS = sorted(
 )
 OLDEST, NEWEST = VERSIONS[0], VERSIONS[-1]
 NATIVE_OLDEST = "1.29"
-"""The first version that has native sidecars turned on."""
+"""The first version with native sidecars turned on by default."""
 
 NATIVE_VERSIONS = VERSIONS[VERSIONS.index(NATIVE_OLDEST) :]
 
@@ -48,7 +48,7 @@ def _validator(version: str, kind: str, api: str) -> Draft202012Validator:
 
 
 def problems(found: dict[str, Any], version: str) -> list[str]:
-    """What a schema has against an object; each with its place."""
+    """The errors of an object according to a schema, each with its place."""
     group, _, number = found["apiVersion"].rpartition("/")
     api = f"{group.partition('.')[0]}-{number}" if group else number
     errors = _validator(version, found["kind"], api).iter_errors(found)
@@ -56,13 +56,13 @@ def problems(found: dict[str, Any], version: str) -> list[str]:
 
 
 def pod_problems(pod: dict[str, Any], version: str) -> list[str]:
-    """`problems`, and what `ValidatePodSpec` of an API server would say beyond the types."""
+    """`problems`, plus the rules of an API server's `ValidatePodSpec` that go beyond types."""
     whole = {"apiVersion": "v1", "kind": "Pod"} | pod
     return problems(whole, version) + spec_problems(whole["spec"])
 
 
 def spec_problems(spec: dict[str, Any]) -> list[str]:
-    """Names that are there twice, mounts of volumes that are not there, hooks and probes where they may not be."""
+    """Duplicate names, mounts of missing volumes, and hooks and probes in places where they are not allowed."""
     found = []
     volumes = [one["name"] for one in spec.get("volumes") or []]
     normal, init = spec.get("containers") or [], spec.get("initContainers") or []

@@ -1,8 +1,8 @@
-"""Renders a kustomization as `kubectl kustomize` does, for the few features that deploy/k8s/ uses.
+"""Renders a kustomization like `kubectl kustomize`, for the few features that deploy/k8s/ uses.
 
-Those are: `resources` (files and folders), `components`, `patches` (RFC 6902 with a target; strategic merge for
-`$patch: delete`), and `configMapGenerator` with `files` and no hash in the name. Anything else is an AssertionError.
-Where kubectl is installed, a test holds this renderer against it.
+These are: `resources` (files and folders), `components`, `patches` (RFC 6902 with a target; strategic merge for
+`$patch: delete`), and `configMapGenerator` with `files` and without a hash in the name. Anything else is an
+AssertionError. If kubectl is installed, a test compares this renderer with it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ KNOWN = {"apiVersion", "kind", "resources", "components", "patches", "configMapG
 
 
 def render(folder: Path) -> list[Object]:
-    """The objects, in no order that means anything."""
+    """The objects, in arbitrary order."""
     return _rendered(folder, [])
 
 
 def is_component(folder: Path) -> bool:
-    """Whether it changes what others render, and renders nothing alone."""
+    """Whether it changes the output of others, and renders nothing by itself."""
     return bool(_one(folder / "kustomization.yaml")["kind"] == "Component")
 
 
 def _rendered(folder: Path, objects: list[Object]) -> list[Object]:
-    """With what a component is given."""
+    """Renders the objects that a component gets, together with its own."""
     found = _one(folder / "kustomization.yaml")
     assert set(found) <= KNOWN, f"{folder}: {set(found) - KNOWN} is not known to this renderer"
     objects = list(objects)
@@ -45,7 +45,7 @@ def _rendered(folder: Path, objects: list[Object]) -> list[Object]:
 
 
 def key(one: Object) -> tuple[str, str, str]:
-    """What tells objects apart."""
+    """The identity of an object."""
     return one["kind"], one["metadata"].get("namespace", ""), one["metadata"]["name"]
 
 

@@ -1,7 +1,7 @@
-"""What of a process a test may change, and has to put back: the next test of the process would see it.
+"""Finds changes to the process that a test has not undone. The next test of the process would see them.
 
-Which test comes next differs from run to run, so a leftover shows somewhere else, now and then. Here it fails the test
-that left it.
+The next test differs from run to run, so a leftover would cause rare failures elsewhere. With this check, it fails the
+test that left it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 
 def state() -> dict[str, Any]:
-    """Of the whole process, by name; what is equal was left as it was."""
+    """The state of the whole process, by name. An equal value means that nothing was changed."""
     umask = os.umask(0o022)
     os.umask(umask)
     loggers = [logging.getLogger(name) for name in (None, "asyncio", "aiohttp", "sidecar")]
@@ -50,7 +50,7 @@ def state() -> dict[str, Any]:
 
 
 def between(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """A line for everything that differs."""
+    """One line for each difference."""
     return [f"{name}: {_difference(value, after[name])}" for name, value in before.items() if value != after[name]]
 
 

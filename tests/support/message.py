@@ -1,6 +1,6 @@
-"""HTTP/1 messages as bytes: what both ends of the rig, client and upstream, need to write and to read strictly.
+"""HTTP/1 messages as bytes: strict reading and writing for both ends of the rig, client and upstream.
 
-It reads nothing leniently: what it refuses, the daemon should not have sent. Owns no sockets.
+It accepts no deviation: what it refuses, the daemon should not have sent. It has no sockets.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 Headers = list[tuple[str, str]]
-"""Names and values in order, as latin-1 text, so that every byte survives."""
+"""Names and values in order, as latin-1 text, so that every byte is kept."""
 
 HEAD_END = b"\r\n\r\n"
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([^\x00-\x20\x7f]+) (HTTP/1\.[01])")
@@ -20,11 +20,11 @@ _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(;[\t\x20-\x7e\x80-\xff]*)?")
 
 
 class MalformedError(AssertionError):
-    """What came is not HTTP as RFC 9112 has it."""
+    """The bytes are not HTTP according to RFC 9112."""
 
 
 class BrokenError(Exception):
-    """The other side ended before its message did; `how` is `eof`, `reset` or `timeout`."""
+    """The other side ended before its message did. `how` is `eof`, `reset` or `timeout`."""
 
     def __init__(self, how: str, so_far: bytes = b"") -> None:
         super().__init__(how)
@@ -34,7 +34,7 @@ class BrokenError(Exception):
 
 @dataclass
 class Fields:
-    """The header section that requests and responses have in common."""
+    """The header section of a request or a response."""
 
     head: bytes = b""
     headers: Headers = field(default_factory=list)
@@ -43,7 +43,7 @@ class Fields:
         return [value for key, value in self.headers if key.lower() == name.lower()]
 
     def get(self, name: str) -> str | None:
-        """The only value of `name`; None when absent. Two of it are an error."""
+        """The only value of `name`; None if absent. Two values are an error."""
         values = self.all(name)
         if len(values) > 1:
             raise AssertionError(f"{name} came {len(values)} times: {values}")
@@ -76,7 +76,7 @@ def parse_response_head(head: bytes) -> tuple[str, int, str, Headers]:
 
 
 def body_framing(fields: Fields) -> str | int | None:
-    """`"chunked"`, a length, or None where neither header is there. Any doubt is an error."""
+    """`"chunked"`, a length, or None if neither header is present. Any doubt is an error."""
     lengths, codings = fields.all("content-length"), fields.all("transfer-encoding")
     if lengths and codings:
         raise MalformedError(f"both Content-Length and Transfer-Encoding in {fields.head!r}")
@@ -94,16 +94,17 @@ def body_framing(fields: Fields) -> str | int | None:
 
 
 class Stream:
-    """A buffer over a function that receives: takes lines, counts and chunked bodies out of it.
+    """A buffer over a receive function. It reads lines, counted bytes and chunked bodies.
 
-    `receive()` returns bytes, b"" at the end of file, and raises OSError; every taker raises BrokenError at those.
+    `receive()` returns bytes, or b"" at the end of file, and raises OSError. In both cases, every reading method raises
+    BrokenError.
     """
 
     def __init__(self, receive: Callable[[], bytes]) -> None:
         self._receive = receive
         self.buffer = bytearray()
         self.ended: str | None = None
-        """`eof` or `reset` once that was seen."""
+        """`eof` or `reset`, after it has occurred."""
 
     def more(self) -> None:
         if self.ended is not None:
@@ -121,7 +122,7 @@ class Stream:
         self.buffer += data
 
     def until(self, mark: bytes) -> bytes:
-        """Everything up to and with `mark`."""
+        """Everything up to `mark`, including it."""
         seen = 0
         while (at := self.buffer.find(mark, max(0, seen - len(mark)))) < 0:
             seen = len(self.buffer)
@@ -134,7 +135,7 @@ class Stream:
         return taken
 
     def exactly(self, count: int, into: bytearray) -> None:
-        """Appends `count` bytes to `into`, which holds what came even when the rest does not come."""
+        """Appends `count` bytes to `into`. If the rest does not arrive, `into` has what did arrive."""
         while count:
             if not self.buffer:
                 self.more()
@@ -166,7 +167,7 @@ def head_bytes(first: str, headers: Iterable[tuple[str, str]]) -> bytes:
 
 
 def chunked(*pieces: bytes, trailers: Iterable[tuple[str, str]] = ()) -> bytes:
-    """A whole chunked body, one chunk for each piece."""
+    """A complete chunked body, one chunk for each piece."""
     out = bytearray()
     for piece in pieces:
         out += b"%x\r\n%b\r\n" % (len(piece), piece)

@@ -1,4 +1,4 @@
-"""docs/metrics.md as a table, and what a PromQL expression may name of it."""
+"""Reads docs/metrics.md as a table, and checks the names in PromQL expressions against it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def listed() -> Listed:
 
 
 def problems_of(expression: str) -> list[str]:
-    """What a PromQL expression names and the page does not: metrics, labels, and label values that are words."""
+    """The names in a PromQL expression that the page lacks: metrics, labels, and label values that are words."""
     page, known = PAGE.read_text(), listed()
     found: list[str] = []
     labels_of_all = set(_OF_THE_SCRAPE)

@@ -1,4 +1,4 @@
-"""Somebody who types a page's commands, and whose addresses are others than the page's."""
+"""Runs the commands of a page, with real addresses in place of the page's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.daemon import ROOT, SIDECAR
 
 
 class Operator:
-    """Types commands in a folder. The page's addresses stand for the real ones, in both directions."""
+    """Runs commands in a folder. The page's addresses are replaced by the real ones, and back in the output."""
 
     def __init__(self, folder: Path, addresses: Mapping[str, str], *, admin: str) -> None:
         self.folder = folder
@@ -27,7 +27,7 @@ class Operator:
         return text
 
     def prints(self, command: str) -> str:
-        """Both streams of a script, with the page's addresses. `sidecar` in it is the sources'."""
+        """Both streams of a script, with the page's addresses. `sidecar` in the script runs the sources."""
         command = self.in_real(command)
         shim = f'sidecar() {{ {shlex.join(SIDECAR)} "$@"; }}\n'
         run = subprocess.run(

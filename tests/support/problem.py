@@ -1,4 +1,4 @@
-"""What every answer that the sidecar gives itself has to look like (RFC 9457, and the members of our own)."""
+"""The required form of every answer that the sidecar makes itself (RFC 9457, and the project's own members)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ATTEMPT_MEMBERS = {"endpoint", "reason", "status", "duration_ms"}
 def assert_problem(
     response: Response, status: int | Collection[int], reason: str | Collection[str], service: str | None = None
 ) -> dict[str, Any]:
-    """Checks status, reason, media type and members; returns the problem. `service` None: not looked at."""
+    """Checks status, reason, media type and members. Returns the problem. `service` is not checked if it is None."""
     statuses = {status} if isinstance(status, int) else set(status)
     reasons = {reason} if isinstance(reason, str) else set(reason)
     assert response.status in statuses, response

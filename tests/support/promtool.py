@@ -1,4 +1,4 @@
-"""Prometheus' own checker, of Debian's `prometheus` package. `.ci/run` installs it; elsewhere it may be missing."""
+"""Prometheus' own checker, from Debian's `prometheus` package. `.ci/run` installs it; elsewhere it may be missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ needs_promtool = wants.program("promtool")
 
 
 def promtool(*arguments: str | Path, given: bytes | None = None) -> None:
-    """Runs it, and fails with what it says where it finds anything wrong."""
+    """Runs promtool, and fails with its message if it finds an error."""
     run = subprocess.run(
         ["promtool", *map(str, arguments)], input=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60
     )

@@ -1,6 +1,6 @@
-"""A real Redis for a test: Debian's redis-server, on a port of its own, with a folder of its own.
+"""A real Redis for a test: Debian's redis-server, on its own port and with its own folder.
 
-Never the system's: what a test stops and starts must be its own.
+It never uses the system's Redis, because a test stops and starts it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from tests.support.eventually import eventually
 
 
 class RedisServer:
-    """Runs from the moment it is made. Use as a context manager; skips the test where there is no redis-server.
+    """Runs as soon as it is created. Use as a context manager. Skips the test if there is no redis-server.
 
-    `certificate` is (certificate file, key file): with it the port speaks TLS and nothing else. `options` are lines of
-    redis.conf.
+    `certificate` is (certificate file, key file); with it the port speaks only TLS. `options` are lines of redis.conf.
     """
 
     def __init__(self, *options: str, password: str = "", certificate: tuple[Path, Path] | None = None) -> None:
@@ -50,7 +49,7 @@ class RedisServer:
         self._folder.cleanup()
 
     def start(self) -> None:
-        """On the same port as before; returns once it takes connections."""
+        """Starts it on the same port as before; returns when it accepts connections."""
         log = Path(self._folder.name) / "log"
         with log.open("wb") as out:
             self._process = subprocess.Popen(
@@ -72,7 +71,7 @@ class RedisServer:
             raise
 
     def stop(self) -> None:
-        """SIGTERM, as an init system stops it; returns once the process has ended."""
+        """Sends SIGTERM, as an init system does; returns when the process has ended."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -85,7 +84,7 @@ class RedisServer:
             process.wait(10)
 
     def pause(self) -> None:
-        """SIGSTOP: its port still takes connections, and nobody answers."""
+        """SIGSTOP: its port still accepts connections, but nothing answers."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
@@ -94,7 +93,7 @@ class RedisServer:
         self._process.send_signal(signal.SIGCONT)
 
     def ask(self, *commands: str) -> str:
-        """What it answers to inline commands on a plain connection, as it stands on the wire."""
+        """The raw answer to inline commands on a plain connection."""
         with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
             said = [f"AUTH {self.password}"] if self.password else []
             connection.sendall("".join(f"{line}\r\n" for line in [*said, *commands, "QUIT"]).encode())

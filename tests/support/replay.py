@@ -1,7 +1,7 @@
 """A server on loopback that plays recorded HTTP answers back, byte for byte, one for each request in turn.
 
-An answer is all that a server once wrote: status line, fields, body with its chunk framing. One whose body is cut off
-stays open, as the watch did when its recording ended. `asked` has the requests.
+An answer is everything that a server once wrote: status line, fields, and body with its chunk framing. If its body is
+cut off, the connection stays open, as the recorded watch did when its recording ended. `asked` has the requests.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Self
 
 
 class Replay:
-    """`piece` is how many bytes are written at a time; 0: all at once."""
+    """`piece` is the number of bytes in each write; 0 means all at once."""
 
     def __init__(self, answers: Iterable[bytes], piece: int = 0) -> None:
         self.asked: list[bytes] = []
@@ -46,7 +46,7 @@ class Replay:
                 for start in range(0, len(answer), size):
                     writer.write(answer[start : start + size])
                     await writer.drain()
-                    await asyncio.sleep(0)  # each piece is a write of its own
+                    await asyncio.sleep(0)  # so that each piece is a separate write
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -55,7 +55,7 @@ class Replay:
 
 
 async def _request(reader: asyncio.StreamReader) -> bytes:
-    """Head and body; empty where the client has gone."""
+    """Head and body; empty if the client has disconnected."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError:

@@ -1,4 +1,4 @@
-"""A daemon with scripted upstreams behind it, as most black-box tests want it; and the pytest parts of that."""
+"""A daemon with scripted upstreams behind it, for black-box tests, with its pytest hooks and fixtures."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 
 
 class Rig:
-    """Starts the daemon on `config`, in which `$name` stands for the URL of an upstream, `$port_name` for its port and
+    """Starts the daemon with `config`. In it, `$name` stands for the URL of an upstream, `$port_name` for its port, and
     `$proxy` for the daemon's own proxy port. Use as a context manager; it stops the upstreams too.
 
-    `upstreams` are ones that were made before, `within` is the `Daemon`'s.
+    `upstreams` are existing ones; `within` is passed to `Daemon`.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Rig:
     def ask(
         self, method: str, target: str, headers: Iterable[tuple[str, str]] = (), body: bytes | None = None, **more: Any
     ) -> Response:
-        """One request on a connection of its own."""
+        """Sends one request on a new connection."""
         return ask_once(self.ports.proxy, method, target, headers, body, **more)
 
     def changes(self) -> Changes:
@@ -83,7 +83,7 @@ class Rig:
         eventually(lambda: self.daemon.metric("sidecar_in_flight_requests", service=service) == 0)
 
     def assert_never_twice(self) -> None:
-        """No upstream, nor two of them together, saw a request that may not be repeated more than once."""
+        """Checks that the upstreams together saw each request that may not be repeated at most once."""
         seen = Counter(
             request.get(TEST_ID)
             for upstream in self.upstreams.values()
@@ -95,14 +95,14 @@ class Rig:
 
 
 class Changes:
-    """What the daemon's metrics have gained since this was made."""
+    """The increase of the daemon's metrics since this object was created."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self._before = daemon.metrics()
 
     def now(self) -> Callable[..., float]:
-        """A function `gain(name, **labels)` over one fresh scrape."""
+        """A function `gain(name, **labels)` over one new scrape."""
         after: Metrics = self._daemon.metrics()
         return lambda name, /, **labels: after.total(name, **labels) - self._before.total(name, **labels)
 
@@ -121,7 +121,7 @@ class Changes:
         return eventually(check)
 
     def eventually(self, expected: float, name: str, /, **labels: str) -> None:
-        """Waits until the gain is `expected`: a request is counted when it has ended, which its app may see first."""
+        """Waits until the gain is `expected`. A request is counted at its end, which its app may see earlier."""
 
         def check() -> None:
             assert (name, labels, self(name, **labels)) == (name, labels, expected)
@@ -130,7 +130,7 @@ class Changes:
 
 
 class Daemons:
-    """Starts daemons for one test, and ends what still runs after it."""
+    """Starts daemons for one test, and ends those that still run after it."""
 
     def __init__(self) -> None:
         self._started: list[Daemon] = []
@@ -151,7 +151,7 @@ class Daemons:
 
 @pytest.fixture
 def start() -> Iterator[Daemons]:
-    """For tests that want a daemon of their own: `start(config)`."""
+    """For tests that need their own daemon: `start(config)`."""
     daemons = Daemons()
     yield daemons
     daemons.stop()
@@ -159,7 +159,7 @@ def start() -> Iterator[Daemons]:
 
 @pytest.fixture(autouse=True)
 def never_twice(request: pytest.FixtureRequest) -> Iterator[None]:
-    """After every test with a rig: what may not be repeated was not repeated."""
+    """Checks after every test with a rig that no request was repeated that may not be repeated."""
     yield
     for value in request.node.funcargs.values():
         if isinstance(value, Rig):
@@ -168,7 +168,7 @@ def never_twice(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """The end of the daemon's log goes with a failed test's report."""
+    """Adds the end of the daemon's log to the report of a failed test."""
     report = yield
     if report.failed:
         for value in getattr(item, "funcargs", {}).values():

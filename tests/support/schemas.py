@@ -1,4 +1,4 @@
-"""The published schemas of others' files (compose, GitHub's), as check-jsonschema brings them along: no network."""
+"""Published schemas of other projects' files (compose, GitHub), as check-jsonschema contains them: no network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ needs_schemas = wants.of_the_machine(
 
 
 def check_schema(name: str, *paths: Path) -> None:
-    """Fails with what it says where a file is not valid by the schema that it calls `name`."""
+    """Fails with check-jsonschema's message if a file is not valid by the schema of this `name`."""
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", name, *map(str, paths)]
     run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
     assert run.returncode == 0, run.stdout

@@ -1,7 +1,7 @@
-"""Commands on a page with what they print, and whether that is what they print.
+"""Compares the output of commands with the output that a page shows.
 
-A page has commands in `sh` blocks, each followed by a `text` or `json` block where the output is shown, or both in a
-`console` block. In what is shown a line of `...` stands for any lines, and `...` in a line for the rest of it.
+A page has commands in `sh` blocks, each followed by a `text` or `json` block if the output is shown, or both in a
+`console` block. In the shown output, a line `...` stands for any lines, and `...` within a line for the rest of it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class Shown(NamedTuple):
 
 
 def blocks_of(page: str) -> list[Block]:
-    """The fenced blocks of a page; each begins at the left margin."""
+    """The fenced blocks of a page. Each begins at the left margin."""
     found = [Block(*found) for found in re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)]
     assert 2 * len(found) == len(re.findall("^ *```", page, re.MULTILINE)), "a block that no test would see"
     return found
 
 
 def commands_with_output(page: str) -> list[Shown]:
-    """What the `sh` blocks of a page run, each with the block right after it if that shows an output."""
+    """The commands in the `sh` blocks of a page, each with the block right after it if that shows an output."""
     found = []
     for block, after in pairwise([*blocks_of(page), Block("", "")]):
         if block.language == "sh":
@@ -53,7 +53,7 @@ def in_console(page: str) -> list[Shown]:
 
 
 def comparable(text: str) -> list[str]:
-    """Lines without what differs each time: numbers, durations, ids, widths of columns."""
+    """Lines without what differs each time: numbers, durations, ids, column widths."""
     lines = []
     for line in text.rstrip("\n").split("\n"):
         line = re.sub(r"\d{4}-\d\d-\d\dT? ?\d\d:\d\d:\d\d(\.\d+)?Z", "TIME", line.rstrip())
@@ -61,14 +61,14 @@ def comparable(text: str) -> list[str]:
         line = re.sub(r"^Date: .*", "Date: TIME", line)
         line = re.sub(r"\b\d+(\.\d+)?(ms|s|m|h)\b( \d+(s|m)\b)?", "#", line)
         line = re.sub(r"\d+(\.\d+)?( ms\b| s\b)?", "#", line)
-        line = re.sub(r"(?<= )(#%|-)(?= |$)", "#", line)  # a rate, or none because there were no requests
-        line = line.replace("skipped for #", "available")  # a skip ends by itself, on a slow machine before it is shown
+        line = re.sub(r"(?<= )(#%|-)(?= |$)", "#", line)  # a rate, or "-" if there were no requests
+        line = line.replace("skipped for #", "available")  # on a slow machine, a skip may end before it is shown
         lines.append(re.sub(r" +", " ", line))
     return lines
 
 
 def difference(shown: str, printed: str) -> str | None:
-    """None where a command printed what the page shows, numbers aside; else both, to be read."""
+    """None if a command printed what the page shows, apart from numbers; else both texts."""
     pattern = "".join(_pattern(line) for line in comparable(shown))
     text = "\n".join(comparable(printed)) + "\n"
     return None if re.fullmatch(pattern, text) else f"{text}\n--- the page has:\n{shown}"
@@ -81,7 +81,7 @@ def _pattern(line: str) -> str:
 
 
 def stable(answer: dict[str, Any]) -> dict[str, Any]:
-    """A demo service's answer without what differs each time, which of its endpoints answered among it."""
+    """A demo service's answer without what differs each time, such as which endpoint answered."""
     text = re.sub(r"127\.0\.0\.1:\d+", "ENDPOINT", json.dumps(answer))
     found: dict[str, Any] = json.loads(text)
     headers = {name: None if name in DIFFERS_EACH_TIME else value for name, value in found["headers"].items()}

@@ -1,7 +1,7 @@
-"""The steps that a scripted upstream can be given: everything an upstream does right or wrong, by name.
+"""Steps for a scripted upstream: everything that an upstream can do right or wrong, by name.
 
 Each function here returns a step; a step handles one request (`tests.support.upstream.Turn`). Unless its name says
-otherwise it reads the whole request first.
+otherwise, it reads the whole request first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def response_head(status: int, headers: Pairs = (), *, version: str = "HTTP/1.1"
 
 
 def answer(status: int = 200, body: bytes = b"ok", headers: Pairs = ()) -> Step:
-    """A plain answer by Content-Length; HEAD gets its head, 204 and 304 have no body and no length."""
+    """A plain answer with Content-Length. HEAD gets only the head; 204 and 304 have no body and no length."""
     bodiless = status in (204, 304)
     head = response_head(status, [*headers, *([] if bodiless else [("Content-Length", str(len(body)))])])
 
@@ -59,7 +59,7 @@ def raw(*data: bytes) -> Step:
 
 
 def then(*in_turn: Step) -> Step:
-    """One step after the other, for one request."""
+    """Several steps, one after the other, for one request."""
 
     def all_of_them(turn: Turn) -> None:
         for step in in_turn:
@@ -69,12 +69,12 @@ def then(*in_turn: Step) -> Step:
 
 
 def then_close(step: Step) -> Step:
-    """After `step`, an orderly close."""
+    """An orderly close after `step`."""
     return then(step, close)
 
 
 def then_reset(step: Step) -> Step:
-    """After `step`, a reset."""
+    """A reset after `step`."""
     return then(step, reset)
 
 
@@ -84,7 +84,7 @@ def then_held(step: Step, after: Step) -> Step:
 
 
 def held(step: Step) -> Step:
-    """`step` once the test has opened the gate; the request is read, and counts as a hit, before."""
+    """`step` once the test has opened the gate. Before that, the request is read and counts as a hit."""
     return then_held(read_request, step)
 
 
@@ -106,20 +106,20 @@ def close(turn: Turn) -> None:
 
 
 def close_unread(turn: Turn) -> None:
-    """Closes while the request lies in the kernel's buffer, unread; it counts as a hit all the same."""
+    """Closes while the request is in the kernel's buffer, unread. It counts as a hit nevertheless."""
     turn.connection.stream.more()
     turn.read_head()
     turn.reset()
 
 
 def silence(turn: Turn) -> None:
-    """Never answers, until the daemon has gone away."""
+    """Never answers, until the daemon disconnects."""
     turn.read()
     turn.wait_closed()
 
 
 def drip_head(turn: Turn) -> None:
-    """A head that comes byte by byte, and never to its end."""
+    """Sends a head byte by byte, but never its end."""
     turn.read()
     turn.send(b"HTTP/1.1 200 OK\r\nX-Slow: ")
     while True:
@@ -128,14 +128,14 @@ def drip_head(turn: Turn) -> None:
 
 
 def stalled_body(turn: Turn) -> None:
-    """Half a body by length, then silence until the daemon has gone away."""
+    """Sends half a body with Content-Length, then nothing until the daemon disconnects."""
     turn.read()
     turn.send(response_head(200, [("Content-Length", "10")]) + b"half-")
     turn.wait_closed()
 
 
 def close_on_reuse(first: Step) -> Step:
-    """Answers the first request of a connection; reads the second and closes."""
+    """Answers the first request of a connection; reads the second one and closes."""
 
     def step(turn: Turn) -> None:
         if turn.connection.served == 0:
@@ -148,7 +148,7 @@ def close_on_reuse(first: Step) -> Step:
 
 
 def interim(*heads: bytes, final: Step) -> Step:
-    """Sends these 1xx heads, then goes on with `final`. Only the request's head is read before."""
+    """Sends these 1xx heads, then continues with `final`. Before, it reads only the request's head."""
 
     def step(turn: Turn) -> None:
         turn.read_head()
@@ -160,7 +160,7 @@ def interim(*heads: bytes, final: Step) -> Step:
 
 
 def answer_early(status: int = 200, body: bytes = b"early", headers: Pairs = ()) -> Step:
-    """Answers when the head has come, and then reads the body, if more of it comes."""
+    """Answers as soon as the head has arrived, then reads the body, if more of it arrives."""
     whole = response_head(status, [*headers, ("Content-Length", str(len(body)))]) + body
 
     def step(turn: Turn) -> None:

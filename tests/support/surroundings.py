@@ -1,7 +1,7 @@
-"""The environment that tests run in: the same on every machine, whatever the shell that started them has set.
+"""The environment that tests run in: the same on every machine, whatever the user's shell has set.
 
-Owns the variables of this process, and so those of all processes that tests start. A variable that is not named here is
-taken out: a configuration may refer to any name, so no list of names to take out could be whole.
+This module sets the variables of this process, and so those of all processes that tests start. A variable that is not
+named here is removed. A configuration may refer to any name, so a list of names to remove could never be complete.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final
 
 FOUND: Final[Mapping[str, str]] = dict(os.environ)
-"""What the shell had set. For tests that have to reach a package index, which may take a proxy or a mirror."""
+"""The variables that the shell had set, for tests that need a package index, perhaps through a proxy or a mirror."""
 
 _KEPT: Final = re.compile(
     r"PATH|USER|LOGNAME|TMPDIR|LD_LIBRARY_PATH|LD_PRELOAD|CC|CI"  # where things are, and whose
@@ -30,12 +30,12 @@ _GIVEN: Final = {
 
 
 def for_tests(found: Mapping[str, str], home: str) -> dict[str, str]:
-    """The variables that tests have where the shell has `found`. `home`: an empty folder, which may be written to."""
+    """The variables for tests if the shell has `found`. `home` is an empty folder that may be written to."""
     return {name: value for name, value in found.items() if _KEPT.fullmatch(name)} | _GIVEN | {"HOME": home}
 
 
 def enter(home: str) -> None:
-    """From now on this process has the variables of `for_tests` and no others, its file mode mask is the usual one."""
+    """From now on, this process has only the variables of `for_tests`, and the usual file mode mask."""
     variables = for_tests(os.environ, home)
     for name in os.environ.keys() - variables.keys():
         del os.environ[name]

@@ -1,4 +1,4 @@
-"""A steady loop of requests beside a test, and the step of an upstream that is asked for its health as well."""
+"""A steady loop of requests during a test, and the step of an upstream that also answers health checks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.upstream import Step, Turn, Upstream
 
 
 class Checked:
-    """The step of an upstream with a health path: each of the two answers may be changed at any time."""
+    """The step of an upstream with a health path. Each of the two answers may be changed at any time."""
 
     def __init__(self, app: Step | None = None, health: Step | None = None) -> None:
         self.app = app or answer()
@@ -31,7 +31,7 @@ def is_check(target: str) -> bool:
 
 
 def app_hits(upstream: Upstream) -> int:
-    """Requests that were no health checks."""
+    """Requests that are not health checks."""
     return sum(not is_check(one.target) for one in list(upstream.requests))
 
 
@@ -40,9 +40,10 @@ def check_hits(upstream: Upstream) -> int:
 
 
 class Traffic:
-    """`ask(client)` over and over on one connection, some `every` seconds after each answer, in its own thread.
+    """Runs `ask(client)` again and again on one connection, about `every` seconds after each answer, in its own thread.
 
-    Use as a context manager: at the end it raises what went wrong in the loop. `bodies` are the answers' in order.
+    Use as a context manager: at the end it raises the error of the loop, if there was one. `bodies` are the bodies of
+    the answers, in order.
     """
 
     def __init__(
@@ -74,7 +75,9 @@ class Traffic:
                     response = self._ask(client)
                     self.statuses[response.status] += 1
                     self.bodies.append(response.body)
-                    self._stop.wait(self._every * (0.5 + random.random()))  # two loops must not fall into step
+                    self._stop.wait(
+                        self._every * (0.5 + random.random())
+                    )  # random, so that two loops do not synchronise
         except BaseException as error:
             self._error = error
 
@@ -83,13 +86,13 @@ class Traffic:
         return len(self.bodies)
 
     def more(self, requests: int) -> Counter[bytes]:
-        """Waits for so many further requests, begun from now on, and says who answered them."""
-        begin = self.count + 1  # one may be under way
+        """Waits for this many further requests that begin from now on. Returns which upstreams answered them."""
+        begin = self.count + 1  # one may be in progress
         eventually(lambda: self.count >= begin + requests or self._error is not None, timeout=10)
         return Counter(self.bodies[begin : begin + requests])
 
     def until_seen(self, body: bytes, timeout: float = 5.0) -> float:
-        """Waits for an answer with this body to a request from now on; the seconds that it took."""
+        """Waits for an answer with this body to a request from now on. Returns the seconds that it took."""
         began, begin = time.monotonic(), self.count + 1
         eventually(lambda: body in self.bodies[begin:], timeout=timeout, every=0.002)
         return time.monotonic() - began

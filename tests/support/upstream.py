@@ -1,7 +1,7 @@
-"""A scripted upstream on raw sockets, one thread a connection, and addresses where there is none.
+"""A scripted upstream on raw sockets, with one thread for each connection; and addresses without an upstream.
 
-It does exactly what the script's steps say (`tests.support.steps`), right or wrong, and records what it was sent. Each
-request takes the next step of the script, the last one for ever.
+It does exactly what the steps of the script say (`tests.support.steps`), right or wrong, and records what it receives.
+Each request takes the next step of the script; the last step is repeated for ever.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.support.message import (
 
 @dataclass
 class Received(Fields):
-    """A request as it came. `complete` once its body was read to its end."""
+    """A request as received. `complete` is True once its body was read to its end."""
 
     connection: int = 0
     method: str = ""
@@ -42,7 +42,7 @@ class Received(Fields):
 
 
 class Connection:
-    """One accepted connection. `ended` says how the daemon left it (`eof`, `reset`), None while it has not."""
+    """One accepted connection. `ended` is how the daemon closed it (`eof`, `reset`), or None while it is open."""
 
     def __init__(self, number: int, accepted: socket.socket) -> None:
         self.number = number
@@ -61,7 +61,7 @@ class Connection:
         return data
 
     def wait_readable(self) -> None:
-        """Waits for a request's first byte without taking it: what is closed unread is reset by the kernel."""
+        """Waits for a request's first byte without reading it. The kernel resets a connection that is closed unread."""
         if not self.stream.buffer:
             try:
                 first = self.socket.recv(1, socket.MSG_PEEK)
@@ -76,7 +76,7 @@ class Connection:
 
 
 class Turn:
-    """What a step has in hand: a connection on which a request has begun to arrive."""
+    """The argument of a step: a connection on which a request has begun to arrive."""
 
     def __init__(self, upstream: Upstream, connection: Connection) -> None:
         self.upstream = upstream
@@ -85,7 +85,7 @@ class Turn:
         self.gate = upstream.gate
 
     def read_head(self) -> Received:
-        """Reads and records the head; a second call returns the same request."""
+        """Reads and records the head. A second call returns the same request."""
         if self.request is None:
             head = self.connection.stream.until(HEAD_END)
             method, target, version, headers = parse_request_head(head)
@@ -102,7 +102,7 @@ class Turn:
         return self.request
 
     def read(self) -> Received:
-        """Reads and records the whole request; a second call returns the same."""
+        """Reads and records the whole request. A second call returns the same one."""
         request = self.read_head()
         if request.complete:
             return request
@@ -137,7 +137,7 @@ class Turn:
         self.connection.close()
 
     def wait_closed(self) -> None:
-        """Discards what still comes until the daemon has closed its side; BrokenError then ends the turn."""
+        """Discards what still arrives until the daemon has closed its side. BrokenError then ends the turn."""
         while True:
             self.connection.stream.more()
             self.connection.stream.buffer.clear()
@@ -147,19 +147,19 @@ Step = Callable[[Turn], None]
 
 
 class Upstream:
-    """Listens on a loopback port of its own from the moment it is made, or on the `port` of the `host` it is given."""
+    """Listens as soon as it is created, on a free loopback port or on the given `host` and `port`."""
 
     def __init__(self, *script: Step, greeting: Step | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
         self._script = script
         self._greeting = greeting
-        """Done on accepting, before any request."""
+        """Runs when a connection is accepted, before any request."""
         self._lock = threading.Lock()
         self._taken = 0
         self._threads: dict[Connection, threading.Thread] = {}
         self.requests: list[Received] = []
         self.connections: list[Connection] = []
         self.malformed: list[str] = []
-        """What came that was not HTTP."""
+        """Received data that was not HTTP."""
         self.gate = threading.Event()
         self._listener = socket.create_server((host, port), backlog=512)
         self.port: int = self._listener.getsockname()[1]
@@ -176,7 +176,7 @@ class Upstream:
 
     @property
     def hits(self) -> int:
-        """Requests of which a whole head has come."""
+        """The number of requests whose complete head has arrived."""
         return len(self.requests)
 
     @property
@@ -189,23 +189,23 @@ class Upstream:
 
     @property
     def open_connections(self) -> int:
-        """Those that the daemon has not left."""
+        """The connections that the daemon has not closed."""
         return sum(connection.ended is None and not connection.closed for connection in self.connections)
 
     @property
     def begun_and_open(self) -> int:
-        """Open connections on which something was sent (a fresh one may wait in the daemon's pool for its first)."""
+        """Open connections on which something was received (a new one may wait in the daemon's pool for its first)."""
         return sum(each.bytes_in > 0 and each.ended is None and not each.closed for each in self.connections)
 
     def reached(self, hits: int) -> bool:
         return self.hits == hits
 
     def left(self, number: int) -> bool:
-        """The daemon has closed this connection."""
+        """Whether the daemon has closed this connection."""
         return self.connections[number].ended is not None
 
     def play(self, *script: Step, greeting: Step | None = None) -> Upstream:
-        """A new scene: old connections are ended, records and gate begin anew, the next request takes `script[0]`."""
+        """Starts a new scene: ends old connections, resets records and gate; the next request takes `script[0]`."""
         self._end_connections()
         with self._lock:
             self._script, self._greeting, self._taken = script, greeting, 0
@@ -214,7 +214,7 @@ class Upstream:
         return self
 
     def stop(self) -> None:
-        """Closes the listener (its port refuses from now on) and every connection."""
+        """Closes every connection and the listener. Its port then refuses connections."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -247,7 +247,7 @@ class Upstream:
                 self.connections.append(connection)
                 thread = threading.Thread(target=self._serve, args=(connection, self._greeting), daemon=True)
                 self._threads[connection] = thread
-                thread.start()  # in the lock: nobody can join a thread that has not started
+                thread.start()  # under the lock, because a thread that has not started cannot be joined
 
     def _next_step(self) -> Step:
         with self._lock:
@@ -278,7 +278,7 @@ class Upstream:
 
 
 def side_by_side(*hosts: str) -> dict[str, Upstream]:
-    """An upstream on each of these loopback addresses, all with the same port, as a name's addresses have it."""
+    """An upstream on each of these loopback addresses, all with the same port, like the addresses of one name."""
     while True:
         found: dict[str, Upstream] = {}
         try:
@@ -292,7 +292,7 @@ def side_by_side(*hosts: str) -> dict[str, Upstream]:
 
 
 class RefusedPort:
-    """A port that stays ours and refuses connections: bound, not listening."""
+    """A port that is reserved and refuses connections: bound, but not listening."""
 
     def __init__(self) -> None:
         self._socket = socket.socket()
@@ -308,7 +308,7 @@ class RefusedPort:
         self.stop()
 
     def listen_with_one_answer(self, body: bytes) -> None:
-        """Comes to life, for one request."""
+        """Starts listening, for one request."""
         self._socket.listen()
         self._thread = threading.Thread(target=self._answer_one, args=(body,), daemon=True)
         self._thread.start()
@@ -329,7 +329,7 @@ class RefusedPort:
 
 
 class ConnectBlackHole:
-    """A port on which connecting neither succeeds nor fails: its queue is full, so the kernel drops every SYN."""
+    """A port where connecting neither succeeds nor fails: its queue is full, so the kernel drops every SYN."""
 
     def __init__(self) -> None:
         self._listener = socket.socket()

@@ -1,7 +1,7 @@
-"""Asks for a URL, past every proxy. In place of `urllib.request.urlopen`, which this tree's tests may not call.
+"""Opens a URL without any proxy. It replaces `urllib.request.urlopen`, which tests of this tree may not call.
 
-`urlopen` asks through an opener that all of the process share. It reads the proxies of the environment once, with the
-first call of any test: one that sets HTTP_PROXY may so decide how all later tests of its process ask.
+`urlopen` uses an opener that the whole process shares. It reads the proxies of the environment once, at the first call
+in any test. So a test that sets HTTP_PROXY could decide how all later tests of its process connect.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from urllib.request import HTTPErrorProcessor, ProxyHandler, Request, build_open
 
 
 class _AsItComes(HTTPErrorProcessor):
-    """Follows no redirect, and makes no error of a status."""
+    """Follows no redirect, and raises no error for a status."""
 
     def http_response(self, request: Request, response: Any) -> Any:
         return response
 
 
 def opened(url: str | Request, *, timeout: float = 10.0) -> http.client.HTTPResponse:
-    """The answer, whatever its status, to be closed. Raises OSError where there is none."""
+    """The answer, whatever its status; the caller closes it. Raises OSError if there is none."""
     return cast(http.client.HTTPResponse, build_opener(ProxyHandler({}), _AsItComes).open(url, timeout=timeout))

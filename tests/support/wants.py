@@ -1,7 +1,7 @@
-"""What tests want of a machine and may do without: programs of Debian's packages, IPv6, namespaces.
+"""What tests need from a machine, and can be skipped without: programs of Debian's packages, IPv6, namespaces.
 
-A test that misses one is skipped, with a reason that says what to install; the run's last line adds the reasons up.
-These are the only ways to skip: tests/test_structure.py sees to that.
+A test without one of them is skipped, with a reason that says what to install. The last line of the run summarises the
+reasons. These are the only ways to skip; tests/test_structure.py checks that.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PACKAGES: Final = {
     "systemd-analyze": "systemd",
     "unshare": "util-linux",
 }
-"""Each program, and Debian's package that has it."""
+"""Each program, and the Debian package that contains it."""
 
 _REASON: Final = re.compile(r"(?:Skipped: )?wants (?P<what>[^;]+)(?:; apt-get install (?P<packages>.+))?")
 
@@ -36,24 +36,24 @@ def reason(*programs: str) -> str:
 
 
 def program(*programs: str) -> pytest.MarkDecorator:
-    """A mark for tests that need all of these: `@wants.program("curl")`."""
+    """A mark for tests that need all of these programs: `@wants.program("curl")`."""
     missing = _missing(programs)
     return pytest.mark.skipif(bool(missing), reason=reason(*missing))
 
 
 def skip_without(*programs: str) -> None:
-    """The same within a test or a fixture: goes on, or skips the test."""
+    """The same within a test or a fixture: continues, or skips the test."""
     if missing := _missing(programs):
         pytest.skip(reason(*missing))
 
 
 def of_the_machine(what: str, *, there: bool) -> pytest.MarkDecorator:
-    """A mark for tests that need what no package brings: `@wants.of_the_machine("IPv6", there=has_ipv6())`."""
+    """A mark for tests that need what no package provides: `@wants.of_the_machine("IPv6", there=has_ipv6())`."""
     return pytest.mark.skipif(not there, reason=f"wants {what}")
 
 
 def skip_for(what: str) -> NoReturn:
-    """The same within a test that has seen that it is not there."""
+    """The same within a test that has found that it is missing."""
     pytest.skip(f"wants {what}")
 
 
@@ -62,9 +62,9 @@ def _missing(programs: Iterable[str]) -> list[str]:
 
 
 def summary(reasons: Iterable[str]) -> str:
-    """One line on all skipped tests, by what they wanted, the most frequent first; "" where none was skipped.
+    """One line about all skipped tests, by what they needed, the most frequent first; "" if none was skipped.
 
-    `reasons`: of each skipped test, as pytest reports it.
+    `reasons` has the reason of each skipped test, as pytest reports it.
     """
     counted = Counter(_wanted(one) for one in reasons)
     most_first = sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))

@@ -1,4 +1,4 @@
-"""What an app does, with the plainest client there is: one request, its whole answer."""
+"""What an app does, with the simplest client: it sends one request and reads the whole answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Answered:
 
     @property
     def reason(self) -> str:
-        """The sidecar's, where the answer is its own."""
+        """The sidecar's reason, if the sidecar made the answer."""
         return self.headers.get("x-sidecar-reason", "")
 
     def json(self) -> Any:

@@ -1,4 +1,4 @@
-"""A whole pytest run of an app that uses the plugin, in a process and a folder of its own."""
+"""Runs pytest for an app that uses the plugin, in a separate process and folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Ended:
     output: str
 
     def counts(self) -> dict[str, int]:
-        """Of the last line: `{"passed": 3, "failed": 1}`."""
+        """The counts of the last line: `{"passed": 3, "failed": 1}`."""
         last = self.output.rstrip().splitlines()[-1]
         return {word.rstrip("s") if word == "errors" else word: int(number) for number, word in _COUNT.findall(last)}
 
@@ -48,8 +48,8 @@ class InnerRun:
         (self.folder / "test_app.py").write_text(dedent(self.tests))
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
         return subprocess.Popen(
-            # Not by its entry point, which is there only once the project is installed.
-            # In the order of the file: some of these tests read the output of one test from the output of all.
+            # As a module, because the entry point exists only after the project is installed. In the order of the file:
+            # some of these tests split the whole output at the names of the next tests.
             [sys.executable, "-m", "pytest", "-p", "no:sidecar", "-p", "sidecar.testing.plugin", "-p", "no:randomly",
              "-p", "no:cacheprovider", "-q", "-ra", *self.args],
             cwd=self.folder,
