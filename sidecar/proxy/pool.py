@@ -40,12 +40,14 @@ class Waiter(Protocol):
 class Connecting:
     """A connection that was asked for and is not there yet."""
 
-    __slots__ = ("endpoint", "pool", "timeout_s", "timer", "waiter")
+    __slots__ = ("endpoint", "in_background", "pool", "timeout_s", "timer", "waiter")
 
-    def __init__(self, pool: Pool, endpoint: Endpoint, waiter: Waiter, timeout_s: float) -> None:
+    def __init__(self, pool: Pool, endpoint: Endpoint, waiter: Waiter | None, timeout_s: float) -> None:
         self.pool = pool
         self.endpoint = endpoint
-        self.waiter: Waiter | None = waiter
+        self.in_background = waiter is None
+        """No request asked for it: it is to show whether the endpoint takes connections again."""
+        self.waiter = waiter
         self.timeout_s = timeout_s
         self.timer: asyncio.TimerHandle | None = None
 
@@ -114,6 +116,7 @@ class Pool:
         self._loop = loop
         self._tasks = tasks
         self._tls: ssl.SSLContext | None = None
+        service.reconnect = self.reconnect
         self.adopt()
 
     def adopt(self) -> None:
@@ -155,6 +158,14 @@ class Pool:
             connecting.timer = self._loop.call_later(timeout_s, self._waited_too_long, connecting)
             self.service.waiting.append(connecting)
         return connecting
+
+    def reconnect(self, endpoint: Endpoint) -> None:
+        """Open a connection that no request waits for, where that takes no other connection's place."""
+        service, together = self.service, self._together
+        if service.connections < service.max_connections and together.open < together.most and self._make_room():
+            self._open(Connecting(self, endpoint, None, service.config.policy.timeout.connect))
+        else:
+            endpoint.reconnecting = False
 
     def release(self, connection: Upstream, now: float) -> None:
         """Give a connection back after a whole exchange: it rests, or closes."""
@@ -303,9 +314,11 @@ class Pool:
             self._give_up(connection)
             raise
         now = monotonic()
+        if connecting.in_background:
+            endpoint.reconnecting = False
         if reason:
             if reason != "overloaded":
-                endpoint.connect_failed(now)
+                endpoint.connect_failed(now, in_background=connecting.in_background)
                 self.service.changed(now)
                 self._on_connect_failure(endpoint.server_name)
             self._give_up(connection)
@@ -314,7 +327,7 @@ class Pool:
             return
         if endpoint.skip_until:
             endpoint.connected()
-            self.service.changed(now)
+            self.service.refresh(now)  # others that are skipped may have to wait for a connection of their own now
         if connecting.waiter is not None:
             connecting.waiter.connected(connection)
         elif endpoint.departed_at is not None:

@@ -1,7 +1,7 @@
 """Endpoint: one address of a service, and what is known about it now.
 
 Owns the state that survives a reload: idle connections, load, and how long the endpoint is skipped after a refused
-connection. The service and its balancer choose which endpoint gets a request.
+connection. The service and its balancer choose which endpoint gets a request, and have a skipped one tried again.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Endpoint(Tracked):
         "latency",
         "port",
         "priority",
+        "reconnecting",
         "server_name",
         "tls",
         "weight",
@@ -77,6 +78,8 @@ class Endpoint(Tracked):
         self.active = 0
         self.connect_failures = 0
         self.connect_refused_at = 0.0
+        self.reconnecting = False
+        """Whether a connection that no request waits for is being opened, to see whether the skip may end."""
         self.departed_at: float | None = None
         """When it left its service. From then on it gets no new requests, and its connections close when they become
         idle.
@@ -99,12 +102,20 @@ class Endpoint(Tracked):
         self.departed_at = None
         return True
 
-    def connect_failed(self, now: float) -> None:
-        """Skip it for 1 s, doubling up to 30 s. A refused connection costs little time, but some."""
+    def connect_failed(self, now: float, *, in_background: bool = False) -> None:
+        """Skip it for 1 s, doubling up to 30 s. A refused connection costs little time, but some.
+
+        `in_background`: it was the connection that `begin_reconnect` announced.
+        """
         self.connect_refused_at = now
-        if now >= self.skip_until:  # several failures in flight at once count as one
+        if now >= self.skip_until or in_background:  # several failures in flight at once count as one
             self.skip_until = now + min(FIRST_SKIP_S * 2 ** min(self.connect_failures, 5), LONGEST_SKIP_S)
             self.connect_failures += 1
+
+    def begin_reconnect(self, now: float, within_s: float) -> None:
+        """A connection is being opened in the background, which takes at most `within_s`. Skip it until then."""
+        self.reconnecting = True
+        self.skip_until = now + within_s
 
     def checked_well(self, began: float) -> None:
         """A check that began at `began` passed, on a connection of its own: end the skip.

@@ -41,6 +41,9 @@ from sidecar.telemetry.counters import ServiceCounters
 DEPARTED_SERIES_S: Final = 300.0
 """How long the metrics of an endpoint that left are still reported, so that a last scrape gets the final counts."""
 
+RECONNECT_MARGIN_S: Final = 1.0
+"""A connection in the background ends within `timeout.connect`. The skip lasts this much longer, for a busy loop."""
+
 log = logging.getLogger("sidecar.runtime")
 
 
@@ -100,6 +103,8 @@ class LiveService:
         one.
         """
         self.checker: ActiveChecker[Endpoint] | None = None
+        self.reconnect: Callable[[Endpoint], None] | None = None
+        """Opens a connection to an endpoint whose skip is over, with no request behind it. The proxy sets it."""
         self.last_request = now
         self.last_failure: LastFailure | None = None
         """The last failure that was not a refusal by the breaker. Refusals would hide why the breaker opened."""
@@ -391,6 +396,24 @@ class LiveService:
             self._drain_ended(endpoint, "time_up")
         self.outlier.tick(now)
         self.changed(now)
+        if self._reconnect_skipped(now):
+            self.changed(now)
+
+    def _reconnect_skipped(self, now: float) -> bool:
+        """Have endpoints whose skip is over tried by a connection of their own; returns whether there are any.
+
+        Otherwise a request would have to find out, and an address that swallows packets costs it `timeout.connect`.
+        Where no other endpoint is known to take connections, requests try: waiting would serve nobody.
+        """
+        if self.reconnect is None:
+            return False
+        over = [one for one in self.endpoints if 0.0 < one.skip_until <= now and one.well and not one.reconnecting]
+        if not over or not any(one.available and not one.skip_until for one in self.endpoints):
+            return False
+        for endpoint in over:
+            endpoint.begin_reconnect(now, self.config.policy.timeout.connect + RECONNECT_MARGIN_S)
+            self.reconnect(endpoint)
+        return True
 
     def expire(self, now: float) -> None:
         """Call from time to time, and before a breaker's state is shown: applies what time alone changes."""

@@ -352,6 +352,101 @@ def test_good_connection_ends_the_skipping(bench: Bench) -> None:
     assert (bench.endpoint.skip_until, bench.endpoint.connect_failures) == (0.0, 0)
 
 
+# In the background.
+
+
+@pytest.fixture
+def refused() -> Iterator[Bench]:
+    """Two endpoints, of which the first has just refused a connection."""
+    bench = Bench(endpoints=2)
+    bench.loop.network = Dial.refuse
+    bench.ask()
+    bench.loop.network = Dial.hang
+    yield bench
+    bench.close()
+
+
+def skip_ends(bench: Bench) -> list[Dial]:
+    """Lets the skip end; the connections that are being opened then."""
+    bench.pass_time(max(0.0, bench.endpoint.skip_until - bench.loop.now))
+    bench.service.pick(bench.loop.now, ())
+    bench.loop.settle()
+    return [dial for dial in bench.dials if dial.pending]
+
+
+def test_skipped_endpoint_is_tried_by_a_connection_of_its_own(refused: Bench) -> None:
+    (dial,) = skip_ends(refused)
+    assert dial.host == refused.endpoint.address
+    picked = {refused.service.pick(refused.loop.now, ()) for _ in range(4)}
+    assert picked == {refused.all_endpoints[1]}
+    dial.accept()
+    refused.loop.settle()
+    assert (refused.endpoint.skip_until, refused.endpoint.connect_failures) == (0.0, 0)
+    assert len(refused.endpoint.idle) == 1
+    assert not refused.endpoint.reconnecting
+
+
+def test_skip_that_is_over_is_followed_by_one_attempt_at_a_time(refused: Bench) -> None:
+    skipped_s = []
+    for _ in range(7):
+        (dial,) = skip_ends(refused)
+        refused.pass_time(CONNECT_S / 2)
+        refused.service.refresh(refused.loop.now)
+        refused.loop.settle()
+        assert [one for one in refused.dials if one.pending] == [dial]
+        dial.refuse()
+        refused.loop.settle()
+        skipped_s.append(refused.endpoint.skip_until - refused.loop.now)
+        assert not refused.endpoint.reconnecting
+    assert skipped_s == [2, 4, 8, 16, 30, 30, 30]
+    assert refused.service.connections == 0
+
+
+def test_attempt_in_the_background_takes_no_longer_than_a_request_s(refused: Bench) -> None:
+    (dial,) = skip_ends(refused)
+    refused.pass_time(CONNECT_S + 0.01)
+    assert dial.cancelled
+    assert refused.endpoint.skip_until == pytest.approx(refused.loop.now + 2, abs=0.02)
+
+
+def test_only_endpoint_is_left_to_requests() -> None:
+    bench = Bench()
+    bench.loop.network = Dial.refuse
+    bench.ask()
+    assert skip_ends(bench) == []
+    assert bench.service.pick(bench.loop.now, ()) is bench.endpoint
+    assert len(bench.dials) == 1
+    bench.close()
+
+
+def test_endpoints_that_all_failed_are_left_to_requests_until_one_is_back(refused: Bench) -> None:
+    refused.loop.network = Dial.refuse
+    refused.ask(refused.all_endpoints[1])
+    refused.loop.network = Dial.hang
+    assert skip_ends(refused) == []
+    refused.loop.network = Dial.accept
+    refused.ask(refused.all_endpoints[1])
+    assert [dial.host for dial in refused.dials[2:]] == ["10.0.0.2", "10.0.0.1"]
+    assert refused.endpoint.skip_until == 0.0
+
+
+@pytest.mark.parametrize("narrow", ["service", "together"])
+def test_attempt_in_the_background_takes_no_connection_s_place(narrow: str) -> None:
+    bench = Bench(endpoints=2, **({"max_connections": 1} if narrow == "service" else {"most": 1}))
+    bench.loop.network = Dial.refuse
+    bench.ask()
+    bench.loop.network = Dial.accept
+    resting = bench.idle(bench.all_endpoints[1])
+    bench.loop.network = Dial.hang
+    assert skip_ends(bench) == []
+    assert not resting.ended
+    assert not bench.endpoint.reconnecting
+    bench.pool.close_idle()
+    (dial,) = skip_ends(bench)
+    assert dial.host == bench.endpoint.address
+    bench.close()
+
+
 def test_connecting_takes_no_longer_than_its_timeout(bench: Bench) -> None:
     bench.loop.network = Dial.hang
     waiter, _ = bench.ask()

@@ -67,6 +67,24 @@ def test_a_successful_connection_resets_the_skip() -> None:
     assert one.skip_until == START + 11
 
 
+def test_it_is_skipped_while_a_connection_is_opened_in_the_background() -> None:
+    one = endpoint()
+    one.connect_failed(START)
+    one.begin_reconnect(START + 1, within_s=2.0)
+    assert (one.reconnecting, one.skip_until) == (True, START + 3)
+    one.connect_failed(START + 1.5)  # of a request that began earlier
+    assert one.skip_until == START + 3
+
+
+def test_a_failure_in_the_background_doubles_the_skip() -> None:
+    one = endpoint()
+    one.connect_failed(START)
+    one.begin_reconnect(START + 1, within_s=2.0)
+    one.connect_failed(START + 1.5, in_background=True)
+    assert one.skip_until == START + 3.5
+    assert one.connect_failures == 2
+
+
 def test_a_passed_check_ends_the_skip_but_keeps_the_failure_count() -> None:
     one = endpoint()
     one.connect_failed(START)
