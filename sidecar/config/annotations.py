@@ -58,6 +58,12 @@ def may_be_none(hint: Any) -> bool:
     return get_origin(hint) in _UNIONS and NoneType in get_args(hint)
 
 
+def may_be_off(hint: Any) -> bool:
+    """Whether `off` means None in the file: for a number, a count limit or a file, but not for a port or a name."""
+    base, meta = unwrapped(scalar_hint(hint))
+    return may_be_none(hint) and (base is float or kind_of(meta) in ("count", "file_path"))
+
+
 def tag_of(struct: type[Struct]) -> str | None:
     """The key that a struct is written below, if it is one of several forms."""
     tag = struct.__struct_config__.tag

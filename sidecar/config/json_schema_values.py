@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 
 from msgspec import Meta
 
-from sidecar.config.annotations import group_of, kind_of, may_be_none, scalar_hint, unwrapped
+from sidecar.config.annotations import group_of, kind_of, may_be_off, scalar_hint, unwrapped
 from sidecar.config.schema import Address, CheckUrl, PathTemplate, Url
 from sidecar.config.units import format_duration, format_size
 from sidecar.policy.settings import RETRY_REASONS
@@ -60,6 +60,7 @@ _PATTERNS: Final[Mapping[Any, str]] = MappingProxyType(
         Address: ".+:[0-9]{1,5}",
         CheckUrl: f"([Rr][Ee][Dd][Ii][Ss]{{1,2}}|[Tt][Cc][Pp]|{_HTTP})://.+",
         PathTemplate: "/.*",
+        "count": _WHOLE,
         int: _WHOLE,
         float: _NUMBER,
         bool: "true|false",
@@ -74,6 +75,7 @@ _NUMERIC: Final[Mapping[Any, str]] = MappingProxyType(
         "statuses": "integer",
         "retry_conditions": "integer",
         "service_port": "integer",
+        "count": "integer",
         int: "integer",
         float: "number",
         bool: "boolean",
@@ -109,7 +111,7 @@ def value_schema(hint: Any) -> Schema:
         # `listen.proxy` may have one address without the list.
         return {"anyOf": [{**listed, "minItems": 1}, items]} if get_args(base)[0] is Address else listed
     schema = _scalar(kind or base, meta)
-    if base is float and may_be_none(hint):
+    if may_be_off(hint) and kind != "file_path":
         return {"anyOf": [{"const": "off"}, *schema["anyOf"]]}
     return schema
 
@@ -136,12 +138,12 @@ def _bounds(kind: Any, meta: Meta) -> Schema:
 
 def default_as_written(value: Any, hint: Any) -> Any:
     """A default as it is written in a file; None if it cannot be written."""
-    base, meta = unwrapped(scalar_hint(hint))
+    _, meta = unwrapped(scalar_hint(hint))
     kind = kind_of(meta)
     if kind == "fallback":
         return value or "off"
     if value is None:
-        return "off" if group_of(hint) or base is float or kind == "file_path" else None
+        return "off" if group_of(hint) or may_be_off(hint) else None
     if kind == "duration":
         return format_duration(value)
     if kind == "size":

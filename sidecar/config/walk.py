@@ -21,6 +21,7 @@ from sidecar.config.annotations import (
     group_of,
     kind_of,
     may_be_none,
+    may_be_off,
     required_keys,
     scalar_hint,
     unwrapped,
@@ -65,6 +66,7 @@ _SCALARS: dict[Any, Callable[[str], Any]] = {
     Address: addresses.parse_address,
     CheckUrl: check_urls.parse_check_url,
     PathTemplate: parse_path_template,
+    "count": units.parse_whole,
     int: units.parse_whole,
     float: units.parse_number,
     bool: units.parse_boolean,
@@ -234,8 +236,7 @@ def _parser(hint: Any) -> Callable[[str], Any]:
         meta = _ABOVE_ZERO
     if base in (int, float):
         parse = partial(_parse_bounded, parse, meta)
-    may_be_off = may_be_none(hint) and (base is float or kind == "file_path")
-    return partial(_parse_unless_off, parse) if may_be_off else parse
+    return partial(_parse_unless_off, parse) if may_be_off(hint) else parse
 
 
 def _parse_off(expected: str, text: str) -> None:

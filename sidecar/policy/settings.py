@@ -20,6 +20,9 @@ Size = Annotated[int, Meta(extra={"kind": "size"})]
 
 Count = Annotated[int, Meta(ge=0)]
 PositiveCount = Annotated[int, Meta(ge=1)]
+CountLimit = Annotated[int, Meta(ge=1, extra={"kind": "count"})]
+"""A PositiveCount that may be None: `off` in the file."""
+
 Percentage = Annotated[float, Meta(gt=0, le=100, extra={"kind": "percentage"})]
 """A percentage: `50` or `50%`."""
 
@@ -169,6 +172,11 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Requests in flight, including tunnels. More requests are refused at once as `overloaded`."""
     max_connections: PositiveCount = 1024
     """Connections to all endpoints together. A request waits for a free one at most `timeout.connect`."""
+    max_connection_age: Duration | None = 60.0
+    """A connection that is older (less up to a fifth, at random) closes as soon as it is idle, so that a load balancer
+    behind one address, such as a ClusterIP, can spread the connections anew."""
+    max_connection_requests: CountLimit | None = None
+    """A connection that has carried this many requests closes as soon as it is idle."""
 
 
 class HashSettings(Struct, frozen=True, kw_only=True, tag="hash"):

@@ -16,11 +16,12 @@ class RequestBody:
     `whole` says that everything received is still kept, so that it can be sent from its beginning.
     """
 
-    __slots__ = ("_left", "_scanner", "complete", "kept", "kept_size", "max_kept", "received", "whole")
+    __slots__ = ("_known", "_left", "_scanner", "complete", "kept", "kept_size", "max_kept", "received", "whole")
 
     def __init__(self, length: int, max_kept: int) -> None:
         self._scanner = ChunkScanner() if length == CHUNKED else None
         self._left = length
+        self._known = self._scanner is None and length <= max_kept
         self.max_kept = max_kept
         self.kept: list[bytes] = []
         self.kept_size = 0
@@ -33,6 +34,11 @@ class RequestBody:
     def left(self) -> int | None:
         """Bytes still to come; None where nobody knows."""
         return None if self._scanner is not None else self._left
+
+    @property
+    def stays_whole(self) -> bool:
+        """Whether it is certain that it can be sent from its beginning again, even after all of it has been sent."""
+        return self.whole and (self._known or (self.complete and self.kept_size <= self.max_kept))
 
     def take(self, data: bytes) -> tuple[list[bytes], bytes]:
         """The body's part of what arrived, in the form to send on, and what stands after its end.

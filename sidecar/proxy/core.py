@@ -243,7 +243,7 @@ class ProxyCore:
         exchange.service.last_failure = last_failure(self.loop.time(), reason, detail, exchange.request_id)
 
     def _pool(self, service: LiveService) -> Pool:
-        return Pool(service, self.loop, self.tasks, self._connect_failed, self._together, self._trust)
+        return Pool(service, self.loop, self.tasks, self._connect_failed, self._together, self._trust, self.random)
 
     def _connect_failed(self, host: str) -> None:
         self.on_connect_failure(host)

@@ -157,7 +157,8 @@ class Exchange(Call):
         self._endpoint = endpoint
         self._tried = (*self._tried, endpoint)
         pool = self._pool
-        upstream = pool.take(endpoint, now, repeatable=self._repeatable)
+        repeatable = self._repeatable and not self._replayed and (self.body is None or self.body.stays_whole)
+        upstream = pool.take(endpoint, now, repeatable=repeatable)
         while True:
             if upstream is None:
                 upstream = await self._connect(endpoint)
@@ -169,13 +170,17 @@ class Exchange(Call):
                 response: ResponseHead = await self._wait()
             except Lost as lost:
                 self._awaiting = False
-                stale = reused and lost.reason == "reset" and not upstream.heard and self._may_repeat()
-                if not stale or self._replayed:
+                # Perhaps the upstream closed an idle connection just as this request was sent on it. If the connection
+                # breaks later, the upstream may have been at work on the request.
+                at_once = reused and lost.reason == "reset" and monotonic() - now <= upstream.stale_within_s
+                if not at_once or upstream.heard or self._replayed or not self._may_repeat():
                     raise
-                # The upstream closed a connection that had been idle, just as this request was sent on it.
                 self._replayed = True
                 self._close_upstream()
+                self._note("stale_connection", None)
                 self.service.counters.retry("stale_connection")
+                self._attempt_number += 1
+                self._attempt_started = monotonic()
                 upstream = None
                 continue
             self._awaiting = False

@@ -13,6 +13,7 @@ import logging
 import os
 import ssl
 from collections.abc import Callable, Mapping
+from random import random
 from time import monotonic
 from typing import Any, Final, Protocol, cast
 
@@ -108,10 +109,12 @@ class Pool:
         on_connect_failure: Callable[[str], None],
         together: Together,
         trust: Trust | None = None,
+        random: Callable[[], float] = random,
     ) -> None:
         self.service = service
         self._trust = trust or Trust()
         self._together = together
+        self._random = random
         self._on_connect_failure = on_connect_failure
         self._loop = loop
         self._tasks = tasks
@@ -133,7 +136,7 @@ class Pool:
         while idle:
             connection: Upstream = idle[-1]  # type: ignore[assignment]
             age = now - connection.idle_since
-            if age >= self.service.pool_idle_s or connection.transport.is_closing():
+            if age >= self.service.pool_idle_s or connection.transport.is_closing() or self._is_over(connection, now):
                 connection.close()  # takes itself out of the list
                 continue
             if not repeatable:
@@ -172,7 +175,8 @@ class Pool:
         endpoint = connection.endpoint
         service = self.service
         surplus = service.connections > service.max_connections  # the limit may have come down
-        if surplus or not connection.may_be_reused() or endpoint.departed_at is not None:
+        used_up = surplus or endpoint.departed_at is not None or self._is_over(connection, now)
+        if used_up or not connection.may_be_reused():
             connection.close()
             return
         endpoint.active -= 1
@@ -180,6 +184,16 @@ class Pool:
         endpoint.idle.append(connection)
         if service.waiting:
             self._loop.call_soon(self._serve_next)
+
+    def _is_over(self, connection: Upstream, now: float) -> bool:
+        """Whether it has lived or carried as much as it may: then it closes once it is idle, so nothing is lost.
+
+        Behind one address there may be a load balancer, which spreads connections and not requests.
+        """
+        service = self.service
+        if now - connection.made_at >= service.connection_age_s * connection.expires_share:
+            return True
+        return connection.requests >= service.connection_requests
 
     def closed(self, connection: Upstream) -> None:
         """A connection says that it has ended."""
@@ -290,6 +304,7 @@ class Pool:
         endpoint = connecting.endpoint
         connection = Upstream(endpoint, self)
         reason = detail = ""
+        now = monotonic()
         try:
             async with asyncio.timeout(connecting.timeout_s):
                 await self._loop.create_connection(
@@ -313,7 +328,7 @@ class Pool:
         except asyncio.CancelledError:
             self._give_up(connection)
             raise
-        now = monotonic()
+        began, now = now, monotonic()
         if connecting.in_background:
             endpoint.reconnecting = False
         if reason:
@@ -325,6 +340,7 @@ class Pool:
             if connecting.waiter is not None:
                 connecting.waiter.connect_failed(reason, detail)
             return
+        connection.connected(now, now - began, self._random())
         if endpoint.skip_until:
             endpoint.connected()
             self.service.refresh(now)  # others that are skipped may have to wait for a connection of their own now

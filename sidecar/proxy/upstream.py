@@ -27,6 +27,11 @@ HELD_MAX: Final = 64 * 1024
 
 CHECK_EVERY: Final = 512
 SALVAGE_READS: Final = 64
+AGE_JITTER: Final = 0.2
+
+STALE_WITHIN_S: Final = 0.05
+"""At least; twice the time that connecting took, where that is longer."""
+
 INTERIM_MAX: Final = 100
 """1xx answers before the final one."""
 
@@ -85,12 +90,16 @@ class Upstream:
         "_websocket",
         "broken",
         "endpoint",
+        "expires_share",
         "heard",
         "holder",
         "idle_since",
         "made",
+        "made_at",
+        "requests",
         "response",
         "served",
+        "stale_within_s",
         "transport",
         "writable",
     )
@@ -116,6 +125,13 @@ class Upstream:
         self.heard = False
         """Whether anything came back for the present request."""
         self.idle_since = 0.0
+        self.made_at = 0.0
+        self.requests = 0
+        """That it has carried, the present one included."""
+        self.expires_share = 1.0
+        """The part of `limits.max_connection_age` that this connection lives: they must not all end at once."""
+        self.stale_within_s = STALE_WITHIN_S
+        """A connection that breaks so soon after a request was sent was closed before the request arrived."""
         self.served = False
         """It has carried a request before the present one."""
         self._interims = 0
@@ -124,6 +140,13 @@ class Upstream:
         self.made = False
         """The connection came up, and is counted with its endpoint until it ends."""
         self.writable = True
+
+    def connected(self, now: float, took_s: float, random: float) -> None:
+        """It is up, after so many seconds; `random` is in [0, 1)."""
+        self.made_at = now
+        self.expires_share = 1.0 - AGE_JITTER * random
+        # A TLS handshake adds at least one round trip to that of TCP.
+        self.stale_within_s = max(STALE_WITHIN_S, took_s if self.endpoint.tls else 2 * took_s)
 
     # What the exchange asks for.
 
@@ -142,6 +165,7 @@ class Upstream:
         self.heard = False
         self._interims = 0
         self._scanned = 0
+        self.requests += 1
         self.response = None
         self.broken = None
         if len(head) == 1:

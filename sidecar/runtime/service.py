@@ -7,6 +7,7 @@ Owns the choice of the endpoint. It sends nothing and opens no connection; `prox
 from __future__ import annotations
 
 import logging
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
@@ -64,7 +65,7 @@ class LiveService:
         self.budget = RetryBudget(config.policy.retry.budget, now)
         self.limit = ConcurrencyLimit(config.policy.limits.max_concurrent)
         self.pool_idle_s = config.policy.timeout.pool_idle
-        self.max_connections = config.policy.limits.max_connections
+        self._set_connection_limits(config)
         self.connections = 0
         """Connections that are open or being opened, including idle ones."""
         self.waiting: deque[Any] = deque()
@@ -122,7 +123,7 @@ class LiveService:
         self.budget.reconfigure(policy.retry.budget, now)
         self.limit.limit = policy.limits.max_concurrent
         self.pool_idle_s = policy.timeout.pool_idle
-        self.max_connections = policy.limits.max_connections
+        self._set_connection_limits(config)
         self._set_routes(config, now)
         self.authorities = frozenset(self._authorities(config))
         self.hash = policy.balancer if isinstance(policy.balancer, HashSettings) else None
@@ -134,6 +135,14 @@ class LiveService:
         self.changed(now)
         if (policy.balancer, policy.slow_start) != (old.policy.balancer, old.policy.slow_start):
             self._balance()
+
+    def _set_connection_limits(self, config: Service) -> None:
+        limits = config.policy.limits
+        self.max_connections = limits.max_connections
+        age_s, requests = limits.max_connection_age, limits.max_connection_requests
+        self.connection_age_s = inf if age_s is None else age_s
+        """A connection that is older closes as it falls idle."""
+        self.connection_requests = sys.maxsize if requests is None else requests
 
     def _set_routes(self, config: Service, now: float) -> None:
         """Build the routes of a configuration.

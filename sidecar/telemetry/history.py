@@ -24,8 +24,9 @@ NOW_S: Final = 10
 INTERVAL_S: Final = 5
 POINTS: Final = 120
 
-NO_ANSWER_WANTED: Final = frozenset({"client_disconnect", "bad_request", "loop", "unknown_service"})
-"""Reasons that say nothing about the service: the app went away, or its request was invalid."""
+NO_ANSWER_WANTED: Final = frozenset({"client_disconnect", "bad_request", "loop", "unknown_service", "stale_connection"})
+"""Reasons that say nothing about the service: the app went away, its request was invalid, or a kept connection was
+closed before the request arrived."""
 
 RETRIES: Final = ("sent", "failover", "stale_connection")
 """Results in `ServiceCounters.retries` that led to another attempt."""

@@ -15,7 +15,7 @@ ROWS = {
 
 def test_every_reason_is_there() -> None:
     assert {*STATUS, *TITLES} - set(ROWS) == {"rate_limited"}
-    assert set(ROWS) - {*STATUS, *TITLES} == {"ok", "status", "client_disconnect"}
+    assert set(ROWS) - {*STATUS, *TITLES} == {"ok", "status", "client_disconnect", "stale_connection"}
 
 
 def test_what_a_row_says() -> None:

@@ -34,6 +34,10 @@ _WITHOUT_TITLE: Final[Mapping[str, tuple[str, str]]] = {
     "ok": ("the service's", "The service answered, and that is no failure"),
     "status": ("the service's", "The service answered with a status in `breaker.failure_status`"),
     "truncated": ("the service's", "The body broke off, and breaks off for the app too"),
+    "stale_connection": (
+        "none, another attempt follows",
+        "A kept connection was closed as the request was sent on it. It was sent again, at no cost. Of attempts alone",
+    ),
     "client_disconnect": ("499, in logs alone", "The app went away before its answer was whole"),
 }
 _MANY_STATUSES: Final[Mapping[str, str]] = {"bad_request": "400, 405, 408, 414, 431, 501"}
