@@ -32,7 +32,7 @@ class Turn:
 
     load: Load
     cpu_us: float
-    """Per request."""
+    """CPU time for each request, in microseconds."""
     pss_mib: float
 
 

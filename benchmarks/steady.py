@@ -31,7 +31,7 @@ class Sent:
     reason: str = ""
     """`x-sidecar-reason` if the sidecar made the answer; how the connection ended if there was no answer."""
     endpoint: str = ""
-    """Who answered."""
+    """The name of the endpoint that answered."""
     attempts: int = 1
 
     @property

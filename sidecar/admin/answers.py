@@ -152,7 +152,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
 
 
 class RouteMatch(Struct, frozen=True, kw_only=True):
-    """No methods: all."""
+    """An empty list of methods means all methods."""
 
     path: str
     methods: list[str]

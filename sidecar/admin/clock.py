@@ -33,5 +33,5 @@ class WallClock:
 
 
 def iso(unix_s: float) -> str:
-    """Of Unix seconds."""
+    """The text of a time in Unix seconds."""
     return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

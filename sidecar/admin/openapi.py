@@ -25,7 +25,7 @@ _PROBLEMS: Final = {
     "415": "A change must be sent with Content-Type: application/json",
     "421": "Host is not this listener's",
     "422": "The configuration file was rejected; `errors` lists its mistakes",
-    "503": "Not now",
+    "503": "It cannot be done at this moment",
 }
 _ALWAYS: Final = ("401", "403", "421")
 
@@ -47,7 +47,7 @@ _CHANGE: Final = ("400", "413", "415")
 
 OPERATIONS: Final = (
     Operation("get", "/services", "Overview of all services", answers.Services),
-    Operation("get", "/services/{name}", "One service in full", answers.ServiceDetail, problems=("404",)),
+    Operation("get", "/services/{name}", "One service with all details", answers.ServiceDetail, problems=("404",)),
     Operation("get", "/history", "Rates and latencies of the last ten minutes", answers.History),
     Operation("get", "/config", "The configuration in force, and the last reload", answers.Config),
     Operation(
@@ -93,7 +93,7 @@ OPERATIONS: Final = (
     Operation(
         "post",
         "/reload",
-        "Read the file again",
+        "Reload the configuration file",
         answers.Reload,
         answers.Empty,
         problems=(*_CHANGE, "409", "422", "503"),
@@ -114,7 +114,7 @@ _TEXTS: Final = {
     "/metrics": "Prometheus metrics",
     "/livez": "Whether the process is alive",
     "/readyz": "Whether it accepts requests; 503 while it drains",
-    "/health": "The health chain",
+    "/health": "The report of the health chain",
     "/openapi.json": "This document",
     "/": "The dashboard",
 }

@@ -23,7 +23,7 @@ MOST_SHARES: Final = 8
 
 
 class ServicesView:
-    """Of one daemon."""
+    """The services of one daemon."""
 
     def __init__(self, running: Running, clock: WallClock) -> None:
         self._running = running

@@ -197,14 +197,14 @@ class RateLimited(SidecarError):
     """The app sends more requests than the sidecar's file allows: `rate_limited`."""
 
     what = "too many requests"
-    advice = "send less"
+    advice = "send fewer requests"
 
 
 class Overloaded(SidecarError):
     """Too many requests to the service are in progress: `overloaded`."""
 
     what = "too many requests are in progress"
-    advice = "send less"
+    advice = "send fewer requests"
 
 
 class UnknownService(SidecarError):

@@ -89,7 +89,7 @@ class Services:
 
     @property
     def clients(self) -> Mapping[str, ServiceClient]:
-        """By attribute."""
+        """The clients by attribute name."""
         try:
             return self._clients
         except AttributeError:

@@ -123,7 +123,7 @@ def _document(
             mark = getattr(error, "problem_mark", None)
             where = f"line {line + mark.line + 1 + len(end)}: " if mark is not None else ""
             # The TypeError comes from ruamel, which cannot hash a key that is a mapping.
-            other = "this is no YAML" if not isinstance(error, TypeError) else NO_KEY
+            other = "this is not YAML" if not isinstance(error, TypeError) else NO_KEY
             problem = getattr(error, "problem", None) or other
             raise BadFile(f"{where}{RENDER_FIRST if _TEMPLATE.search(body) else problem}") from None
         if (odd_line := _no_name(found, set())) is not None:

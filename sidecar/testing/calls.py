@@ -85,7 +85,7 @@ def told(calls: Sequence[Call], marked: Iterable[Call] = ()) -> str:
     arrow.
     """
     if not calls:
-        return "  nothing was asked"
+        return "  there was no call"
     arrows = {id(call) for call in marked}
     lines = [
         f"{'->' if id(call) in arrows else '  '} {number}. {call}: {call.answered} (+{call.at - calls[0].at:.3f} s)"

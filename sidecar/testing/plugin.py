@@ -95,7 +95,7 @@ def pytest_runtest_makereport(
     fakes = item.stash.get(FAKES, None)
     if fakes is not None and report.failed:
         sections = {
-            "asked of the fakes": fakes.told(),
+            "calls to the fakes": fakes.told(),
             "fakes: why this test fails too": "\n".join(fakes.problems()),
             "log of the sidecar": fakes.sidecar_log(),
         }

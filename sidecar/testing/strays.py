@@ -43,7 +43,7 @@ class Stray(NamedTuple):
 
     @property
     def path(self) -> str:
-        """At the service."""
+        """The path at the service, without the name of the service."""
         return self.target[1 + len(self.service) :] or "/"
 
 

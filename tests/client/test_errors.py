@@ -77,7 +77,10 @@ def test_the_two_families_are_apart() -> None:
         ),
         (
             RateLimited(reason="rate_limited", **KNOWN),
-            "venue: GET /events/1: too many requests; send less (reason rate_limited, request r-1, 0 attempts)",
+            (
+                "venue: GET /events/1: too many requests; send fewer requests (reason rate_limited, "
+                "request r-1, 0 attempts)"
+            ),
         ),
         (
             UnknownService("did you mean venue?", reason="unknown_service", **{**KNOWN, "service": "venu"}),

@@ -348,7 +348,7 @@ def test_a_bomb_of_aliases_is_refused() -> None:
         ("kind: Deployment\n", "has no spec.template"),
         ("kind: Pod\nspec: {containers: [{name: sidecar}]}\n", "another container called sidecar"),
         ("a: !!python/object:os.system x\n--- [\n", "line"),
-        ("\x00", "no YAML|special characters"),
+        ("\x00", "not YAML|special characters"),
         ("\ufeffkind: Pod\n", "line 1: it begins with a byte order mark"),
         ("a: 1\n---\n\ufeffkind: Pod\n", "line 3: it begins with a byte order mark"),
         ("a: 1\n? [1]\n: 2\n", "line 1: a list or a mapping cannot be a key"),

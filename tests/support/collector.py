@@ -66,7 +66,7 @@ class Collector:
                 self.wfile.write(answer)
 
             def log_message(self, *args: object) -> None:
-                """Not on stderr."""
+                """Logs nothing; the default would write to stderr."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True

@@ -50,7 +50,7 @@ def test_calls_are_told_in_order_with_what_came_of_them() -> None:
         "   1. GET /events/1: 503 (+0.000 s)",
         "-> 2. GET /events/2?page=1: 200 (+0.250 s)",
     ]
-    assert told([]) == "  nothing was asked"
+    assert told([]) == "  there was no call"
 
 
 def test_a_long_list_is_cut() -> None:

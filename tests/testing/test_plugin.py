@@ -215,7 +215,7 @@ def test_a_failure_says_what_to_do(tmp_path: Path) -> None:
     assert "/venue/events/1" not in count, "the log of another test"
 
     assert "assert 501 == 204" in wrong
-    assert "asked of the fakes" in wrong
+    assert "calls to the fakes" in wrong
     assert "1. DELETE /asked: 501, nothing is scripted for it" in wrong
     assert 'script it: fake.venue.delete("/asked").then' in wrong
 

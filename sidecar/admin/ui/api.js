@@ -3,7 +3,7 @@
 import { learnClock } from "./format.js";
 
 const LIMIT_MS = 4000;
-const SILENCE_MS = 40000; // the stream says something every 15 s
+const SILENCE_MS = 40000; // the stream sends data at least every 15 s
 const KEY = "sidecar.token";
 
 let memory = null;

@@ -15,7 +15,7 @@ import { Overview } from "./overview.js";
 const VISIBLE_MS = 1000;
 const HIDDEN_MS = 15000;
 const SLOWEST_MS = 5000;
-const DOWN_AFTER = 2; // polls in a row: one may be lost without a word
+const DOWN_AFTER = 2; // failed polls in a row; a single one is not shown
 
 const state = {
   services: null, verdicts: new Map(), detail: null, config: null, history: new History(), events: null,

@@ -132,7 +132,7 @@ export class Spark {
   }
 
   seen(now) {
-    if (this.over) return; // the observer may still tell of what was taken away
+    if (this.over) return; // the observer may still report a node that was removed
     if (now && !this.plot && this.data && this.node.clientWidth) {
       const axes = [{ show: false }, { show: false }];
       const opts = options(this.kind, this.node.clientWidth, this.node.clientHeight || 26, { axes, padding: [2, 0, 1, 0] });

@@ -86,7 +86,7 @@ export class EndpointsPanel {
       update({ endpoint, endpoints }) {
         const words = endpointWords(endpoint);
         setState(state, words.shape, words.word, words.extra);
-        const taken = endpoint.drained || endpoint.ejected ? null : endpoint.share; // what it had before it was taken out is over
+        const taken = endpoint.drained || endpoint.ejected ? null : endpoint.share; // the share from before it was drained or ejected no longer counts
         bar.firstElementChild.style.width = `${taken ?? 0}%`;
         setText(part, percent(taken));
         setText(latency, millis(endpoint.latency_ms));

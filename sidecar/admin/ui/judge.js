@@ -4,8 +4,8 @@ import { countdown, duration, age, now, percent, plural } from "./format.js";
 
 const FAILING_BELOW = 90;
 const DEGRADED_BELOW = 99;
-const RECENT_S = 300; // a failure younger than this is worth a hint while nothing has succeeded since
-const WINDOW_S = 10; // of the rates
+const RECENT_S = 300; // a failure younger than this gives a hint, unless there was a success since
+const WINDOW_S = 10; // the window of the rates
 const NO_CAUSE = new Set(["ok", "circuit_open", "client_disconnect", "bad_request", "loop", "unknown_service"]); // these do not explain a failure of the service
 
 /** Breaker -> {shape, word, extra}, as the table and the panels show it. */

@@ -6,7 +6,7 @@ import { NONE, millis, number, percent, plural, rate } from "./format.js";
 import { breakerWords, judge } from "./judge.js";
 
 const SORT = "sidecar.sort";
-const QUIET_MS = 4000; // rows stay where they are for so long after the reader last moved over them
+const QUIET_MS = 4000; // rows keep their places for this time after the user last moved over them
 const SHOWN_REASONS = 6;
 const SHOWN_PIPS = 8;
 const COLUMNS = [
@@ -23,7 +23,7 @@ function pips(endpoints) {
   const most = Math.max(...shares.map(({ share }) => share ?? 0));
   return h("span", { class: "pips", "aria-hidden": "true" },
     ...shares.map(({ available, share: found }) => {
-      const share = available || endpoints.panic ? found : null; // what it had before it was taken out is over
+      const share = available || endpoints.panic ? found : null; // the share from before it became unavailable no longer counts
       const bar = h("b", {});
       bar.style.height = most ? `${(100 * (share ?? 0)) / most}%` : available ? "100%" : "0";
       const words = `${available ? "available" : "unavailable"}${share === null || share === undefined ? "" : `, ${percent(share)} of the attempts`}`;
