@@ -87,6 +87,6 @@ def test_your_own_services_are_called_as_the_page_shows_it(operator: Operator) -
 
 
 def test_links_lead_somewhere() -> None:
-    for page in ("index.md", "start.md", "install.md", "your-services.md", "concepts.md", "compare.md"):
+    for page in ("index.md", "start.md", "install.md", "your-services.md", "concepts.md", "move.md", "compare.md"):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / "docs" / page).read_text()):
             assert (ROOT / "docs" / target).is_file(), f"{page}: {target}"
