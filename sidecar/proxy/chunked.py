@@ -1,8 +1,11 @@
 """Where a chunked body ends, found without decoding it (RFC 9112, section 7.1).
 
-Owns the grammar of chunks and trailers. The bytes pass on as they came, but for chunk extensions (dropped: they are
-hop-by-hop) and trailer fields that would change framing, routing or authentication. Stricter than llhttp, never
-laxer: a property test holds that whatever passes here is read the same by llhttp.
+Owns the grammar of chunks and trailers. The bytes pass on as they came, but for chunk extensions (dropped with the
+white space around them: they are hop-by-hop) and trailer fields that would change framing, routing or authentication.
+Whatever passes on is strict: a property test holds that llhttp reads it as the same data with the same end.
+
+What an app sends follows the grammar, white space around `;` and `=` included (BWS, RFC 9110, section 5.6.3). A
+service may also pad a chunk's size with white space, and write what it likes behind the `;`: nobody reads it.
 """
 
 from __future__ import annotations
@@ -17,11 +20,17 @@ MAX_TRAILERS: Final = 8 * 1024
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e]|\\[\t \x21-\x7e])*"'
-_SIZE_LINE = re.compile(
-    rb"([0-9A-Fa-f]{1,16})((?:;" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*)"
+_BWS = rb"[ \t]*"
+_EXTENSION = _BWS + b";" + _BWS + _TOKEN + b"(?:" + _BWS + b"=" + _BWS + b"(?:" + _TOKEN + b"|" + _QUOTED + b"))?"
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*)")
+_SIZE_LINE_SO_FAR = re.compile(rb"(?:[0-9A-Fa-f]{1,16}[ \t]*(?:;[\t \x21-\x7e]*)?)?\r?")
+_LENIENT_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})([ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?)")
+_LENIENT_SIZE_LINE_SO_FAR = re.compile(rb"(?:[0-9A-Fa-f]{1,16}[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?)?\r?")
+_VALUE = rb"[\t\x20-\x7e\x80-\xff]*"
+_TRAILER = re.compile(rb"(" + _TOKEN + rb"):" + _VALUE)
+_TRAILERS_SO_FAR = re.compile(
+    rb"(?:" + _TOKEN + rb":" + _VALUE + rb"\r\n)*(?:" + _TOKEN + rb"(?::" + _VALUE + rb"\r?)?|\r)?"
 )  # fmt: skip
-_SIZE_LINE_SO_FAR = re.compile(rb"[0-9A-Fa-f]{0,16}(?:;[\t \x21-\x7e]*)?\r?")
-_TRAILER = re.compile(rb"(" + _TOKEN + rb"):[\t\x20-\x7e\x80-\xff]*")
 
 _NOT_IN_TRAILERS = frozenset(
     b"authorization cache-control connection content-encoding content-length content-range content-type cookie expect "
@@ -41,13 +50,14 @@ class BadChunk(Exception):
 class ChunkScanner:
     """Follows one chunked body through the slices in which it arrives.
 
-    With `decode` it yields the data alone, else the chunked form to send on.
+    With `decode` it yields the data alone, else the chunked form to send on. `lenient` is for what services send.
     """
 
-    __slots__ = ("_decode", "_left", "_partial", "_state")
+    __slots__ = ("_decode", "_left", "_lenient", "_partial", "_state")
 
-    def __init__(self, *, decode: bool = False) -> None:
+    def __init__(self, *, decode: bool = False, lenient: bool = False) -> None:
         self._decode = decode
+        self._lenient = lenient
         self._state = _SIZE
         self._left = 0
         self._partial = b""
@@ -78,10 +88,11 @@ class ChunkScanner:
                 end = data.find(b"\r\n", position)
                 if end < 0 or end - position > MAX_SIZE_LINE:
                     so_far = size - position - data.endswith(b"\r")
-                    if so_far > MAX_SIZE_LINE or not _SIZE_LINE_SO_FAR.fullmatch(data, position):
+                    fit = _LENIENT_SIZE_LINE_SO_FAR if self._lenient else _SIZE_LINE_SO_FAR
+                    if so_far > MAX_SIZE_LINE or not fit.fullmatch(data, position):
                         raise BadChunk("a chunk's size line is malformed or too long")
                     break
-                line = _SIZE_LINE.fullmatch(data, position, end)
+                line = (_LENIENT_SIZE_LINE if self._lenient else _SIZE_LINE).fullmatch(data, position, end)
                 if line is None:
                     raise BadChunk("a chunk's size is malformed")
                 self._left = int(line[1], 16)
@@ -119,6 +130,8 @@ class ChunkScanner:
                     if end < 0 or end - position > MAX_TRAILERS:
                         if size - position > MAX_TRAILERS + 3:  # all but the last byte of the empty line
                             raise BadChunk("the trailers are too long")
+                        if not _TRAILERS_SO_FAR.fullmatch(data, position):
+                            raise BadChunk("a trailer field is malformed")
                         break
                     kept = _trailers(data[position : end + 2])
                     if not self._decode:

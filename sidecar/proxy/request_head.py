@@ -123,14 +123,28 @@ def _why_not_a_request_line(head: bytes) -> BadRequest:
 def _refusal(head: bytes, method: bytes, error: HttpParserError) -> BadRequest:
     if isinstance(error, HttpParserInvalidMethodError):
         return BadRequest(501, "the method is not known")
-    codings = [
-        field[2].strip().lower() for field in _REQUEST_FIELDS.finditer(head) if field[1].lower() == b"transfer-encoding"
-    ]
-    if codings and codings != [b"chunked"] and not re.search(rb"\r\ncontent-length:", head, re.IGNORECASE):
-        return BadRequest(501, "the only transfer coding spoken here is chunked")
+    codings = _codings(head)
+    if codings not in ([], [b"chunked"]) and not re.search(rb"\r\ncontent-length:", head, re.IGNORECASE):
+        return _bad_codings(codings)
     if method == b"PRI":
         return BadRequest(400, "HTTP/2 is not spoken here")
     return BadRequest(400, f"the head is malformed: {error.args[0] if error.args else 'syntax'}")
+
+
+def _codings(head: bytes) -> list[bytes]:
+    """The transfer codings of all lines, in lower case."""
+    fields = _REQUEST_FIELDS.finditer(head)
+    values = [field[2] for field in fields if field[1].lower() == b"transfer-encoding"]
+    return [coding.strip(b" \t").lower() for coding in b",".join(values).split(b",")] if values else []
+
+
+def _bad_codings(codings: list[bytes]) -> BadRequest:
+    """Why a list of transfer codings, in lower case, is refused: RFC 9112, sections 6.1 and 6.3."""
+    if codings[-1] != b"chunked":
+        return BadRequest(400, "the last transfer coding is not chunked, so nobody can say where the body ends")
+    if codings.count(b"chunked") > 1:
+        return BadRequest(400, "Transfer-Encoding names chunked more than once")
+    return BadRequest(501, "the only transfer coding spoken here is chunked")
 
 
 def parse_request(head: bytes) -> RequestHead:
@@ -201,7 +215,7 @@ def parse_request(head: bytes) -> RequestHead:
             continue
         elif name == b"transfer-encoding":
             if value.strip(b" \t").lower() != b"chunked" or chunked:
-                raise BadRequest(501, "the only transfer coding spoken here is chunked")
+                raise _bad_codings(_codings(head))
             chunked = True
             pieces.append(head[at : field.start()])
             pieces.append(b"\r\nTransfer-Encoding: chunked")

@@ -356,7 +356,7 @@ class Upstream:
         else:
             self._state = _BODY
             if length == CHUNKED:
-                self._scanner = ChunkScanner(decode=self._decode)
+                self._scanner = ChunkScanner(decode=self._decode, lenient=True)
             else:
                 self._left = length
             if len(data) > end:

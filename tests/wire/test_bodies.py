@@ -62,12 +62,35 @@ def test_chunked_body_byte_by_byte(rig: Rig, venue: Upstream) -> None:
         client.assert_open("/venue/")
 
 
-def test_chunk_extensions_are_dropped(rig: Rig, venue: Upstream) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'5;name=value;other="quoted"\r\nhello\r\n0;last\r\n\r\n',
+        b'5 ; name = value ;\tother= "quo ; ted"\r\nhello\r\n0\t;last\r\n\r\n',
+    ],
+    ids=["plain", "with white space"],
+)
+def test_chunk_extensions_are_dropped(rig: Rig, venue: Upstream, body: bytes) -> None:
+    """White space around `;` and `=` is allowed, from both sides (RFC 9110, section 5.6.3)."""
+    venue.play(answer(), raw(response_head(200, [("Transfer-Encoding", "chunked")]) + body), answer(body=b"next"))
     with rig.client() as client:
         client.send(request_bytes("POST", "/venue/", [("Transfer-Encoding", "chunked")]))
-        client.send(b'5;name=value;other="quoted"\r\nhello\r\n0;last\r\n\r\n')
+        client.send(body)
         assert client.read_response().status == 200
     assert venue.last.body == b"hello"
+    response = rig.ask("GET", "/venue/")
+    assert (response.body, response.end) == (b"hello", "whole")
+    assert rig.ask("GET", "/venue/").body == b"next"
+    assert [request.connection for request in venue.requests] == [0, 0, 0]
+
+
+def test_a_service_may_pad_the_size_of_a_chunk(rig: Rig, venue: Upstream) -> None:
+    body = b"5  \r\nhello\r\n1;\r\n!\r\n0 ; a b\r\n\r\n"
+    venue.play(raw(response_head(200, [("Transfer-Encoding", "chunked")]) + body), answer(body=b"next"))
+    response = rig.ask("GET", "/venue/")
+    assert (response.body, response.end) == (b"hello!", "whole")
+    assert rig.ask("GET", "/venue/").body == b"next"
+    assert [request.connection for request in venue.requests] == [0, 0]
 
 
 def test_request_without_a_body_gets_no_framing(rig: Rig, venue: Upstream) -> None:
