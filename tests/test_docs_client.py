@@ -315,11 +315,11 @@ async def test_what_is_told_keeps_what_is_secret(page: Page) -> None:
         assert refused.value.headers["retry-after"] == "7"
 
 
-async def test_a_connection_that_was_closed_is_no_attempt(page: Page) -> None:
+async def test_the_copy_after_a_closed_connection_counts_as_an_attempt(page: Page) -> None:
     async with ServiceClient("venue") as venue:
         page.venue.play(close_on_reuse(answer(200)))
         await venue.get("/")
-        assert (await venue.get("/")).attempts == 1
+        assert (await venue.get("/")).attempts == 2
         assert page.venue.hits == 3
 
 
