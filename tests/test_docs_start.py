@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from itertools import groupby
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +22,7 @@ from tests.support.steps import answer
 from tests.support.upstream import Upstream
 
 START = (ROOT / "docs/start.md").read_text()
+INSTALL = (ROOT / "docs/install.md").read_text()
 OWN = (ROOT / "docs/your-services.md").read_text()
 FILE, TYPO = (block.text for block in blocks_of(OWN) if block.language == "yaml")
 
@@ -84,6 +87,28 @@ def test_your_own_services_are_called_as_the_page_shows_it(operator: Operator) -
     for command, output in others:
         unlike = difference(output or "", operator.prints(command))
         assert unlike is None, f"$ {command}\n{unlike}"
+
+
+def test_installing_names_what_there_is() -> None:
+    """The installations themselves are tests/test_packaging.py's."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    listed = re.findall(
+        r"^\| `(\w+)` \| .*$", INSTALL.partition("| extra | for |")[2].partition("## ")[0], re.MULTILINE
+    )
+    assert {*listed, "dev"} == set(project["optional-dependencies"])
+    (bracketed,) = re.findall(r"`pip install '\.\[([\w,]+)\]'`", INSTALL)
+    assert set(bracketed.split(",")) <= set(listed)
+    assert f"pip uninstall {project['name']}" in INSTALL
+    (oldest,) = re.findall(r"Python (3\.\d+) or newer", INSTALL)
+    assert f">={oldest}" == project["requires-python"]
+    commands = [line for block in blocks_of(INSTALL) if block.language == "sh" for line in block.text.splitlines()]
+    assert commands == ["make run", "pip install .", "uv pip install .", "pipx install ."]
+
+
+def test_the_version_is_shown_as_it_is(tmp_path: Path) -> None:
+    (shown,) = in_console(INSTALL)
+    printed = Operator(tmp_path, {}, admin="").prints(shown.command)
+    assert difference(shown.output or "", printed.replace("(compiled)", "(interpreted)")) is None
 
 
 def test_links_lead_somewhere() -> None:

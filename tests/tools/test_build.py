@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import ROOT
+from tests.support.daemon import ROOT, Ports
+from tests.support.eventually import eventually
+from tests.support.urls import opened
 from tools.docs.build import BuildError, build
 
 NAV = """
@@ -75,3 +80,33 @@ def test_the_projects_own_site_has_no_mistakes(tmp_path: Path) -> None:
     pages = build(ROOT, tmp_path / "site", tmp_path / "work")
     assert len(list((tmp_path / "site").rglob("*.html"))) == pages + 1  # and the one for what is not there
     assert (tmp_path / "site/search.js").is_file()
+
+
+def test_a_preview_follows_the_pages_until_it_is_interrupted(tmp_path: Path) -> None:
+    built(tmp_path)
+    root, work, port = tmp_path / "repository", tmp_path / "preview", Ports.free().proxy
+    serve = (
+        f"from pathlib import Path; from tools.docs.build import serve; serve(Path({str(root)!r}), Path({str(work)!r})"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{serve}, '127.0.0.1:{port}')"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    ) as preview:
+        try:
+
+            def shows(text: bytes) -> None:
+                try:
+                    with opened(f"http://127.0.0.1:{port}/logs.html", timeout=5) as page:
+                        assert text in page.read()
+                except OSError as error:
+                    raise AssertionError("nobody answers") from error
+
+            eventually(lambda: shows(b"Reasons"), timeout=20)
+            (root / "docs/logs.md").write_text("# Logs\n\n## Reasons\n\nWritten just now.\n")
+            eventually(lambda: shows(b"Written just now."), timeout=20)
+        finally:
+            preview.send_signal(signal.SIGINT)
+        _, said = preview.communicate(timeout=20)
+    assert preview.returncode == 0, said
