@@ -57,7 +57,7 @@ runnable installed built compiled:
 
 schema: installed ## write config/sidecar.schema.json again, after a change of a key, a default or a docstring
 	@$(BIN)/python -m sidecar schema > config/sidecar.schema.json
-	@git diff --stat config/sidecar.schema.json
+	@git diff --stat config/sidecar.schema.json 2>/dev/null || true # in an unpacked sdist there is no git
 
 lock: installed ## pin the packages of pyproject.toml again (run it with Python 3.11)
 	@rm -rf build/lock && $(BIN)/python -m venv build/lock
@@ -68,4 +68,4 @@ lock: installed ## pin the packages of pyproject.toml again (run it with Python 
 	@sed -n '/^#/!q;p' requirements-run.lock > build/lock/header
 	@SIDECAR_COMPILE=0 build/lock/bin/pip-compile $(LOCK_OPTIONS) --constraint requirements.lock --output-file build/lock/requirements-run.lock pyproject.toml
 	@cat build/lock/header build/lock/requirements-run.lock > requirements-run.lock
-	@git diff --stat requirements.lock requirements-run.lock
+	@git diff --stat requirements.lock requirements-run.lock 2>/dev/null || true # in an unpacked sdist there is no git

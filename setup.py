@@ -1,25 +1,39 @@
 """Compiles the data path with mypyc where that can be done; all else stands in pyproject.toml.
 
 The modules are plain typed Python and run as such; compiled they cost about a third less CPU a request
-(docs/decisions/0002-compiled-data-path.md). SIDECAR_COMPILE says what happens: `auto` (the default) compiles where
-there are a C compiler, Python's headers and mypyc; `1` insists; `0` does not.
+(docs/decisions/0002-compiled-data-path.md). SIDECAR_COMPILE says what happens. `auto`, the default: compile, and where
+that fails, for whatever reason, go on without and say why in one line. `1`: compile or fail. `0`: do not compile. An
+editable install compiles with `1` alone: with compiled modules beside the sources an edit would change nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import platform
 import shlex
 import shutil
+import sys
 import sysconfig
+import textwrap
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from setuptools import setup
+from setuptools import Distribution, setup
+from setuptools.command.build import build
+from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
+from setuptools.errors import CompileError, LinkError
+
+MYPY = "mypy>=2.4.1,<2.5"
+"""Brings mypyc. A range: what a newer one makes of the data path has to be measured first."""
 
 REFERENCE = ["config/sidecar.yaml", "config/sidecar.schema.json"]
-"""What of the top folder is in the package too, as sidecar/config/files/."""
+"""What of the top folder is in the package too, beside the reason why it is not compiled: sidecar/config/files/."""
 
 COMPILED = [
     "sidecar/policy/availability.py",
@@ -81,25 +95,56 @@ COMPILED = [
 ]
 
 
-def can_compile() -> bool:
+WISH = os.environ.get("SIDECAR_COMPILE", "auto")
+
+
+def obstacle() -> str | None:
+    """Why nothing can be compiled here, or is not to be; None where it looks as if it could."""
+    if WISH == "0":
+        return "SIDECAR_COMPILE=0"
+    if WISH == "auto" and "editable_wheel" in sys.argv:
+        return "an editable install runs the sources"
+    if platform.python_implementation() != "CPython":
+        return f"mypyc is for CPython, and this is {platform.python_implementation()}"
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
-    headers = Path(sysconfig.get_path("include")) / "Python.h"
-    return shutil.which(compiler) is not None and headers.exists() and find_spec("mypyc") is not None
+    if shutil.which(compiler) is None:
+        return f"there is no C compiler ({compiler})"
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    if not header.exists():
+        return f"Python's headers are missing ({header})"
+    return None
 
 
-def extensions() -> list[Any]:
-    wish = os.environ.get("SIDECAR_COMPILE", "auto")
-    if wish == "0" or (wish == "auto" and not can_compile()):
-        return []
-    from mypyc.build import mypycify
+OBSTACLE = obstacle()
 
-    return mypycify(COMPILED, opt_level="3", debug_level="0")
+
+class Sidecar(Distribution):
+    """Is for one platform as long as nothing keeps it from being compiled."""
+
+    not_compiled: str | None = OBSTACLE
+    """Why it is not, in a few words."""
+
+    def has_ext_modules(self) -> bool:
+        return self.not_compiled is None
+
+
+class Build(build):
+    """Says at the end why it is not compiled, and puts that into the package: `sidecar --version` shows it."""
+
+    def run(self) -> None:
+        super().run()
+        reason = self.distribution.not_compiled
+        if reason is not None:
+            Path(self.build_lib, "sidecar", "config", "files", "not_compiled.txt").write_text(reason + "\n")
+            sys.stderr.write(f"service-sidecar: not compiled: {reason}\n")
 
 
 class BuildPy(build_py):
-    """Copies the reference file and its schema into the package: sidecar/config/reference.py reads them."""
+    """Starts from an empty folder, and copies the reference file and its schema into the package."""
 
     def run(self) -> None:
+        if not self.editable_mode:
+            self._remove_what_an_earlier_build_left()
         super().run()
         if not self.editable_mode:
             self.mkpath(self._files())
@@ -114,5 +159,101 @@ class BuildPy(build_py):
     def _files(self) -> str:
         return os.path.join(self.build_lib, "sidecar", "config", "files")
 
+    def _remove_what_an_earlier_build_left(self) -> None:
+        """A module that is gone, or compiled code of a source that was changed since."""
+        shutil.rmtree(os.path.join(self.build_lib, "sidecar"), ignore_errors=True)
+        remove_compiled(self.build_lib)
 
-setup(ext_modules=extensions(), cmdclass={"build_py": BuildPy})
+
+class BuildExt(build_ext):
+    """From Python to C to machine code: here and not at the top, because a build runs setup.py several times."""
+
+    def run(self) -> None:
+        try:
+            self.distribution.ext_modules = translated(self.build_temp)
+            compiling = Compiling(self.distribution)
+            compiling.inplace = self.inplace
+            compiling.ensure_finalized()
+            compiling.run()
+            self.extensions = compiling.extensions
+        except (CompileError, LinkError):
+            if WISH == "1":
+                raise
+            self._go_on_without("the C compiler failed; `pip install -v` shows its messages")
+        except Exception as error:
+            if WISH == "1":
+                raise
+            self._go_on_without(textwrap.shorten(str(error) or type(error).__name__, 200))
+
+    def _go_on_without(self, reason: str) -> None:
+        """As if nobody had tried: no half of the modules, and a wheel for every platform."""
+        self.distribution.not_compiled = reason
+        self.distribution.ext_modules = self.extensions = []
+        remove_compiled(self.build_lib)
+        wheel = self.distribution.get_command_obj("bdist_wheel", create=False)
+        if wheel is not None:
+            wheel.root_is_pure = True
+
+
+class Compiling(build_ext):
+    """Runs as many C compilers at a time as there are cores: setuptools alone has one a library, whatever its files."""
+
+    def build_extensions(self) -> None:
+        one_after_the_other: Callable[..., list[str]] = self.compiler.compile
+        self.parallel = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        with ThreadPoolExecutor(self.parallel) as pool:
+
+            def side_by_side(sources: list[str], **options: Any) -> list[str]:
+                running = [pool.submit(one_after_the_other, [source], **options) for source in sources]
+                try:
+                    return [name for one in running for name in one.result()]
+                finally:
+                    for one in running:
+                        one.cancel()
+
+            self.compiler.compile = side_by_side
+            super().build_extensions()
+
+
+def translated(folder: str) -> list[Any]:
+    """The extensions, with their C code in `folder`. Raises RuntimeError with mypyc's first complaint."""
+    if find_spec("mypyc") is None:
+        raise RuntimeError("mypyc is not installed (pip install mypy)")
+    from mypyc.build import mypycify
+
+    os.environ.pop("MYPYPATH", None)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            extensions: list[Any] = mypycify(
+                ["--config-file=stubs/mypy.ini", *COMPILED],
+                multi_file=True,
+                opt_level="2",
+                debug_level="0",
+                target_dir=folder,
+            )
+    except SystemExit as left:
+        lines = said.getvalue().splitlines()
+        first = next((line for line in lines if ": error: " in line), None) or (lines or [str(left)])[-1]
+        raise RuntimeError(f"mypyc: {first}") from left
+    for one in extensions:
+        # A compiler that is newer than mypyc may warn of what it did not know.
+        one.extra_compile_args = [*one.extra_compile_args, "-Wno-error", "-fvisibility=hidden"]
+    return extensions
+
+
+def remove_compiled(folder: str) -> None:
+    for name in ("*__mypyc*.so", "sidecar/**/*.so"):
+        for path in Path(folder).glob(name):
+            path.unlink()
+
+
+if WISH not in ("auto", "0", "1"):
+    sys.exit(f"SIDECAR_COMPILE is auto, 1 or 0, and not {WISH!r}")
+if WISH == "1" and OBSTACLE is not None:
+    sys.exit(f"SIDECAR_COMPILE=1, but {OBSTACLE}")
+setup(
+    distclass=Sidecar,
+    cmdclass={"build": Build, "build_py": BuildPy, "build_ext": BuildExt},
+    setup_requires=[] if OBSTACLE else [MYPY],
+)

@@ -44,7 +44,7 @@ SOURCES_FIRST: Final = SITE_PACKAGES / "sidecar-sources.pth"
 
 RUN_LOCK: Final = "requirements-run.lock"
 FULL_LOCK: Final = "requirements.lock"
-BUILT_FROM: Final = ("pyproject.toml", "setup.py", FULL_LOCK, "config", "sidecar")
+BUILT_FROM: Final = ("pyproject.toml", "setup.py", FULL_LOCK, "config", "sidecar", "stubs")
 """What decides whether a build is of these sources: it has the reference file too, and mypyc comes from the lock."""
 
 
@@ -129,7 +129,8 @@ def build(state: State) -> None:
             state.compiled = any((SITE_PACKAGES / "sidecar").rglob("*.so"))
             state.build, state.wish = digest, wish
         if wish != "0" and not state.compiled:
-            say("the sidecar was not compiled: that wants a C compiler and Python's headers")
+            reason = SITE_PACKAGES / "sidecar" / "config" / "files" / "not_compiled.txt"
+            say(f"the sidecar was not compiled: {reason.read_text().strip()}")
     SOURCES_FIRST.unlink(missing_ok=True)
 
 

@@ -73,9 +73,13 @@ def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> 
     """Print the versions, and whether the data path is compiled, which decides what a request costs."""
     if not wanted:
         return
+    from sidecar.config.built import why_not_compiled
     from sidecar.proxy import request_head
 
-    how = "interpreted" if str(request_head.__file__).endswith(".py") else "compiled"
+    how = "compiled"
+    if str(request_head.__file__).endswith(".py"):
+        reason = why_not_compiled()
+        how = f"interpreted: {reason}" if reason else "interpreted"
     click.echo(f"sidecar {__version__} ({how}), Python {platform.python_version()}")
     context.exit()
 

@@ -141,6 +141,10 @@ class Calls(list[str]):
             (prepare.SITE_PACKAGES / "service_sidecar-0.1.0.dist-info").mkdir()
             if self.compiles and os.environ.get("SIDECAR_COMPILE") != "0":
                 (prepare.SITE_PACKAGES / "sidecar" / "fast.so").touch()
+            else:
+                reason = prepare.SITE_PACKAGES / "sidecar" / "config" / "files" / "not_compiled.txt"
+                reason.parent.mkdir(parents=True)
+                reason.write_text("there is no C compiler (cc)\n")
             prepare.COMMAND.write_text("as pip writes it")
 
     def of(self, *targets: str) -> list[str]:
@@ -276,7 +280,7 @@ def test_a_build_that_came_out_uncompiled_is_not_tried_again(
 ) -> None:
     calls.compiles = False
     assert calls.of("build", "build") == ["venv", ALL, "build"]
-    assert "was not compiled: that wants a C compiler and Python's headers" in capsys.readouterr().out
+    assert "the sidecar was not compiled: there is no C compiler (cc)\n" in capsys.readouterr().out
     monkeypatch.setenv("SIDECAR_COMPILE", "1")
     calls.compiles = True
     assert calls.of("build") == ["build"], "1 insists"
