@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 
 import sidecar
-from tests.support import leftovers, reruns, surroundings, wants
+from tests.support import leftovers, surroundings, wants
 
 if Path(sidecar.__file__).parents[1] != Path(__file__).parents[1]:
     # The package brings a pytest plugin, which pytest may load from what is installed, and so all else of it.
@@ -31,7 +31,6 @@ settings.load_profile("ci" if os.environ.get("CI") else "developer")
 
 @pytest.hookimpl(trylast=True)  # pytest's own output is the developer's: it has read NO_COLOR and its like by now
 def pytest_configure(config: pytest.Config) -> None:
-    reruns.register(config)
     if not getattr(config.option, "numprocesses", None):  # else this process runs no tests: its workers do
         home = tempfile.mkdtemp(prefix="sidecar-tests-home-")
         config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
