@@ -67,7 +67,7 @@ def test_files_and_tests_that_are_named_are_there() -> None:
     names = [code for code in CODE if re.fullmatch(r"[\w./-]+(\.(py|md|toml|yaml)(::\w+)?|/)", code)]
     assert names
     shortened = {"addresses.py": "sidecar/config", "http_words.py": "sidecar/config"}
-    shortened |= dict.fromkeys(("upstream.py", "steps.py", "client.py", "daemon.py"), "tests/support")
+    shortened |= dict.fromkeys(("upstream.py", "steps.py", "client.py", "urls.py", "daemon.py"), "tests/support")
     for name in names:
         path, _, test = name.partition("::")
         place = ROOT / shortened.get(path, "") / path

@@ -21,8 +21,7 @@ WATCH = [sys.executable, "-m", "sidecar", "status", "--watch", "--interval", "0.
 
 
 def environment(admin: FakeAdmin, **more: str) -> dict[str, str]:
-    own = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
-    return {**own, "SIDECAR_ADMIN": admin.url, "TERM": "xterm-256color", **more}
+    return {**os.environ, "SIDECAR_ADMIN": admin.url, "TERM": "xterm-256color", **more}
 
 
 def test_all_and_one() -> None:

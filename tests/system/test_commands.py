@@ -33,9 +33,8 @@ class Operated:
 
     @property
     def environment(self) -> dict[str, str]:
-        own = {key: value for key, value in os.environ.items() if not key.startswith(("SIDECAR_", "COLUMNS", "LINES"))}
         admin = {"SIDECAR_ADMIN": f"http://127.0.0.1:{self.daemon.ports.admin}", "TERM": "xterm-256color"}
-        return own | admin | ({"SIDECAR_ADMIN_TOKEN_FILE": self.token_file} if self.token_file else {})
+        return os.environ | admin | ({"SIDECAR_ADMIN_TOKEN_FILE": self.token_file} if self.token_file else {})
 
     def run(self, *arguments: str) -> Run:
         return subprocess.run(
