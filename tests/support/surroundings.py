@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from typing import Final
 
 FOUND: Final[Mapping[str, str]] = dict(os.environ)
-"""The variables that the shell had set, for tests that need a package index, perhaps through a proxy or a mirror."""
+"""The variables that the shell had set. Tests that install packages need its proxy, and pip's settings in its HOME."""
 
 _KEPT: Final = re.compile(
     r"PATH|USER|LOGNAME|TMPDIR|LD_LIBRARY_PATH|LD_PRELOAD|CC|CI"  # where things are, and whose
     r"|PYTHON(PATH|HOME|UNBUFFERED|DONTWRITEBYTECODE|PYCACHEPREFIX|FAULTHANDLER)|VIRTUAL_ENV"
+    r"|(PIP|UV)_\w+"  # where packages come from
     r"|(PYTEST|HYPOTHESIS|COVERAGE|COV)_\w+"  # about the run of the tests, not what they test
     r"|SIDECAR_(COMMAND|COMPILE|LIFE_CYCLES)"  # what is tested, and how often
 )
