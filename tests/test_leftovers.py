@@ -36,7 +36,7 @@ BEFORE, OPENER = locale.setlocale(locale.LC_ALL), urllib.request._opener
             "socket timeout: was None, is 1.0",
         ),
         (
-            lambda: locale.setlocale(locale.LC_ALL, "C"),
+            lambda: locale.setlocale(locale.LC_ALL, "C.UTF-8" if BEFORE == "C" else "C"),
             lambda: locale.setlocale(locale.LC_ALL, BEFORE),
             "locale: was ",
         ),
