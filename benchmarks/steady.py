@@ -18,6 +18,10 @@ LIMIT_S = 20.0
 """A request is given up after this many seconds. It is longer than `timeout.request`, so the sidecar must answer first.
 """
 
+MOST_AT_ONCE = 512
+"""A machine that cannot keep up has this many requests in progress, and no more: each takes files, and memory. Those
+beyond it wait. That is in their latency, which counts from the planned time, and not in LIMIT_S."""
+
 
 @dataclass(frozen=True)
 class Sent:
@@ -54,6 +58,7 @@ class SteadyLoad:
         self.sent: list[Sent] = []
         self._port, self._target, self._rate, self._post_rate = port, target, rate, post_rate
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._room = asyncio.Semaphore(MOST_AT_ONCE)
         self._stop = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -99,7 +104,7 @@ class SteadyLoad:
         if body:
             head += f"Content-Length: {len(body)}\r\n"
         try:
-            async with asyncio.timeout(LIMIT_S):
+            async with self._room, asyncio.timeout(LIMIT_S):
                 status, fields, answer = await self._ask(head.encode() + b"\r\n" + body)
         except (OSError, EOFError, TimeoutError) as error:
             self.sent.append(Sent(method, planned, time.monotonic(), reason=type(error).__name__))

@@ -24,7 +24,7 @@ from sidecar.testing import log_lines, policy_file
 from sidecar.testing.errors import FakeError
 from sidecar.testing.strays import Stray, logged
 
-START_S: Final = 15.0
+START_S: Final = 60.0
 END_S: Final = 5.0
 LOOK_S: Final = 0.005
 TRIES: Final = 5

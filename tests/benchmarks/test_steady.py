@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import steady
 from benchmarks.endpoints import EndpointProcess
 from benchmarks.ports import free_ports
 from benchmarks.steady import SteadyLoad, percentile
@@ -44,6 +45,19 @@ def test_requests_go_out_as_planned_whatever_becomes_of_those_before(tmp_path: P
     assert {sent.method for sent in load.sent} == {"GET", "POST"}
     ids = [line.split()[1] for line in (tmp_path / "requests.log").read_text().splitlines()]
     assert len(set(ids)) == len(ids) == len(load.sent)
+
+
+def test_no_more_than_so_many_are_in_progress_and_those_that_wait_count_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steady, "MOST_AT_ONCE", 2)
+    with EndpointProcess("e0", free_ports(1)[0], tmp_path / "requests.log") as one:
+        one.answer(delay_s=0.2)
+        with SteadyLoad(one.port, "/", 100) as load:
+            assert load.until(lambda sent: sent.latency_s > 0.6, 10)
+    ended = sorted(sent.ended for sent in load.sent)
+    assert all(sent.ok for sent in load.sent)
+    assert all(third - first >= 0.19 for first, third in zip(ended, ended[2:], strict=False))
 
 
 def test_what_cannot_be_asked_is_an_error_with_its_reason() -> None:

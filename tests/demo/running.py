@@ -13,7 +13,7 @@ from types import TracebackType
 
 from sidecar.demo.show import SERVICES
 from tests.support import wants
-from tests.support.daemon import ROOT, Ports
+from tests.support.daemon import READY_S, ROOT, Ports
 from tests.support.eventually import eventually
 from tests.support.operator import Operator
 from tests.support.urls import opened
@@ -43,7 +43,7 @@ class RunningDemo:
                 env={**os.environ, "TMPDIR": self._folder.name},
             )
         try:
-            eventually(self._ready, timeout=20)
+            eventually(self._ready, timeout=READY_S)
             self.endpoints = {
                 service: (int(first), int(second))
                 for service, first, second in re.findall(r"(\w+)\s\((?:ports )?(\d+) and (\d+)\)", self.log)

@@ -48,8 +48,8 @@ class Browser:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         self.driver = webdriver.Chrome(options=options, service=Service(executable_path=shutil.which("chromedriver")))
-        self.driver.set_page_load_timeout(20)
-        self.driver.set_script_timeout(20)
+        self.driver.set_page_load_timeout(60)
+        self.driver.set_script_timeout(60)
 
     def __enter__(self) -> Browser:
         return self
@@ -91,7 +91,7 @@ class Browser:
             css,
         )
 
-    def wait(self, css: str, *words: str, timeout: float = 6.0) -> str:
+    def wait(self, css: str, *words: str, timeout: float = 20.0) -> str:
         """Waits until an element's text contains all these words."""
 
         def says() -> str:
@@ -102,7 +102,7 @@ class Browser:
 
         return eventually(says, timeout, 0.05)
 
-    def until(self, check: Callable[[], Any], timeout: float = 6.0) -> Any:
+    def until(self, check: Callable[[], Any], timeout: float = 20.0) -> Any:
         return eventually(check, timeout, 0.05)
 
     def complaints(self, *but: str) -> list[str]:

@@ -65,6 +65,9 @@ class Probed:
     body: bytes
 
 
+READY_S = 60.0
+"""A bound for a daemon that never gets ready. A busy machine has been seen to take more than 15 s."""
+
 SIDECAR = shlex.split(os.environ.get("SIDECAR_COMMAND", "")) or [sys.executable, "-m", "sidecar"]
 """The daemon under test: the installed command if SIDECAR_COMMAND names it (as in `make test`), else the sources here.
 """
@@ -102,7 +105,7 @@ class Daemon:
             )
         if self.wait_ready:
             try:
-                self._wait_ready(began + 15)
+                self._wait_ready(began + READY_S)
             except BaseException:
                 self.__exit__(None, None, None)
                 raise

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(check: Callable[[], T], timeout: float = 5.0, every: float = 0.01) -> T:
+def eventually(check: Callable[[], T], timeout: float = 20.0, every: float = 0.01) -> T:
     """Calls `check` until it succeeds, and returns its result.
 
     It has not succeeded while it returns False or raises AssertionError. After `timeout` seconds, the last
@@ -31,7 +31,7 @@ def eventually(check: Callable[[], T], timeout: float = 5.0, every: float = 0.01
         time.sleep(every)
 
 
-def settled(measure: Callable[[], T], still_for: float = 0.3, timeout: float = 5.0) -> T:
+def settled(measure: Callable[[], T], still_for: float = 0.3, timeout: float = 20.0) -> T:
     """Waits until `measure` has returned the same value for `still_for` seconds, and returns that value."""
     deadline = time.monotonic() + timeout
     value, since = measure(), time.monotonic()
