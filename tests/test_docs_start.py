@@ -111,6 +111,20 @@ def test_the_version_is_shown_as_it_is(tmp_path: Path) -> None:
     assert difference(shown.output or "", printed.replace("(compiled)", "(interpreted)")) is None
 
 
+def test_the_other_pages_show_a_file_that_loads_and_no_commands() -> None:
+    for page, languages in {
+        "index.md": ["text", "yaml"],
+        "concepts.md": [],
+        "compare.md": [],
+        "move.md": ["js"],
+    }.items():
+        blocks = blocks_of((ROOT / "docs" / page).read_text())
+        assert [block.language for block in blocks] == languages
+        for block in blocks:
+            if block.language == "yaml":
+                assert loads(block.text, page, {}).services
+
+
 def test_links_lead_somewhere() -> None:
     for page in ("index.md", "start.md", "install.md", "your-services.md", "concepts.md", "move.md", "compare.md"):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / "docs" / page).read_text()):
