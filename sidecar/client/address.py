@@ -1,8 +1,11 @@
 """Builds and checks the URL of a call: the sidecar's URL, the service's name, the path and the query.
 
 This module makes sure that a call for one service cannot reach another, whatever its path or headers contain. The
-sidecar takes the first segment of the path as the service, and URLs are normalised before they are sent. Without the
-check, "/venue/../payment/charges" would be a call to payment.
+sidecar takes the first segment of the path as the service, and a server behind it may resolve dot segments. Without the
+check, "/venue/../payment/charges" could be a call to payment.
+
+What the app has percent-encoded is sent as it is: `%3A` and `:` may mean different things to a service (RFC 3986,
+section 2.2). Only characters that no URL may contain are encoded here.
 """
 
 from __future__ import annotations
@@ -11,8 +14,8 @@ import operator
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, SupportsIndex
-from urllib.parse import unquote
+from typing import Any, Final, SupportsIndex
+from urllib.parse import quote, unquote
 
 from multidict import CIMultiDict, istr
 from yarl import URL
@@ -22,8 +25,8 @@ Params = Mapping[str, Param | Sequence[Param]] | Sequence[tuple[str, Param]] | s
 
 DEFAULT_URL: Final = "http://localhost:15001"
 
-is_plain: Final = re.compile(r"/[A-Za-z0-9/_-]*(?:\?[ -\"$-\[\]-~]*)?").fullmatch
-"""Matches a path that needs no check by `path`. Most paths match."""
+is_plain: Final = re.compile(r"/[A-Za-z0-9/_-]*(?:\?[A-Za-z0-9&=_.~/:,;@!$'()*+?-]*)?").fullmatch
+"""Matches a path that needs no check by `path`, and nothing to encode. Most paths match."""
 
 _SERVICE: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]+")
 _REFUSED: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff#\\]")
@@ -32,6 +35,12 @@ _SHOWN: Final = 100
 """How many characters of a path an error message shows."""
 _DOTS: Final = re.compile(r"(?:^|[/\\])\.\.?(?:[/\\]|$)")
 
+
+_NOT_IN_PATH: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9/_.~!$&'()*+,;=:@%-]+")
+_NOT_IN_QUERY: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9/_.~!$&'()*+,;=:@?%-]+")
+"""What has to be percent-encoded: everything outside RFC 3986's `pchar` and "/" (sections 3.3 and 3.4), and a percent
+sign that begins no encoded byte."""
+_NO_QUERY: Final = URL("/")
 
 _SENT_UNCHANGED: Final = frozenset({str, int, float})
 
@@ -82,14 +91,42 @@ def path(asked: str) -> str:
     return asked
 
 
-def query(params: Params) -> Params:
-    """Returns `params` in the form that aiohttp takes. A text member of an Enum is replaced by its value.
+def url(prefix: str, asked: str, params: Params | None) -> URL:
+    """The URL of a call: `prefix` (the sidecar's URL and the service), the path `asked`, and `params` in its query.
 
-    Raises TypeError for a value that is neither text nor a number. aiohttp would convert some of these silently: it
-    sends only the integer part of a Decimal, for example.
+    Raises ValueError as `path` does, and TypeError as `query` does.
+    """
+    text = prefix + (asked if is_plain(asked) else _encoded(path(asked)))
+    if params is not None and (added := query(params)):
+        joint = "" if text.endswith(("?", "&")) else "&" if "?" in text else "?"
+        text = f"{text}{joint}{added}"
+    return URL(text, encoded=True)
+
+
+def _encoded(asked: str) -> str:
+    """`asked`, with the characters percent-encoded that a URL may not contain."""
+    before, question, after = asked.partition("?")
+    return _NOT_IN_PATH.sub(_percent, before) + question + _NOT_IN_QUERY.sub(_percent, after)
+
+
+def _percent(found: re.Match[str]) -> str:
+    return quote(found[0], safe="")
+
+
+def query(params: Params) -> str:
+    """Returns `params` as a query. Text is a query already: only what no query may contain is encoded. Keys and values
+    of the other forms are data: all that has a meaning in a query is encoded, also "%". A text member of an Enum is
+    replaced by its value.
+
+    Raises TypeError for a value that is neither text nor a number. yarl would convert some of these silently: it takes
+    only the integer part of a Decimal, for example.
     """
     if isinstance(params, str):
-        return params
+        return _NOT_IN_QUERY.sub(_percent, str.__str__(params))
+    return _NO_QUERY.with_query(_pairs(params)).raw_query_string
+
+
+def _pairs(params: Mapping[str, Param | Sequence[Param]] | Sequence[tuple[str, Param]]) -> Any:
     if isinstance(params, Iterator):  # reading it here would consume it
         raise TypeError(f"params must be a mapping or a sequence of pairs, not a {type(params).__name__}")
     pairs = params.items() if isinstance(params, Mapping) else params

@@ -23,6 +23,8 @@ from typing import Final, Self
 import msgspec
 from multidict import CIMultiDict, CIMultiDictProxy, istr
 
+from sidecar.client.limit import ANSWER_S
+
 
 class Handed(msgspec.Struct, frozen=True, gc=False):
     """What the request being served brought with it. A value is empty if there is no request or if it was malformed.
@@ -91,9 +93,10 @@ def remaining() -> float | None:
     return None if at is None else at - monotonic()
 
 
-GRACE_S: Final = 0.01
-"""Seconds between the end of a `deadline` block's time and its cancellation. In between, a call in progress ends first
-and says which call it was. If both ended at the same moment, the block would win and hide what took so long."""
+GRACE_S: Final = ANSWER_S + 0.01
+"""Seconds between the end of a `deadline` block's time and its cancellation. In between, a call in progress gets the
+sidecar's answer, or ends and says which call it was. If both ended at the same moment, the block would win and hide
+what took so long."""
 
 
 class deadline:  # noqa: N801 - reads as a statement, as asyncio.timeout does

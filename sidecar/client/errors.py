@@ -249,11 +249,12 @@ class UpstreamTimeout(SidecarError, TimeoutError):
 
 
 class DeadlineExceeded(UpstreamTimeout):
-    """The app's own deadline has passed: that of a `deadline` block, of the client, or of the request being served. The
-    reason is `deadline`.
+    """The app's own deadline has passed: that of a `deadline` block, of the client, or of the request being served.
 
-    0 `attempts` means that it passed before anything was sent. 1 means that the call was sent, and how many attempts
-    the sidecar made is unknown. `status` is None.
+    The reason is `request_timeout` if the sidecar answered when it passed: `attempts` and `tries` are then the
+    sidecar's, and `status` is 504. It is `deadline` if the client ended the call itself, and `status` is None: 0
+    `attempts` means that the deadline passed before anything was sent; 1 means that the call was sent, and how many
+    attempts the sidecar made is unknown.
     """
 
     what = "the deadline has passed"

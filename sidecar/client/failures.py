@@ -7,6 +7,7 @@ The messages are in `errors`. `Response` decides about the statuses that the ser
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any, Final
 
 import aiohttp
@@ -60,6 +61,10 @@ BY_REASON: Final[Mapping[str, type[SidecarError]]] = {
 UPLOAD_BROKEN: Final = "upload_broken"
 """A reason of the client's own; no sidecar sends it."""
 
+ROUNDED_S: Final = 0.005
+"""The sidecar is told whole milliseconds, rounded down, and its timer may be early. So its answer to a deadline may
+arrive this many seconds before the deadline."""
+
 _NEVER_SENT: Final = frozenset(
     {"circuit_open", "no_endpoint", "rate_limited", "overloaded", "unknown_service", "bad_request", "loop"}
 )
@@ -75,9 +80,9 @@ class _Problem(msgspec.Struct):
     errors: dict[str, PartFailure] | None = None
 
 
-def of_sidecar(call: Call, response: aiohttp.ClientResponse, body: bytes) -> SidecarError:
+def of_sidecar(call: Call, response: aiohttp.ClientResponse, body: bytes, at: float | None = None) -> SidecarError:
     """The exception for a response that the sidecar made itself (it has x-sidecar-reason). For HEAD, and for an
-    incomplete body, the head alone has to tell.
+    incomplete body, the head alone has to tell. `at` is when the app's own deadline passes or passed, if it has one.
     """
     reason = response.headers[REASON]
     problem = _problem(body)
@@ -90,6 +95,8 @@ def of_sidecar(call: Call, response: aiohttp.ClientResponse, body: bytes) -> Sid
     elif reason not in _NEVER_SENT:
         attempts = max(attempts, 1)
     kind = BY_REASON.get(reason, SidecarError)
+    if reason == "request_timeout" and at is not None and monotonic() >= at - ROUNDED_S:
+        kind = DeadlineExceeded
     known: dict[str, Any] = _known(call, attempts, response.status)
     if kind is AggregateFailed:
         known["errors"] = problem.errors if problem is not None else None

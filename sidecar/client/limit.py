@@ -15,6 +15,10 @@ from typing import Any, Final
 TOTAL_S: Final = 300.0
 """The limit of a call without a deadline, in seconds: aiohttp's default. `timeout.request` of the sidecar is far
 shorter."""
+ANSWER_S: Final = 0.05
+"""Seconds that a call waits beyond its deadline. The sidecar has been told the deadline and answers when it passes: the
+answer says what the attempts came to, and the sidecar counts a timeout, not an app that went away. These seconds begin
+when the event loop gets to the deadline, which may be late: an answer that has arrived by then is read first."""
 _RESOLUTION_S: Final = 0.001
 """uvloop counts in milliseconds, so its timers may fire this many seconds early."""
 
@@ -38,6 +42,8 @@ class Limit:
         self._calls: dict[Task, tuple[float, int, Cut]] = {}
         """For each task: when its call must end (a reading of `time.monotonic`), how many cancellations of the task
         were pending when the call began, and the reason to give if the call is ended then."""
+        self._overdue: set[Task] = set()
+        """Tasks whose calls are beyond their deadline, and wait for the sidecar's answer."""
         self._cut: dict[Task, Cut] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._due = inf
@@ -45,8 +51,8 @@ class Limit:
         """
 
     def begin(self, at: float | None = None) -> Task:
-        """Registers a call of the running task. The call must end by `at`, or within the default limit. The caller must
-        call `end` in every case. Raises RuntimeError outside a task.
+        """Registers a call of the running task. The call must end ANSWER_S after `at`, or within the default limit. The
+        caller must call `end` in every case. Raises RuntimeError outside a task.
         """
         task = asyncio.current_task(self._loop)
         if task is None:
@@ -62,6 +68,8 @@ class Limit:
 
     def end(self, task: Task) -> None:
         del self._calls[task]
+        if self._overdue:
+            self._overdue.discard(task)
         if self._cut and self._cut.pop(task, None) is not None:
             task.uncancel()
 
@@ -95,10 +103,14 @@ class Limit:
         """Ends the calls whose time is over, and sets the timer for the next one."""
         self._timer, self._due = None, inf
         now, first = monotonic() + _RESOLUTION_S, inf
-        for task, (at, _, why) in self._calls.items():
-            if at <= now:
-                self._end(task, why)
-            else:
+        for task, (at, pending, why) in self._calls.items():
+            if at > now:
                 first = min(first, at)
+            elif why is Cut.DEADLINE and task not in self._overdue:
+                self._overdue.add(task)
+                self._calls[task] = (now + ANSWER_S, pending, why)
+                first = min(first, now + ANSWER_S)
+            else:
+                self._end(task, why)
         if first < inf:
             self._set_timer(first)

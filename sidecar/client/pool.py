@@ -95,7 +95,8 @@ def acquire() -> Shared:
     shared = _by_loop.get(loop)
     if shared is None:
         for ended in [each for each in list(_by_loop) if each.is_closed()]:
-            _by_loop.pop(ended, None)
+            if (left := _by_loop.pop(ended, None)) is not None:
+                left.closed = True
         shared = _by_loop[loop] = Shared(loop, _new_session(), Limit(loop))
     shared.users += 1
     return shared
@@ -104,9 +105,16 @@ def acquire() -> Shared:
 async def release(shared: Shared) -> None:
     """Closes the session of the running loop if no other client uses it, and ends the calls in progress. aiohttp would
     leave calls that wait for a response waiting.
+
+    If the session's loop has ended, so have its calls and its connections. Any loop may then release it.
     """
     shared.users -= 1
-    if not shared.users:
+    if shared.loop.is_closed():
+        shared.closed = True
+        if _by_loop.get(shared.loop) is shared:
+            del _by_loop[shared.loop]
+        await shared.session.close()
+    elif not shared.users:
         shared.closed = True
         del _by_loop[shared.loop]
         shared.limit.close()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Generic, Self, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Generic, Self, TypedDict, TypeVar, Unpack, cast, overload
 
 from sidecar.client.outgoing import Headers
 from sidecar.client.service_client import ServiceClient
@@ -77,6 +77,8 @@ class Services:
 
     _clients: dict[str, ServiceClient]
     _opened: AsyncExitStack | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
+    """In which they were opened. Its end has closed them."""
 
     def __init__(self, base_url: str | None = None) -> None:
         self._clients = {}
@@ -96,16 +98,19 @@ class Services:
             raise RuntimeError(f"{type(self).__name__}.__init__ does not call super().__init__()") from None
 
     async def open(self) -> Self:
-        """Opens all clients, as `async with` does; `close` is the counterpart. Raises RuntimeError if already open."""
+        """Opens all clients, as `async with` does; `close` is the counterpart. Raises RuntimeError if already open. The
+        end of the event loop in which they were opened has closed them.
+        """
         clients = self.clients
-        if self._opened is not None:
+        if self._is_open():
             raise RuntimeError(f"{type(self).__name__} is open already")
+        await self.close()
         async with AsyncExitStack() as opening:
             for client in clients.values():
                 if _is_closed(client):
                     await client.open()
                     opening.push_async_callback(client.close)
-            self._opened = opening.pop_all()
+            self._opened, self._loop = opening.pop_all(), asyncio.get_running_loop()
         return self
 
     async def close(self) -> None:
@@ -129,9 +134,12 @@ class Services:
         answers = await asyncio.gather(*(check() for check in checks))
         return dict(zip(clients, map(bool, answers), strict=True))
 
+    def _is_open(self) -> bool:
+        return self._opened is not None and self._loop is not None and not self._loop.is_closed()
+
     def _put(self, attribute: str, client: ServiceClient) -> None:
         clients = self.clients
-        if self._opened is not None and _is_closed(client):
+        if self._is_open() and _is_closed(client):
             raise RuntimeError(
                 f"{type(self).__name__} is open: assign {client!r} before opening it, or open the client first"
             )
@@ -142,4 +150,6 @@ def _is_closed(client: object) -> bool:
     """Whether `client` is a ServiceClient that needs to be opened. This looks at the real type, because a Mock with a
     `spec` hides it. A fake whose `__init__` does not call ServiceClient's cannot be opened.
     """
-    return issubclass(type(client), ServiceClient) and getattr(client, "_shared", client) is None
+    if not issubclass(type(client), ServiceClient) or not hasattr(client, "_shared"):
+        return False
+    return not cast(ServiceClient, client).is_open

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from math import inf
 from time import monotonic
 from types import TracebackType
@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypedDict, TypeVar,
 
 import aiohttp
 from multidict import CIMultiDict
+from yarl import URL
 
 from sidecar.client import address, failures, outgoing, pool
 from sidecar.client.address import Params
+from sidecar.client.context import deadline
 from sidecar.client.errors import CallError, NotFound
 from sidecar.client.outgoing import Headers
 from sidecar.client.response import REASON, Call, Response
@@ -48,8 +50,9 @@ _BY_PIECE: Final = aiohttp.ClientTimeout(total=None, sock_connect=pool.CONNECT_S
 class CallOptions(TypedDict, total=False):
     """Options of every call.
 
-    `params` is added to the path's query; the values of a list become one parameter each. A value that is neither text
-    nor a number is a TypeError, because services do not agree on how to write None, True or a date. `headers` override
+    `params` is added to the path's query; the values of a list become one parameter each. Text is a query, and what is
+    percent-encoded in it or in the path is sent as it is. A value that is neither text nor a number is a TypeError,
+    because services do not agree on how to write None, True or a date. `headers` override
     those that the client adds. `raise_for_status` overrides the client's setting.
     """
 
@@ -113,9 +116,12 @@ class ServiceClient:
     # Opening and closing.
 
     async def open(self) -> Self:
-        """Opens the client, as `async with` does; `close` is the counterpart. Raises RuntimeError if already open."""
-        if self._shared is not None:
+        """Opens the client, as `async with` does; `close` is the counterpart. Raises RuntimeError if already open. The
+        end of the event loop in which it was opened has closed it.
+        """
+        if self.is_open:
             raise RuntimeError(f"{self!r} is open already")
+        await self.close()
         self._locate()
         self._shared = pool.acquire()
         return self
@@ -123,14 +129,19 @@ class ServiceClient:
     async def close(self) -> None:
         """Closes the client. The last client of a loop also closes the connections to the sidecar and ends the calls
         that still use them. Closing twice does nothing. Raises RuntimeError in another loop than the one it was opened
-        in.
+        in, unless that one has ended: then the client is closed already.
         """
         shared = self._shared
         if shared is not None:
-            if shared.loop is not asyncio.get_running_loop():
+            if self.is_open and shared.loop is not asyncio.get_running_loop():
                 raise self._not_open_here()
             self._shared = None
             await pool.release(shared)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the client is open, in an event loop that has not ended."""
+        return self._shared is not None and not self._shared.loop.is_closed()
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -211,14 +222,15 @@ class ServiceClient:
             raise response.invalid("a redirect is not followed, because it could lead past the sidecar")
         return response.decode(type)
 
-    async def health_check(self, path: str = "/health", *, within: float = HEALTH_S) -> bool:
-        """Whether GET `path` returns 2xx within `within` seconds. It never raises, except CancelledError.
+    async def health_check(self, path: str = "/health", *, within: float | None = HEALTH_S) -> bool:
+        """Whether GET `path` returns 2xx within `within` seconds, of which the sidecar is told. It never raises, except
+        CancelledError.
 
         A failed call returns False and is logged at DEBUG. An error of the calling code (a client that is not open, an
         invalid path) returns False too, and is logged at ERROR. The logger is `sidecar.client`.
         """
         try:
-            async with asyncio.timeout(within):
+            async with nullcontext() if within is None or within == inf else deadline(within):
                 response = await self.request("GET", path, raise_for_status=False)
         except (CallError, TimeoutError) as error:
             log.debug("health check of %s: %r", self.service, error)
@@ -246,8 +258,7 @@ class ServiceClient:
         (dot segments, encoded or not, or a backslash), and for one with a fragment or control characters.
         """
         shared = self._opened()
-        params = params if params is None else address.query(params)
-        url = self._prefix + (path if address.is_plain(path) else address.path(path))
+        url = address.url(self._prefix, path, params)
         call, fields, at = outgoing.begin(
             self.service, method, path, always=self._headers, headers=headers, deadline_s=self._deadline_s
         )
@@ -261,9 +272,7 @@ class ServiceClient:
         try:
             response = cast(
                 Response,
-                await shared.session.request(
-                    call.method, url, params=params, headers=fields, data=data, allow_redirects=False
-                ),
+                await shared.session.request(call.method, url, headers=fields, data=data, allow_redirects=False),
             )
             response.call = call
             await response.read()
@@ -281,7 +290,7 @@ class ServiceClient:
             raise failed
         assert response is not None
         if response.status >= 400:
-            self._judge(call, response, response.body, raise_for_status)
+            self._judge(call, response, response.body, raise_for_status, at)
         return response
 
     def stream(
@@ -303,20 +312,19 @@ class ServiceClient:
         connection.
         """
         shared = self._opened()
-        params = params if params is None else address.query(params)
-        url = self._prefix + address.path(path)
+        url = address.url(self._prefix, path, params)
         call, fields, at = outgoing.begin(
             self.service, method, path, always=self._headers, headers=headers, deadline_s=self._deadline_s
         )
         body = body_of(fields, json, data, idempotency_key)
-        return self._stream(shared, call, url, at, raise_for_status, params=params, headers=fields, data=body)
+        return self._stream(shared, call, url, at, raise_for_status, headers=fields, data=body)
 
     @asynccontextmanager
     async def _stream(
         self,
         shared: pool.Shared,
         call: Call,
-        url: str,
+        url: URL,
         at: float | None,
         raise_for_status: bool | None,
         **options: Any,
@@ -331,7 +339,7 @@ class ServiceClient:
             try:
                 response = await self._head(shared, call, url, options)
                 if response.status >= 400 and self._raises(response, raise_for_status):
-                    self._judge(call, response, await response.beginning(MAX_ERROR_BODY), raise_for_status)
+                    self._judge(call, response, await response.beginning(MAX_ERROR_BODY), raise_for_status, at)
             except asyncio.CancelledError:
                 if (cut := limit.cut(task)) is None:
                     raise
@@ -345,7 +353,7 @@ class ServiceClient:
                 shared.streams.discard(response)
                 response.close()
 
-    async def _head(self, shared: pool.Shared, call: Call, url: str, options: dict[str, Any]) -> Response:
+    async def _head(self, shared: pool.Shared, call: Call, url: URL, options: dict[str, Any]) -> Response:
         try:
             response = await shared.session.request(
                 call.method, url, allow_redirects=False, timeout=_BY_PIECE, **options
@@ -374,15 +382,21 @@ class ServiceClient:
     def _not_open_here(self) -> RuntimeError:
         if self._shared is None:
             return RuntimeError(f"{self!r} is not open: use it in `async with`, or await open()")
+        if not self.is_open:
+            return RuntimeError(f"{self!r} is not open: its event loop has ended. Open it again in this one")
         return RuntimeError(f"{self!r} was opened in another event loop: create a client for each event loop")
 
     def _raises(self, response: Response, raise_for_status: bool | None) -> bool:
         own = self._raise_for_status if raise_for_status is None else raise_for_status
         return own or REASON in response.headers
 
-    def _judge(self, call: Call, response: Response, body: bytes, raise_for_status: bool | None) -> None:
-        """Raises the exception for a status of 400 or above, unless the call does not want one."""
+    def _judge(
+        self, call: Call, response: Response, body: bytes, raise_for_status: bool | None, at: float | None
+    ) -> None:
+        """Raises the exception for a status of 400 or above, unless the call does not want one. `at` is when the call's
+        deadline passes, if it has one.
+        """
         if REASON in response.headers:
-            raise failures.of_sidecar(call, response, body)
+            raise failures.of_sidecar(call, response, body, at)
         if self._raises(response, raise_for_status):
             raise response.failure(body)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from math import inf
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -171,3 +172,26 @@ def test_calls_are_made_in_a_task() -> None:
         await failed
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_answer_that_arrives_with_the_deadline_is_taken(run: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+    """Also where the loop was busy when both became due."""
+
+    async def main() -> None:
+        limit, said = Limit(asyncio.get_running_loop()), Outcome()
+        reader, writer = socket.socketpair()
+        with reader, writer:
+            reader.setblocking(False)
+
+            async def answered() -> None:
+                await asyncio.get_running_loop().sock_recv(reader, 1)
+
+            task = await begun(limit, said, answered, 0.01)
+            sleep(0.2)  # the loop is held up
+            writer.send(b"x")
+            await task
+        assert said == ["answered"]
+        assert task.cancelling() == 0
+
+    run(main())

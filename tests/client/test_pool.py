@@ -189,3 +189,68 @@ async def test_calls_beyond_the_limit_wait_in_line(monkeypatch: pytest.MonkeyPat
             for call in calls:
                 call.cancel()
             await asyncio.wait(calls)
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("ending", ["closes", "opens", "enters"])
+def test_loop_that_ended_has_closed_its_clients(run: Run, ending: str) -> None:
+    """As in an app whose first loop ended by an error, and in a module's client in tests with a loop each."""
+    with Upstream(answer()) as scripted:
+        client = ServiceClient("venue", base_url=scripted.url)
+        other = ServiceClient("event", base_url=scripted.url)
+
+        async def left_open() -> None:
+            await client.open()
+            await other.open()
+            await client.get("/")
+            assert client.is_open
+            connector = pool._by_loop[asyncio.get_running_loop()].session.connector
+            assert connector is not None
+            for connections in connector._conns.values():  # Else Python warns of them, which is right.
+                for protocol, _ in connections:
+                    protocol.close()
+
+        async def again() -> None:
+            assert not client.is_open
+            with pytest.raises(RuntimeError, match="its event loop has ended"):
+                await client.get("/")
+            if ending == "closes":
+                await client.close()
+                await client.close()
+            if ending == "enters":
+                async with client:
+                    await client.get("/")
+            else:
+                await client.open()
+                with pytest.raises(RuntimeError, match="is open already"):
+                    await client.open()
+                await client.get("/")
+                await client.close()
+            await other.close()
+            assert pool._by_loop == {}
+
+        run(left_open())
+        run(again())
+        run(again_with(client))
+        gc.collect()
+        assert scripted.hits == 3
+
+
+async def again_with(client: ServiceClient) -> None:
+    async with client:
+        await client.get("/")
+
+
+def test_other_loop_that_still_runs_keeps_its_client() -> None:
+    client = ServiceClient("venue")
+
+    async def elsewhere() -> None:
+        with pytest.raises(RuntimeError, match="is open already"):
+            await client.open()
+        with pytest.raises(RuntimeError, match="was opened in another event loop"):
+            await client.close()
+
+    with asyncio.Runner() as runner:
+        runner.run(client.open())
+        asyncio.run(elsewhere())
+        runner.run(client.close())

@@ -211,3 +211,26 @@ async def test_without_the_init_of_its_base() -> None:
 
 def test_of_the_class_it_is_the_declaration() -> None:
     assert Shop.venue is vars(Shop)["venue"]
+
+
+def test_loop_that_ended_has_closed_the_services() -> None:
+    class Shop(Services):
+        venue = service("venue")
+
+    shop = Shop("http://127.0.0.1:1")
+
+    async def left_open() -> None:
+        await shop.open()
+        await pool._by_loop[asyncio.get_running_loop()].session.close()  # Else aiohttp warns of it, which is right.
+
+    async def again() -> None:
+        shop.venue = ServiceClient("venue", base_url="http://127.0.0.1:2")
+        async with shop:
+            with pytest.raises(RuntimeError, match="is open already"):
+                await shop.open()
+        await shop.close()
+
+    asyncio.run(left_open())
+    asyncio.run(again())
+    asyncio.run(again())
+    assert pool._by_loop == {}
