@@ -82,6 +82,7 @@ class _Story:
         self._route = route
         self._method = method
         self._policy = route.policy
+        service.expire(self._now)
         self._present = service.present  # read first, because reading it updates what ends by the clock
 
     def told(self, by: Literal["path", "host", "absolute"], upstream_target: str) -> answers.Explanation:

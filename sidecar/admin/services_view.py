@@ -32,6 +32,9 @@ class ServicesView:
     def all(self) -> answers.Services:
         """GET /services."""
         live = self._running.live
+        now = self._clock.monotonic()
+        for service in live.services.values():
+            service.expire(now)
         last = self._running.last_reload
         return answers.Services(
             generation=live.generation,
@@ -51,6 +54,7 @@ class ServicesView:
 
     def one(self, service: LiveService) -> answers.ServiceDetail:
         """GET /services/{name}."""
+        service.expire(self._clock.monotonic())
         origins = self._running.origins
         path = f"services.{service.name}"
         shares = self._running.history.shares(service)
@@ -131,7 +135,6 @@ class ServicesView:
 
     def _breaker(self, breaker: Breaker, policy: Policy) -> dict[str, Any]:
         now = self._clock.monotonic()
-        breaker.tick(now)
         return {
             "state": breaker.state,
             "mode": policy.breaker.mode,

@@ -64,17 +64,23 @@ def parse_address(text: str) -> Address:
 
 
 def parse_host_name(text: str) -> str:
-    """A host name by which requests find a service. Names of this machine are refused: they mean routing by path."""
-    if ":" in text or "[" in text:
-        raise BadValueError("expected a host name without a port, such as venue-service")
-    host = _host(text)
-    if host is None:
-        raise BadValueError("expected a host name, such as venue-service or venue.prod.svc.cluster.local")
+    """A host name by which requests find a service, alone or with a port or `*` for every port.
+
+    Names of this machine are refused: they mean routing by path.
+    """
+    name, colon, port = text.partition(":")
+    host = None if "[" in text else _host(name)
+    if host is None or (colon and port != "*" and not (port.isascii() and port.isdigit())):
+        raise BadValueError("expected a host name such as venue-service, venue-service:3002 or venue-service:*")
+    if colon and port != "*" and not 1 <= int(port[:6]) <= 65535:
+        raise BadValueError("a port must be a number from 1 to 65535")
     if _is_this_machine(host):
         raise BadValueError(
             "localhost and loopback addresses cannot name a service: requests to them are routed by path"
         )
-    return host
+    if not colon:
+        return host
+    return f"{host}:*" if port == "*" else f"{host}:{int(port)}"
 
 
 def parse_dns_name(text: str) -> str:

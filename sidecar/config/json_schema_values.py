@@ -46,7 +46,7 @@ _PATTERNS: Final[Mapping[Any, str]] = MappingProxyType(
         "retry_conditions": "|".join([*sorted(RETRY_REASONS), _STATUSES]),
         "methods": "[A-Z][A-Z0-9_-]{0,31}",
         "service_name": NAME,
-        "host_name": "[A-Za-z0-9_.-]+",
+        "host_name": r"[A-Za-z0-9_.-]+(:([0-9]{1,5}|\*))?",
         "dns_name": "[A-Za-z0-9_.-]+",
         "dns_label": LABEL,
         "service_port": LABEL,
@@ -102,7 +102,9 @@ def value_schema(hint: Any) -> Schema:
         words = {"type": ["string", "number", "boolean"]}
         return {"type": "object", "propertyNames": {"pattern": f"^{TOKEN}$"}, "additionalProperties": words}
     if get_origin(base) is Literal:
-        return {"anyOf": [{"enum": list(get_args(base))}, {**VARIABLE}]}
+        choices: list[Any] = list(get_args(base))
+        choices += [word == "true" for word in choices if word in ("true", "false")]  # YAML reads these as booleans
+        return {"anyOf": [{"enum": choices}, {**VARIABLE}]}
     if get_origin(base) is frozenset:
         return {"type": "array", "items": _scalar(kind, Meta())}
     if get_origin(base) is tuple:

@@ -189,7 +189,8 @@ class Service(Struct, frozen=True, kw_only=True):
     discovery: DnsSettings | KubernetesSettings | None = None
     """Where the endpoints come from: DNS records, or a Service of Kubernetes. They are called by plain http."""
     hosts: tuple[HostName, ...] = ()
-    """Further names by which a Host header or an absolute-form target finds the service. They have no port."""
+    """Further names by which a Host header or an absolute-form target finds the service. `name` means the endpoints'
+    ports or no port, `name:3002` this port, `name:*` every port."""
     policy: Policy
     routes: tuple[Route, ...] = ()
     required: bool = False

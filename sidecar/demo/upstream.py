@@ -27,10 +27,9 @@ from aiohttp import web
 
 SHOWN_HEADERS = (
     "host",
-    "via",
+    "x-sidecar-loop",
     "x-forwarded-prefix",
     "x-request-id",
-    "traceparent",
     "x-envoy-attempt-count",
     "x-envoy-expected-rq-timeout-ms",
 )

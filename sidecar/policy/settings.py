@@ -299,6 +299,11 @@ class Policy(Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     preserve_host: bool = False
     """Send the app's Host upstream instead of the endpoint's authority."""
+    prefix_aware: Literal["auto", "true", "false"] = "auto"
+    """Whether the service itself puts the prefix that X-Forwarded-Prefix names (`/venue`) into its Location headers.
+    `true`: they pass as they are. `false`: the sidecar adds the prefix. `auto`: it does unless it is there."""
+    via: bool = False
+    """Add a Via header to requests. nginx does not compress answers to requests that have one."""
     impatience: Literal["count", "ignore"] = "count"
     """`count`: a call that the app gives up (by its own deadline, or by hanging up) is a failure of the service if the
     app had waited twice as long as the service usually takes. `ignore`: never. For routes that answer late on purpose,

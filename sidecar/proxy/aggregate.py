@@ -22,9 +22,10 @@ from sidecar.proxy.head_syntax import MAX_FIELDS, MAX_HEAD, BadRequest
 from sidecar.proxy.inner_call import MAX_BODY, InnerCall
 from sidecar.proxy.path_values import filled, values_of
 from sidecar.proxy.problem import STATUS, TITLES, PartFailure, Problem
-from sidecar.proxy.request_head import RequestHead, field_values
+from sidecar.proxy.request_head import RequestHead, field_values, has_foreign_context
 from sidecar.proxy.response_head import ResponseHead
 from sidecar.proxy.under_way import bytes_under_way
+from sidecar.telemetry.trace import FOREIGN_CONTEXT
 
 if TYPE_CHECKING:
     from sidecar.proxy.core import ProxyCore
@@ -35,9 +36,14 @@ PREFIX: Final = b"/_aggregate/"
 LATER_S: Final = 0.01
 """A part's time is watched so much longer here than by its own call, so that the call itself says how it ended."""
 
-_PASSED_ON: Final = ((b"authorization", b"Authorization"), (b"cookie", b"Cookie"), (b"tracestate", b"tracestate"))
-"""Fields of the request that the parts get; with them go the trace, the request's id, its deadline, and Via, by which a
-request that leads back here is known."""
+_PASSED_ON: Final = (
+    (b"authorization", b"Authorization"),
+    (b"cookie", b"Cookie"),
+    (b"tracestate", b"tracestate"),
+    *[(name, name) for name in FOREIGN_CONTEXT],
+)
+"""Fields of the request that the parts get; with them go the trace, the request's id, its deadline, and the names by
+which a request that leads back here is known."""
 
 _OUT_OF_TIME: Final = frozenset({"connect_timeout", "attempt_timeout", "request_timeout"})
 
@@ -83,7 +89,9 @@ class Aggregate(Handler):
         self._targets = targets
         self._started = monotonic()
         self._request_id = request.request_id or core.new_request_id()
-        self._traceparent = request.traceparent or core.new_traceparent()
+        self._traceparent = request.traceparent
+        if self._traceparent is None and not has_foreign_context(request):
+            self._traceparent = core.new_traceparent()
         self._calls: dict[str, InnerCall] = {}
         self._pending: dict[InnerCall, str] = {}
         self._bodies: dict[str, bytes] = {}
@@ -140,12 +148,15 @@ class Aggregate(Handler):
             b"Accept: application/json",
             b"Accept-Encoding: identity",
             b"X-Request-Id: " + self._request_id,
-            b"traceparent: " + self._traceparent,
         ]
+        if self._traceparent is not None:
+            lines.append(b"traceparent: " + self._traceparent)
         for name, written in _PASSED_ON:
             lines += [written + b": " + value for value in field_values(self.request, name)]
         if self.request.via is not None:
             lines.append(b"Via: " + self.request.via)
+        if self.request.loop is not None:
+            lines.append(b"x-sidecar-loop: " + self.request.loop)
         if self.request.for_repeated:
             lines.append(b"x-envoy-attempt-count: 2")
         return b"".join([line + b"\r\n" for line in lines])

@@ -17,7 +17,7 @@ from sidecar.proxy.body_copy import BodyCopy
 from sidecar.proxy.handler import Disconnected, Handler
 from sidecar.proxy.head_syntax import BadRequest
 from sidecar.proxy.problem import STATUS, Attempt, Problem
-from sidecar.proxy.request_head import RequestHead, drop_fields
+from sidecar.proxy.request_head import RequestHead, drop_fields, has_foreign_context
 from sidecar.proxy.response_head import ResponseHead
 from sidecar.proxy.under_way import bytes_under_way
 from sidecar.proxy.upstream import Lost, Upstream
@@ -260,6 +260,8 @@ class Call(Handler):
         given = request.traceparent
         parent = parse_traceparent(given) if given is not None else None
         if parent is not None and not parent.sampled:
+            return
+        if given is None and has_foreign_context(request):
             return
         if parent is None:
             root = tracer.root()

@@ -38,6 +38,9 @@ SWEEP_S: Final = 0.25
 COPY_ROOM: Final = 16 * 1024 * 1024
 """Bytes of responses that are being copied, for a fallback to the last good one, at a time."""
 
+LOOP: Final = 3
+"""How often our own name stands in the loop header of a request that is refused."""
+
 TURNED_AWAY_EVERY_S: Final = 60.0
 """For the log to say so again."""
 TOLD_WHY: Final = 16
@@ -92,9 +95,10 @@ class ProxyCore:
         for name, service in live.services.items():
             self.pools[name] = self._pool(service)
         self.client_idle_s = live.config.defaults.timeout.client_idle
-        self.via_name = b"sidecar-%012x" % getrandbits(48)
+        self.loop_name = b"sidecar-%012x" % getrandbits(48)
         """Random for each process, so that a request that comes back is known (RFC 9110, section 7.6.3)."""
-        self.via_line = b"\r\nVia: 1.1 " + self.via_name
+        self.loop_line = b"\r\nx-sidecar-loop: " + self.loop_name
+        self.via_line = b"\r\nVia: 1.1 " + self.loop_name
         self.max_connections = max_connections
         """That apps may have open, and as many to services. An app's beyond that are turned away."""
         self._warn_at = 0.0
@@ -180,14 +184,22 @@ class ProxyCore:
         found = route.first_lines.get(by_path)
         if found is None:
             prefix = service.prefix if by_path else None
-            found = route.first_lines[by_path] = self.lines(prefix, 1, route.attempt_s)
+            found = route.first_lines[by_path] = self.lines(prefix, 1, route.attempt_s, via=route.via)
         return found
 
-    def lines(self, prefix: bytes | None, attempt: int, left_s: float) -> bytes:
+    def is_loop(self, request: RequestHead) -> bool:
+        """Whether the request has come back for the third time. An app that copies the headers of the request that it
+        serves may call back once and more."""
+        name = self.loop_name
+        return (request.loop is not None and request.loop.count(name) >= LOOP) or (
+            request.via is not None and request.via.count(name) >= LOOP
+        )
+
+    def lines(self, prefix: bytes | None, attempt: int, left_s: float, *, via: bool) -> bytes:
         """The fields that an attempt adds to a request; `left_s` is the time that it has, `prefix` what was cut off its
         path, where it was routed by that."""
         found = b"%b\r\nx-envoy-attempt-count: %d\r\nx-envoy-expected-rq-timeout-ms: %d" % (
-            self.via_line,
+            self.loop_line + self.via_line if via else self.loop_line,
             attempt,
             max(left_s * 1000, 1),
         )
@@ -198,13 +210,10 @@ class ProxyCore:
         bits = b"%032x" % (getrandbits(128) & ~(0xF << 76) & ~(0x3 << 62) | (0x4 << 76) | (0x2 << 62))
         return b"-".join((bits[:8], bits[8:12], bits[12:16], bits[16:20], bits[20:]))
 
-    def new_traceparent(self) -> bytes:
-        """A new trace (W3C Trace Context). Marked as sampled: the default of those who follow is to do as the parent
-        does, and putting a sidecar in front must not turn their tracing off. Where the sidecar traces, it decides."""
+    def new_traceparent(self) -> bytes | None:
+        """A new trace (W3C Trace Context) if the sidecar traces, else None: then it adds nothing to the context."""
         tracer = self.tracer
-        if tracer is not None:
-            return traceparent(tracer.root())
-        return b"00-%032x-%016x-01" % (getrandbits(128) or 1, getrandbits(64) or 1)
+        return traceparent(tracer.root()) if tracer is not None else None
 
     def record(self, exchange: Call, detail: str, seconds: float) -> None:
         code, reason = exchange.code, exchange.reason
@@ -275,7 +284,7 @@ class ProxyCore:
         for timer in self._timers:
             timer.cancel()
         for tunnel in list(self.tunnels):
-            tunnel.abort()
+            tunnel.abort("sidecar")
         for connection in [*self.connections, *self.inner]:
             connection.abort()
         for pool in self.pools.values():

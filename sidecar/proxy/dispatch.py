@@ -52,9 +52,9 @@ def _unrouted(core: ProxyCore, downstream: Downstream, request: RequestHead, str
         config = core.live.config.aggregates.get(name)
         if config is None:
             detail = "no aggregate of that name is configured"
-        elif request.via is not None and core.via_name in request.via:
+        elif core.is_loop(request):
             status, reason = STATUS["loop"], "loop"
-            detail = f"the request bears this sidecar's own Via: a part of {name} leads back to it"
+            detail = f"the request came back to this sidecar for the third time: a part of {name} leads to it"
         else:
             try:
                 targets = targets_of(config, request.method, query)

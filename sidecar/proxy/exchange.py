@@ -53,8 +53,8 @@ class Exchange(Call):
         """Routed it is already. Admit, cheap refusals first; make the attempts; tell the breaker one outcome."""
         request, service, breaker = self.request, self.service, self.route.breaker
         now = self._call_started
-        if request.via is not None and self._core.via_name in request.via:
-            self._answer("loop", f"the request bears this sidecar's own Via: {service.name} leads back to it")
+        if self._core.is_loop(request):
+            self._answer("loop", f"the request came back to this sidecar for the third time, through {service.name}")
             return
         limit = service.limit
         if not limit.acquire():
@@ -226,7 +226,7 @@ class Exchange(Call):
             more = self._core.first_lines(route, self.service, by_path=self._by_path)
         else:
             prefix = (self._prefix or self.service.prefix) if self._by_path else None
-            more = self._core.lines(prefix, self._attempt_number, left)
+            more = self._core.lines(prefix, self._attempt_number, left, via=route.via)
         if self._by_path and request.forwarded_prefix_at >= 0:
             request.pieces[request.forwarded_prefix_at] = b""
         if request.request_id is None:
@@ -234,9 +234,6 @@ class Exchange(Call):
         trace = self.trace
         if trace is not None:
             more += trace.line(self._attempt_number)
-        elif request.traceparent is None:
-            request.traceparent = self._core.new_traceparent()
-            request.pieces.append(b"\r\ntraceparent: " + request.traceparent)
         if request.websocket:
             more += b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
         host = endpoint.authority
@@ -270,7 +267,10 @@ class Exchange(Call):
         if self._by_path and response.location_at >= 0:
             at, service = response.location_at, self.service
             prefix = self._prefix or service.prefix
-            response.pieces[at] = below_prefix(response.pieces[at], prefix, service.authorities)
+            own = self.request.host_sent() if self.route.preserve_host else b""
+            response.pieces[at] = below_prefix(
+                response.pieces[at], prefix, service.authorities, self._target, self.route.prefix_aware, own
+            )
         if self._attempt_number > 1:  # Envoy: include_attempt_count_in_response
             response.pieces.append(b"\r\nx-envoy-attempt-count: %d" % self._attempt_number)
         if reason == "ok":
@@ -350,6 +350,16 @@ class Exchange(Call):
         finally:
             service.counters.tunnels -= 1
             core.tunnels.discard(tunnel)
+            if core.logs_all:
+                core.access_log.tunnel(
+                    service=service.name,
+                    request_id=self.request_id,
+                    endpoint=self._endpoint.label,
+                    seconds=monotonic() - tunnel.opened,
+                    received=tunnel.received,
+                    sent=tunnel.sent,
+                    ended_by=tunnel.ended_by,
+                )
             upstream.tunnel_ended()
 
     # Retrying.

@@ -12,6 +12,7 @@ import re
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
 
 from sidecar.proxy.head_syntax import BARE_LINE_END, CHUNKED, MAX_FIELDS, NO_CALLBACKS, BadRequest, field_lines, without
+from sidecar.telemetry.trace import FOREIGN_CONTEXT
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -19,8 +20,9 @@ _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-
 
 _REQUEST_FIELDS = field_lines(
     *("host", "connection", "keep-alive", "proxy-connection", "proxy-authorization", "te", "transfer-encoding"),
-    *("content-length", "upgrade", "expect", "via", "x-request-id", "traceparent", "x-forwarded-prefix"),
+    *("content-length", "upgrade", "expect", "via", "x-request-id", "x-sidecar-loop", "traceparent"),
     *("idempotency-key", "x-envoy-upstream-rq-timeout-ms", "x-envoy-expected-rq-timeout-ms", "x-envoy-attempt-count"),
+    "x-forwarded-prefix",
 )
 
 _OURS = frozenset(
@@ -53,6 +55,8 @@ class RequestHead:
     request_id: bytes | None = None
     traceparent: bytes | None = None
     via: bytes | None = None
+    loop: bytes | None = None
+    """The names of the sidecars that the request has passed (x-sidecar-loop, as CDN-Loop of RFC 8586)."""
     deadline_ms: tuple[bytes, ...] = ()
     for_repeated: bool = False
     """The app makes it while it serves a request that was itself repeated (an x-envoy-attempt-count above 1)."""
@@ -79,6 +83,11 @@ def field_values(request: RequestHead, name: bytes) -> list[bytes]:
     """The values of a field that passes on; `name` in lower case. Not for the hot path: it looks at every line."""
     fields = _A_FIELD.findall(b"".join(request.pieces))
     return [value.rstrip(b" \t") for found, value in fields if found.lower() == name]
+
+
+def has_foreign_context(request: RequestHead) -> bool:
+    """Whether the request bears trace context in another form than W3C's: a traceparent would cut that trace off."""
+    return any(field_values(request, name) for name in FOREIGN_CONTEXT)
 
 
 def drop_fields(request: RequestHead, names: set[bytes]) -> None:
@@ -226,6 +235,9 @@ def parse_request(head: bytes) -> RequestHead:
             connection = value if connection is None else connection + b"," + value
         elif name == b"upgrade":
             upgrade = value.strip(b" \t").lower() if upgrade is None else b"several"
+        elif name == b"x-sidecar-loop":
+            request.loop = value if request.loop is None else request.loop + b", " + value
+            continue
         elif name == b"via":
             request.via = value if request.via is None else request.via + b", " + value
             continue

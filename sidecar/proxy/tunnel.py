@@ -27,23 +27,26 @@ CLOSING_S: Final = 5.0
 class _Side:
     """One end: what comes in here goes out at `other`."""
 
-    __slots__ = ("done", "other", "transport", "tunnel")
+    __slots__ = ("done", "other", "received", "transport", "tunnel")
 
     other: _Side
 
     def __init__(self, tunnel: Tunnel, transport: asyncio.Transport) -> None:
         self.tunnel = tunnel
         self.transport = transport
+        self.received = 0
         self.done = False
         """It has sent its last byte."""
 
     def data_received(self, data: bytes) -> None:
         self.tunnel.last_activity = monotonic()
+        self.received += len(data)
         if not self.other.transport.is_closing():
             self.other.transport.write(data)
 
     def eof_received(self) -> bool:
         self.done = True
+        self.tunnel.ended_first(self)
         if self.other.done:
             self.tunnel.close()
             return False
@@ -78,7 +81,9 @@ class Tunnel:
         "_unsent",
         "_upstream",
         "deadline",
+        "ended_by",
         "last_activity",
+        "opened",
     )
 
     def __init__(
@@ -96,7 +101,9 @@ class Tunnel:
         self._ended: Callable[[], None] | None = ended
         self._unsent = (0, 0)
         self.deadline = inf
-        self.last_activity = monotonic()
+        self.opened = self.last_activity = monotonic()
+        self.ended_by = ""
+        """Who ended it: `app`, `service`, `idle` (timeout.idle), or `sidecar` (its own end)."""
 
     def open(self, head: bytes) -> None:
         """Send the 101 to the app, then what each side has said already, and let the bytes flow."""
@@ -107,7 +114,9 @@ class Tunnel:
         early = self._downstream.take_over()
         app.transport.set_protocol(cast(Any, app))
         service.transport.set_protocol(cast(Any, service))
-        app.transport.writelines([head, self._upstream.detach_tunnel()])
+        late = self._upstream.detach_tunnel()
+        app.received, service.received = len(early), len(late)
+        app.transport.writelines([head, late])
         if early:
             service.transport.write(early)
         self.deadline = self.last_activity + self._idle_s / 4
@@ -122,11 +131,26 @@ class Tunnel:
             wait_s = self._idle_s / 4 if any(unsent) else self._idle_s
             self._deadlines.arm(self, min(self.last_activity + self._idle_s, now + wait_s))
         else:
-            self.abort()
+            self.abort("idle")
+
+    def ended_first(self, side: _Side) -> None:
+        """This side has sent its last byte; the first one to do so has ended the tunnel."""
+        self.ended_by = self.ended_by or ("app" if side is self._app else "service")
+
+    @property
+    def received(self) -> int:
+        """Bytes that the app sent."""
+        return self._app.received
+
+    @property
+    def sent(self) -> int:
+        """Bytes that the service sent."""
+        return self._service.received
 
     def lost(self, side: _Side) -> None:
         """One side is gone: what it said last still goes out at the other, then that closes too."""
         side.done = True
+        self.ended_first(side)
         self._open.discard(side)
         if side is self._app:
             self._downstream.tunnel_closed()
@@ -143,8 +167,9 @@ class Tunnel:
         self._deadlines.arm(self, monotonic() + CLOSING_S)
         self._end()
 
-    def abort(self) -> None:
-        """Close both sides now."""
+    def abort(self, by: str) -> None:
+        """Close both sides now; `by` as in `ended_by`."""
+        self.ended_by = self.ended_by or by
         self._app.transport.abort()
         self._service.transport.abort()
         self._end()

@@ -34,11 +34,13 @@ class LiveRoute:
         "path",
         "path_and_below",
         "policy",
+        "prefix_aware",
         "preserve_host",
         "repeatable_methods",
         "request_s",
         "retry",
         "retry_statuses",
+        "via",
     )
 
     def __init__(self, name: str, match: Match | None, policy: Policy, breaker: Breaker) -> None:
@@ -66,6 +68,8 @@ class LiveRoute:
         self.keeps_stale = any(isinstance(step, FallbackStale) for step in policy.fallback)
         """Whether it falls back to the last good response."""
         self.preserve_host = policy.preserve_host
+        self.prefix_aware = None if policy.prefix_aware == "auto" else policy.prefix_aware == "true"
+        self.via = policy.via
         self.half_close = policy.half_close
         self.first_lines: dict[bool, bytes] = {}
         """Field lines that the proxy adds to a first attempt; the key says whether the request was routed by path."""

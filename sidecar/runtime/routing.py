@@ -9,13 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address, ip_address
+from itertools import islice
 from typing import Final
 
 from sidecar.config.schema import Address
+from sidecar.runtime.near_name import near_name
 from sidecar.runtime.service import LiveService
 
 _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)(.*)", re.DOTALL)
 _AUTHORITY = re.compile(rb"(\[[0-9a-f:.]+\](?!\.)|[^\[\]:@]*?)\.?(?::([0-9]*))?")
+
+_PLAIN = re.compile(rb"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+"""An authority that a message may quote."""
 
 RESERVED: Final = b"_"
 """Paths whose first segment starts with this belong to the sidecar itself."""
@@ -25,6 +30,10 @@ SEEN_MAX: Final = 256
 
 SEEN_LENGTH_MAX: Final = 264
 """The longest Host in the cache, in bytes: a DNS name has at most 253, a port with its colon 6."""
+
+
+NEAR_MOST: Final = 500
+"""The most authorities that are compared with one that names no service."""
 
 
 class NotRouted(Exception):
@@ -60,33 +69,45 @@ class RoutingTable:
     """Services by first path segment and by authority. Fixed once built."""
 
     def __init__(self, services: Iterable[LiveService], listeners: Sequence[Address]) -> None:
-        self._by_path: dict[bytes, LiveService] = {}
+        services = tuple(services)
+        self._by_path: dict[bytes, LiveService] = {one.name.encode(): one for one in services}
         self._by_authority: dict[bytes, LiveService] = {}
-        derived: dict[bytes, list[LiveService]] = {}
+        self._by_host: dict[bytes, LiveService] = {}
+        """Services that take every port of a host."""
+        # What is more exact, or was written for the purpose, comes first and wins.
+        for service in services:
+            for host in service.config.hosts:
+                name, _, port = host.partition(":")
+                if is_loopback(name):  # as a Host it always means "route by path"
+                    continue
+                if port == "*":
+                    self._by_host[name.encode()] = service
+                elif port:
+                    self._by_authority[host.encode()] = service
         for service in services:
             config = service.config
-            self._by_path[config.name.encode()] = service
-            addressed = config.addressed
-            ports = {port for _, port in addressed if port is not None}
-            for host in (config.name.lower(), *config.hosts):
-                if is_loopback(host):  # a service may have such a name, but as a Host it always means "route by path"
+            ports = {port for _, port in config.addressed if port is not None}
+            names = [host for host in config.hosts if ":" not in host]
+            for name in (config.name.lower(), *names):
+                if is_loopback(name):
                     continue
-                self._by_authority[host.encode()] = service
-                for port in ports:
-                    self._by_authority[f"{host}:{port}".encode()] = service
-            for name, its_port in addressed:
+                for authority in (name, *(f"{name}:{port}" for port in ports)):
+                    self._by_authority.setdefault(authority.encode(), service)
+        derived: dict[bytes, list[LiveService]] = {}
+        for service in services:
+            for name, its_port in service.config.addressed:
                 if is_loopback(name):
                     continue
                 host = f"[{name}]" if ":" in name else name
-                authorities = [host] if its_port is None else [host, f"{host}:{its_port}"]
-                for authority in [one.encode() for one in authorities]:
-                    users = derived.setdefault(authority, [])
+                for authority in [host] if its_port is None else [host, f"{host}:{its_port}"]:
+                    users = derived.setdefault(authority.encode(), [])
                     if service not in users:
                         users.append(service)
         for derived_from_url, users in derived.items():
             if len(users) == 1:  # an address of two services names neither; use the path or `hosts`
                 self._by_authority.setdefault(derived_from_url, users[0])
         self._seen: dict[bytes, LiveService | None] = {}
+        self._hints: dict[bytes, str] = {}
         self._own_hosts = {address.host for address in listeners}
         self.listens_on(address.port for address in listeners)
 
@@ -112,18 +133,25 @@ class RoutingTable:
                 service = self._look_up(host)
             if service is not None:
                 return service, target, False
-        return self._find_by_path(target)
+        return self._find_by_path(target, host)
 
     def _look_up(self, host: bytes) -> LiveService | None:
         """Look up a Host and cache the result. An app uses few Hosts; when there are too many, the cache is cleared."""
-        service = self._by_authority.get(_canonical(host))
+        service = self._of_authority(_canonical(host))
         if len(host) <= SEEN_LENGTH_MAX:
             if len(self._seen) >= SEEN_MAX:
                 self._seen.clear()
             self._seen[host] = service
         return service
 
-    def _find_by_path(self, target: bytes) -> tuple[LiveService, bytes, bool]:
+    def _of_authority(self, authority: bytes) -> LiveService | None:
+        """The service of a canonical authority."""
+        service = self._by_authority.get(authority)
+        if service is None and self._by_host:
+            service = self._by_host.get(_host_of(authority))
+        return service
+
+    def _find_by_path(self, target: bytes, host: bytes | None = None) -> tuple[LiveService, bytes, bool]:
         end = target.find(b"/", 1)
         name = target[1:] if end < 0 else target[1:end]
         service = self._by_path.get(name)
@@ -133,7 +161,10 @@ class RoutingTable:
         service = self._by_path.get(name)
         if service is None:
             reserved = target if name.startswith(RESERVED) else b""
-            raise NotRouted(404, "unknown_service", _unknown(name), reserved)
+            detail = _unknown(name)
+            if host and not self._is_own(authority := _canonical(host)) and not is_loopback(_text(_host_of(authority))):
+                detail += f", and {self._no_service_has(authority)}"
+            raise NotRouted(404, "unknown_service", detail, reserved)
         rest = target[1 + len(name) :]
         return service, rest if rest[:1] == b"/" else b"/" + rest, True
 
@@ -141,7 +172,7 @@ class RoutingTable:
         if target == b"*":
             if method != "OPTIONS":  # RFC 9112, section 3.2.4
                 raise NotRouted(400, "bad_request", "the target * is allowed for OPTIONS only")
-            service = self._by_authority.get(_canonical(host or b""))
+            service = self._of_authority(_canonical(host or b""))
             if service is None:
                 raise NotRouted(404, "unknown_service", "the target * has no path, and Host names no service")
             return service, target, False
@@ -159,14 +190,38 @@ class RoutingTable:
             # RFC 9112, section 3.2.4: OPTIONS for a whole server is `*` to the server itself.
             rest = b"*" if method == "OPTIONS" and not rest else b"/" + rest
         canonical = _canonical(authority)
-        service = self._by_authority.get(canonical)
+        service = self._of_authority(canonical)
         if service is not None:
             return service, rest, False
         if self._is_own(canonical) and rest != b"*":
             return self._find_by_path(rest)
-        raise NotRouted(
-            404, "unknown_service", "no service has the target's authority; the sidecar is not an open proxy"
-        )
+        detail = f"{self._no_service_has(canonical)}; the sidecar is not an open proxy"
+        raise NotRouted(404, "unknown_service", detail)
+
+    def _no_service_has(self, authority: bytes) -> str:
+        """What an operator can do about an authority that names no service. Cached: to find a near name takes time."""
+        hint = self._hints.get(authority)
+        if hint is None:
+            if len(self._hints) >= SEEN_MAX:
+                self._hints.clear()
+            hint = self._hints[authority[:SEEN_LENGTH_MAX]] = self._hint(authority)
+        return hint
+
+    def _hint(self, authority: bytes) -> str:
+        if _PLAIN.fullmatch(authority) is None:
+            return "no service has the authority"
+        written = _text(authority[:SEEN_LENGTH_MAX])
+        host = _host_of(authority[:SEEN_LENGTH_MAX])
+        words = f"no service has the authority {written}"
+        namesake = next((one for known, one in self._by_authority.items() if _host_of(known) == host), None)
+        if namesake is not None:
+            name = namesake.name
+            return f"{words}: {name} has that name with another port; add {written} to services.{name}.hosts"
+        near = near_name(_text(host), [_text(_host_of(known)) for known in islice(self._by_authority, NEAR_MOST)])
+        if near is not None:
+            name = next(one.name for known, one in self._by_authority.items() if _host_of(known) == near.encode())
+            return f"{words}: {near} is near, it is {name}; else add {written} to services.{name}.hosts"
+        return f"{words}: add {written} to the hosts of a service"
 
     def _is_own(self, authority: bytes) -> bool:
         parts = _AUTHORITY.fullmatch(authority)
@@ -185,6 +240,17 @@ def _canonical(authority: bytes) -> bytes:
     if parts is None:
         return authority
     return parts[1] + b":" + parts[2] if parts[2] else parts[1]
+
+
+def _host_of(authority: bytes) -> bytes:
+    """A canonical authority without its port."""
+    if authority.endswith(b"]"):
+        return authority
+    return authority.rpartition(b":")[0] or authority
+
+
+def _text(authority: bytes) -> str:
+    return authority.decode("ascii", "replace")
 
 
 def _unknown(segment: bytes) -> str:

@@ -209,7 +209,7 @@ class LiveService:
             host = f"[{name}]" if ":" in name else name
             found += [host] if port is None else [host, f"{host}:{port}"]
         for host in (config.name.lower(), *config.hosts):
-            found += [host, *(f"{host}:{port}" for port in ports)]
+            found += [host] if ":" in host else [host, *(f"{host}:{port}" for port in ports)]
         return [authority.encode() for authority in found]
 
     @property

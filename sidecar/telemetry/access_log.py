@@ -113,7 +113,7 @@ class AccessLog:
         name: str,
         method: str,
         request_id: bytes,
-        traceparent: bytes,
+        traceparent: bytes | None,
         code: int,
         reason: str,
         detail: str,
@@ -132,11 +132,38 @@ class AccessLog:
             "reason": reason,
             "duration_ms": _tenths(seconds * 1000),
         }
-        if trace_id := trace_id_of(traceparent):
+        if traceparent is not None and (trace_id := trace_id_of(traceparent)):
             entry["trace_id"] = trace_id
         if detail:
             entry["detail"] = detail
         self._add(entry)
+
+    def tunnel(
+        self,
+        *,
+        service: str,
+        request_id: bytes,
+        endpoint: str,
+        seconds: float,
+        received: int,
+        sent: int,
+        ended_by: str,
+    ) -> None:
+        """Log the end of a WebSocket. Its request has a line of its own, written when it opened."""
+        self._add(
+            {
+                "time": self._now(),
+                "level": "info",
+                "event": "websocket",
+                "request_id": request_id.decode("latin-1"),
+                "service": service,
+                "endpoint": endpoint,
+                "duration_ms": _tenths(seconds * 1000),
+                "bytes_received": received,
+                "bytes_sent": sent,
+                "ended_by": ended_by,
+            }
+        )
 
     def refused(
         self, request_id: str, method: str, code: int, reason: str, detail: str, target: bytes | None = None

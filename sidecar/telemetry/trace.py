@@ -20,6 +20,13 @@ _SAMPLED: Final = 0x01
 _RANDOM: Final = 0x02
 """The trace id is random (level 2 of the recommendation). The flag is passed on if the caller sets it."""
 
+FOREIGN_CONTEXT: Final = (
+    *(b"b3", b"x-b3-traceid", b"x-b3-spanid", b"x-b3-parentspanid", b"x-b3-sampled", b"x-b3-flags"),
+    *(b"x-datadog-trace-id", b"x-datadog-parent-id", b"x-datadog-sampling-priority", b"x-datadog-origin"),
+    b"x-datadog-tags",
+)
+"""Fields of B3 and of Datadog. They pass untouched."""
+
 
 class Parent:
     """A valid traceparent (W3C Trace Context, section 3.2)."""

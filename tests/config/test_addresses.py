@@ -117,6 +117,8 @@ def test_no_address(text: str) -> None:
 def test_a_host_name_gets_its_normal_form() -> None:
     assert parse_host_name("Venue.Prod.svc.") == "venue.prod.svc"
     assert parse_host_name("10.0.0.7") == "10.0.0.7"
+    assert parse_host_name("Backend.:03001") == "backend:3001"
+    assert parse_host_name("Backend:*") == "backend:*"
 
 
 @pytest.mark.parametrize("text", ["localhost", "LOCALHOST.", "venue.localhost", "127.0.0.1", "127.9.9.9", "0.0.0.0"])
@@ -126,7 +128,25 @@ def test_this_machine_names_no_service(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", ".", "venue:3002", "[::1]", "::1", "a b", "http://a", "*.example.com", "a/b", "a." * 200]
+    "text",
+    [
+        "",
+        ".",
+        "venue:0",
+        "venue:65536",
+        "venue:",
+        "venue:x",
+        "venue:1:2",
+        "*:80",
+        "venue:**",
+        "[::1]",
+        "::1",
+        "a b",
+        "http://a",
+        "*.example.com",
+        "a/b",
+        "a." * 200,
+    ],
 )
 def test_no_host_name(text: str) -> None:
     with pytest.raises(BadValueError, match="expected a host name"):

@@ -138,7 +138,11 @@ def test_a_balancer_is_not_merged_but_replaced() -> None:
             "{url: http://a, hosts: [a, A.]}",
             "2 services.venue.hosts[1]: repeated host name: this service has it in line 2",
         ),
-        ('{url: http://a, hosts: ["a:80"]}', "2 services.venue.hosts[0]: expected a host name without a port"),
+        (
+            '{url: http://a, hosts: ["a:port"]}',
+            "2 services.venue.hosts[0]: expected a host name such as",
+        ),
+        ('{url: http://a, hosts: ["b:80", "B:080"]}', "2 services.venue.hosts[1]: repeated host name: this service"),
         ("{url: http://a, hosts: [127.0.0.1]}", "2 services.venue.hosts[0]: localhost and loopback"),
         ("{url: http://a, routes: {}}", "2 services.venue.routes: expected a list"),
         ("{url: http://a, routes: [x]}", "2 services.venue.routes[0]: not a mapping"),

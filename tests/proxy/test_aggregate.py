@@ -17,6 +17,7 @@ from sidecar.config.schema import Aggregate, AggregatePart
 from sidecar.policy.settings import BreakerSettings, FallbackStatic, Limits, Policy, RetrySettings, Timeouts
 from sidecar.proxy.aggregate import LATER_S, is_json
 from sidecar.proxy.inner_call import MAX_BODY
+from sidecar.telemetry.trace import Tracer
 from tests.proxy.fakes import PATIENT, Wire, World, field_of, ok, problem, request, status
 
 
@@ -187,7 +188,7 @@ def test_parts_get_who_asks_and_the_trace_and_nothing_else(page: Page) -> None:
         assert set(names) == {
             *(b"host", b"accept", b"accept-encoding", b"authorization", b"cookie", b"traceparent", b"tracestate"),
             *(b"x-request-id", b"via", b"x-envoy-attempt-count", b"x-envoy-expected-rq-timeout-ms"),
-            b"x-forwarded-prefix",
+            *(b"x-forwarded-prefix", b"x-sidecar-loop"),
         }
         assert field_of(heard, "authorization") == ["Bearer secret"]
         assert field_of(heard, "cookie") == ["a=1", "b=2"]
@@ -201,6 +202,7 @@ def test_parts_get_who_asks_and_the_trace_and_nothing_else(page: Page) -> None:
 
 
 def test_parts_share_an_id_and_a_trace_that_are_made_for_them(page: Page) -> None:
+    page.core.tracer = Tracer(0.0, lambda trace: None)
     app = page.asks(GET)
     heard = [page.of(service).heard for service in ("venue", "event")]
     for name in ("x-request-id", "traceparent"):
@@ -299,8 +301,9 @@ def test_a_huge_query(page: Page) -> None:
     crowd.breaks()
 
 
-def test_our_own_via_is_a_loop(page: Page) -> None:
-    app = page.asks(GET, f"Via: 1.1 other, 1.1 {page.core.via_name.decode()}")
+def test_our_own_name_three_times_is_a_loop(page: Page) -> None:
+    own = page.core.loop_name.decode()
+    app = page.asks(GET, f"x-sidecar-loop: other, {own}, {own}", f"x-sidecar-loop: {own}")
     assert status(app.heard) == 508
     assert problem(app.heard)["reason"] == "loop"
     assert not page.upstreams
@@ -433,7 +436,7 @@ def test_an_upstream_cannot_pretend_to_be_a_fallback(page: Page) -> None:
     assert body(app.heard) == {"venue": 1, "events": 2}
 
 
-@pytest.mark.parametrize("fields", [[f"Cookie: {'a' * 32_500}"], ["Cookie: a"] * 126])
+@pytest.mark.parametrize("fields", [[f"Cookie: {'a' * 32_600}"], ["Cookie: a"] * 127])
 def test_a_part_whose_own_head_grows_too_large_says_so(page: Page, fields: list[str]) -> None:
     app = page.asks("GET /_aggregate/optional", *fields)
     error = body(app.heard)["errors"]["a"]
@@ -623,7 +626,7 @@ def test_a_configuration_without_it_leaves_it_be(page: Page) -> None:
 
 def test_the_log_has_a_line_for_the_whole_and_one_for_each_part(make_page: Callable[..., Page]) -> None:
     page = make_page(access="all")
-    page.asks(GET, "X-Request-Id: r-1")
+    page.asks(GET, "X-Request-Id: r-1", "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
     page.of("event").says(ok(b"", status="404 Not Found"))
     page.of("venue").says(ok(b"1"))
     page.access_log.flush()

@@ -398,7 +398,7 @@ def test_the_attempts_span_is_the_upstreams_parent_whatever_case_the_field_was_w
     assert trace.parent_id == 0x00F067AA0BA902B7
 
 
-def test_a_request_sent_anew_on_a_fresh_connection_is_the_same_attempt(world: World) -> None:
+def test_a_request_sent_anew_on_a_fresh_connection_is_an_attempt_of_its_own(world: World) -> None:
     traces = traced(world)
     world.asks("GET /venue/")
     world.upstream.says(ok())
@@ -406,9 +406,10 @@ def test_a_request_sent_anew_on_a_fresh_connection_is_the_same_attempt(world: Wo
     stale = world.upstream
     first = field_of(stale.take().rpartition(b"GET ")[2], "traceparent")
     stale.breaks()
-    assert field_of(world.upstream.heard, "traceparent") == first
+    (second,) = field_of(world.upstream.heard, "traceparent")
+    assert (second != first[0], second[:35]) == (True, first[0][:35])
     world.upstream.says(ok())
-    assert [len(one.attempts) for one in traces] == [1, 1]
+    assert [[attempt.reason for attempt in one.attempts] for one in traces] == [["ok"], ["stale_connection", "ok"]]
 
 
 @pytest.mark.parametrize("fields", [[], [PARENT, PARENT], ["traceparent: 00-1-2-01"]])

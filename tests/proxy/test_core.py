@@ -13,33 +13,34 @@ from sidecar.policy.settings import Policy, Timeouts
 from sidecar.proxy.core import HANG_UP_CHECK_S, SWEEP_S, TOLD_WHY, TURNED_AWAY_EVERY_S
 from sidecar.proxy.downstream import LINGER_S
 from sidecar.proxy.problem import Problem
+from sidecar.telemetry.trace import Tracer
 from tests.proxy.fakes import World, ok, request, status
 
 
 def test_own_name_is_random_and_a_token(make_world: Callable[..., World]) -> None:
-    names = {make_world().core.via_name for _ in range(3)}
+    names = {make_world().core.loop_name for _ in range(3)}
     assert len(names) == 3
     assert all(re.fullmatch(rb"sidecar-[0-9a-f]{12}", name) for name in names)
 
 
 def test_fields_of_an_attempt(world: World) -> None:
     core, service = world.core, world.service
-    assert core.lines(None, 2, 1.2345) == (
-        b"\r\nVia: 1.1 %b\r\nx-envoy-attempt-count: 2\r\nx-envoy-expected-rq-timeout-ms: 1234" % core.via_name
+    assert core.lines(None, 2, 1.2345, via=False) == (
+        b"\r\nx-sidecar-loop: %b\r\nx-envoy-attempt-count: 2\r\nx-envoy-expected-rq-timeout-ms: 1234" % core.loop_name
     )
-    assert core.lines(service.prefix, 1, 1.0).endswith(b"\r\nX-Forwarded-Prefix: /venue")
+    assert core.lines(service.prefix, 1, 1.0, via=True).endswith(b"\r\nX-Forwarded-Prefix: /venue")
 
 
 @pytest.mark.parametrize("left_s", [0.0009, 0.0, -1.0])
 def test_no_attempt_is_told_that_it_has_no_time(world: World, left_s: float) -> None:
-    assert world.core.lines(None, 1, left_s).endswith(b"timeout-ms: 1")
+    assert world.core.lines(None, 1, left_s, via=False).endswith(b"timeout-ms: 1")
 
 
 def test_fields_of_a_first_attempt_are_those_of_the_whole_time(world: World) -> None:
     core, service, route = world.core, world.service, world.service.default_route
     for by_path in (True, False):
         first = core.first_lines(route, service, by_path=by_path)
-        assert first == core.lines(service.prefix if by_path else None, 1, route.attempt_s)
+        assert first == core.lines(service.prefix if by_path else None, 1, route.attempt_s, via=False)
         assert core.first_lines(route, service, by_path=by_path) is first
 
 
@@ -52,7 +53,12 @@ def test_request_ids(world: World) -> None:
         assert (parsed.version, parsed.variant) == (4, "specified in RFC 4122")
 
 
+def test_without_tracing_there_is_no_new_trace(world: World) -> None:
+    assert world.core.new_traceparent() is None
+
+
 def test_traceparents(world: World) -> None:
+    world.core.tracer = Tracer(1.0, lambda span: None)
     parents = {world.core.new_traceparent() for _ in range(200)}
     assert len(parents) == 200
     for one in parents:

@@ -37,9 +37,9 @@ def test_request_by_path(world: World) -> None:
     assert field_of(head, "x-forwarded-prefix") == ["/venue"]
     assert field_of(head, "x-envoy-attempt-count") == ["1"]
     assert field_of(head, "x-envoy-expected-rq-timeout-ms") == ["1000"]
-    assert field_of(head, "via") == [f"1.1 {world.core.via_name.decode()}"]
+    assert field_of(head, "x-sidecar-loop") == [world.core.loop_name.decode()]
     assert len(field_of(head, "x-request-id")) == 1
-    assert len(field_of(head, "traceparent")) == 1
+    assert [field_of(head, name) for name in ("via", "traceparent")] == [[], []]
 
 
 def test_request_by_host(world: World) -> None:
@@ -63,14 +63,13 @@ def test_host_may_be_preserved(make_world: Callable[..., World]) -> None:
 
 def test_ids_are_the_same_for_every_attempt(make_world: Callable[..., World]) -> None:
     world = make_world(policy(backoff_s=0.0))
-    world.asks("GET /venue/a")
+    world.asks("GET /venue/a", "traceparent: a", "X-Request-Id: b")
     for count in ("1", "2", "3"):
         world.pass_time(0.01)
         assert field_of(world.upstream.heard, "x-envoy-attempt-count") == [count]
         world.upstream.breaks()
     heads = [wire.heard for wire in world.upstreams]
-    assert len({(tuple(field_of(head, "x-request-id")), tuple(field_of(head, "traceparent"))) for head in heads}) == 1
-    assert all(len(field_of(head, "traceparent")) == 1 for head in heads)
+    assert {(*field_of(head, "x-request-id"), *field_of(head, "traceparent")) for head in heads} == {("b", "a")}
 
 
 @pytest.mark.parametrize(
@@ -94,10 +93,15 @@ def test_location_is_put_right_by_path(world: World, sent: str, arrived: str) ->
 # Admission.
 
 
-def test_own_via_is_a_loop(world: World) -> None:
-    app = world.asks("GET /venue/", f"Via: 1.1 {world.core.via_name.decode()}")
+@pytest.mark.parametrize("field", ["X-Sidecar-Loop: other, {0}, {0}", "x-sidecar-loop: {0}", "Via: 1.1 other, 1.1 {0}"])
+def test_our_own_name_three_times_is_a_loop(world: World, field: str) -> None:
+    own = field.format(world.core.loop_name.decode())
+    world.asks("GET /venue/", own)
+    world.upstream.says(ok())
+    assert field_of(world.upstream.heard, "x-sidecar-loop")[-1] == world.core.loop_name.decode()
+    app = world.asks("GET /venue/", own, own, own)
     assert (status(app.heard), problem(app.heard)["reason"]) == (508, "loop")
-    assert not world.upstreams
+    assert len(world.upstreams) == 1
 
 
 @pytest.mark.parametrize(("in_flight", "refused"), [(1, False), (2, True)])

@@ -165,7 +165,7 @@ def test_bytes_of_either_side_keep_it_open(bench: Bench, speaker: str) -> None:
 
 
 def test_abort_cuts_both_at_once(bench: Bench) -> None:
-    bench.tunnel.abort()
+    bench.tunnel.abort("sidecar")
     bench.loop.settle()
     assert (bench.app.how, bench.service.how) == ("abort", "abort")
     assert bench.over

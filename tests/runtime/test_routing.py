@@ -142,8 +142,16 @@ def test_reserved_paths_and_unknown_names_are_distinguished(target: bytes, reser
     assert (stray.value.status, stray.value.reserved) == (404, reserved)
 
 
-def test_details_never_quote_the_request() -> None:
-    for target in (b"/secret/x", b"http://secret/x", b"http://secret@venue/x", b"secret", b"ftp://secret/x"):
+def test_details_quote_nothing_of_the_request_but_its_authority() -> None:
+    for target in (
+        b"/secret/x",
+        b"http://x/secret",
+        b"http://x?secret",
+        b"http://secret@venue/x",
+        b"http://%secret/x",
+        b"secret",
+        b"ftp://secret/x",
+    ):
         with pytest.raises(NotRouted) as stray:
             TABLE.find("GET", target, None)
         assert "secret" not in stray.value.detail
@@ -533,3 +541,71 @@ def test_an_unknown_host_never_changes_routing_by_path(path: bytes, host: bytes)
     by_host = route(b"/nobody", host)
     expected = route(b"/" + path)
     assert route(b"/" + path, host) == (expected if by_host == 404 else (by_host[0], b"/" + path, False))  # type: ignore[index]
+
+
+# `hosts` with ports.
+
+
+BACKENDS = table(
+    service("one", "10.0.0.1:8001", hosts=["backend:3001", "both"]),
+    service("two", "10.0.0.2:8002", hosts=["backend:3002", "both:9000", "wild:*"]),
+    service("three", "wild:8003", hosts=["wild:7000"]),
+)
+
+
+@pytest.mark.parametrize(
+    ("authority", "name"),
+    [
+        (b"backend:3001", "one"),
+        (b"BACKEND.:3002", "two"),
+        (b"backend:3003", None),
+        (b"backend", None),
+        (b"backend:8001", None),  # an entry with a port is for this port alone
+        (b"both", "one"),
+        (b"both:8001", "one"),
+        (b"both:9000", "two"),
+        (b"both:9001", None),
+        (b"wild", "three"),  # what a URL says is more exact than every port
+        (b"wild:8003", "three"),
+        (b"wild:7000", "three"),
+        (b"wild:1", "two"),
+        (b"wild:65535", "two"),
+    ],
+)
+def test_an_authority_with_a_port_finds_who_claims_it(authority: bytes, name: str | None) -> None:
+    expected = 404 if name is None else (name, b"/x", False)
+    assert route(b"http://" + authority + b"/x", among=BACKENDS) == expected
+    assert route(b"/x", host=authority, among=BACKENDS) == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "words"),
+    [
+        (
+            b"http://venue-service:8080/x",
+            None,
+            "venue-service:8080: venue has that name with another port; add venue-service:8080 to services.venue.hosts",
+        ),
+        (b"http://venu-service:3002/x", None, "venue-service is near, it is venue; else add venu-service:3002 to"),
+        (
+            b"http://nobody.example/x",
+            None,
+            "the authority nobody.example: add nobody.example to the hosts",
+        ),
+        (
+            b"/events/42",
+            b"venue-service:8080",
+            "is configured, and no service has the authority venue-service:8080",
+        ),
+    ],
+)
+def test_an_unknown_authority_is_named_with_its_remedy(target: bytes, host: bytes | None, words: str) -> None:
+    with pytest.raises(NotRouted) as stray:
+        TABLE.find("GET", target, host)
+    assert words in stray.value.detail
+
+
+def test_a_host_of_this_machine_is_not_spoken_of() -> None:
+    with pytest.raises(NotRouted) as stray:
+        TABLE.find("GET", b"/nobody", b"localhost:15001")
+    assert stray.value.detail == "no service of that name is configured"

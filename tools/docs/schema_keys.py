@@ -36,6 +36,7 @@ _KINDS: Final[Mapping[str, tuple[str, str]]] = {
     "[A-Za-z0-9][A-Za-z0-9._-]{0,62}": ("a name of letters, digits, `.`, `_` and `-`", "names"),
     "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?": ("a name of lower-case letters, digits and inner `-`", "names"),
     "[A-Za-z0-9_.-]+": ("a host name", "host names"),
+    r"[A-Za-z0-9_.-]+(:([0-9]{1,5}|\*))?": ("a host name", "host names"),
     "[!#$%&'*+.^_`|~0-9A-Za-z-]+": ("a name", "names of headers"),
     "[!-~]+": ("a name, percent-encoded", "names"),
     "/[!-~]*": ("a path that begins with `/`, percent-encoded", "paths"),
@@ -158,7 +159,7 @@ class _Reader:
             elif "const" in option:
                 yield f"`{option['const']}`"
             elif "enum" in option:
-                yield from (f"`{word}`" for word in option["enum"])
+                yield from (f"`{word}`" for word in option["enum"] if isinstance(word, str))
             elif "pattern" in option:
                 word, _ = _kind(option["pattern"])
                 yield word if word in _WITHOUT_BOUNDS else word + bounds
