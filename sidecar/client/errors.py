@@ -20,6 +20,9 @@ This module owns the classes and their messages. `failures` decides which class 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from time import time
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, overload
 
 import msgspec
@@ -36,6 +39,9 @@ MAX_DETAIL: Final = 500
 """How many characters of another program's text a message repeats."""
 MAX_SHOWN: Final = 256
 """How many characters of a path, a request id or another name a message shows. A request id may be that long."""
+
+MAX_DATE: Final = 40
+"""How many characters an HTTP date has at most."""
 
 _NEVER_SENT: Final = frozenset({"connect_failure", "connect_timeout"})
 _REPEATABLE: Final = frozenset({"", "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -307,17 +313,42 @@ class SidecarUnavailable(SidecarError):
         return f"{_PERHAPS_DONE}; {look}" if self._may_be_done() else look
 
 
+def retry_after_of(headers: Mapping[str, str]) -> float | None:
+    """Seconds of Retry-After, from now on; None without a valid one. It is a number of seconds, or a date (RFC 9110,
+    section 10.2.3). `headers` find a name in any case.
+    """
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit() and len(value) < 10:
+        return float(value)
+    if len(value) > MAX_DATE:
+        return None
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(date.replace(tzinfo=date.tzinfo or UTC).timestamp() - time(), 0.0)
+
+
 class ResponseError(CallError):
-    """The service's own response, a 4xx or 5xx, with its `headers` (names in any case) and `body`."""
+    """The service's own response, a 4xx or 5xx, with its `headers` (names in any case) and `body`. `retry_after` is its
+    Retry-After in seconds, or None without one.
+    """
 
     headers: CIMultiDict[str]
 
     def __init__(
-        self, detail: str = "", *, headers: Mapping[str, str] | None = None, body: bytes = b"", **known: Any
+        self,
+        detail: str = "",
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        retry_after: float | None = None,
+        **known: Any,
     ) -> None:
         super().__init__(detail, **known)
         self.headers = CIMultiDict(headers or {})  # a copy: aiohttp's own headers are a view that cannot be pickled
         self.body = body
+        self.retry_after = retry_after_of(self.headers) if retry_after is None else retry_after
 
     def text(self) -> str:
         """The body as text. Bytes that are not UTF-8 are replaced."""
@@ -326,9 +357,11 @@ class ResponseError(CallError):
     def json(self) -> Any:
         """The decoded body. Raises ValueError if it is not JSON."""
         try:
-            return msgspec.json.decode(self.body)
-        except msgspec.DecodeError as error:
-            raise ValueError(f"the body of the {self.status} is not JSON: {error}") from None
+            if not self.body:
+                raise decoding.Mismatch("the body is empty")
+            return decoding.decode(self.body)
+        except decoding.Mismatch as mismatch:
+            raise ValueError(f"the body of the {self.status} is not JSON: {mismatch}") from None
 
     @overload
     def decode(self, type: type[T]) -> T: ...
@@ -354,18 +387,25 @@ class ResponseError(CallError):
     def _what(self) -> str:
         return f"the service answered {self.status}"
 
+    def _or_later(self, advice: str) -> str:
+        """The advice, and when the service says that it may be called again."""
+        return advice if self.retry_after is None else f"{advice}, or try again in {self.retry_after:.1f} s"
+
 
 class ServiceError(ResponseError):
     """The service answered 5xx."""
 
     def _advice(self) -> str:
-        return self._retry_advice()
+        return self._or_later(self._retry_advice())
 
 
 class ClientError(ResponseError):
     """The service answered 4xx: it rejects the request."""
 
     advice = "correct the request: the same request will be refused again"
+
+    def _advice(self) -> str:
+        return self._or_later("send fewer requests" if self.status == 429 else self.advice)
 
 
 class NotFound(ClientError):

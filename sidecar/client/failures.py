@@ -34,6 +34,7 @@ from sidecar.client.errors import (
     SidecarUnavailable,
     UnknownService,
     UpstreamTimeout,
+    retry_after_of,
 )
 from sidecar.client.limit import Cut
 from sidecar.client.response import REASON, Call, Response, told_attempts
@@ -87,7 +88,7 @@ def of_sidecar(call: Call, response: aiohttp.ClientResponse, body: bytes, at: fl
     reason = response.headers[REASON]
     problem = _problem(body)
     tries: tuple[Attempt, ...] = ()
-    attempts, detail, retry_after = told_attempts(response), "", _retry_after(response)
+    attempts, detail, retry_after = told_attempts(response), "", retry_after_of(response.headers)
     if problem is not None:
         tries, detail = problem.attempts, problem.detail
         attempts = max(attempts, len(tries))
@@ -194,9 +195,3 @@ def _problem(body: bytes) -> _Problem | None:
         return msgspec.json.decode(body, type=_Problem)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-
-
-def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    """Seconds of Retry-After. The sidecar never sends the other form, a date (RFC 9110, section 10.2.3)."""
-    value = response.headers.get("Retry-After", "")
-    return float(value) if value.isascii() and value.isdigit() and len(value) < 10 else None

@@ -5,6 +5,7 @@ This module owns which exception a status of the service raises. `service_client
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast, overload
@@ -25,6 +26,9 @@ ATTEMPTS: Final = istr("x-envoy-attempt-count")
 FALLBACK: Final = istr("x-sidecar-fallback")
 REASON: Final = istr("x-sidecar-reason")
 REQUEST_ID: Final = istr("X-Request-Id")
+CODING: Final = istr("Content-Encoding")
+
+_BOM: Final = codecs.BOM_UTF8
 
 
 class Call(msgspec.Struct, frozen=True, gc=False):
@@ -35,7 +39,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     path: str
     request_id: str
 
-    def known(self) -> dict[str, str]:
+    def known(self) -> dict[str, Any]:
         """The identity as keyword arguments of a CallError."""
         return {"service": self.service, "method": self.method, "path": self.path, "request_id": self.request_id}
 
@@ -77,6 +81,24 @@ class Response(aiohttp.ClientResponse):
         """The fallback that answered in the service's place (`stale`, `static`, ...); "" if the service answered."""
         return self.headers.get(FALLBACK, "")
 
+    async def read(self) -> bytes:
+        """The whole body. Raises InvalidAnswer for one that is over MAX_UNPACKED bytes when it is unpacked."""
+        if self._body is not None or CODING not in self.headers:
+            return await super().read()
+        pieces, size = [], 0
+        try:
+            while piece := await self.content.readany():
+                pieces.append(piece)
+                size += len(piece)
+                if size > decoding.MAX_UNPACKED:
+                    raise self.invalid(f"the body is over {decoding.MAX_UNPACKED} bytes when it is unpacked")
+        except BaseException:
+            self.close()
+            raise
+        await super().read()
+        self._body = b"".join(pieces)
+        return self._body
+
     @overload
     def decode(self, type: type[T]) -> T: ...
     @overload
@@ -98,6 +120,8 @@ class Response(aiohttp.ClientResponse):
         content_type: str | None = "application/json",
     ) -> Any:
         """Like aiohttp's `json`, but raises InvalidAnswer if the body is not JSON or its Content-Type differs."""
+        if encoding is None and (await self.read()).startswith(_BOM):
+            encoding = "utf-8-sig"
         try:
             return await super().json(encoding=encoding, loads=loads, content_type=content_type)
         except aiohttp.ContentTypeError:

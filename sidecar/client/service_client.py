@@ -20,7 +20,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from sidecar.client import address, failures, outgoing, pool
+from sidecar.client import address, decoding, failures, outgoing, pool
 from sidecar.client.address import Params
 from sidecar.client.context import deadline
 from sidecar.client.errors import CallError, NotFound
@@ -205,10 +205,12 @@ class ServiceClient:
         """The JSON at `path` as a `type`: a dataclass, a msgspec Struct, a TypedDict, a pydantic model, or a list of
         them.
 
-        With `missing_ok`, a 404 of the service returns None; a service that the sidecar does not know still raises.
-        Raises InvalidAnswer for a redirect, and for a body that does not match the type. All other errors are those of
-        any call. `raise_for_status` has no effect.
+        With `missing_ok`, a 404 of the service returns None; a service that the sidecar does not know still raises. A
+        204 and an empty body are None if the type allows None. Raises InvalidAnswer for a redirect, and for a body that
+        does not match the type. Raises TypeError, before anything is sent, for a type that cannot be decoded. All other
+        errors are those of any call. `raise_for_status` has no effect.
         """
+        decoding.check(type)
         options["raise_for_status"] = True
         try:
             response = await self.request("GET", path, **options)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
+import gzip
 import uuid
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.client.decoding import Mismatch, decode, encode
+from sidecar.client import decoding
+from sidecar.client.decoding import Mismatch, check, decode, encode
 
 
 @dataclasses.dataclass
@@ -63,6 +65,10 @@ class Model:
     def model_dump(self, *, mode: str) -> dict[str, Any]:
         assert mode == "json"
         return {"row": self.row}
+
+
+class Upload:
+    pass
 
 
 THREE = ", ".join(["int_parsing at `$.seats[0].row`"] * 3)
@@ -128,8 +134,15 @@ def test_a_body_that_is_not_utf_8() -> None:
     ("body", "wanted", "words"),
     [
         (b"", Venue, "the body is empty"),
-        (b" \n", Any, "the body is empty"),
-        (b"\xef\xbb\xbf", Any, "the body is empty"),
+        (b" \n", int, "the body is empty"),
+        (b"\xef\xbb\xbf", list[Venue], "the body is empty"),
+        (b"", Model, "the body is empty"),
+        (b"\x1f\x8bgz", Any, "the body begins as gzip, without a Content-Encoding, and cannot be unpacked"),
+        (
+            gzip.compress(b"[1]")[:-3],
+            Any,
+            "the body begins as gzip, without a Content-Encoding, and is not one whole gzip member",
+        ),
         (b"<html>", Venue, "not JSON: JSON is malformed: invalid character (byte 0)"),
         (b'{"id": 1', Venue, "not JSON: Input data was truncated"),
         (b'{"id": "SECRET"}', Venue, "Expected `int`, got `str` - at `$.id`"),
@@ -171,9 +184,61 @@ def test_what_is_sent() -> None:
 def test_what_has_no_json_form() -> None:
     with pytest.raises(TypeError, match="a object has no JSON form"):
         encode({"a": object()})
-    with pytest.raises(NotImplementedError, match="msgspec does not support"):
-        decode(b"[1]", list[Upload])
 
 
-class Upload:
-    pass
+@pytest.mark.parametrize("body", [b"", b" \r\n", b"\xef\xbb\xbf", b"null"])
+@pytest.mark.parametrize("wanted", [Any, None, Venue | None, list[Seat] | None, int | str | None])
+def test_no_body_is_none_if_the_type_allows_it(body: bytes, wanted: Any) -> None:
+    assert decode(body, wanted) is None
+
+
+def test_gzip_that_nobody_asked_for_is_unpacked() -> None:
+    assert decode(gzip.compress(b'{"id": 1}'), Venue) == Venue(1)
+    assert decode(gzip.compress(b"\xef\xbb\xbf[1]"), list[int]) == [1]
+
+
+def test_gzip_that_grows_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "MAX_UNPACKED", 1000)
+    assert len(decode(gzip.compress(b'"' + b"a" * 998 + b'"'), str)) == 998
+    with pytest.raises(Mismatch, match="over 1000 bytes when unpacked"):
+        decode(gzip.compress(b'"' + b"a" * 999 + b'"'), str)
+
+
+@dataclasses.dataclass
+class Draft:
+    title: str
+
+
+class Box(msgspec.Struct):
+    inside: list[Upload | None]
+
+
+class Tree(msgspec.Struct):
+    children: list[Tree] = []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        (Seat | Draft, "may not contain more than one"),
+        (list[Seat | Draft], "may not contain more than one"),
+        (dict[str, Seat | Row], "may not contain more than one"),
+        (list[Upload], "msgspec does not support .*Upload.*model_validate_json"),
+        (Box, "msgspec does not support .*Upload"),
+        (Annotated[Seat | Draft, []], "may not contain more than one"),
+        (Model | Seat, "may not contain"),
+    ],
+)
+def test_type_that_cannot_be_decoded(wanted: Any, words: str) -> None:
+    for _ in range(2):
+        with pytest.raises(TypeError, match=words):
+            check(wanted)
+    with pytest.raises(TypeError, match=words):
+        decode(b"{}", wanted)
+
+
+@pytest.mark.parametrize(
+    "wanted", [Any, None, Seat, Tree, Model, list[Model], Model | None, Holder, Row, Annotated[Seat, []], Seat | None]
+)
+def test_type_that_can_be_decoded(wanted: Any) -> None:
+    check(wanted)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import inspect
 import io
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Any, cast
 from unittest.mock import AsyncMock
 
@@ -23,6 +26,7 @@ from sidecar.client import (
     ServiceError,
     SidecarError,
     UnknownService,
+    decoding,
 )
 from tests.support.steps import answer, echo, silence
 from tests.support.upstream import Received, Step, Upstream
@@ -31,6 +35,11 @@ from tests.support.upstream import Received, Step, Upstream
 @dataclass
 class Venue:
     id: int
+
+
+@dataclass
+class Draft:
+    title: str
 
 
 async def play(scripted: Upstream, step: Step) -> None:
@@ -182,10 +191,69 @@ async def test_get_json(scripted: Upstream, venue: ServiceClient) -> None:
 
 
 async def test_get_json_of_what_has_no_body(scripted: Upstream, venue: ServiceClient) -> None:
-    for status, words in ((204, "the body is empty"), (302, "a redirect"), (304, "a 304 has no body")):
-        await play(scripted, answer(status))
+    for status, words in ((204, "the body is empty"), (200, "the body is empty"), (302, "a redirect"), (304, "a 304 ")):
+        await play(scripted, answer(status, b""))
         with pytest.raises(InvalidAnswer, match=words):
-            await venue.get_json("/x", headers={"If-None-Match": '"1"'})
+            await venue.get_json("/x", type=Venue, headers={"If-None-Match": '"1"'})
+    for status in (204, 200):
+        await play(scripted, answer(status, b""))
+        assert await venue.get_json("/x", type=Venue | None) is None
+        assert await venue.get_json("/x") is None
+
+
+async def test_get_json_of_a_type_that_cannot_be_decoded(scripted: Upstream, venue: ServiceClient) -> None:
+    with pytest.raises(TypeError, match="more than one"):
+        await venue.get_json("/x", type=Venue | Draft)
+    assert scripted.hits == 0
+
+
+async def test_gzip_without_a_word_of_it(scripted: Upstream, venue: ServiceClient) -> None:
+    packed = gzip.compress(b'{"id": 1}')
+    for fields in ([], [("Content-Encoding", "gzip")], [("Content-Encoding", "x-gzip")]):
+        await play(scripted, answer(body=packed, headers=fields))
+        assert await venue.get_json("/x", type=Venue, headers={"Accept-Encoding": "identity"}) == Venue(1)
+
+
+async def test_body_that_grows_without_end_when_it_is_unpacked(
+    scripted: Upstream, venue: ServiceClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = gzip.compress(bytes(100_000))
+    await play(scripted, answer(body=packed, headers=[("Content-Encoding", "gzip")]))
+    assert len((await venue.get("/x")).body) == 100_000
+    monkeypatch.setattr(decoding, "MAX_UNPACKED", 99_999)
+    with pytest.raises(InvalidAnswer, match="over 99999 bytes when it is unpacked"):
+        await venue.get("/x")
+    async with venue.stream("GET", "/x") as answered:
+        with pytest.raises(InvalidAnswer, match="over 99999 bytes"):
+            await answered.read()
+    async with venue.stream("GET", "/x") as answered:
+        assert len([piece async for piece in answered.content.iter_chunked(1000)]) == 100
+    assert scripted.open_connections <= 1
+
+
+async def test_json_with_a_byte_order_mark(scripted: Upstream, venue: ServiceClient) -> None:
+    await play(scripted, answer(body=b"\xef\xbb\xbf[1]", headers=[("Content-Type", "application/json")]))
+    assert await venue.get_json("/x") == await (await venue.get("/x")).json() == [1]
+    await play(scripted, answer(422, body=b"\xef\xbb\xbf[1]"))
+    with pytest.raises(ClientError) as caught:
+        await venue.get("/x")
+    assert caught.value.json() == [1]
+
+
+@pytest.mark.parametrize("status", [429, 404, 503])
+async def test_retry_after_of_the_service(scripted: Upstream, venue: ServiceClient, status: int) -> None:
+    soon = formatdate(time.time() + 60, usegmt=True)
+    for told, least, most in (("7", 7.0, 7.0), (soon, 30.0, 60.0), ("Sun, 06 Nov 1994 08:49:37 GMT", 0.0, 0.0)):
+        await play(scripted, answer(status, headers=[("Retry-After", told)]))
+        with pytest.raises((ClientError, ServiceError)) as caught:
+            await venue.get("/x")
+        assert isinstance(caught.value.retry_after, float)
+        assert least <= caught.value.retry_after <= most
+        assert f"try again in {caught.value.retry_after:.1f} s" in str(caught.value)
+    await play(scripted, answer(status, headers=[("Retry-After", "soon")]))
+    with pytest.raises((ClientError, ServiceError)) as caught:
+        await venue.get("/x")
+    assert caught.value.retry_after is None
 
 
 async def test_missing_is_none_where_that_is_said(scripted: Upstream, venue: ServiceClient) -> None:
