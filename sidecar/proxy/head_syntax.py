@@ -24,10 +24,18 @@ UNTIL_CLOSE: Final = -1
 """`length` of a response that ends with its connection."""
 
 BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
+BARE_CR = re.compile(rb"\r(?!\n|\Z)")
+
+NOT_HTTP: Final = "what came back is not HTTP/1"
+LONE_CR: Final = "the head has a carriage return that does not end a line"
+"""Words for two faults of a response's head, which may be seen before all of it has come."""
 
 
 class _NoCallbacks:
-    """What llhttp is given to call: nothing."""
+    """What llhttp is given to call: nothing. It asks for each of these by name, and not to find one costs more."""
+
+    on_message_begin = on_url = on_status = on_header = on_headers_complete = None
+    on_body = on_message_complete = on_chunk_header = on_chunk_complete = None
 
 
 NO_CALLBACKS = _NoCallbacks()

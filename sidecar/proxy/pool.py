@@ -119,6 +119,7 @@ class Pool:
         self._loop = loop
         self._tasks = tasks
         self._tls: ssl.SSLContext | None = None
+        self._warned_of_mixed = False
         service.reconnect = self.reconnect
         self.adopt()
 
@@ -203,6 +204,13 @@ class Pool:
         else:
             endpoint.active -= 1
         self._slot_freed()
+
+    def line_ends_are_mixed(self, where: str) -> None:
+        """Warn of a head of this service's whose lines end differently, the first time."""
+        if not self._warned_of_mixed:
+            self._warned_of_mixed = True
+            fields = {"service": self.service.name, "field": where}
+            log.warning("the service's answers mix bare LF and CRLF as line ends", extra={"fields": fields})
 
     def sweep(self, now: float) -> None:
         """Close what has been idle for `pool_idle`. The oldest stand first."""

@@ -10,12 +10,14 @@ import asyncio
 import os
 import select
 from contextlib import suppress
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Final, Protocol
 
 from sidecar.proxy.body import RequestBody
 from sidecar.proxy.chunked import BadChunk, ChunkScanner
 from sidecar.proxy.head_syntax import CHUNKED, MAX_HEAD, UNTIL_CLOSE, BadResponse
-from sidecar.proxy.response_head import ResponseHead, may_become_response, parse_response
+from sidecar.proxy.lenient_head import HEAD_END, mend
+from sidecar.proxy.response_head import ResponseHead, parse_response, why_no_response
 from sidecar.proxy.under_way import bytes_under_way
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ INTERIM_MAX: Final = 100
 
 WRITE_HIGH_WATER: Final = 256 * 1024
 """Bytes waiting to be sent before the sender is paused; one read of the event loop is up to as large."""
+
+_TOO_LARGE: Final = f"the response's head is over {MAX_HEAD} bytes"
 
 _IDLE, _HEAD, _BODY, _DONE, _TUNNEL, _CLOSED = range(6)
 
@@ -79,6 +83,7 @@ class Upstream:
         "_interims",
         "_left",
         "_method",
+        "_mixed",
         "_paused",
         "_poll",
         "_pool",
@@ -135,6 +140,8 @@ class Upstream:
         self.served = False
         """It has carried a request before the present one."""
         self._interims = 0
+        self._mixed = False
+        """A head that came mixed line ends, so this connection is not used again."""
         self._scanned = 0
         self._unsent = 0
         self.made = False
@@ -320,18 +327,19 @@ class Upstream:
         assert holder is not None
         while True:
             end = data.find(b"\r\n\r\n", max(self._scanned - 3, 0)) + 4
-            if end < 4:
-                self._await_head(data)
+            if end < 4 and not self._has_lenient_end(data):
                 return
             self._scanned = 0
-            if end > MAX_HEAD:
-                self._fail(Lost("bad_response", f"the response's head is over {MAX_HEAD} bytes"))
-                return
             try:
+                if not 4 <= end <= MAX_HEAD:
+                    raise BadResponse("it is read leniently, if at all")
                 response = parse_response(data[:end], self._method)
-            except BadResponse as error:
-                self._fail(Lost("bad_response", str(error)))
-                return
+            except BadResponse:
+                try:
+                    response, end = self._read_leniently(data)
+                except BadResponse as error:
+                    self._fail(Lost("bad_response", str(error)))
+                    return
             if response.status >= 200:
                 break
             data = data[end:]
@@ -348,6 +356,10 @@ class Upstream:
             if not data:
                 return
         self.response = response
+        if self._mixed:
+            response.keep_alive = False
+        if not response.dated:
+            response.pieces.append(b"\r\nDate: " + formatdate(usegmt=True).encode())
         length = response.length
         if length == 0:
             self._state = _DONE
@@ -366,15 +378,38 @@ class Upstream:
                     return
         holder.response_began(response)
 
-    def _await_head(self, data: bytes) -> None:
-        """What has come is not all of a head. One that trickles in is looked at again at each line's end."""
-        fresh = len(data) - self._scanned
-        if len(data) > MAX_HEAD or not self._scanned or fresh >= CHECK_EVERY or b"\n" in data[self._scanned :]:
-            if not may_become_response(data):
-                self._fail(Lost("bad_response", "what came back is not HTTP/1, or its head is too long"))
-                return
+    def _has_lenient_end(self, data: bytes) -> bool:
+        """Whether there is the end of a head with bare LFs. If not, the rest is awaited, as long as there is hope.
+
+        One that trickles in is looked at again at each line's end.
+        """
+        since = self._scanned
+        if len(data) > MAX_HEAD or not since or len(data) - since >= CHECK_EVERY or b"\n" in data[since:]:
+            if HEAD_END.search(data, max(since - 2, 0)):
+                return True
+            why = why_no_response(data, since)
+            if why is None and len(data) > MAX_HEAD:
+                why = _TOO_LARGE
+            if why is not None:
+                self._fail(Lost("bad_response", why))
+                return False
             self._scanned = len(data)
         self._buffer = data
+        return False
+
+    def _read_leniently(self, data: bytes) -> tuple[ResponseHead, int]:
+        """A head that is not strict, put right, and where it ends. Raises BadResponse."""
+        found = HEAD_END.search(data)
+        end = found.end() if found is not None else len(data)
+        if end > MAX_HEAD:
+            raise BadResponse(_TOO_LARGE)
+        head, mixed_at = mend(data[:end])
+        response = parse_response(head, self._method)
+        if mixed_at is not None:
+            # Whoever mixes them may have let somebody write a field: what follows the answer is not to be trusted.
+            self._mixed = True
+            self._pool.line_ends_are_mixed(mixed_at)
+        return response, end
 
     def _switch(self, response: ResponseHead, rest: bytes) -> None:
         if not (self._websocket and response.websocket):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -59,9 +60,13 @@ class Pool:
 
     def __init__(self) -> None:
         self.closed_connections: list[Upstream] = []
+        self.mixed: list[str] = []
 
     def closed(self, connection: Upstream) -> None:
         self.closed_connections.append(connection)
+
+    def line_ends_are_mixed(self, where: str) -> None:
+        self.mixed.append(where)
 
 
 class Bench:
@@ -184,7 +189,10 @@ def test_end_before_a_whole_head_is_a_reset(bench: Bench, answer: bytes, end: An
         b"\r\n",
         b"HTTP/2 200\r\n\r\n",
         b"HTTP/1.1 600 X\r\n\r\n",
-        b"HTTP/1.1 200 OK\nX: y\n\n",
+        b"HTTP/1.1 200 OK\nX: y\rZ\n\n",
+        b"HTTP/1.1 200 OK\nX: y\n\r\r\n",
+        b"HTTP/1.1 200 OK\nX\n\n",
+        b"HTTP/1.1 200 OK\nX: y\n" + b"Y: z\n" * 128 + b"\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
         b"HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
@@ -203,6 +211,84 @@ def test_what_is_not_http(bench: Bench, answer: bytes) -> None:
 def test_bad_chunk_after_the_answer_began_is_truncated(bench: Bench) -> None:
     holder = bench.asks(CHUNKS + b"5\r\nhello\r\n", b"nonsense\r\n")
     assert holder.heard == ["began 200", "lost truncated"]
+
+
+LF = b"HTTP/1.1 200 OK\nContent-Length: 12\n\n"
+BODY = b"ab\r\n\r\ncd\n\nef"[:12]
+
+
+@pytest.mark.parametrize(
+    ("head", "mixed"),
+    [
+        (b"HTTP/1.1 200 OK\nContent-Length: 12\n\n", []),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\n", ["the empty line at the end"]),
+        (b"HTTP/1.1 200 OK\nContent-Length: 12\n\r\n", ["the status line"]),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 12\n\r\n", ["Content-Length"]),
+        (b"HTTP/1.1 200 OK\nContent-Length: 12\r\n\r\n", ["the status line"]),
+        (b"HTTP/1.2 200\r\nContent-Length:12,12\r\nX: a\r\n b\r\n\r\n", []),
+    ],
+)
+def test_lenient_head_cut_at_every_position(head: bytes, mixed: list[str]) -> None:
+    """The body, which has empty lines of every kind, begins where the head ends. What mixes line ends is not kept."""
+    answer = head + BODY
+    for pieces in [
+        *([answer[:at], answer[at:]] for at in range(1, len(answer))),
+        [answer],
+        [answer[at : at + 1] for at in range(len(answer))],
+    ]:
+        bench = Bench()
+        holder = bench.asks(*pieces)
+        assert holder.heard[0] == "began 200"
+        assert holder.body == BODY
+        assert bench.connection.complete
+        assert bench.connection.may_be_reused() is (not mixed)
+        assert bench.pool.mixed == mixed
+        bench.wire.dispose()
+
+
+def test_interim_answers_with_bare_line_feeds(bench: Bench) -> None:
+    interims = b"HTTP/1.1 100 Continue\n\nHTTP/1.1 103 Early Hints\r\nLink: x\n\r\n"
+    holder = bench.asks(interims[:50], interims[50:] + b"HTTP/1.1 102\n\n" + ok(b"hello"))
+    assert holder.heard == ["interim 100", "interim 103", "interim 102", "began 200"]
+    assert holder.body == b"hello"
+    assert not bench.connection.may_be_reused()  # one of them mixed its line ends
+    assert bench.pool.mixed == ["Link"]
+
+
+def test_tunnel_behind_a_head_with_bare_line_feeds(bench: Bench) -> None:
+    head = b"HTTP/1.1 101 Switching Protocols\nConnection: Upgrade\nUpgrade: websocket\n\n"
+    holder = bench.asks(head + b"frames\r\n\r\n", websocket=True, holds=True)
+    assert holder.heard == ["began 101"]
+    assert bench.connection.detach_tunnel() == b"frames\r\n\r\n"
+
+
+def test_second_request_after_a_lenient_head(bench: Bench) -> None:
+    for _ in range(2):
+        holder = bench.asks(LF[:20], LF[20:] + BODY)
+        assert (holder.heard, holder.body) == (["began 200"], BODY)
+        assert bench.connection.may_be_reused()
+        bench.connection.rest(0.0)
+
+
+@pytest.mark.parametrize(("more", "heard"), [(0, "began 200"), (1, "lost bad_response")])
+@pytest.mark.parametrize("tail", [b"", b"x" * 100_000 + b"\r\n\r\n"])
+def test_bound_on_a_lenient_head(bench: Bench, more: int, heard: str, tail: bytes) -> None:
+    """An empty line far into the body is not the head's end."""
+    shortest = b"HTTP/1.1 200 OK\nX: \n\n"
+    head = shortest[:-2] + b"a" * (MAX_HEAD + more - len(shortest)) + b"\n\n"
+    assert len(head) == MAX_HEAD + more
+    assert bench.asks(head + tail).heard == [heard]
+
+
+def test_a_date_is_added_where_there_is_none(bench: Bench) -> None:
+    for head, dates in ((b"Content-Length: 0\r\n", 1), (b"Content-Length: 0\r\ndate: x\r\n", 1)):
+        bench.asks(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n")
+        response = bench.connection.response
+        assert response is not None
+        sent = response.bytes_for(b"")
+        assert len(re.findall(rb"\r\ndate: ", sent, re.IGNORECASE)) == dates
+        assert b"\r\ndate: x" in sent or re.search(rb"\r\nDate: \w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT\r\n", sent)
+        bench.connection.rest(0.0)
 
 
 @pytest.mark.parametrize(("more", "heard"), [(-1, "began 200"), (0, "began 200"), (1, "lost bad_response")])
