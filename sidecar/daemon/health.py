@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from functools import partial
 
 from sidecar.config.schema import HealthCheck
 from sidecar.discovery.tasks import Tasks
 from sidecar.health.active import ActiveChecker, Checks
 from sidecar.health.chain import HealthChain
 from sidecar.health.checks.make import make_checks
-from sidecar.health.checks.names import Names
 from sidecar.health.report import Report
 from sidecar.policy.settings import HealthSettings
 from sidecar.runtime.endpoint import Endpoint
@@ -58,7 +56,7 @@ class HealthChecks:
             check=self._checks.check,
             start=self._tasks.start,
             on_result=service.checked,
-            idle=partial(_idle, service, settings.interval, self._loop),
+            idle=lambda: service.is_idle(settings.interval, self._loop.time()),
         )
 
     async def close(self) -> None:
@@ -75,7 +73,6 @@ class Chain:
         self._tasks = Tasks(log)
         self._asking = Checks()
         self._live = live
-        self._names = Names(self._tasks.start)
         self._made_for: dict[str, HealthCheck] | None = None
         self._chain: HealthChain
         self.adopt()
@@ -86,7 +83,7 @@ class Chain:
         if wanted != self._made_for:
             self._made_for = wanted
             self._chain = HealthChain(
-                make_checks(wanted, self._names, self._asking.check),
+                make_checks(wanted, self._asking.check),
                 self._live.configured,
                 check=self._asking.check,
                 start=self._tasks.start,
@@ -99,7 +96,3 @@ class Chain:
         self._tasks.cancel()
         await self._tasks.ended()
         await self._asking.close()
-
-
-def _idle(service: LiveService, interval_s: float, loop: asyncio.AbstractEventLoop) -> bool:
-    return loop.time() - service.last_request > interval_s

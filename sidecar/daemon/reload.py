@@ -24,6 +24,7 @@ from sidecar.config.errors import ConfigError, ConfigErrors
 from sidecar.config.load import Origins, load_with_origins
 from sidecar.config.schema import Config, Listen
 from sidecar.config.warnings import warnings_of
+from sidecar.net.threads import in_thread
 from sidecar.runtime.reload_report import ReloadReport, Trigger
 
 _ENDING: Final = "the sidecar is ending"
@@ -113,7 +114,7 @@ class Reloader:
         if self._is_closed():
             return self._refusal(_ENDING)
         try:
-            found = await asyncio.to_thread(load_with_origins, path, os.environ)
+            found = await in_thread(load_with_origins, path, os.environ)
         except ConfigErrors as bad:
             return bad.errors
         except Exception as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,7 +15,7 @@ from sidecar.config.schema import Config, EndpointSpec, Service
 from sidecar.daemon.continued import continued
 from sidecar.discovery.addresses import Resolver
 from sidecar.discovery.found import Found, from_specs
-from sidecar.policy.settings import DnsSettings, KubernetesSettings
+from sidecar.policy.settings import DnsSettings, HealthSettings, KubernetesSettings
 from sidecar.runtime.live import Live
 from sidecar.runtime.service import LiveService
 from sidecar.telemetry.metrics_discovery import SourceView
@@ -146,9 +146,18 @@ class Sources:
             found_by_kubernetes = self._kubernetes.watch(settings, push)
             watch, views = found_by_kubernetes, (found_by_kubernetes,)
         else:
-            names = self.resolver.watch(service.config.endpoints, from_specs(push))
+            names = self.resolver.watch(service.config.endpoints, from_specs(push), self._rest(service))
             watch, views = names, names.sources
         return _Followed(service, watch, views)
+
+    def _rest(self, service: LiveService) -> Callable[[], float]:
+        """Names of a service without requests are looked up as seldom as its health is checked, or would be."""
+
+        def rest() -> float:
+            health = service.config.policy.health or HealthSettings()
+            return health.idle_interval if service.is_idle(health.interval, self._loop.time()) else 0.0
+
+        return rest
 
     def views(self) -> Iterable[tuple[str, SourceView]]:
         """Pairs of (service, source). An IP address in the configuration has no source."""

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import sys
 from pathlib import Path
 from typing import Final
-
-import uvloop
 
 from sidecar.config.load import Origins
 from sidecar.config.schema import Config
 from sidecar.daemon import open_files
 from sidecar.daemon.extras import missing_extra
 from sidecar.daemon.serve import serve
+from sidecar.net.loop import Loop
 from sidecar.proxy.listener import PortTaken, bind
 from sidecar.telemetry import logs
 from sidecar.telemetry.line_writer import LineWriter
@@ -35,8 +35,11 @@ _M_MMAP_THRESHOLD: Final = -3
 
 
 def run(config: Config, path: Path | None = None, origins: Origins | None = None) -> int:
-    """Run until SIGTERM or SIGINT. Returns 0 after an orderly end, 2 if an extra is missing or a listener cannot be
-    bound.
+    """Run until SIGTERM or SIGINT, and end the process with exit code 0. Returns 2 instead if an extra is missing or a
+    listener cannot be bound.
+
+    The end is orderly: requests are finished, and all log lines are written. After that nobody is waited for. The
+    interpreter would wait for threads of libraries, such as one that looks a name up, for as long as they take.
 
     `path` is the configuration file, which is read again when it changes. `origins` says where each value was set.
     """
@@ -62,10 +65,11 @@ def run(config: Config, path: Path | None = None, origins: Origins | None = None
                 one.close()
         sys.stderr.write(f"sidecar: {taken}\n")
         return 2
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = runner.run(serve(config, path, origins or {}, sockets, writer))
+    runner = asyncio.Runner(loop_factory=Loop)
+    code = runner.run(serve(config, path, origins or {}, sockets, writer))
     writer.close(LAST_LINES_S)
-    return code
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _keep_freed_memory() -> None:

@@ -5,13 +5,13 @@ OpenTelemetry is loaded only if tracing is configured, and never on the event lo
 
 from __future__ import annotations
 
-import asyncio
 from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 from sidecar import __version__
 from sidecar.config.schema import Tracing
 from sidecar.discovery.tasks import Tasks
+from sidecar.net.threads import in_thread
 from sidecar.proxy.core import ProxyCore
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Traces:
         self._settings = None
         ending, self._export, self._core.tracer = self._export, None, None
         if ending is not None:
-            await asyncio.to_thread(ending.close().join, LAST_SPANS_S)
+            await in_thread(ending.close().join, LAST_SPANS_S)
 
     @property
     def _all(self) -> list[SpanExport]:
@@ -66,7 +66,7 @@ class Traces:
         return ending if self._export is None else [*ending, self._export]
 
     async def _change(self, settings: Tracing) -> None:
-        made = await asyncio.to_thread(_made, settings)
+        made = await in_thread(_made, settings)
         if self._settings is settings:
             self._put(made)
         else:  # another reload came meanwhile

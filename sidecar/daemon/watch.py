@@ -22,6 +22,8 @@ from typing import Final
 
 from watchfiles import Change, watch
 
+from sidecar.net.threads import in_thread
+
 LOOK_S: Final = 5.0
 """The time between two checks without a notification."""
 
@@ -80,12 +82,12 @@ class FileWatch:
 
     async def _settled(self, known: bytes | None) -> bytes:
         """The content once it equals `known` or stays the same."""
-        content = await asyncio.to_thread(content_of, self._path)
+        content = await in_thread(content_of, self._path)
         for _ in range(MOST_LOOKS):
             if content == known:
                 break
             await asyncio.sleep(SETTLED_S)
-            before, content = content, await asyncio.to_thread(content_of, self._path)
+            before, content = content, await in_thread(content_of, self._path)
             if content == before:
                 break
         return content

@@ -5,6 +5,8 @@ each change.
 
 The rules:
 - Each name is looked up every `refresh_s` by one task, however many specs use it. IP literals are never looked up.
+- While none of the services that use a name gets requests, it is looked up as seldom as their health is checked
+  (`idle_interval`). Every `refresh_s` the task looks whether requests have begun again.
 - A failed lookup (an empty answer is one) changes nothing: the last good set stays, because a name server that is down
   says nothing about the endpoints (Envoy's STRICT_DNS does the same). It is repeated after a wait that doubles up to 30
   s, with jitter.
@@ -12,28 +14,32 @@ The rules:
 - A connect failure is a hint that a set is stale. `refresh_soon` then brings the next lookup forward, to at most one a
   second for each name.
 
-Time is the event loop's. A lookup that takes too long is abandoned. The thread of `getaddrinfo` then runs on until the
-system's resolver gives up, so at most one lookup of a name is awaited at a time.
+- A lookup without an answer after `timeout_s` has failed. The next one begins when the system's resolver has given up;
+  if it has an answer after all, that is used.
+
+Time is the event loop's. `sidecar.net.names` does the lookups.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import random
-import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from sidecar.config.schema import EndpointSpec
 from sidecar.discovery.tasks import Tasks
+from sidecar.net.names import is_ip, look_up
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """(host, port) -> IP addresses in order of preference. Raises when the name has none."""
 
 Push = Callable[[list[tuple[EndpointSpec, str]]], None]
+
+Rest = Callable[[], float]
+"""How old the answers may be now, in seconds: 0 while the service gets requests."""
 
 MOST_ADDRESSES = 256
 """The most addresses of one name; more are left out, so that a wrong answer cannot cause endless work."""
@@ -46,19 +52,9 @@ _LAST_DOUBLING = 10
 _log = logging.getLogger("sidecar.discovery")
 
 
-async def getaddrinfo(host: str, port: int) -> list[str]:
-    """Ask the system's resolver for both address families. Raises OSError (UnicodeError for an invalid name)."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(entry[4][0]) for entry in found]
-
-
-def is_ip(host: str) -> bool:
-    """Whether `host` is already an address (IPv6 without brackets)."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+def _never() -> float:
+    """The default of `rest`."""
+    return 0.0
 
 
 class _Name:
@@ -70,8 +66,10 @@ class _Name:
         "due",
         "failures",
         "failures_in_a_row",
+        "hinted",
         "host",
         "last_success",
+        "overdue",
         "port",
         "problem",
         "started",
@@ -92,6 +90,10 @@ class _Name:
         self.problem: str | None = None
         """Why the last lookup failed, else None."""
         self.started = self.due = 0.0
+        self.overdue = False
+        """Whether the lookup that runs has been counted as failed."""
+        self.hinted = False
+        """Whether the addresses may be stale, so that the next lookup waits for no request."""
         self.wake = asyncio.Event()
         self.watches: set[Watch] = set()
         self.task: asyncio.Task[None] | None = None
@@ -136,10 +138,11 @@ class Source:
 class Watch:
     """The result of `Resolver.watch`: its specs and the callback for their sets. `close` ends it."""
 
-    __slots__ = ("_push", "_pushed", "_resolver", "sources", "specs")
+    __slots__ = ("_push", "_pushed", "_resolver", "rest", "sources", "specs")
 
-    def __init__(self, resolver: Resolver, specs: Sequence[EndpointSpec], push: Push) -> None:
+    def __init__(self, resolver: Resolver, specs: Sequence[EndpointSpec], push: Push, rest: Rest) -> None:
         self._resolver = resolver
+        self.rest = rest
         self._push = push
         self._pushed: list[tuple[EndpointSpec, str]] = []
         self.specs = tuple(specs)
@@ -171,7 +174,7 @@ class Resolver:
     def __init__(
         self,
         *,
-        resolve: Resolve = getaddrinfo,
+        resolve: Resolve = look_up,
         refresh_s: float = 5.0,
         timeout_s: float = 5.0,
         random: Callable[[], float] = random.random,
@@ -184,15 +187,16 @@ class Resolver:
         self._tasks = Tasks(_log)
         self._closed = False
 
-    def watch(self, specs: Sequence[EndpointSpec], push: Push) -> Watch:
+    def watch(self, specs: Sequence[EndpointSpec], push: Push, rest: Rest = _never) -> Watch:
         """Call `push` with the complete set in the order of `specs`: now, with the addresses known so far, and on each
         change.
 
-        A name without known addresses adds nothing to the set. An empty first set is not pushed.
+        A name without known addresses adds nothing to the set. An empty first set is not pushed. `rest` says how long
+        the lookups may rest now.
         """
         if self._closed:
             raise RuntimeError("the resolver is closed")
-        watch = Watch(self, specs, push)
+        watch = Watch(self, specs, push, rest)
         for spec in watch.specs:
             host = spec.url.host
             if is_ip(host):
@@ -224,6 +228,7 @@ class Resolver:
         soon = name.started + SHORTEST_INTERVAL_S
         if soon < name.due:  # false while a lookup runs: then `due` is not after its start
             name.due = soon
+            name.hinted = True
             name.wake.set()
 
     async def ready(self, timeout: float) -> bool:
@@ -265,39 +270,68 @@ class Resolver:
         loop = asyncio.get_running_loop()
         while True:
             name.started = loop.time()
-            wait_s = self._judge(name, await self._lookup(name))
+            name.overdue = name.hinted = False
+            overdue = loop.call_later(self._timeout_s, self._is_overdue, name)
+            try:
+                result = await self._lookup(name)
+            finally:
+                overdue.cancel()
+            wait_s = self._judge(name, result)
             name.answered.set()
             name.due = loop.time() + wait_s
-            while loop.time() < name.due:
-                name.wake.clear()
-                try:
-                    async with asyncio.timeout_at(name.due):
-                        await name.wake.wait()
-                except TimeoutError:
-                    break
+            await self._until_due(name)
+            while not name.hinted and not name.problem and loop.time() < name.started + self._rest_s(name):
+                name.due = loop.time() + wait_s
+                await self._until_due(name)
+
+    @staticmethod
+    async def _until_due(name: _Name) -> None:
+        loop = asyncio.get_running_loop()
+        while loop.time() < name.due:
+            name.wake.clear()
+            try:
+                async with asyncio.timeout_at(name.due):
+                    await name.wake.wait()
+            except TimeoutError:
+                break
+
+    @staticmethod
+    def _rest_s(name: _Name) -> float:
+        """How old the addresses may be: as the service says that rests least."""
+        return min((watch.rest() for watch in name.watches), default=0.0)
 
     async def _lookup(self, name: _Name) -> list[str] | Exception:
-        """Distinct addresses (at least one), or the error."""
+        """Distinct addresses (at least one), or the error. May take minutes."""
         try:
-            async with asyncio.timeout(self._timeout_s):
-                found = await self._resolve(name.host, name.port)
-        except TimeoutError:
-            return TimeoutError(f"no answer within {self._timeout_s:g} s")
+            found = await self._resolve(name.host, name.port)
         except Exception as failure:  # any error of a resolver: the last good set stays
             return failure
         return list(dict.fromkeys(found)) or LookupError("the answer is empty")
 
+    def _is_overdue(self, name: _Name) -> None:
+        """It has failed for those who wait for it; a late answer is used all the same."""
+        self._failed(name, f"no answer within {self._timeout_s:g} s")
+        name.overdue = True
+        name.answered.set()
+
+    def _failed(self, name: _Name, why: str) -> None:
+        name.failures += 1
+        name.problem = why
+        if name.failures_in_a_row == 0:
+            kept = len(name.addresses)
+            stays = f"its {kept} known addresses stay in use" if kept else "no address is known yet"
+            _log.warning("lookup of %s failed (%s); %s", name.host, name.problem, stays, extra=_about(name))
+        name.failures_in_a_row += 1
+
     def _judge(self, name: _Name, result: list[str] | Exception) -> float:
         """Record the result of a lookup; returns the seconds to wait before the next one."""
         if isinstance(result, Exception):
-            name.failures += 1
-            name.problem = _why(result)
-            if name.failures_in_a_row == 0:
-                kept = len(name.addresses)
-                stays = f"its {kept} known addresses stay in use" if kept else "no address is known yet"
-                _log.warning("lookup of %s failed (%s); %s", name.host, name.problem, stays, extra=_about(name))
-            longest = min(LONGEST_RETRY_S, _FIRST_RETRY_S * 2.0 ** min(name.failures_in_a_row, _LAST_DOUBLING))
-            name.failures_in_a_row += 1
+            if name.overdue:  # it is counted
+                name.problem = _why(result)
+            else:
+                self._failed(name, _why(result))
+            doublings = min(name.failures_in_a_row - 1, _LAST_DOUBLING)
+            longest = min(LONGEST_RETRY_S, _FIRST_RETRY_S * 2.0**doublings)
             return longest * (0.5 + 0.5 * self._random())
         name.successes += 1
         name.last_success = asyncio.get_running_loop().time()

@@ -25,6 +25,7 @@ from sidecar.kubernetes.counters import InjectorCounters
 from sidecar.kubernetes.server_tls import CertificateFiles, ServerTls
 from sidecar.kubernetes.settings import InjectorSettings
 from sidecar.kubernetes.webhook import Webhook
+from sidecar.net.loop import PlainLoop
 from sidecar.policy.settings import KubernetesSettings
 from sidecar.proxy.listener import PortTaken, bind
 from sidecar.telemetry import logs
@@ -61,7 +62,7 @@ def run(settings: InjectorSettings, serving: Serving) -> int:
     """Runs until SIGTERM or SIGINT. Returns the exit code: 0 after an orderly shutdown, 2 if a port is taken."""
     writer = LineWriter()
     logs.set_up(serving.level, writer.write)
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=PlainLoop) as runner:
         code = runner.run(_serve(settings, serving))
     writer.close(LAST_LINES_S)
     return code

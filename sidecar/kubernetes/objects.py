@@ -34,6 +34,7 @@ class Objects:
         self._credentials = credentials
         self._request_s = request_s
         self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver()),  # the loop's, not c-ares
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
             trust_env=False,

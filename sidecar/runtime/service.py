@@ -244,6 +244,10 @@ class LiveService:
         ended = now - DEPARTED_SERIES_S
         return [one for one in self._departed if one.departed_at is not None and one.departed_at > ended]
 
+    def is_idle(self, interval_s: float, now: float) -> bool:
+        """Whether it has had no request for `interval_s`."""
+        return now - self.last_request > interval_s
+
     def route_for(self, method: str, target: bytes) -> LiveRoute:
         """The first route that matches, else the service's own policy."""
         if self.routes:

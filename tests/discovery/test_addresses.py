@@ -7,18 +7,25 @@ import logging
 import socket
 from collections.abc import Callable, Coroutine
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.config.schema import EndpointSpec, Url
-from sidecar.discovery.addresses import LONGEST_RETRY_S, MOST_ADDRESSES, Resolver, getaddrinfo, is_ip
+from sidecar.discovery.addresses import LONGEST_RETRY_S, MOST_ADDRESSES, Resolver
 
 Drive = Callable[[Coroutine[Any, Any, None]], None]
 START = 1000.0
 HANG = "hang"
+
+
+class Late(NamedTuple):
+    """What a name server that is nearly silent leads to."""
+
+    after_s: float
+    answer: list[str] | Exception
 
 
 def spec(host: str, port: int = 80, weight: int = 1) -> EndpointSpec:
@@ -28,7 +35,7 @@ def spec(host: str, port: int = 80, weight: int = 1) -> EndpointSpec:
 class NameService:
     """Answers what `zone` says, and notes when it was asked (in seconds since the start)."""
 
-    def __init__(self, zone: dict[str, list[str] | Exception | str]) -> None:
+    def __init__(self, zone: dict[str, list[str] | Exception | str | Late]) -> None:
         self.zone = zone
         self.asked: list[tuple[float, str]] = []
 
@@ -37,6 +44,9 @@ class NameService:
         answer = self.zone.get(host, OSError("no such name"))
         if isinstance(answer, str):
             await asyncio.Event().wait()
+        if isinstance(answer, Late):
+            await asyncio.sleep(answer.after_s)
+            answer = answer.answer
         if isinstance(answer, Exception):
             raise answer
         return list(answer)  # type: ignore[arg-type]
@@ -97,8 +107,8 @@ def test_ip_literals_are_pushed_at_once_and_never_looked_up(drive: Drive) -> Non
 
 def test_each_push_is_the_complete_set_in_the_order_of_the_specs(drive: Drive) -> None:
     async def scenario() -> None:
-        names, watcher = NameService({"b": ["10.0.0.2"], "a": HANG}), Watcher()
-        addresses = resolver(names, timeout_s=2)
+        names, watcher = NameService({"b": ["10.0.0.2"], "a": Late(2, OSError("no answer"))}), Watcher()
+        addresses = resolver(names)
         addresses.watch([spec("a"), spec("10.0.0.9"), spec("b", 80), spec("b", 81)], watcher)
         await asyncio.sleep(1)
         names.zone["a"] = ["10.0.0.1"]
@@ -225,15 +235,93 @@ def test_waits_grow_while_lookups_fail(drive: Drive) -> None:
     drive(scenario())
 
 
-def test_a_lookup_that_hangs_times_out(drive: Drive, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lookup_without_an_answer_fails_once_and_is_followed_by_the_next_at_its_end(
+    drive: Drive, caplog: pytest.LogCaptureFixture
+) -> None:
     async def scenario() -> None:
-        names = NameService({"venue": HANG, "auth": ["10.0.0.1"]})
+        names = NameService({"venue": Late(4, OSError("no answer")), "auth": ["10.0.0.1"]})
         addresses = resolver(names, timeout_s=3)
-        addresses.watch([spec("venue"), spec("auth")], Watcher())
+        watch = addresses.watch([spec("venue"), spec("auth")], Watcher())
         await asyncio.sleep(9)
-        assert names.times("venue") == [0, 3.375, 7.125]
+        assert names.times("venue") == [0, 4.375]
+        assert watch.sources[0].updates == {"success": 0, "failure": 2}
+        assert watch.sources[0].problem == "no answer"
         assert names.times("auth") == [0, 5], "other names do not wait for it"
         assert "lookup of venue failed (no answer within 3 s); no address is known yet" in caplog.text
+        addresses.close()
+
+    drive(scenario())
+
+
+def test_a_late_answer_is_used(drive: Drive, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def scenario() -> None:
+        names, watcher = NameService({"venue": Late(7, ["10.0.0.1"])}), Watcher()
+        addresses = resolver(names, timeout_s=5)
+        watch = addresses.watch([spec("venue")], watcher)
+        await asyncio.sleep(6)
+        assert watch.sources[0].updates == {"success": 0, "failure": 1}
+        await asyncio.sleep(2)
+        assert watcher.pushed == [(7, ["venue>10.0.0.1"])]
+        assert watch.sources[0].updates == {"success": 1, "failure": 1}
+        assert watch.sources[0].problem is None
+        assert "lookup of venue works again after 1 failures" in caplog.text
+        await asyncio.sleep(5)
+        assert names.times("venue") == [0, 12]
+        addresses.close()
+
+    drive(scenario())
+
+
+def test_names_of_idle_services_rest(drive: Drive) -> None:
+    async def scenario() -> None:
+        names = NameService({"venue": ["10.0.0.1"], "auth": ["10.0.0.2"]})
+        addresses = resolver(names)
+        rests = {"one": 60.0, "other": 0.0}
+        addresses.watch([spec("venue")], Watcher(), lambda: rests["one"])
+        addresses.watch([spec("venue")], Watcher(), lambda: rests["other"])
+        addresses.watch([spec("auth")], Watcher(), lambda: rests["one"])
+        await asyncio.sleep(12)
+        assert names.times("venue") == [0, 5, 10], "one of its services has requests"
+        assert names.times("auth") == [0]
+        rests["other"] = 30.0
+        await asyncio.sleep(38)
+        assert names.times("venue") == [0, 5, 10, 40]
+        rests["one"] = 0.0  # requests begin again
+        await asyncio.sleep(4.5)
+        assert names.times("auth") == [0, 50]
+        rests["one"] = 60.0
+        await asyncio.sleep(60)
+        assert names.times("auth") == [0, 50, 110]
+        addresses.close()
+
+    drive(scenario())
+
+
+def test_a_connect_failure_ends_the_rest(drive: Drive) -> None:
+    async def scenario() -> None:
+        names = NameService({"venue": ["10.0.0.1"]})
+        addresses = resolver(names)
+        addresses.watch([spec("venue")], Watcher(), lambda: 60.0)
+        await asyncio.sleep(12)
+        addresses.refresh_soon("venue")
+        await asyncio.sleep(50)
+        assert names.times("venue") == [0, 12]
+        addresses.close()
+
+    drive(scenario())
+
+
+def test_a_name_that_is_not_known_yet_is_not_left_to_rest(drive: Drive) -> None:
+    async def scenario() -> None:
+        names, watcher = NameService({}), Watcher()
+        addresses = resolver(names)
+        addresses.watch([spec("venue")], watcher, lambda: 60.0)
+        await asyncio.sleep(10)
+        names.zone["venue"] = ["10.0.0.1"]
+        await asyncio.sleep(10)
+        assert len(watcher.pushed) == 1
         addresses.close()
 
     drive(scenario())
@@ -266,7 +354,7 @@ def test_a_connect_failure_during_a_lookup_starts_no_other(drive: Drive) -> None
         addresses = resolver(names, refresh_s=60, timeout_s=10)
         addresses.watch([spec("venue")], Watcher())
         await asyncio.sleep(59)
-        names.zone["venue"] = HANG
+        names.zone["venue"] = Late(10, OSError("no answer"))
         await asyncio.sleep(5)  # the lookup of 60 is under way until 70
         addresses.refresh_soon("venue")
         await asyncio.sleep(7)
@@ -405,27 +493,6 @@ def test_closing_ends_every_task_and_pushes_no_more(drive: Drive) -> None:
             addresses.watch([spec("auth")], watcher)
 
     drive(scenario())
-
-
-@pytest.mark.parametrize(
-    ("host", "literal"),
-    [
-        ("10.0.0.7", True),
-        ("::1", True),
-        ("fe80::1%eth0", True),
-        ("venue", False),
-        ("10.0.0", False),
-        ("1.2.3.4.x", False),
-    ],
-)
-def test_which_hosts_are_addresses(host: str, literal: bool) -> None:
-    assert is_ip(host) is literal
-
-
-async def test_the_system_s_resolver_gives_addresses() -> None:
-    found = await getaddrinfo("localhost", 80)
-    assert set(found) & {"127.0.0.1", "::1"}
-    assert all(is_ip(address) for address in found)
 
 
 @given(st.lists(st.lists(st.integers(0, 5), max_size=4), max_size=12))

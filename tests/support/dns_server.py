@@ -40,9 +40,13 @@ def records(name: str, kind: str, *data: str, ttl: int = 60) -> list[RR]:
 
 
 class DnsServer:
-    """Answers from a separate thread. `asked` counts (name, kind, "udp" or "tcp")."""
+    """Answers from a separate thread. `asked` counts (name, kind, "udp" or "tcp").
 
-    def __init__(self) -> None:
+    Names that begin with `silent` get no answer, whatever search domain is behind them.
+    """
+
+    def __init__(self, silent: str | None = None) -> None:
+        self._silent = silent
         self.asked: Counter[tuple[str, str, str]] = Counter()
         self.address = ""
         self._said: dict[tuple[str, str], Said] = {}
@@ -65,6 +69,8 @@ class DnsServer:
         query = DNSRecord.parse(question)
         name, kind = str(query.q.qname).rstrip(".").lower(), QTYPE[query.q.qtype]
         self.asked[name, kind, transport] += 1
+        if self._silent is not None and name.startswith(self._silent):
+            return 0.0, None
         said = self._said.get((name, kind))
         if said is None:
             known = any(one == name for one, _ in self._said)
@@ -136,26 +142,28 @@ async def _serve(server: DnsServer, sockets: list[socket.socket], started: threa
     await asyncio.gather(*others, return_exceptions=True)
 
 
-def _two_sockets() -> list[socket.socket]:
-    """UDP and TCP sockets on one port that is free for both."""
+def _two_sockets(port: int) -> list[socket.socket]:
+    """UDP and TCP sockets on one port; with port 0, on one that is free for both."""
     while True:
-        tcp = socket.create_server(("127.0.0.1", 0))
+        tcp = socket.create_server(("127.0.0.1", port))
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
             udp.bind(tcp.getsockname())
         except OSError:
             tcp.close()
             udp.close()
+            if port:
+                raise
             continue
         udp.setblocking(False)
         return [udp, tcp]
 
 
 @contextmanager
-def dns_server() -> Iterator[DnsServer]:
-    """A running server; `address` is its `ip:port`."""
-    server = DnsServer()
-    sockets = _two_sockets()
+def dns_server(port: int = 0, silent: str | None = None) -> Iterator[DnsServer]:
+    """A running server; `address` is its `ip:port`. `silent`: how the names begin that get no answer."""
+    server = DnsServer(silent)
+    sockets = _two_sockets(port)
     server.address = f"127.0.0.1:{sockets[0].getsockname()[1]}"
     loop = asyncio.new_event_loop()
     started, end = threading.Event(), asyncio.Event()

@@ -190,7 +190,11 @@ class Api:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 # No limit: each watch holds a connection, and with a limit the next one would wait for ever.
-                connector=aiohttp.TCPConnector(limit=0, socket_factory=_kept_alive_socket),
+                connector=aiohttp.TCPConnector(
+                    limit=0,
+                    socket_factory=_kept_alive_socket,
+                    resolver=aiohttp.ThreadedResolver(),  # the loop's; aiohttp prefers c-ares where it finds it
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),
                 trust_env=False,  # the HTTP_PROXY of the app's pod is this sidecar

@@ -13,7 +13,7 @@ from msgspec import Struct
 from sidecar.config.schema import CheckUrl, HealthCheck
 from sidecar.config.schema import Url as Authority
 from sidecar.health.active import CONNECT_FAILURE, Check
-from sidecar.health.checks.names import Names
+from sidecar.net.names import look_up
 from sidecar.policy.settings import HealthSettings
 
 
@@ -27,7 +27,7 @@ class Server(Struct, frozen=True):
     authority: bytes
 
 
-def endpoint_check(config: HealthCheck, names: Names, check: Check) -> Callable[[], Awaitable[str]]:
+def endpoint_check(config: HealthCheck, check: Check) -> Callable[[], Awaitable[str]]:
     """A function that runs the check once. `check` is `Checks.check`."""
     url = config.url
     if url.scheme == "tcp":
@@ -37,8 +37,8 @@ def endpoint_check(config: HealthCheck, names: Names, check: Check) -> Callable[
 
     async def ask() -> str:
         try:
-            addresses = await names.addresses(url.host, url.port)
-        except OSError:
+            addresses = await look_up(url.host, url.port)
+        except (OSError, UnicodeError):
             return CONNECT_FAILURE
         reason = CONNECT_FAILURE
         for address in addresses:

@@ -11,20 +11,19 @@ from sidecar.config.schema import HealthCheck
 from sidecar.health.active import Check as CheckEndpoint
 from sidecar.health.chain import Check
 from sidecar.health.checks.endpoint import endpoint_check
-from sidecar.health.checks.names import Names
 
 
-def make_checks(configured: Mapping[str, HealthCheck], names: Names, check: CheckEndpoint) -> dict[str, Check]:
+def make_checks(configured: Mapping[str, HealthCheck], check: CheckEndpoint) -> dict[str, Check]:
     """Checks by name, in the order of the file. `check` is `Checks.check`."""
-    return {name: Check(_ask(one, names, check), one.required, one.timeout) for name, one in configured.items()}
+    return {name: Check(_ask(one, check), one.required, one.timeout) for name, one in configured.items()}
 
 
-def _ask(config: HealthCheck, names: Names, check: CheckEndpoint) -> Callable[[], Awaitable[str]]:
+def _ask(config: HealthCheck, check: CheckEndpoint) -> Callable[[], Awaitable[str]]:
     if needs_redis(config):
         from sidecar.health.checks.redis_ping import redis_check
 
-        return redis_check(config, names)
-    return endpoint_check(config, names, check)
+        return redis_check(config)
+    return endpoint_check(config, check)
 
 
 def needs_redis(config: HealthCheck) -> bool:

@@ -13,26 +13,37 @@ nor logged, whatever its type: redis-py may raise any type for an invalid answer
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from sidecar.config.schema import HealthCheck
 from sidecar.health.active import OK
-from sidecar.health.checks.names import Names
 from sidecar.health.report import AUTH, BAD_RESPONSE, CONNECT_FAILURE, ERROR, TIMEOUT
+from sidecar.net.names import look_up
 
 _log = logging.getLogger("sidecar.health")
 
 
-def redis_check(config: HealthCheck, names: Names) -> Callable[[], Awaitable[str]]:
+def redis_check(config: HealthCheck) -> Callable[[], Awaitable[str]]:
     """A function that runs the check once; calls must not overlap. Raises ImportError without redis-py."""
     url = config.url
     connection = _connection(config)
 
     async def ask() -> str:
         try:
-            # redis-py looks the name up again. The lookup here only prevents that while no name server answers.
-            await names.addresses(url.host, url.port)
+            addresses = await look_up(url.host, url.port)
+        except (OSError, UnicodeError):
+            return CONNECT_FAILURE
+        reason = CONNECT_FAILURE
+        for address in addresses:
+            reason = await ask_at(address)
+            if reason != CONNECT_FAILURE:
+                break
+        return reason
+
+    async def ask_at(address: str) -> str:
+        connection.host = address  # redis-py would look a name up in the event loop's own threads
+        try:
             await connection.connect()
             await connection.send_command("PING", check_health=False)
             answer = await connection.read_response()
@@ -68,7 +79,14 @@ def _connection(config: HealthCheck) -> Any:
     }
     if url.scheme == "redis":
         return Connection(**options)
-    connection = SSLConnection(**options, ssl_cert_reqs="required", ssl_check_hostname=True)
+
+    class Secured(SSLConnection):
+        """The certificate is the name's, whatever the address."""
+
+        def _connection_arguments(self) -> Mapping[str, Any]:
+            return {**super()._connection_arguments(), "server_hostname": url.host}
+
+    connection = Secured(**options, ssl_cert_reqs="required", ssl_check_hostname=True)
     connection.ssl_context.get()  # reads the system's CA certificates now; later that would block the event loop
     return connection
 

@@ -13,9 +13,8 @@ import pytest
 
 from sidecar.config.check_urls import parse_check_url
 from sidecar.config.schema import HealthCheck
-from sidecar.health.active import Checks, Result, Start
+from sidecar.health.active import Checks, Result
 from sidecar.health.checks.endpoint import endpoint_check
-from sidecar.health.checks.names import Names
 from sidecar.policy.settings import HealthSettings
 from tests.support.certificate import make_certificate
 from tests.support.steps import answer
@@ -35,17 +34,24 @@ class Asker:
         return Result(reason == "ok", reason, 0.001)
 
 
-async def resolve(host: str, port: int) -> list[str]:
+async def look_up(host: str, port: int) -> list[str]:
     if host == "nobody":
         raise OSError("no such name")
     return ["10.0.0.7", "10.0.0.8"]
 
 
-async def asked(start: Start, url: str, asker: Asker) -> str:
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names have the addresses of `look_up`."""
+    monkeypatch.setattr("sidecar.health.checks.endpoint.look_up", look_up)
+
+
+async def asked(url: str, asker: Asker) -> str:
     config = HealthCheck(url=parse_check_url(url), timeout=0.5)
-    return await endpoint_check(config, Names(start, resolve), asker)()
+    return await endpoint_check(config, asker)()
 
 
+@pytest.mark.usefixtures("names")
 @pytest.mark.parametrize(
     ("url", "tls", "authority", "settings"),
     [
@@ -55,14 +61,15 @@ async def asked(start: Start, url: str, asker: Asker) -> str:
         ("https://search/a", True, b"search", HealthSettings(path="/a", timeout=0.5)),
     ],
 )
-async def test_what_is_asked(start: Start, url: str, tls: bool, authority: bytes, settings: HealthSettings) -> None:
+async def test_what_is_asked(url: str, tls: bool, authority: bytes, settings: HealthSettings) -> None:
     asker = Asker()
-    assert await asked(start, url, asker) == "ok"
+    assert await asked(url, asker) == "ok"
     ((target, used),) = asker.asked
     assert (target.address, target.tls, target.authority, used) == ("10.0.0.7", tls, authority, settings)
     assert target.server_name == authority.partition(b":")[0].decode()
 
 
+@pytest.mark.usefixtures("names")
 @pytest.mark.parametrize(
     ("says", "reason", "tried"),
     [
@@ -72,24 +79,21 @@ async def test_what_is_asked(start: Start, url: str, tls: bool, authority: bytes
         ({"10_0_0_7": "status 503"}, "status 503", 1),
     ],
 )
-async def test_addresses_are_tried_until_one_takes_a_connection(
-    start: Start, says: dict[str, str], reason: str, tried: int
-) -> None:
+async def test_addresses_are_tried_until_one_takes_a_connection(says: dict[str, str], reason: str, tried: int) -> None:
     asker = Asker(**says)
-    assert await asked(start, "http://search", asker) == reason
+    assert await asked("http://search", asker) == reason
     assert len(asker.asked) == tried
 
 
-async def test_a_name_that_nobody_knows(start: Start) -> None:
-    assert await asked(start, "tcp://nobody:1", Asker()) == "connect_failure"
+@pytest.mark.usefixtures("names")
+async def test_a_name_that_nobody_knows() -> None:
+    assert await asked("tcp://nobody:1", Asker()) == "connect_failure"
 
 
-async def really(start: Start, url: str, timeout: float = 1.0, tls: ssl.SSLContext | None = None) -> str:
+async def really(url: str, timeout: float = 1.0, tls: ssl.SSLContext | None = None) -> str:
     checks = Checks(tls=tls)
     try:
-        return await endpoint_check(
-            HealthCheck(url=parse_check_url(url), timeout=timeout), Names(start), checks.check
-        )()
+        return await endpoint_check(HealthCheck(url=parse_check_url(url), timeout=timeout), checks.check)()
     finally:
         await checks.close()
 
@@ -104,29 +108,29 @@ async def upstream_that(step: Step) -> AsyncIterator[Upstream]:
 @pytest.mark.parametrize(
     ("status", "reason"), [(200, "ok"), (204, "ok"), (302, "ok"), (404, "status 404"), (503, "status 503")]
 )
-async def test_a_real_server(start: Start, status: int, reason: str) -> None:
+async def test_a_real_server(status: int, reason: str) -> None:
     headers = [("Location", "/elsewhere")] if status == 302 else []
     async with upstream_that(answer(status, headers=headers)) as upstream:
-        assert await really(start, f"{upstream.url}/health?deep") == reason
+        assert await really(f"{upstream.url}/health?deep") == reason
         (request,) = upstream.requests
         assert (request.method, request.target, request.get("host")) == ("GET", "/health?deep", upstream.authority)
-        assert await really(start, f"tcp://{upstream.authority}") == "ok"
+        assert await really(f"tcp://{upstream.authority}") == "ok"
         assert upstream.hits == 1
 
 
-async def test_localhost_is_found_on_whichever_address_it_listens(start: Start) -> None:
+async def test_localhost_is_found_on_whichever_address_it_listens() -> None:
     async with upstream_that(answer()) as upstream:
-        assert await really(start, f"http://localhost:{upstream.port}/") == "ok"
-        assert await really(start, f"tcp://localhost:{upstream.port}") == "ok"
+        assert await really(f"http://localhost:{upstream.port}/") == "ok"
+        assert await really(f"tcp://localhost:{upstream.port}") == "ok"
 
 
 @pytest.mark.parametrize("scheme", ["tcp", "http", "https"])
-async def test_a_refused_connection(start: Start, scheme: str) -> None:
+async def test_a_refused_connection(scheme: str) -> None:
     with RefusedPort() as dead:
-        assert await really(start, f"{scheme}://{dead.authority}") == "connect_failure"
+        assert await really(f"{scheme}://{dead.authority}") == "connect_failure"
 
 
-async def test_an_untrusted_certificate(start: Start, tmp_path: Path) -> None:
+async def test_an_untrusted_certificate(tmp_path: Path) -> None:
     context, ca = make_certificate(tmp_path)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -137,6 +141,6 @@ async def test_an_untrusted_certificate(start: Start, tmp_path: Path) -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
     url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    assert await really(start, url) == "connect_failure"
-    assert await really(start, url, tls=ssl.create_default_context(cafile=ca)) == "ok"
+    assert await really(url) == "connect_failure"
+    assert await really(url, tls=ssl.create_default_context(cafile=ca)) == "ok"
     server.close()

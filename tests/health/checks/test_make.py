@@ -9,9 +9,8 @@ import pytest
 
 from sidecar.config.check_urls import parse_check_url
 from sidecar.config.schema import HealthCheck
-from sidecar.health.active import Checks, Start
+from sidecar.health.active import Checks
 from sidecar.health.checks.make import make_checks, needs_redis
-from sidecar.health.checks.names import Names
 from tests.support.upstream import RefusedPort
 
 
@@ -23,7 +22,7 @@ def test_what_needs_the_extra(url: str, needed: bool) -> None:
     assert needs_redis(HealthCheck(url=parse_check_url(url))) is needed
 
 
-async def test_each_scheme_has_its_check(start: Start) -> None:
+async def test_each_scheme_has_its_check() -> None:
     checks = Checks()
     with RefusedPort() as dead:
         configured = {
@@ -32,7 +31,7 @@ async def test_each_scheme_has_its_check(start: Start) -> None:
             )
             for scheme in ("redis", "tcp", "http", "https", "rediss")
         }
-        made = make_checks(configured, Names(start), checks.check)
+        made = make_checks(configured, checks.check)
         assert list(made) == list(configured)
         assert [name for name, check in made.items() if check.required] == ["tcp"]
         assert {check.timeout_s for check in made.values()} == {0.5}
@@ -48,7 +47,7 @@ def test_without_a_check_of_redis_its_client_is_not_imported() -> None:
         "from sidecar.config.load import loads\n"
         "from sidecar.health.checks.make import make_checks\n"
         "config = loads('services: {}\\nchecks: {a: {url: \"tcp://a:1\"}}', 'a.yaml', {})\n"
-        "make_checks(config.checks, None, None)\n"
+        "make_checks(config.checks, None)\n"
         "sys.exit('redis' in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", program], timeout=30).returncode == 0

@@ -13,8 +13,6 @@ import pytest
 
 from sidecar.config.check_urls import parse_check_url
 from sidecar.config.schema import HealthCheck
-from sidecar.health.active import Start
-from sidecar.health.checks.names import Names
 from sidecar.health.checks.redis_ping import redis_check
 from tests.support.certificate import make_certificate
 from tests.support.eventually import eventually
@@ -34,9 +32,9 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
-async def asked(start: Start, url: str, timeout: float = 2.0) -> str:
+async def asked(url: str, timeout: float = 2.0) -> str:
     before = sockets()
-    found = await redis_check(HealthCheck(url=parse_check_url(url), timeout=timeout), Names(start))()
+    found = await redis_check(HealthCheck(url=parse_check_url(url), timeout=timeout))()
     # TLS says goodbye and waits for the peer's, which the check does not wait for; but this loop ends soon.
     await until(lambda: sockets() <= before)
     return found
@@ -66,9 +64,9 @@ def sockets() -> int:
         (f":{ENCODED}@", "/999", "error"),
     ],
 )
-async def test_a_real_redis(redis: RedisServer, start: Start, credentials: str, database: str, reason: str) -> None:
-    assert await asked(start, f"redis://{credentials}127.0.0.1:{redis.port}{database}") == reason
-    assert await asked(start, f"redis://{credentials}localhost:{redis.port}{database}") == reason
+async def test_a_real_redis(redis: RedisServer, credentials: str, database: str, reason: str) -> None:
+    assert await asked(f"redis://{credentials}127.0.0.1:{redis.port}{database}") == reason
+    assert await asked(f"redis://{credentials}localhost:{redis.port}{database}") == reason
 
 
 def connections(redis: RedisServer) -> tuple[int, int]:
@@ -80,9 +78,9 @@ def connections(redis: RedisServer) -> tuple[int, int]:
     return tuple(int(one[1]) for one in found if one is not None)  # type: ignore[return-value]
 
 
-async def test_each_check_has_a_connection_of_its_own_and_leaves_none_behind(redis: RedisServer, start: Start) -> None:
+async def test_each_check_has_a_connection_of_its_own_and_leaves_none_behind(redis: RedisServer) -> None:
     check = HealthCheck(url=parse_check_url(f"redis://:{ENCODED}@127.0.0.1:{redis.port}"))
-    ask = redis_check(check, Names(start))
+    ask = redis_check(check)
     before = connections(redis)[0]
     for _ in range(3):
         assert await ask() == "ok"
@@ -90,9 +88,9 @@ async def test_each_check_has_a_connection_of_its_own_and_leaves_none_behind(red
     await asyncio.to_thread(eventually, lambda: connections(redis)[1] == 1)
 
 
-async def test_a_redis_that_ends_and_comes_back(start: Start) -> None:
+async def test_a_redis_that_ends_and_comes_back() -> None:
     with RedisServer() as redis:
-        ask = redis_check(HealthCheck(url=parse_check_url(f"redis://127.0.0.1:{redis.port}")), Names(start))
+        ask = redis_check(HealthCheck(url=parse_check_url(f"redis://127.0.0.1:{redis.port}")))
         assert await ask() == "ok"
         redis.stop()
         assert await ask() == "connect_failure"
@@ -100,15 +98,25 @@ async def test_a_redis_that_ends_and_comes_back(start: Start) -> None:
         assert await ask() == "ok"
 
 
-async def test_a_refused_connection_and_a_name_that_nobody_knows(start: Start) -> None:
+async def test_a_refused_connection_and_a_name_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     with RefusedPort() as dead:
-        assert await asked(start, f"redis://{dead.authority}") == "connect_failure"
+        assert await asked(f"redis://{dead.authority}") == "connect_failure"
 
-    async def resolve(host: str, port: int) -> list[str]:
+    async def look_up(host: str, port: int) -> list[str]:
         raise OSError("no such name")
 
-    config = HealthCheck(url=parse_check_url("redis://localhost"))
-    assert await redis_check(config, Names(start, resolve))() == "connect_failure"
+    monkeypatch.setattr("sidecar.health.checks.redis_ping.look_up", look_up)
+    assert await asked("redis://localhost") == "connect_failure"
+
+
+async def test_the_addresses_of_a_name_are_tried_until_one_takes_a_connection(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def look_up(host: str, port: int) -> list[str]:
+        return ["127.0.0.9", "127.0.0.1"]  # the server listens at the second one alone
+
+    monkeypatch.setattr("sidecar.health.checks.redis_ping.look_up", look_up)
+    assert await asked(f"redis://:{ENCODED}@cache:{redis.port}") == "ok"
 
 
 # TLS.
@@ -139,7 +147,6 @@ def tls_redis(ca: Path) -> Iterator[RedisServer]:
 async def test_tls(
     tls_redis: RedisServer,
     ca: Path,
-    start: Start,
     monkeypatch: pytest.MonkeyPatch,
     url: str,
     trusted: bool,
@@ -147,7 +154,7 @@ async def test_tls(
 ) -> None:
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(ca))
-    assert await asked(start, url.format(tls_redis.port)) == reason
+    assert await asked(url.format(tls_redis.port)) == reason
 
 
 # What is no Redis, or not one that serves.
@@ -192,28 +199,30 @@ async def server_that_says(*answers: bytes, ends: bool = False) -> AsyncIterator
         (b"\r\n", "bad_response"),
     ],
 )
-async def test_other_answers(start: Start, answer: bytes, reason: str) -> None:
+async def test_other_answers(answer: bytes, reason: str) -> None:
     async with server_that_says(*[answer] * 4) as port:
-        assert await asked(start, f"redis://127.0.0.1:{port}") == reason
+        assert await asked(f"redis://127.0.0.1:{port}") == reason
 
 
-async def test_a_connection_that_ends_without_an_answer(start: Start) -> None:
+async def test_a_connection_that_ends_without_an_answer() -> None:
     async with server_that_says(ends=True) as port:
-        assert await asked(start, f"redis://127.0.0.1:{port}") == "connect_failure"
+        assert await asked(f"redis://127.0.0.1:{port}") == "connect_failure"
 
 
-async def test_a_silent_server(start: Start) -> None:
+async def test_a_silent_server() -> None:
     async with server_that_says() as port:
-        assert await asked(start, f"redis://127.0.0.1:{port}", timeout=0.1) == "timeout"
+        assert await asked(f"redis://127.0.0.1:{port}", timeout=0.1) == "timeout"
 
 
-async def test_a_check_that_is_cancelled_can_be_made_again(start: Start) -> None:
+async def test_a_check_that_is_cancelled_can_be_made_again() -> None:
     async with server_that_says() as port:
-        ask = redis_check(HealthCheck(url=parse_check_url(f"redis://127.0.0.1:{port}"), timeout=5.0), Names(start))
+        before = sockets()
+        ask = redis_check(HealthCheck(url=parse_check_url(f"redis://127.0.0.1:{port}"), timeout=5.0))
         for _ in range(2):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.05):
                     await ask()
+        await until(lambda: sockets() <= before)
 
 
 @pytest.mark.parametrize(
@@ -229,17 +238,17 @@ async def test_a_check_that_is_cancelled_can_be_made_again(start: Start) -> None
     ],
 )
 async def test_no_secret_is_logged_even_where_a_server_repeats_it(
-    start: Start, caplog: pytest.LogCaptureFixture, echo: bytes, reason: str
+    caplog: pytest.LogCaptureFixture, echo: bytes, reason: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
     async with server_that_says(echo) as port:
-        assert await asked(start, f"redis://app:hunter2@127.0.0.1:{port}") == reason
+        assert await asked(f"redis://app:hunter2@127.0.0.1:{port}") == reason
     assert "127.0.0.1" in caplog.text
     assert "hunter2" not in caplog.text
 
 
 async def test_an_unknown_error_is_a_bad_response(
-    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def raises(*_: object, **__: object) -> None:
         raise RecursionError("hunter2")
@@ -247,12 +256,12 @@ async def test_an_unknown_error_is_a_bad_response(
     caplog.set_level(logging.DEBUG)
     monkeypatch.setattr("sidecar.health.checks.redis_lines.LineParser.read_response", raises)
     async with server_that_says(b"+OK\r\n") as port:
-        assert await asked(start, f"redis://app:hunter2@127.0.0.1:{port}") == "bad_response"
+        assert await asked(f"redis://app:hunter2@127.0.0.1:{port}") == "bad_response"
     assert "RecursionError" in caplog.text
     assert "hunter2" not in caplog.text
 
 
-async def test_only_one_line_of_a_long_answer_is_read(start: Start) -> None:
+async def test_only_one_line_of_a_long_answer_is_read() -> None:
     said = 0
 
     async def floods(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -269,6 +278,6 @@ async def test_only_one_line_of_a_long_answer_is_read(start: Start) -> None:
 
     server = await asyncio.start_server(floods, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    assert await asked(start, f"redis://127.0.0.1:{port}", timeout=10.0) == "bad_response"
+    assert await asked(f"redis://127.0.0.1:{port}", timeout=10.0) == "bad_response"
     server.close()
     assert said < 50_000_000  # what fits between two sockets

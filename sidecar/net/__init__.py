@@ -1,0 +1,3 @@
+"""What everything that opens sockets shares: look-ups of names, the event loop that uses them, threads that nobody
+waits for.
+"""
