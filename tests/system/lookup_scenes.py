@@ -6,11 +6,13 @@ Each scene is a function of (folder, kind of resolv.conf); it raises AssertionEr
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from signal import SIGHUP
+from signal import SIGHUP, SIGTERM
 from typing import Final
 
 from tests.support import own_world
@@ -142,6 +144,48 @@ def sigterm(folder: str, kind: str) -> None:
         assert time.monotonic() - began < 2
         assert rig.daemon.log_lines()[-1]["event"] == "stopped"
         assert rig.daemon.stderr == ""
+
+
+def open_for_writing(fifo: Path) -> int:
+    """The descriptor, once somebody reads. As long as nothing is written, that one waits."""
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:  # nobody reads
+        raise AssertionError from error
+
+
+def end_with_all_under_way(folder: str, kind: str) -> None:
+    """Lookups of services, of a check, of the collector and of the API server; and the file is read, for ever."""
+    kubernetes = "{discovery: {kubernetes: {service: a, namespace: b, port: 1, server: 'http://silent.test:1'}}}"
+    more = (
+        "tracing: {otlp: 'http://silent.test:4318'}\n"
+        "checks: {silent: {url: 'redis://silent.test:1'}, other: {url: 'http://silent.test/'}}\n"
+    )
+    with world(folder, kind) as server, Upstream(answer()) as good:
+        services = (
+            f"  good: {{url: '{good.url}'}}\n"
+            f"  far: {kubernetes}\n"
+            "  named: {discovery: {dns: {name: silent.test, port: 1}}}\n"
+        )
+        with daemon(services, server, more) as rig, ThreadPoolExecutor() as others:
+            assert rig.ask("GET", "/good/").status == 200
+            asking = others.submit(rig.daemon.probe, "/health")
+            eventually(lambda: server.times("silent.test", "A") >= 1)
+            rig.daemon.path.unlink()
+            os.mkfifo(rig.daemon.path)
+            for _ in range(3):
+                rig.daemon.signal(SIGHUP)
+            writing = eventually(lambda: open_for_writing(rig.daemon.path))
+            began = time.monotonic()
+            rig.daemon.signal(SIGTERM)
+            eventually(lambda: rig.daemon.log_lines()[-1]["event"] == "stopped", timeout=10)
+            stopped = time.monotonic()
+            assert rig.daemon.wait() == 0
+            assert time.monotonic() - stopped < 1
+            assert time.monotonic() - began < 4  # of which up to 1 s is for the last spans
+            assert rig.daemon.stderr == ""
+            os.close(writing)
+            asking.exception(10)
 
 
 def late_answer(folder: str, kind: str) -> None:

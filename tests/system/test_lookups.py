@@ -23,6 +23,10 @@ def test_silent_names_do_not_delay(scene: str, kind: str, tmp_path: Path) -> Non
     own_world.run(SCENES, scene, str(tmp_path), kind)
 
 
+def test_the_process_ends_when_it_says_so_whatever_is_under_way(tmp_path: Path) -> None:
+    own_world.run(SCENES, "end_with_all_under_way", str(tmp_path), "kubernetes")
+
+
 def test_late_answer_is_used(tmp_path: Path) -> None:
     own_world.run(SCENES, "late_answer", str(tmp_path), "plain")
 
