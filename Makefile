@@ -11,10 +11,10 @@ LOCK_OPTIONS := --quiet --upgrade --generate-hashes --allow-unsafe --strip-extra
 WHOLE_RUN := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench docs schema lock clean
+.PHONY: help run test lint format bench docs schema lock release-check clean
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 run: $(if $(filter-out 0,$(COMPILE)),compiled,runnable) ## run the sidecar with three small services behind it; `make run COMPILE=1` compiles it first
 	@exec $(BIN)/sidecar demo $(ARGS)
@@ -41,6 +41,11 @@ docs: installed ## build the documentation site in site/; `make docs ARGS=serve`
 clean: ## remove .venv, caches and build output
 	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find sidecar tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+release-check: installed ## make a release, all but publishing it (docs/release.md): every check, then the files in dist/
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory test ARGS=
+	@$(BIN)/python -m tools.release $(ARGS)
 
 # What a target needs. These use the Python of .venv if it works, else $(PYTHON).
 .PHONY: runnable installed built compiled

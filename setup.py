@@ -228,7 +228,7 @@ def translated(folder: str) -> list[Any]:
             extensions: list[Any] = mypycify(
                 ["--config-file=stubs/mypy.ini", *COMPILED],
                 multi_file=True,
-                opt_level="2",
+                opt_level="1",
                 debug_level="0",
                 target_dir=folder,
             )
