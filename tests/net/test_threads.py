@@ -11,6 +11,7 @@ import pytest
 
 from sidecar.net import threads
 from sidecar.net.threads import in_thread
+from tests.support.daemon import ROOT
 
 
 async def test_the_result_comes_from_a_daemon_thread_of_its_own() -> None:
@@ -76,3 +77,15 @@ def test_the_process_ends_while_one_hangs() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", program], timeout=30, capture_output=True, text=True)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "ends\n", "")
+
+
+def test_nothing_of_the_sidecar_shares_a_pool_of_threads() -> None:
+    """Its threads would be few, and waited for at the end of the process."""
+    named = ("asyncio.to_thread(", "run_in_executor(", "ThreadPoolExecutor(")
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in (ROOT / "sidecar").rglob("*.py")
+        for name in named
+        if name in path.read_text()
+    ]
+    assert found == []
