@@ -9,13 +9,18 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 import msgspec
 from aiohttp import web
 
+from sidecar.admin.pieces import send
 from sidecar.health.report import UNHEALTHY, Report
 from sidecar.runtime.http_listener import IDLE_S, HttpListener, http_logger
 from sidecar.telemetry.metrics import CONTENT_TYPE
+
+_OURS: Final = {"Server": "sidecar"}
+"""aiohttp's default gives its version and Python's."""
 
 log = logging.getLogger("sidecar.admin")
 
@@ -24,7 +29,10 @@ class Probes:
     """Serves on sockets that are already bound. It calls `ready`, `metrics` and `health` for each request."""
 
     def __init__(
-        self, ready: Callable[[], bool], metrics: Callable[[], bytes], health: Callable[[], Awaitable[Report]]
+        self,
+        ready: Callable[[], bool],
+        metrics: Callable[[], Awaitable[Sequence[bytes]]],
+        health: Callable[[], Awaitable[Report]],
     ) -> None:
         self._ready = ready
         self._metrics = metrics
@@ -43,15 +51,16 @@ class Probes:
         self._listener = HttpListener(server)
         await self._listener.start(sockets)
 
-    async def _bounded(self, request: web.BaseRequest) -> web.Response:
+    async def _bounded(self, request: web.BaseRequest) -> web.StreamResponse:
         assert self._listener is not None
         with self._listener.under_way(request):
             response = await self.answer(request)
-        response.headers["Server"] = "sidecar"  # aiohttp's default gives its version and Python's
+        if not response.prepared:
+            response.headers.update(_OURS)
         return response
 
-    async def answer(self, request: web.BaseRequest) -> web.Response:
-        """The response on these paths. The admin listener uses it too."""
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The response on these paths; a long one has been sent already. The admin listener uses it too."""
         if request.method not in ("GET", "HEAD"):
             return web.Response(status=405, text="read only\n", headers={"Allow": "GET, HEAD"})
         path = request.path
@@ -60,9 +69,9 @@ class Probes:
         if path == "/readyz":
             return web.Response(text="ok\n") if self._ready() else web.Response(status=503, text="draining\n")
         if path == "/metrics":
-            return web.Response(body=self._metrics(), headers={"Content-Type": CONTENT_TYPE})
+            return await send(request, await self._metrics(), {"Content-Type": CONTENT_TYPE, **_OURS})
         if path == "/health":
-            return _health_response(await self._health())
+            return await _health_response(request, await self._health())
         return web.Response(status=404, text="this listener has /livez, /readyz, /health and /metrics\n")
 
     async def close(self) -> None:
@@ -70,11 +79,11 @@ class Probes:
             await self._listener.end(1.0)
 
 
-def _health_response(report: Report) -> web.Response:
+async def _health_response(request: web.BaseRequest, report: Report) -> web.StreamResponse:
     """200 unless the sidecar is down. A caller that needs to know about `degraded` has to read the body."""
-    return web.Response(
-        status=503 if report.status == UNHEALTHY else 200,
-        body=msgspec.json.encode(report) + b"\n",
-        content_type="application/json",
-        headers={"Cache-Control": "no-store"},
+    return await send(
+        request,
+        [msgspec.json.encode(report), b"\n"],
+        {"Content-Type": "application/json", "Cache-Control": "no-store", **_OURS},
+        503 if report.status == UNHEALTHY else 200,
     )

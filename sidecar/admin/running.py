@@ -13,6 +13,7 @@ from typing import Protocol
 from sidecar.config.load import Origins
 from sidecar.runtime.live import Live
 from sidecar.runtime.reload_report import ReloadReport
+from sidecar.runtime.slices import Slices
 from sidecar.telemetry.events import Events
 from sidecar.telemetry.history import History
 
@@ -44,6 +45,8 @@ class Running(Protocol):
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
+    @property
+    def slices(self) -> Slices: ...
     @property
     def live(self) -> Live: ...
     @property

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from time import time
 from typing import Any, Final
 
@@ -20,16 +20,18 @@ from aiohttp import web
 from sidecar.admin import answers, openapi
 from sidecar.admin.clock import WallClock
 from sidecar.admin.commands import Commands
-from sidecar.admin.config_view import config_answer
+from sidecar.admin.config_view import config_steps
 from sidecar.admin.explain import BadQuestion, explain
 from sidecar.admin.guard import Guard
 from sidecar.admin.page import Page
+from sidecar.admin.pieces import send
 from sidecar.admin.probe import Probes
 from sidecar.admin.problem import ApiProblem
 from sidecar.admin.running import Running
 from sidecar.admin.services_view import ServicesView
 from sidecar.admin.stream import stream
 from sidecar.config.schema import Address
+from sidecar.discovery.tasks import Tasks
 from sidecar.runtime.http_listener import IDLE_S, HttpListener, http_logger
 from sidecar.runtime.service import LiveService
 from sidecar.telemetry.events import KEPT
@@ -45,6 +47,7 @@ LONGEST_ANSWER_S: Final = 30.0
 PROBES: Final = ("/livez", "/readyz", "/health", "/metrics")
 
 _ENCODER: Final = msgspec.json.Encoder(enc_hook=str)
+_JSON: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -67,7 +70,7 @@ class Admin:
         self._guard = Guard(bound)
         self._page = Page()
         self._document = _ENCODER.encode(openapi.document()) + b"\n"
-        self._timer: asyncio.TimerHandle | None = None
+        self._tasks = Tasks(log)
         self._listener: HttpListener | None = None
         application = web.Application(middlewares=[self._bounded], client_max_size=MOST_BODY_BYTES)
         application.add_routes(self._routes())
@@ -89,19 +92,25 @@ class Admin:
         assert self._runner.server is not None
         self._listener = HttpListener(self._runner.server)
         await self._listener.start(sockets)
-        self._sample()
+        await self._sample()
+        self._tasks.start(self._sample_on(), "history")
 
     async def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._tasks.cancel()
         if self._listener is not None:
             self._listener.close()
         self._running.events.close()
         await self._runner.cleanup()
 
-    def _sample(self) -> None:
-        self._running.history.sample(self._running.live.services.values(), self._running.loop.time(), time())
-        self._timer = self._running.loop.call_later(SAMPLE_S, self._sample)
+    async def _sample_on(self) -> None:
+        while True:
+            await asyncio.sleep(SAMPLE_S)
+            await self._sample()
+
+    async def _sample(self) -> None:
+        running = self._running
+        services = running.live.services.values()
+        await running.slices.run(running.history.sampling(services, running.loop.time(), time()))
 
     def _routes(self) -> list[web.RouteDef]:
         found = [
@@ -156,17 +165,17 @@ class Admin:
 
     # Reading.
 
-    async def _services(self, request: web.Request) -> web.Response:
-        return _json(self._view.all())
+    async def _services(self, request: web.Request) -> web.StreamResponse:
+        return await self._long(request, self._view.listed(_packed))
 
     async def _service(self, request: web.Request) -> web.Response:
         return _json(self._view.one(self._found(request)))
 
-    async def _history(self, request: web.Request) -> web.Response:
-        return _json(self._view.history())
+    async def _history(self, request: web.Request) -> web.StreamResponse:
+        return await self._long(request, self._view.histories(_packed))
 
-    async def _config(self, request: web.Request) -> web.Response:
-        return _json(config_answer(self._running, self._clock))
+    async def _config(self, request: web.Request) -> web.StreamResponse:
+        return await self._long(request, config_steps(self._running, self._clock, _packed))
 
     async def _events(self, request: web.Request) -> web.Response:
         query = request.query
@@ -191,8 +200,13 @@ class Admin:
     async def _file(self, request: web.Request) -> web.Response:
         return self._page.answer(request, request.match_info["name"])
 
-    async def _probe(self, request: web.Request) -> web.Response:
+    async def _probe(self, request: web.Request) -> web.StreamResponse:
         return await self._probes.answer(request)
+
+    async def _long(self, request: web.Request, work: Generator[None, None, Any]) -> web.StreamResponse:
+        """The response to a request about all services: made in slices, and sent in pieces."""
+        content = await self._running.slices.run(work)
+        return await send(request, [_encoded(content), b"\n"], _JSON)
 
     # Changing.
 
@@ -219,16 +233,19 @@ async def _dress(request: web.Request, response: web.StreamResponse) -> None:
 
 
 def _json(content: Any, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=_encoded(content) + b"\n", headers=_JSON)
+
+
+def _packed(content: Any) -> msgspec.Raw:
+    """A part of a response, encoded. So the encoding of the whole only copies it."""
+    return msgspec.Raw(_encoded(content))
+
+
+def _encoded(content: Any) -> bytes:
     try:
-        body = _ENCODER.encode(content)
+        return _ENCODER.encode(content)
     except UnicodeEncodeError:  # a lone surrogate, for example of a file name that is not UTF-8
-        body = json.dumps(msgspec.to_builtins(content, enc_hook=str)).encode()
-    return web.Response(
-        status=status,
-        body=body + b"\n",
-        content_type="application/json",
-        headers={"Cache-Control": "no-store"},
-    )
+        return json.dumps(msgspec.to_builtins(content, enc_hook=str)).encode()
 
 
 def _refused(refusal: web.HTTPException) -> web.Response:

@@ -5,7 +5,7 @@ It only reads; it changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from sidecar.admin import answers
@@ -16,7 +16,8 @@ from sidecar.policy.breaker import Breaker
 from sidecar.policy.settings import DnsSettings, KubernetesSettings, Policy
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.service import LiveService
-from sidecar.telemetry.history import INTERVAL_S, RETRIES, is_failure, snapshot
+from sidecar.runtime.slices import as_it_is, at_once
+from sidecar.telemetry.history import INTERVAL_S, RETRIES, Series, is_failure, snapshot
 
 MOST_SHARES: Final = 8
 """How many endpoints a summary lists. The dashboard requests it every second."""
@@ -31,25 +32,31 @@ class ServicesView:
 
     def all(self) -> answers.Services:
         """GET /services."""
+        return at_once(self.listed())
+
+    def listed(self, pack: Callable[[Any], Any] = as_it_is) -> Generator[None, None, answers.Services]:
+        """GET /services in steps of one service. `pack` is applied to each service."""
         live = self._running.live
         now = self._clock.monotonic()
         for service in live.services.values():
             service.expire(now)
         last = self._running.last_reload
+        services: list[answers.Service] = []
+        for service in live.services.values():
+            summary = answers.Service(
+                breaker=self.breaker(service.default_route.breaker, service.config.policy),
+                endpoints=self._summary(service),
+                **self._counted(service),
+            )
+            services.append(pack(summary))
+            yield
         return answers.Services(
             generation=live.generation,
             draining=self._running.draining,
             reload=answers.ReloadBrief(
                 result=last.result, at=iso(last.at), errors=len(last.errors), warnings=len(last.warnings)
             ),
-            services=[
-                answers.Service(
-                    breaker=self.breaker(service.default_route.breaker, service.config.policy),
-                    endpoints=self._summary(service),
-                    **self._counted(service),
-                )
-                for service in live.services.values()
-            ],
+            services=services,
         )
 
     def one(self, service: LiveService) -> answers.ServiceDetail:
@@ -79,10 +86,15 @@ class ServicesView:
 
     def history(self) -> answers.History:
         """GET /history."""
-        history = self._running.history
-        return answers.History(
-            interval_s=INTERVAL_S, services={name: history.series(name) for name in self._running.live.services}
-        )
+        return at_once(self.histories())
+
+    def histories(self, pack: Callable[[Any], Any] = as_it_is) -> Generator[None, None, answers.History]:
+        """GET /history in steps of one service. `pack` is applied to each series."""
+        series: dict[str, Series] = {}
+        for name in self._running.live.services:
+            series[name] = pack(self._running.history.series(name))
+            yield
+        return answers.History(interval_s=INTERVAL_S, services=series)
 
     def breaker(self, breaker: Breaker, policy: Policy) -> answers.Breaker:
         return answers.Breaker(**self._breaker(breaker, policy))

@@ -53,7 +53,7 @@ def config_tree(config: Config, origins: Origins) -> Tree:
     for key in fields_of(Config):
         value = getattr(config, key)
         if key == "services":
-            found[key] = {name: _service(service, origins) for name, service in config.services.items()}
+            found[key] = {name: service_tree(service, origins) for name, service in config.services.items()}
         elif isinstance(value, dict):
             found[key] = {name: _tree(one, f"{key}.{name}", origins, _IN_FILE) for name, one in value.items()}
         elif value is None:
@@ -121,7 +121,8 @@ def _differing_keys(old: Struct, new: Struct, path: str, *, without: tuple[str, 
     return [one for key in keys for one in _differing(getattr(old, key), getattr(new, key), f"{path}.{key}")]
 
 
-def _service(service: Service, origins: Origins) -> Tree:
+def service_tree(service: Service, origins: Origins) -> Tree:
+    """One service, as a file would have it."""
     path = f"services.{service.name}"
     found: Tree = {}
     if service.discovery is not None:

@@ -25,12 +25,17 @@ _NARROW_LAST: Final[tuple[Level, ...]] = ("default", "defaults", "service", "rou
 
 def warnings_of(config: Config, origins: Origins) -> list[str]:
     """One sentence for each warning. It begins with the key, and has the line in the file if `origins` knows it."""
-    return [
-        *_admin(config, origins),
-        *_no_services(config, origins),
-        *dict.fromkeys(_policies(config, origins)),
-        *_parts_cut_short(config, origins),
-    ]
+    return list(dict.fromkeys(one for one in found_warnings(config, origins) if one is not None))
+
+
+def found_warnings(config: Config, origins: Origins) -> Iterator[str | None]:
+    """The warnings one by one, some of them more than once. None stands for the end of a service, where a caller may
+    pause.
+    """
+    yield from _admin(config, origins)
+    yield from _no_services(config, origins)
+    yield from _policies(config, origins)
+    yield from _parts_cut_short(config, origins)
 
 
 def _admin(config: Config, origins: Origins) -> Iterator[str]:
@@ -95,7 +100,7 @@ class _Scope(Struct, frozen=True):
         return f"line {known.line}" if known else "by default"
 
 
-def _policies(config: Config, origins: Origins) -> Iterator[str]:
+def _policies(config: Config, origins: Origins) -> Iterator[str | None]:
     """The warnings of all policies. Services and routes that inherit all values of a rule give the same sentence."""
     for name, service in config.services.items():
         path = f"services.{name}"
@@ -104,6 +109,7 @@ def _policies(config: Config, origins: Origins) -> Iterator[str]:
         for scope in scopes:
             for rule in _RULES:
                 yield from rule(scope)
+        yield None
 
 
 def _attempt_cut_short(scope: _Scope) -> Iterator[str]:

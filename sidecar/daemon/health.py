@@ -8,7 +8,7 @@ import logging
 from sidecar.config.schema import HealthCheck
 from sidecar.discovery.tasks import Tasks
 from sidecar.health.active import ActiveChecker, Checks
-from sidecar.health.chain import HealthChain
+from sidecar.health.chain import HealthChain, Sliced
 from sidecar.health.checks.make import make_checks
 from sidecar.health.report import Report
 from sidecar.policy.settings import HealthSettings
@@ -69,9 +69,10 @@ class HealthChecks:
 class Chain:
     """The checks behind `GET /health`. They and the active checks have separate limits, so neither delays the other."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Live, sliced: Sliced) -> None:
         self._tasks = Tasks(log)
         self._asking = Checks()
+        self._sliced = sliced
         self._live = live
         self._made_for: dict[str, HealthCheck] | None = None
         self._chain: HealthChain
@@ -87,6 +88,7 @@ class Chain:
                 self._live.configured,
                 check=self._asking.check,
                 start=self._tasks.start,
+                sliced=self._sliced,
             )
 
     async def report(self) -> Report:

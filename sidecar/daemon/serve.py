@@ -19,6 +19,7 @@ from typing import Final, Literal
 
 from sidecar import __version__
 from sidecar.admin.probe import Probes
+from sidecar.admin.scrapes import Scrapes
 from sidecar.admin.server import Admin
 from sidecar.config.load import Origins
 from sidecar.config.schema import Config
@@ -37,6 +38,7 @@ from sidecar.proxy import request_head
 from sidecar.proxy.core import ProxyCore
 from sidecar.proxy.listener import ProxyListener
 from sidecar.runtime.live import Live
+from sidecar.runtime.slices import Slices
 from sidecar.telemetry import metrics
 from sidecar.telemetry.access_log import AccessLog
 from sidecar.telemetry.events import EventHandler
@@ -87,6 +89,7 @@ class Daemon:
         self._began = monotonic()
         self._signals = _Signals(loop)
         self._tasks = Tasks(log)
+        self.slices = Slices(loop)
         self.live = Live(config, loop.time(), random.random)
         self.access_log = AccessLog(config.log.access, writer.write, loop, query=config.log.query)
         self.core = ProxyCore(self.live, self.access_log, max_connections=connections_each_way())
@@ -95,7 +98,7 @@ class Daemon:
         self.sources = Sources(self.live, loop)
         self.core.on_connect_failure = self.sources.refresh_soon
         self.checks = HealthChecks(self.live, loop)
-        self.chain = Chain(self.live)
+        self.chain = Chain(self.live, self.slices.run)
         self.reloader = Reloader(
             path,
             config,
@@ -121,13 +124,13 @@ class Daemon:
                 spans_family(self.traces.exported, self.traces.dropped),
             ],
         )
-        registry = metrics.registry(collector)
-        self.probes = Probes(
-            lambda: not self.core.draining, lambda: metrics.exposition(registry), self.chain.report
-        )  # fmt: skip
+        process = metrics.registry()
+        self.scrapes = Scrapes(lambda: metrics.exposing(collector, process), self.slices)
+        self.probes = Probes(lambda: not self.core.draining, self.scrapes.text, self.chain.report)
         self.log_control = LogControl(config.log, loop, self._set_access)
         self.steering = Steering(
             loop=loop,
+            slices=self.slices,
             live=self.live,
             sources=self.sources,
             reloader=self.reloader,
@@ -220,6 +223,7 @@ class Daemon:
         await self.core.close()
         await self.traces.close()
         await self.probes.close()
+        await self.scrapes.close()
         await self.admin.close()
         logging.getLogger("sidecar").removeHandler(self._event_handler)
         self.log_control.close()

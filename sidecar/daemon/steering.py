@@ -16,6 +16,7 @@ from sidecar.daemon.reload import Reloader
 from sidecar.daemon.sources import Sources
 from sidecar.runtime.live import Live
 from sidecar.runtime.reload_report import ReloadReport
+from sidecar.runtime.slices import Slices
 from sidecar.telemetry.events import Events
 from sidecar.telemetry.history import History
 
@@ -27,6 +28,7 @@ class Steering:
         self,
         *,
         loop: asyncio.AbstractEventLoop,
+        slices: Slices,
         live: Live,
         sources: Sources,
         reloader: Reloader,
@@ -35,6 +37,7 @@ class Steering:
         drain: Callable[[], None],
     ) -> None:
         self.loop = loop
+        self.slices = slices
         self.live = live
         self.events = Events()
         self.history = History()

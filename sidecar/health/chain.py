@@ -18,10 +18,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from time import monotonic
 from traceback import walk_tb
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sidecar.config.schema import LONGEST_REPORT_S
 from sidecar.health import service_part
@@ -39,7 +39,7 @@ from sidecar.health.report import (
     milliseconds,
     reason_word,
 )
-from sidecar.health.service_part import Answers, ServiceView
+from sidecar.health.service_part import Answers, Seen, ServiceView
 
 CACHED_S: Final = 1.0
 
@@ -47,6 +47,18 @@ MOST_PLACES: Final = 8
 """The most code locations that are logged for an error, the innermost ones."""
 
 _log = logging.getLogger("sidecar.health")
+
+
+Sliced = Callable[[Generator[None, None, Any]], Awaitable[Any]]
+"""Runs a generator to its end, in slices between which the loop serves requests; gives what it returns."""
+
+
+async def _at_once(work: Generator[None, None, Any]) -> Any:
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
 
 
 class Check(NamedTuple):
@@ -73,12 +85,14 @@ class HealthChain:
         *,
         check: CheckEndpoint,
         start: Start,
+        sliced: Sliced = _at_once,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._checks = checks
         self._services = services
         self._check = check
         self._start = start
+        self._sliced = sliced
         self._clock = clock
         self._running: asyncio.Task[None] | None = None
         self._last: Report | None = None
@@ -105,7 +119,7 @@ class HealthChain:
     async def _made(self) -> Report:
         self._runs += 1
         services = list(self._services())
-        seen = {one.name: service_part.look(one, self._runs, self._clock()) for one in services}
+        seen: dict[str, Seen] = await self._sliced(self._looked(services))
         checks: dict[str, Part] = {}
         answers: dict[str, Answers] = {}
 
@@ -127,22 +141,37 @@ class HealthChain:
             if seen[one.name].candidates:
                 answers.setdefault(one.name, Answers(False, TIMEOUT, LONGEST_REPORT_S))
         late = Part(status=UNHEALTHY, latency_ms=milliseconds(LONGEST_REPORT_S), reason=TIMEOUT)
-        return self._report(
-            {name: checks.get(name, late) for name in self._checks},
-            {one.name: service_part.part(seen[one.name], answers.get(one.name)) for one in services},
-            {one.name for one in services if one.config.required},
+        report: Report = await self._sliced(
+            self._reported({name: checks.get(name, late) for name in self._checks}, services, seen, answers)
         )
+        return report
+
+    def _looked(self, services: Sequence[ServiceView]) -> Generator[None, None, dict[str, Seen]]:
+        seen: dict[str, Seen] = {}
+        for one in services:
+            seen[one.name] = service_part.look(one, self._runs, self._clock())
+            yield
+        return seen
 
     async def _side_by_side(self, work: list[tuple[str, Coroutine[object, object, None]]]) -> None:
         """Run all work in parallel. Work that is not done in time is cancelled and not awaited."""
-        tasks = [self._start(one, name) for name, one in work]
-        if not tasks:
-            return
+        tasks: list[asyncio.Task[None]] = []
         try:
-            await asyncio.wait(tasks, timeout=LONGEST_REPORT_S)
+            await self._sliced(self._started(work, tasks))
+            if tasks:
+                await asyncio.wait(tasks, timeout=LONGEST_REPORT_S)
         finally:
             for task in tasks:
                 task.cancel()
+            for _, not_begun in work[len(tasks) :]:
+                not_begun.close()
+
+    def _started(
+        self, work: list[tuple[str, Coroutine[object, object, None]]], tasks: list[asyncio.Task[None]]
+    ) -> Generator[None, None, None]:
+        for name, one in work:
+            tasks.append(self._start(one, name))
+            yield
 
     async def _checked(self, name: str, check: Check) -> Part:
         began = self._clock()
@@ -160,23 +189,35 @@ class HealthChain:
             return Part(status=HEALTHY, latency_ms=latency_ms)
         return Part(status=UNHEALTHY, latency_ms=latency_ms, reason=reason_word(reason))
 
-    def _report(self, checks: dict[str, Part], services: dict[str, ServicePart], required: set[str]) -> Report:
-        parts = [(part.status, self._checks[name].required) for name, part in checks.items()]
-        parts += [(part.status, name in required) for name, part in services.items()]
-        status = aggregate(parts)
-        self._log_changes([("check", checks), ("service", services)])
-        return Report(status=status, checks=checks, services=services)
-
-    def _log_changes(self, kinds: Sequence[tuple[str, Mapping[str, Part | ServicePart]]]) -> None:
+    def _reported(
+        self,
+        checks: dict[str, Part],
+        services: Sequence[ServiceView],
+        seen: Mapping[str, Seen],
+        answers: Mapping[str, Answers],
+    ) -> Generator[None, None, Report]:
         before, self._statuses = self._statuses, {}
-        for kind, parts in kinds:
-            for name, part in parts.items():
-                self._statuses[kind, name] = part.status
-                if before.get((kind, name), HEALTHY) == part.status:
-                    continue
-                fields = {kind: name, "status": part.status, "reason": part.reason}
-                level = logging.WARNING if part.status == UNHEALTHY else logging.INFO
-                _log.log(level, "health of a %s changed", kind, extra={"fields": fields})
+        parts: list[tuple[str, bool]] = []
+        for name, check in checks.items():
+            parts.append((check.status, self._checks[name].required))
+            self._log_change(before, "check", name, check)
+        found: dict[str, ServicePart] = {}
+        for one in services:
+            part = found[one.name] = service_part.part(seen[one.name], answers.get(one.name))
+            parts.append((part.status, one.config.required))
+            self._log_change(before, "service", one.name, part)
+            yield
+        return Report(status=aggregate(parts), checks=checks, services=found)
+
+    def _log_change(
+        self, before: Mapping[tuple[str, str], str], kind: str, name: str, part: Part | ServicePart
+    ) -> None:
+        self._statuses[kind, name] = part.status
+        if before.get((kind, name), HEALTHY) == part.status:
+            return
+        fields = {kind: name, "status": part.status, "reason": part.reason}
+        level = logging.WARNING if part.status == UNHEALTHY else logging.INFO
+        _log.log(level, "health of a %s changed", kind, extra={"fields": fields})
 
     def __repr__(self) -> str:
         state = " running" if self._running is not None and not self._running.done() else ""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from math import isnan, nan
 from typing import Final, NamedTuple, Protocol
 
@@ -194,10 +194,16 @@ class History:
 
     def sample(self, services: Iterable[CountedService], now: float, unix_s: float) -> None:
         """Take a snapshot of each service. Services that are gone are forgotten."""
+        for _ in self.sampling(services, now, unix_s):
+            pass
+
+    def sampling(self, services: Iterable[CountedService], now: float, unix_s: float) -> Generator[None, None, None]:
+        """As `sample`, in steps of one service."""
         self._samples += 1
         point = self._samples % INTERVAL_S == 0
         watched: dict[str, _Watched] = {}
         for service in services:
+            yield
             taken = snapshot(service.counters, now)
             known = self._watched.get(service.name)
             if known is None or taken.ended < known.recent[-1].ended:  # new, or a different service with the same name

@@ -7,9 +7,11 @@ reasons from closed lists. docs/metrics.md lists every metric.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from time import monotonic, time
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -20,7 +22,7 @@ from sidecar.telemetry.metrics_aggregates import aggregates_family
 from sidecar.telemetry.metrics_discovery import SourceView, discovery_families
 from sidecar.telemetry.metrics_endpoints import EndpointsView, EndpointView, endpoint_families
 from sidecar.telemetry.metrics_limits import LimitsView, RestingView, limit_families
-from sidecar.telemetry.text_format import render
+from sidecar.telemetry.text_format import render, rendering
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -37,6 +39,10 @@ _BREAKER_EVENTS: Final = {
 }
 
 
+SERVICES_EACH: Final = 4
+"""Services in a step of a scrape. With ten endpoints each, the step takes about a millisecond."""
+
+Batched = TypeVar("Batched")
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 
@@ -104,13 +110,30 @@ class SidecarCollector(Collector):
         self._wall_clock = wall_clock
 
     def collect(self) -> Iterable[Family]:
-        services = list(self._services())
-        yield from self._requests(services)
+        for part in self.parts(sys.maxsize):
+            yield from part
+
+    def parts(self, services_each: int = SERVICES_EACH) -> Iterator[Iterable[Family]]:
+        """All metrics, in parts of a few services each; several parts have samples of one family."""
+        unrouted = [("", self._unrouted())]
+        for services in _batches(list(self._services()), services_each):
+            yield self._of_services(services, unrouted)
+            unrouted = []
+        for sources in _batches(list(self._sources()), services_each):
+            yield discovery_families(sources, self._clock(), self._wall_clock())
+        yield self._of_all()
+
+    def _of_services(
+        self, services: Sequence[ServiceView], unrouted: Sequence[tuple[str, ServiceCounters]]
+    ) -> Iterable[Family]:
+        yield from self._requests(services, unrouted)
         yield from endpoint_families(services)
         yield from limit_families(services, self._clock())
         yield from self._breakers(services)
+
+    def _of_all(self) -> Iterable[Family]:
+        """What belongs to no service."""
         yield aggregates_family(self._aggregates())
-        yield from discovery_families(self._sources(), self._clock(), self._wall_clock())
         yield GaugeMetricFamily(
             "sidecar_config_generation", "Configurations applied since the start", self._generation()
         )
@@ -128,7 +151,9 @@ class SidecarCollector(Collector):
         )
         yield from self._process()
 
-    def _requests(self, services: Sequence[ServiceView]) -> Iterable[Family]:
+    def _requests(
+        self, services: Sequence[ServiceView], unrouted: Sequence[tuple[str, ServiceCounters]]
+    ) -> Iterable[Family]:
         requests = CounterMetricFamily(
             "sidecar_requests",
             "Requests that ended, by status code sent to the app and reason",
@@ -153,8 +178,7 @@ class SidecarCollector(Collector):
             "Failures with a fallback configured, by the fallback step that answered, or none",
             labels=["service", "step"],
         )
-        counted = [("", self._unrouted()), *((service.name, service.counters) for service in services)]
-        for name, counters in counted:
+        for name, counters in (*unrouted, *((service.name, service.counters) for service in services)):
             for (code, reason), count in counters.requests.items():
                 requests.add_metric([name, str(code), reason], count)
         for service in services:
@@ -195,10 +219,17 @@ class SidecarCollector(Collector):
         yield from (state, forced, events)
 
 
-def registry(collector: Collector) -> CollectorRegistry:
-    """A registry with the sidecar's metrics and those of the process."""
+def _batches(of: Sequence[Batched], size: int) -> Iterator[Sequence[Batched]]:
+    """Consecutive parts of a sequence; one empty part if it is empty, for the families have their headers then too."""
+    for start in range(0, max(len(of), 1), size):
+        yield of[start : start + size]
+
+
+def registry(collector: Collector | None = None) -> CollectorRegistry:
+    """A registry with the metrics of the process, and those of a collector."""
     made = CollectorRegistry(auto_describe=False)
-    made.register(collector)
+    if collector is not None:
+        made.register(collector)
     ProcessCollector(registry=made)
     PlatformCollector(registry=made)
     GCCollector(registry=made)
@@ -208,3 +239,8 @@ def registry(collector: Collector) -> CollectorRegistry:
 def exposition(of: CollectorRegistry) -> bytes:
     """The metrics in the text format, version 0.0.4."""
     return render(of.collect())
+
+
+def exposing(collector: SidecarCollector, process: CollectorRegistry) -> Generator[None, None, list[bytes]]:
+    """As `exposition`, in steps of a few services. Returns the text in pieces."""
+    return rendering(chain(collector.parts(), [process.collect()]))

@@ -1,34 +1,75 @@
 """Prometheus text format, version 0.0.4: writes metric families as text.
 
 prometheus_client's own writer gives the same result but takes six times as long, because it sorts and checks labels
-that are constant here. A scrape is answered on the event loop, so requests wait for it.
+that are constant here. A scrape is answered on the event loop, so requests wait for it. For the same reason a long
+text is written in steps, between which the loop can serve requests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from math import inf
+from typing import Final
 
 from prometheus_client.metrics_core import Metric
+
+PIECE_BYTES: Final = 64 * 1024
+"""The least size of a piece of a text that is written in steps."""
 
 
 def render(families: Iterable[Metric]) -> bytes:
     """Counters, gauges and histograms as text. Samples have no timestamps and no exemplars."""
-    lines: list[str] = []
     quoted: dict[str, str] = {}
-    for family in families:
-        name = f"{family.name}_total" if family.type == "counter" else family.name
-        text = family.documentation.replace("\\", r"\\").replace("\n", r"\n")
-        lines.append(f"# HELP {name} {text}\n# TYPE {name} {family.type}\n")
-        for sample in family.samples:
-            pairs = []
-            for label, value in sample.labels.items():
-                if value not in quoted:  # most lines use the same few values
-                    quoted[value] = _quote(value)
-                pairs.append(f"{label}={quoted[value]}")
-            labels = f"{{{','.join(pairs)}}}" if pairs else ""
-            lines.append(f"{sample.name}{labels} {_number(sample.value)}\n")
-    return "".join(lines).encode()
+    return "".join([_header(family) + _lines(family, quoted) for family in families]).encode()
+
+
+def rendering(parts: Iterable[Iterable[Metric]]) -> Generator[None, None, list[bytes]]:
+    """As `render`, with a pause after each part. Returns the text in pieces.
+
+    Several parts may have samples of the same family. In the text they stand together, in the order of the parts, as
+    the format requires.
+    """
+    quoted: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
+    for families in parts:
+        for family in families:
+            texts = found.get(family.name)
+            if texts is None:
+                texts = found[family.name] = [_header(family)]
+            texts.append(_lines(family, quoted))
+        yield
+    pieces: list[bytes] = []
+    open_piece: list[str] = []
+    size = 0
+    for texts in found.values():
+        for text in texts:
+            open_piece.append(text)
+            size += len(text)
+            if size >= PIECE_BYTES:
+                pieces.append("".join(open_piece).encode())
+                open_piece, size = [], 0
+                yield
+    return [*pieces, "".join(open_piece).encode()]
+
+
+def _header(family: Metric) -> str:
+    name = f"{family.name}_total" if family.type == "counter" else family.name
+    text = family.documentation.replace("\\", r"\\").replace("\n", r"\n")
+    return f"# HELP {name} {text}\n# TYPE {name} {family.type}\n"
+
+
+def _lines(family: Metric, quoted: dict[str, str]) -> str:
+    """The samples of a family. `quoted` holds label values as they are written; most lines use the same few."""
+    lines: list[str] = []
+    for sample in family.samples:
+        pairs = []
+        for label, value in sample.labels.items():
+            if value not in quoted:
+                quoted[value] = _quote(value)
+            pairs.append(f"{label}={quoted[value]}")
+        labels = f"{{{','.join(pairs)}}}" if pairs else ""
+        lines.append(f"{sample.name}{labels} {_number(sample.value)}\n")
+    return "".join(lines)
 
 
 def _quote(value: str) -> str:

@@ -23,6 +23,7 @@ from sidecar.health.report import Report
 from sidecar.runtime.live import Live
 from sidecar.runtime.reload_report import ReloadReport
 from sidecar.runtime.service import LiveService
+from sidecar.runtime.slices import Slices
 from sidecar.telemetry.events import Events
 from sidecar.telemetry.history import History
 
@@ -74,6 +75,7 @@ class Stage:
     def __init__(self, config: str = CONFIG, endpoints: int = 2) -> None:
         self.loop: Any = Loop()
         loaded, self.origins = _read(config, "sidecar.yaml", {})
+        self.slices = Slices(self.loop)
         self.live = Live(loaded, START, lambda: 0.0)
         for service in self.live.services.values():
             service._clock = self.loop.time
@@ -170,6 +172,7 @@ class RealTime(Stage):
     def __init__(self, config: str = CONFIG, endpoints: int = 2) -> None:
         super().__init__(config, 0)
         self.loop = asyncio.get_running_loop()
+        self.slices = Slices(self.loop)
         for service in self.live.services.values():
             service._clock = self.loop.time
         self.find("venue", endpoints)
@@ -194,7 +197,11 @@ async def serving(stage: Stage, bound: str = "127.0.0.1") -> AsyncIterator[Clien
     one = socket.create_server(("127.0.0.1", 0))
     one.setblocking(False)
     port = one.getsockname()[1]
-    probes = Probes(lambda: not stage.draining, lambda: b"metrics 1\n", health)
+
+    async def metrics() -> list[bytes]:
+        return [b"metrics 1\n"]
+
+    probes = Probes(lambda: not stage.draining, metrics, health)
     admin = Admin(stage, probes, Address(bound, port))
     await admin.start([one])
     try:

@@ -32,11 +32,11 @@ class Sidecar:
         self.reports = 0
         self._registry = registry(SidecarCollector(list, ServiceCounters, lambda: 1, lambda: 0))
 
-    def metrics(self) -> bytes:
+    async def metrics(self) -> list[bytes]:
         self.scrapes += 1
         if self.error is not None:
             raise self.error
-        return exposition(self._registry)
+        return [exposition(self._registry)]
 
     async def health(self) -> Report:
         self.reports += 1

@@ -1,0 +1,73 @@
+"""The text of `/metrics`: made in slices, and shared by those who ask at the same time.
+
+Owns when a text is made anew. Any pod can ask the probe listener, so the CPU time of scrapes has a bound: one text is
+made at a time, and one that took more than a moment answers all scrapes of the next seconds. A small text is made for
+each scrape.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Generator, Sequence
+from typing import Final
+
+from sidecar.discovery.tasks import Tasks
+from sidecar.runtime.slices import Slices
+
+CHEAP_S: Final = 0.01
+"""A text that took less is not kept."""
+KEPT_TIMES: Final = 4.0
+"""A text is kept for this many times the time that it took, so scrapes get at most a fifth of the time."""
+KEPT_S: Final = 5.0
+"""The longest that a text is kept. Prometheus scrapes every 15 s or more seldom."""
+
+log = logging.getLogger("sidecar.admin")
+
+
+class Scrapes:
+    """Makes texts by `make`. Create and use it in a running event loop."""
+
+    def __init__(self, make: Callable[[], Generator[None, None, list[bytes]]], slices: Slices) -> None:
+        self._make = make
+        self._slices = slices
+        self._loop = asyncio.get_running_loop()
+        self._tasks = Tasks(log)
+        self._under_way: asyncio.Task[None] | None = None
+        self._text: Sequence[bytes] = ()
+        self._drop: asyncio.TimerHandle | None = None
+        """Set while the last text is kept."""
+        self.made = 0
+
+    @property
+    def kept(self) -> bool:
+        """Whether the next scrape gets the last text."""
+        return self._drop is not None
+
+    async def text(self) -> Sequence[bytes]:
+        """The metrics, in pieces: as they are now, or as they were when a text was made that is still kept."""
+        if self.kept:
+            return self._text
+        if self._under_way is None or self._under_way.done():
+            self._under_way = self._tasks.start(self._render(), "scrape")
+        under_way = self._under_way
+        await asyncio.shield(under_way)  # a scraper that leaves does not disturb the others
+        return self._text
+
+    async def _render(self) -> None:
+        began = self._loop.time()
+        self._text = await self._slices.run(self._make())
+        self.made += 1
+        took_s = self._loop.time() - began
+        if took_s >= CHEAP_S:
+            self._drop = self._loop.call_later(min(KEPT_TIMES * took_s, KEPT_S), self._forget)
+
+    def _forget(self) -> None:
+        self._drop = None
+        self._text = ()
+
+    async def close(self) -> None:
+        if self._drop is not None:
+            self._drop.cancel()
+        self._tasks.cancel()
+        await self._tasks.ended()
