@@ -18,11 +18,11 @@ from tests.support.upstream import Upstream
 
 TEXT = (ROOT / "docs" / "aggregates.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
-CONFIG, COMMAND, WHOLE, PARTIAL, STOOD_IN = [text for _, text in BLOCKS]
+CONFIG, COMMAND, WHOLE, PARTIAL, PASSING, STOOD_IN = [text for _, text in BLOCKS]
 
 
 def test_every_block_is_of_a_kind_that_is_tested() -> None:
-    assert [language for language, _ in BLOCKS] == ["yaml", "sh", "json", "json", "json"]
+    assert [language for language, _ in BLOCKS] == ["yaml", "sh", "json", "json", "yaml", "json"]
     assert len(re.findall("^```", TEXT, re.MULTILINE)) == 2 * len(BLOCKS)
 
 
@@ -60,3 +60,25 @@ def test_a_part_that_a_fallback_gave_is_named() -> None:
         config += "defaults: {fallback: [{status: 200, body: '[]'}]}\n"
         with Daemon(config) as daemon:
             assert ask(daemon.proxy_port, "GET", "/_aggregate/venue-page?id=42").json() == json.loads(STOOD_IN)
+
+
+def test_an_answer_that_is_handed_on() -> None:
+    assert found_in(TEXT, "Content-Type, Content-Language, WWW-Authenticate, Retry-After and Allow")
+    with Upstream() as venue, Daemon(PASSING.replace("venue-service:3002", venue.authority)) as daemon:
+        for status in (404, 403):
+            venue.play(answer(status, b"none", [("Content-Type", "text/plain")]))
+            found = ask(daemon.proxy_port, "GET", "/_aggregate/venue-page?id=42")
+            assert (found.status, found.body, found.get("content-type")) == (status, b"none", "text/plain")
+        venue.play(answer(410))
+        assert ask(daemon.proxy_port, "GET", "/_aggregate/venue-page?id=42").status == 502
+        assert daemon.metric("sidecar_aggregates_total", code="404", reason="passed") == 1
+
+
+def test_the_times_of_the_page_are_the_defaults() -> None:
+    config = loads(CONFIG, "aggregates.md", {})
+    assert "with the defaults (2 s and 5 s)" in TEXT.replace("\n", " ")
+    assert (Aggregate(parts={}).timeout, config.services["venue"].policy.timeout.attempt) == (2.0, 5.0)
+
+
+def found_in(text: str, words: str) -> bool:
+    return words in " ".join(text.split())

@@ -103,4 +103,15 @@ class _Reader:
         service = tree.get("service")
         if isinstance(service, Leaf) and isinstance(service.value, str) and service.value not in self._services:
             self._reporter.report(service.place, unknown_service(service.value, self._services))
+        self._check_passed(tree)
         return build(AggregatePart, tree) if not missing and is_valid(tree) else None
+
+    def _check_passed(self, tree: Tree) -> None:
+        passed, required = tree.get("pass_status"), tree.get("required")
+        if not isinstance(passed, Leaf) or not isinstance(passed.value, frozenset):
+            return
+        if any(status < 400 or status > 599 for status in passed.value):
+            self._reporter.report(passed.place, "expected statuses from 400 to 599: other answers are no failure")
+        elif passed.value and not (isinstance(required, Leaf) and required.value):
+            message = "the part needs required: true: the failure of an optional part is named in the answer"
+            self._reporter.report(passed.place, message)

@@ -22,6 +22,7 @@ from sidecar.policy.settings import (
     PositiveCount,
     ServerUrl,
     ServiceName,
+    StatusSet,
 )
 
 Delay = Annotated[float, Meta(ge=0, extra={"kind": "duration"})]
@@ -233,6 +234,8 @@ class AggregatePart(Struct, frozen=True, kw_only=True):
     """The whole aggregate fails if this part fails."""
     timeout: Duration | None = None
     """For the whole call, its body included. `off`: as long as the aggregate has."""
+    pass_status: StatusSet = frozenset()
+    """If the service of a required part answers with one of these (400 to 599), that answer is the aggregate's."""
 
 
 class Aggregate(Struct, frozen=True, kw_only=True):

@@ -15,10 +15,10 @@ from msgspec import Struct
 
 from sidecar.config.effective import set_as_written
 from sidecar.config.load import Origins
-from sidecar.config.schema import Config
+from sidecar.config.schema import AggregatePart, Config
 from sidecar.config.tree import Level
 from sidecar.config.units import format_duration
-from sidecar.policy.settings import Policy
+from sidecar.policy.settings import FallbackStale, HashSettings, Policy
 
 _NARROW_LAST: Final[tuple[Level, ...]] = ("default", "defaults", "service", "route")
 
@@ -36,6 +36,7 @@ def found_warnings(config: Config, origins: Origins) -> Iterator[str | None]:
     yield from _no_services(config, origins)
     yield from _policies(config, origins)
     yield from _parts_cut_short(config, origins)
+    yield from _attempts_outlast_aggregate(config, origins)
 
 
 def _admin(config: Config, origins: Origins) -> Iterator[str]:
@@ -158,11 +159,31 @@ def _successes(statuses: frozenset[Any]) -> str:
     return ", ".join(map(str, set_as_written(found)))
 
 
+def _stale_for_everybody(scope: _Scope) -> Iterator[str]:
+    """A kept answer is told apart by its URL, the answer's Vary, and `key_headers`. Requests with Authorization or
+    Cookie are left out by themselves; of other headers nobody knows that they name a user.
+    """
+    where = scope.where("fallback")
+    if where is None or not any(
+        isinstance(step, FallbackStale) and not step.key_headers for step in scope.policy.fallback
+    ):
+        return
+    balancer = scope.policy.balancer
+    by = balancer.header.lower() if isinstance(balancer, HashSettings) and balancer.header else ""
+    named = f"{by}, by which its balancer tells requests apart" if by else "x-user-id or x-tenant"
+    yield (
+        f"{where}: fallback ({scope.line('fallback')}) has a stale step without key_headers: an answer made for one"
+        f" user goes to all who ask for the same URL. If a header names the user, such as {named}, add it to"
+        " key_headers. A header that no request has changes nothing"
+    )
+
+
 _RULES: Final[tuple[Callable[[_Scope], Iterator[str]], ...]] = (
     _attempt_cut_short,
     _check_outlasts_interval,
     _success_retried,
     _success_fails,
+    _stale_for_everybody,
 )
 
 
@@ -182,3 +203,43 @@ def _parts_cut_short(config: Config, origins: Origins) -> Iterator[str]:
                 f"{here}: timeout {format_duration(one.timeout)}{_line(origins, f'{here}.timeout')} is longer than"
                 f" the whole aggregate's {format_duration(aggregate.timeout)}{whole}, which ends it first"
             )
+
+
+def _attempts_outlast_aggregate(config: Config, origins: Origins) -> Iterator[str]:
+    """Such a part ends before its attempt does, so a hanging endpoint is never given up for another one. That holds for
+    the defaults too.
+    """
+    for name, aggregate in config.aggregates.items():
+        path = f"aggregates.{name}"
+        cut: dict[str, list[str]] = {}
+        for part, one in aggregate.parts.items():
+            attempt, where = _attempt_of(config, origins, one)
+            whole = aggregate.timeout if one.timeout is None else min(one.timeout, aggregate.timeout)
+            if attempt <= whole:
+                continue
+            own = one.timeout is not None and one.timeout <= aggregate.timeout
+            here = f"{path}.parts.{part}" if own else path
+            line = _line(origins, f"{here}.timeout") or (" (by default)" if origins else "")
+            words = f"{here}: timeout {format_duration(whole)}{line} is shorter than timeout.attempt"
+            cut.setdefault(words, []).append(where)
+        for words, attempts in cut.items():
+            yield (
+                f"{words} of {', '.join(dict.fromkeys(attempts))}: an attempt that hangs is not ended in time for a"
+                " retry. Set timeout.attempt of these services lower"
+            )
+
+
+def _attempt_of(config: Config, origins: Origins, part: AggregatePart) -> tuple[float, str]:
+    """Seconds of `timeout.attempt` for the calls of a part, and the words for it."""
+    service = config.services[part.service]
+    policy, path = service.policy, f"services.{part.service}"
+    target = "\0".join(part.path.literals).partition("?")[0]
+    for at, route in enumerate(service.routes):
+        prefix = route.match.path.rstrip("/")
+        methods = route.match.methods
+        if (not methods or "GET" in methods) and (target == prefix or target.startswith(f"{prefix}/")):
+            policy, path = route.policy, f"{path}.routes[{at}]"
+            break
+    known = origins.get(f"{path}.timeout.attempt")
+    line = f", line {known.line}" if known else ", by default" if origins else ""
+    return policy.timeout.attempt, f"{path} ({format_duration(policy.timeout.attempt)}{line})"

@@ -6,6 +6,7 @@ Owns what its parts are sent, when a part has failed, and the answer. Each part 
 
 from __future__ import annotations
 
+import codecs
 import logging
 from email.utils import formatdate
 from math import inf
@@ -13,15 +14,16 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from sidecar.config.schema import Aggregate as AggregateConfig
 from sidecar.config.schema import AggregatePart
 from sidecar.policy.deadline import effective, parse_timeout_ms
 from sidecar.proxy.handler import Disconnected, Handler
-from sidecar.proxy.head_syntax import MAX_FIELDS, MAX_HEAD, BadRequest
+from sidecar.proxy.head_syntax import MAX_FIELDS, MAX_HEAD, BadRequest, field_lines
 from sidecar.proxy.inner_call import MAX_BODY, InnerCall
 from sidecar.proxy.path_values import filled, values_of
-from sidecar.proxy.problem import STATUS, TITLES, PartFailure, Problem
+from sidecar.proxy.problem import STATUS, TITLES, Attempt, PartFailure, Problem
 from sidecar.proxy.request_head import RequestHead, field_values, has_foreign_context
 from sidecar.proxy.response_head import ResponseHead
 from sidecar.proxy.under_way import bytes_under_way
@@ -45,6 +47,12 @@ _PASSED_ON: Final = (
 """Fields of the request that the parts get; with them go the trace, the request's id, its deadline, and the names by
 which a request that leads back here is known."""
 
+_HANDED_ON: Final = field_lines(
+    *("content-type", "content-language", "content-encoding", "www-authenticate", "retry-after", "allow")
+)
+"""Fields of a part's answer that `pass_status` hands on: what the body is, and what the app has to do. Cookies are not
+among them, as with every aggregate."""
+
 _OUT_OF_TIME: Final = frozenset({"connect_timeout", "attempt_timeout", "request_timeout"})
 
 _DETAILS: Final = {
@@ -53,6 +61,9 @@ _DETAILS: Final = {
     "truncated": "the body broke off",
     "head_too_large": f"what parts are sent is over {MAX_HEAD} bytes or {MAX_FIELDS} fields, with what is passed on",
 }
+
+_CODINGS: Final = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
+"""Content codings that a problem names. It repeats nothing else of a service's answer."""
 
 log = logging.getLogger("sidecar.proxy")
 
@@ -98,6 +109,8 @@ class Aggregate(Handler):
         self._fallbacks: dict[str, str] = {}
         """By part, what answered in place of its service, if something did."""
         self._failures: dict[str, PartFailure] = {}
+        self._attempts: list[Attempt] = []
+        """Of the parts that have been stopped."""
 
     # Its life, from the top.
 
@@ -108,7 +121,9 @@ class Aggregate(Handler):
             failed = ""
             while self._pending and not failed:
                 failed = self._settle(await self._wait())
-            if failed:
+            if failed and self._passes(failed):
+                code, reason = self._pass_on(self._calls[failed]), "passed"
+            elif failed:
                 self._stop()
                 code, reason = self._answer_failure(failed)
             else:
@@ -183,7 +198,7 @@ class Aggregate(Handler):
 
     def _late(self, call: InnerCall, part: AggregatePart) -> PartFailure:
         call.cancel()
-        return _failure(part, STATUS["request_timeout"], "request_timeout")
+        return _failure(part, call, STATUS["request_timeout"], "request_timeout")
 
     def _judge(self, call: InnerCall, name: str, part: AggregatePart) -> PartFailure | None:
         """Keep the body of a part that is well; what is wrong with one that is not."""
@@ -193,18 +208,29 @@ class Aggregate(Handler):
         if head is not None and head.status == 431 and reason == "bad_request":
             reason = "head_too_large"  # the sidecar refuses what it made itself: the app's request was in order
         if head is not None and head.status >= 300:
-            return _failure(part, head.status, reason or "status")
+            return _failure(part, call, head.status, reason or "status")
         if call.failure or head is None:
             reason = call.failure or "bad_response"
-            return _failure(part, STATUS.get(reason, 502), reason)
+            return _failure(part, call, STATUS.get(reason, 502), reason)
+        body = call.body.removeprefix(codecs.BOM_UTF8)  # a reader may ignore it (RFC 8259, section 8.1)
         if head.status == 204:
             self._bodies[name] = b"null"
-        elif is_json(call.body):
-            self._bodies[name] = call.body
+        elif not call.coding and is_json(body):
+            self._bodies[name] = body
         else:
             call.release()
-            return _failure(part, 502, "not_json")
+            return _failure(part, call, 502, "not_json")
         return None
+
+    def _passes(self, name: str) -> bool:
+        """Whether the failure of this part is an answer of its service that the app gets as it is."""
+        call, part = self._calls[name], self._config.parts[name]
+        return (
+            self._failures[name].reason == "status"
+            and not call.failure
+            and call.head is not None
+            and call.head.status in part.pass_status
+        )
 
     def _watch(self) -> None:
         soonest = min([call.deadline for call in self._pending], default=inf)
@@ -212,11 +238,24 @@ class Aggregate(Handler):
 
     def _stop(self) -> None:
         """Nothing of it is wanted any more: permits, upstream connections and memory go back."""
-        for call in self._calls.values():
+        for name, call in self._calls.items():
             call.cancel()
+            self._attempts += self._attempts_of(call, self._config.parts[name])
         self._calls.clear()
         self._pending.clear()
         self._bodies.clear()
+
+    def _attempts_of(self, call: InnerCall, part: AggregatePart) -> list[Attempt]:
+        """Of one part, with no address. A call notes its last attempt only if that failed; what has not ended is given
+        up with the aggregate.
+        """
+        attempts = [replace(one, endpoint=part.service) for one in call.attempts]
+        if len(attempts) < call.attempts_made:
+            status = call.head.status if call.head is not None and not call.failure else None
+            reason = "client_disconnect" if status is None else "ok"
+            took_ms = (call.ended_at - self._started) * 1000 - sum([one.duration_ms for one in attempts])
+            attempts.append(Attempt(part.service, reason, status, max(round(took_ms, 1), 0.0)))
+        return attempts
 
     # The answer.
 
@@ -233,17 +272,39 @@ class Aggregate(Handler):
         if self._failures:
             pieces.append(opening + b'"errors":' + msgspec.json.encode(self._failures) + b',"partial":true')
         pieces.append(b"}")
+        attempts = sum([call.attempts_made for call in self._calls.values()])
+        self._respond(200, b" 200 OK", [b"\r\nContent-Type: application/json"], pieces, attempts)
+
+    def _pass_on(self, call: InnerCall) -> int:
+        """The answer of a part, as the answer to the app."""
+        head, body = call.head, call.body
+        assert head is not None
+        fields = [
+            found[0]
+            for found in _HANDED_ON.finditer(call.raw)
+            if call.coding or found[1].lower() != b"content-encoding"
+        ]
+        if call.fallback:
+            fields.append(b"\r\nx-sidecar-fallback: " + call.fallback.encode("latin-1"))
+        self._stop()
+        self._respond(head.status, head.status_line, fields, [body], len(self._attempts))
+        return head.status
+
+    def _respond(self, status: int, line: bytes, fields: list[bytes], body: list[bytes], attempts: int) -> None:
         response = ResponseHead()
-        response.status = 200
-        response.status_line = b" 200 OK"
+        response.status = status
+        response.status_line = line
         response.keep_alive = True
-        response.length = sum([len(piece) for piece in pieces])
+        response.length = sum([len(piece) for piece in body])
         response.pieces = [
             b"\r\nDate: " + formatdate(usegmt=True).encode(),
-            b"\r\nContent-Type: application/json\r\nContent-Length: %d" % response.length,
-            b"\r\nCache-Control: no-store\r\nX-Request-Id: " + self._request_id,
+            *fields,
+            b"\r\nContent-Length: %d\r\nCache-Control: no-store" % response.length,
+            b"\r\nX-Request-Id: " + self._request_id,
         ]
-        self._downstream.begin_response(self.request, response, [] if self.request.method == "HEAD" else pieces)
+        if attempts > 1:
+            response.pieces.append(b"\r\nx-envoy-attempt-count: %d" % attempts)
+        self._downstream.begin_response(self.request, response, [] if self.request.method == "HEAD" else body)
         self._downstream.end_response()
 
     def _answer_failure(self, failed: str) -> tuple[int, str]:
@@ -254,6 +315,7 @@ class Aggregate(Handler):
             detail=f"{self._name}: the part {failed}, which is required, failed",
             request_id=self._request_id.decode("latin-1"),
             errors=self._failures,
+            attempts=tuple(self._attempts),
         )
         self._downstream.answer(problem, self.request)
         return problem.status, reason
@@ -338,8 +400,11 @@ class Aggregate(Handler):
         return f"<Aggregate {self._name} pending={list(self._pending.values())}>"
 
 
-def _failure(part: AggregatePart, status: int, reason: str) -> PartFailure:
+def _failure(part: AggregatePart, call: InnerCall, status: int, reason: str) -> PartFailure:
     detail = _DETAILS.get(reason) or TITLES.get(reason) or f"the service answered {status}"
+    if reason == "not_json" and call.coding:
+        coding = call.coding if call.coding in _CODINGS else "unknown to the sidecar"
+        detail = f"the body has a content coding that was not asked for, and that cannot be undone: {coding}"
     return PartFailure(part.service, status, reason, detail)
 
 

@@ -6,6 +6,7 @@ outcome, the counts and the record. The order of things, and every decision, is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -150,6 +151,9 @@ class Call(Handler):
     @property
     def service_name(self) -> str:
         return self.service.name
+
+    def attempts_so_far(self) -> tuple[Sequence[Attempt], int]:
+        return self.attempts, self._attempt_number
 
     @property
     def client_idle_s(self) -> float:

@@ -264,6 +264,11 @@ class Downstream:
         made.inner = True
         return made
 
+    @property
+    def answering(self) -> Handler | None:
+        """What answers the present request."""
+        return self._exchange
+
     def _await_head(self, data: bytes) -> None:
         """What there is of a head, from its beginning, is not all of it."""
         try:

@@ -11,11 +11,12 @@ pause_writing, which sets flags and pauses the other side.
 from __future__ import annotations
 
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sidecar.proxy.body import RequestBody
 from sidecar.proxy.head_syntax import BadRequest
+from sidecar.proxy.problem import Attempt
 from sidecar.proxy.request_head import RequestHead
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ class Handler:
     def service_name(self) -> str:
         """The service that the request is for; empty where it is for no single one."""
         raise NotImplementedError
+
+    def attempts_so_far(self) -> tuple[Sequence[Attempt], int]:
+        """What was sent to endpoints and has ended (it grows), and how much was sent, or began to be."""
+        return (), 0
 
     @property
     def client_idle_s(self) -> float:

@@ -9,23 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.proxy.body_copy import Room
 from sidecar.proxy.chunked import BadChunk, ChunkScanner
 from sidecar.proxy.head_syntax import CHUNKED, BadResponse
+from sidecar.proxy.problem import Attempt
 from sidecar.proxy.response_head import ResponseHead, parse_response
 
 if TYPE_CHECKING:
     from sidecar.proxy.downstream import Downstream
 
 MAX_BODY: Final = 1024 * 1024
-"""Bytes of a response's body that are taken."""
+"""Bytes of a response's body that are taken, packed or not."""
 
+PACKED: Final = frozenset({"gzip", "x-gzip", "deflate"})
+"""Content codings that are undone although nobody asked for them (RFC 9110, section 8.4.1)."""
+_GZIP: Final = b"\x1f\x8b"
+_GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 
 _REASON = re.compile(rb"\r\nx-sidecar-reason: ([a-z_]+)", re.IGNORECASE)
+_CODING = re.compile(rb"\r\ncontent-encoding:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _FALLBACK = re.compile(rb"\r\nx-sidecar-fallback: ([^\r\n]+)", re.IGNORECASE)
 
 
@@ -43,11 +51,22 @@ class InnerCall(asyncio.Transport):
         """Seconds of the loop's clock; whoever makes the call looks after it."""
         self.head: ResponseHead | None = None
         self.failure = ""
-        """Why there is no whole response: `too_large`, `overloaded`, `truncated`, `bad_response`; else empty."""
+        """Why there is no whole response: `too_large`, `overloaded`, `truncated`, `bad_response`, or `not_json` for a
+        body that does not match its coding; else empty."""
         self.reason = ""
         """The sidecar's own for the response (`x-sidecar-reason`); an upstream's is not let pass."""
         self.fallback = ""
         """What answered in place of the service (`x-sidecar-fallback`), as above; empty where nothing did."""
+        self.raw = b""
+        """The head of the response, as it came."""
+        self.coding = ""
+        """The content codings of `body`, lower case; empty where there is none any more."""
+        self.attempts: Sequence[Attempt] = ()
+        """What was sent to endpoints, and has ended."""
+        self.attempts_made = 0
+        """How often the request was sent to an endpoint, or began to be."""
+        self.ended_at = 0.0
+        """Seconds of the loop's clock."""
         self._loop = loop
         self._room = room
         self._on_end: Callable[[InnerCall], None] | None = on_end
@@ -139,6 +158,9 @@ class InnerCall(asyncio.Transport):
             response = parse_response(head + end, "GET")
             if response.status >= 200:
                 self.head = response
+                self.raw = head
+                self.coding = _found(_CODING, head).strip().lower().replace("identity", "")
+                self._count()
                 self.reason = _found(_REASON, head)
                 self.fallback = _found(_FALLBACK, head)
         body, self._start = self._start, b""
@@ -165,12 +187,43 @@ class InnerCall(asyncio.Transport):
             self._whole = scanner.done if scanner is not None else self._size == head.length
 
     def _fail(self, failure: str) -> None:
+        self._spoil(failure)
+        self.abort()
+
+    def _count(self) -> None:
+        handler = self._downstream.answering if self._downstream is not None else None
+        if handler is not None:
+            self.attempts, self.attempts_made = handler.attempts_so_far()
+
+    def _unpack(self) -> None:
+        """Undo a coding that nobody asked for. A few KiB may become a GiB: no more than the bounds is unpacked."""
+        if self.coding not in PACKED and not (self.coding == "" and self.body.startswith(_GZIP)):
+            return
+        room = max(min(MAX_BODY, self._room.left + self._size), 0)
+        unpacking = zlib.decompressobj(_GZIP_OR_ZLIB)
+        try:
+            found = unpacking.decompress(self.body, room + 1)
+        except zlib.error:
+            self._spoil("not_json")
+            return
+        if len(found) > room:
+            self._spoil("too_large" if room == MAX_BODY else "overloaded")
+        elif not unpacking.eof or unpacking.unused_data:
+            self._spoil("not_json")
+        else:
+            self.release()
+            self._pieces, self._size, self.coding = [found], len(found), ""
+            self._room.left -= len(found)
+
+    def _spoil(self, failure: str) -> None:
         self.failure = failure
         self.release()
-        self.abort()
 
     def _end(self) -> None:
         if not self._closing:
+            if self.head is None:
+                self._count()
+            self.ended_at = monotonic()
             self._closing = True
             self._loop.call_soon(self._ended)  # as every transport does: never from within a call of the data path
 
@@ -179,8 +232,9 @@ class InnerCall(asyncio.Transport):
         if downstream is not None:
             downstream.connection_lost(None)
         if not self._whole and not self.failure:
-            self.failure = "truncated"
-            self.release()
+            self._spoil("truncated")
+        if self._whole and self._on_end is not None:
+            self._unpack()
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end(self)

@@ -52,7 +52,7 @@ STATUS: Final = {
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One attempt as the app is told of it."""
+    """One attempt as the app is told of it. For an aggregate, `endpoint` is the part's service."""
 
     endpoint: str
     reason: str

@@ -139,3 +139,25 @@ def test_no_mistake_shows_a_value() -> None:
     lines = failure("aggregates: {page: {parts: {a: {service: sesame, path: 'open-sesame{', timeout: sesame}}}}")
     assert len(lines) == 3
     assert "sesame" not in "".join(lines)
+
+
+def test_statuses_that_are_passed_on() -> None:
+    page = read(
+        """aggregates:
+  page: {parts: {venue: {service: venue, path: /, required: true, pass_status: [401, 404-405, 500-502]}}}"""
+    )["page"]
+    assert page.parts["venue"].pass_status == {401, 404, 405, 500, 501, 502}
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ("required: true, pass_status: [200]", "expected statuses from 400 to 599: other answers are no failure"),
+        ("required: true, pass_status: [302, 404]", "expected statuses from 400 to 599: other answers are no failure"),
+        ("pass_status: [404]", "the part needs required: true: the failure of an optional part is named in the answer"),
+        ("required: false, pass_status: [404]", "the part needs required: true: "),
+    ],
+)
+def test_statuses_that_cannot_be_passed_on(keys: str, words: str) -> None:
+    (line,) = failure(f"aggregates: {{page: {{parts: {{venue: {{service: venue, path: /, {keys}}}}}}}}}")
+    assert line.startswith(f"a.yaml:2: aggregates.page.parts.venue.pass_status: {words}")

@@ -13,6 +13,7 @@ from sidecar.config.warnings import warnings_of
 
 ROOT = Path(__file__).resolve().parents[2]
 VENUE = "services: {venue: {url: http://a:1}}\n"
+QUICK = "services: {venue: {url: http://a:1, timeout: {attempt: 500ms}}}\n"
 ENDS = ", which ends it first"
 
 
@@ -254,7 +255,7 @@ def test_a_file_without_services(tmp_path: Path) -> None:
 
 def test_a_part_that_the_whole_ends_first(tmp_path: Path) -> None:
     text = f"""\
-{VENUE}aggregates:
+{QUICK}aggregates:
   page:
     timeout: 1s
     parts:
@@ -274,8 +275,84 @@ def test_a_part_that_the_whole_ends_first(tmp_path: Path) -> None:
 
 def test_without_origins_a_part_has_no_line(tmp_path: Path) -> None:
     path = tmp_path / "sidecar.yaml"
-    path.write_text(f"{VENUE}aggregates: {{page: {{parts: {{a: {{service: venue, path: /, timeout: 3s}}}}}}}}\n")
+    path.write_text(f"{QUICK}aggregates: {{page: {{parts: {{a: {{service: venue, path: /, timeout: 3s}}}}}}}}\n")
     config, _ = load_with_origins(path, {})
     assert warnings_of(config, {}) == [
         "aggregates.page.parts.a: timeout 3s is longer than the whole aggregate's 2s, which ends it first"
     ]
+
+
+LATE = "an attempt that hangs is not ended in time for a retry. Set timeout.attempt of these services lower"
+BY_DEFAULT = "services.event (5s, by default)"
+
+
+def test_an_aggregate_that_ends_before_an_attempt(tmp_path: Path) -> None:
+    text = """\
+services:
+  venue: {url: "http://a:1", timeout: {attempt: 1s}}
+  event:
+    url: "http://b:1"
+    routes:
+      - {match: {path: /quick, methods: [GET]}, timeout: {attempt: 100ms}}
+      - {match: {path: /quick}, timeout: {attempt: 4s}}
+aggregates:
+  defaults: {parts: {a: {service: event, path: /}, b: {service: event, path: /x}, c: {service: venue, path: /}}}
+  whole:
+    timeout: 900ms
+    parts: {a: {service: venue, path: /}, b: {service: event, path: /slow}}
+  part: {parts: {a: {service: venue, path: /, timeout: 1s}, b: {service: venue, path: /, timeout: 999ms}}}
+  route:
+    timeout: 200ms
+    parts: {a: {service: event, path: "/quick/{query.id}?a=/b"}, b: {service: event, path: /quick}}
+  near: {timeout: 200ms, parts: {a: {service: event, path: /quickly}}}
+"""
+    shorter = "is shorter than timeout.attempt of"
+    assert told(tmp_path, text) == [
+        f"aggregates.defaults: timeout 2s (by default) {shorter} services.event (5s, by default): {LATE}",
+        f"aggregates.whole: timeout 900ms (line 11) {shorter} services.venue (1s, line 2), {BY_DEFAULT}: {LATE}",
+        f"aggregates.part.parts.b: timeout 999ms (line 13) {shorter} services.venue (1s, line 2): {LATE}",
+        f"aggregates.near: timeout 200ms (line 17) {shorter} {BY_DEFAULT}: {LATE}",
+    ]
+
+
+# stale.
+
+
+STALE = (
+    " has a stale step without key_headers: an answer made for one user goes to all who ask for the same URL. If a"
+    " header names the user, such as {}, add it to key_headers. A header that no request has changes nothing"
+)
+
+
+@pytest.mark.parametrize(
+    ("keys", "where", "header"),
+    [
+        ("fallback: [{stale: 5m}]", "services.venue: fallback (line 3)", "x-user-id or x-tenant"),
+        ("fallback: [{stale: 5m, key_headers: []}]", "services.venue: fallback (line 3)", "x-user-id or x-tenant"),
+        (
+            "fallback: [{stale: 5m}], balancer: {hash: {header: X-Tenant}}",
+            "services.venue: fallback (line 3)",
+            "x-tenant, by which its balancer tells requests apart",
+        ),
+        (
+            "routes: [{match: {path: /a}, fallback: [{service: other}, {stale: 5m}]}]",
+            "services.venue.routes[0]: fallback (line 3)",
+            "x-user-id or x-tenant",
+        ),
+        ("fallback: [{stale: 5m, key_headers: [x-user-id]}]", "", ""),
+        ("fallback: [{stale: 5m, key_headers: [authorization]}]", "", ""),
+        ("fallback: [{status: 200}]", "", ""),
+    ],
+)
+def test_stale_answers_for_everybody(tmp_path: Path, keys: str, where: str, header: str) -> None:
+    text = f"""\
+services:
+  other: {{url: "http://a:1"}}
+  venue: {{url: "http://a:1", {keys}}}
+"""
+    assert told(tmp_path, text) == ([where + STALE.format(header)] if where else [])
+
+
+def test_stale_answers_of_the_defaults_are_one_warning(tmp_path: Path) -> None:
+    text = f"{VENUE[:-2]}, event: {{url: http://b:1}}}}\ndefaults: {{fallback: [{{stale: 5m}}]}}\n"
+    assert told(tmp_path, text) == ["defaults: fallback (line 2)" + STALE.format("x-user-id or x-tenant")]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -16,6 +18,7 @@ from sidecar.config.path_template import parse_path_template
 from sidecar.config.schema import Aggregate, AggregatePart
 from sidecar.policy.settings import BreakerSettings, FallbackStatic, Limits, Policy, RetrySettings, Timeouts
 from sidecar.proxy.aggregate import LATER_S, is_json
+from sidecar.proxy.core import ANSWER_ROOM
 from sidecar.proxy.inner_call import MAX_BODY
 from sidecar.telemetry.trace import Tracer
 from tests.proxy.fakes import PATIENT, Wire, World, field_of, ok, problem, request, status
@@ -101,6 +104,39 @@ def test_a_body_is_put_in_as_it_came(page: Page) -> None:
     page.of("venue").says(ok(b'{"b":1.0,"a":1e2,"a":12345678901234567890}'))
     page.of("event").says(ok(b"[]"))
     assert app.heard.endswith(b'{"venue":{"b":1.0,"a":1e2,"a":12345678901234567890},"events":[]}')
+
+
+PACKED = {"gzip": gzip.compress(b"[1, 2]"), "deflate": zlib.compress(b"[1, 2]"), "x-gzip": gzip.compress(b"[1, 2]")}
+
+
+@pytest.mark.parametrize("coding", [*PACKED, "GZIP", "identity", ""])
+def test_a_body_in_a_coding_that_nobody_asked_for_is_unpacked(page: Page, coding: str) -> None:
+    app = page.asks(GET)
+    assert field_of(page.of("event").heard, "accept-encoding") == ["identity"]
+    fields = [f"Content-Encoding: {coding}"] if coding else []
+    packed = b"[1, 2]" if coding == "identity" else PACKED.get(coding.lower(), PACKED["gzip"])
+    page.of("event").says(ok(packed, *fields))
+    page.of("venue").says(ok(b'\xef\xbb\xbf{"a": 1}'))
+    assert app.heard.endswith(b'{"venue":{"a": 1},"events":[1, 2]}')
+
+
+@pytest.mark.parametrize(
+    ("coding", "packed", "reason", "words"),
+    [
+        ("br", b"\x0b\x02\x80[1, 2]\x03", "not_json", "cannot be undone: br"),
+        ("aes128gcm, secret", b"[1]", "not_json", "cannot be undone: unknown to the sidecar"),
+        ("gzip, br", b"[1]", "not_json", "cannot be undone: unknown to the sidecar"),
+        ("gzip", b"[1]", "not_json", "cannot be undone: gzip"),
+        ("gzip", PACKED["gzip"][:-1], "not_json", "cannot be undone: gzip"),
+        ("gzip", gzip.compress(b'"' + b"a" * MAX_BODY + b'"'), "too_large", "over 1048576 bytes"),
+        ("", gzip.compress(bytes(64 << 20)), "too_large", "over 1048576 bytes"),
+    ],
+)
+def test_a_coding_that_is_not_undone_is_named(page: Page, coding: str, packed: bytes, reason: str, words: str) -> None:
+    error = failed(page, ok(packed, *([f"Content-Encoding: {coding}"] if coding else [])))
+    assert (error["status"], error["reason"], words in error["detail"]) == (502, reason, True)
+    assert "secret" not in error["detail"]
+    assert page.core.answer_room.left == ANSWER_ROOM
 
 
 def test_204_is_null(page: Page) -> None:
@@ -345,7 +381,9 @@ def test_a_status_that_is_no_success(page: Page, line: str) -> None:
     }
 
 
-@pytest.mark.parametrize("text", [b"", b"<html>", b"{", b"[1] 2", b'"\xff"', b"[" * 100_000, b"NaN", b"\xef\xbb\xbf{}"])
+@pytest.mark.parametrize(
+    "text", [b"", b"<html>", b"{", b"[1] 2", b'"\xff"', b"[" * 100_000, b"NaN", b"\xef\xbb\xbf", b"{}\xef\xbb\xbf"]
+)
 def test_a_body_that_is_not_json(page: Page, text: bytes) -> None:
     error = failed(page, ok(text, "Content-Type: application/json"))
     assert (error["status"], error["reason"]) == (502, "not_json")
@@ -395,6 +433,7 @@ def test_a_refusal_of_the_sidecar_has_its_reason_and_no_address(page: Page) -> N
             "detail": "The service has no endpoint",
         }
     }
+    assert field_of(app.heard, "x-envoy-attempt-count") == []
 
 
 def test_an_open_breaker_is_a_part_s_failure(make_page: Callable[..., Page]) -> None:
@@ -477,14 +516,93 @@ def test_a_required_part_s_failure_ends_it_at_once(page: Page) -> None:
     found = problem(app.heard)
     assert found["reason"] == "aggregate_failed"
     assert found["errors"] == {
-        "venue": {"service": "venue", "status": 404, "reason": "status", "detail": "the service answered 404"}
+        "venue": {
+            "service": "venue",
+            "status": 404,
+            "reason": "status",
+            "detail": "the service answered 404",
+        }
     }
+    told = [(one["endpoint"], one["reason"], one["status"]) for one in found["attempts"]]
+    assert told == [("venue", "ok", 404), ("event", "client_disconnect", None)]
+    assert field_of(app.heard, "x-envoy-attempt-count") == ["2"]
     assert "venue" in found["detail"]
     page.settle()
     assert page.in_flight() == [0, 0]
     assert not page.of("event").open
     assert app.open
     assert page.recorded() == {(502, "aggregate_failed"): 1}
+
+
+# What a part's failure hands on.
+
+PASSING = {
+    "strict": Aggregate(
+        parts={
+            "venue": structs.replace(part("venue", "/v", required=True), pass_status=frozenset({401, 404, 503})),
+            "events": part("event", "/e"),
+        }
+    )
+}
+
+
+def test_an_answer_that_is_passed_on(make_page: Callable[..., Page]) -> None:
+    page = make_page(aggregates=PASSING)
+    app = page.asks("GET /_aggregate/strict")
+    fields = ["Content-Type: text/plain", 'WWW-Authenticate: Bearer realm="a"', "WWW-Authenticate: Basic"]
+    page.of("venue").says(ok(b"who?", *fields, "Set-Cookie: a=b", "X-Own: 1", "Server: x", status="401 Who"))
+    assert app.heard.startswith(b"HTTP/1.1 401 Who\r\n")
+    head, _, rest = app.heard.partition(b"\r\n\r\n")
+    assert rest == b"who?"
+    names = [line.partition(b":")[0].decode().lower() for line in head.split(b"\r\n")[1:]]
+    assert sorted(names) == sorted(
+        [
+            *("cache-control", "content-length", "content-type", "date", "www-authenticate", "www-authenticate"),
+            *("x-envoy-attempt-count", "x-request-id"),
+        ]
+    )
+    assert field_of(head, "x-envoy-attempt-count") == ["2"]
+    page.settle()
+    assert (app.open, page.in_flight(), page.of("event").open) == (True, [0, 0], False)
+    assert page.core.answer_room.left == ANSWER_ROOM
+    assert page.recorded("strict") == {(401, "passed"): 1}
+
+
+def test_a_head_request_gets_the_head_of_it(make_page: Callable[..., Page]) -> None:
+    page = make_page(aggregates=PASSING)
+    app = page.asks("HEAD /_aggregate/strict")
+    page.of("venue").says(ok(gzip.compress(b"none"), "Content-Encoding: gzip", status="404 Not Found"))
+    head, _, rest = app.heard.partition(b"\r\n\r\n")
+    assert (status(head), rest) == (404, b"")
+    assert (field_of(head, "content-length"), field_of(head, "content-encoding")) == (["4"], [])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ok(b"no", status="403 Forbidden"),
+        ok(b"a" * (MAX_BODY + 1), status="404 Not Found"),
+        ok(b"cut", status="404 Not Found")[:-1],
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n<>",
+    ],
+    ids=["another status", "too large", "not whole", "not JSON"],
+)
+def test_an_answer_that_is_not_passed_on(make_page: Callable[..., Page], answer: bytes) -> None:
+    page = make_page(aggregates=PASSING)
+    app = page.asks("GET /_aggregate/strict")
+    page.of("venue").says(answer)
+    if not app.heard:
+        page.of("venue").leaves()
+    assert (status(app.heard), problem(app.heard)["reason"]) == (502, "aggregate_failed")
+
+
+def test_a_refusal_of_the_sidecar_is_not_passed_on(make_page: Callable[..., Page]) -> None:
+    page = make_page(aggregates=PASSING)
+    page.live.services["venue"].set_endpoints([], page.loop.now)
+    app = page.asks("GET /_aggregate/strict")
+    found = problem(app.heard)
+    assert found["errors"]["venue"]["status"] == 503
+    assert [one["endpoint"] for one in found["attempts"]] == ["event"]
 
 
 # Time.

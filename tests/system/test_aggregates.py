@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sidecar.client import AggregateFailed, NotFound, ServiceClient
 from tests.support import steps
 from tests.support.client import request_bytes
 from tests.support.eventually import eventually
@@ -36,6 +38,11 @@ aggregates:
   needs-venue:
     timeout: 10s
     parts: {venue: {service: venue, path: /venues, required: true}, events: {service: event, path: /events}}
+  strict:
+    timeout: 10s
+    parts:
+      venue: {service: venue, path: /venues, required: true, pass_status: [401, 403, 404]}
+      events: {service: event, path: /events}
 """
 TARGET = "/_aggregate/venue-page?id=42"
 MIB = 1024 * 1024
@@ -239,3 +246,58 @@ def test_the_end_waits_for_an_aggregate(rig: Rig) -> None:
         response = client.read_response()
     assert (response.status, response.json()["venue"], response.get("connection")) == (200, 1, "close")
     assert rig.daemon.wait(20) == 0
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_answer_that_is_passed_on(rig: Rig, status: int) -> None:
+    fields = [("Content-Type", "application/problem+json"), ("WWW-Authenticate", "Bearer"), ("Set-Cookie", "a=b")]
+    rig["venue"].play(answer(status, b'{"why": "no"}', fields))
+    rig["event"].play(steps.silence)
+    changes = rig.changes()
+    for method, body in (("GET", b'{"why": "no"}'), ("HEAD", b"")):
+        found = rig.ask(method, "/_aggregate/strict")
+        assert (found.status, found.reason, found.body, found.get("content-type")) == (
+            status,
+            None,
+            body,
+            "application/problem+json",
+        )
+        assert (found.get("www-authenticate"), found.get("set-cookie")) == ("Bearer", None)
+    changes.eventually(2, "sidecar_aggregates_total", aggregate="strict", code=str(status), reason="passed")
+    for service in ("venue", "event"):
+        rig.idle(service)
+
+
+async def test_client_takes_it_as_the_service_s_own(rig: Rig) -> None:
+    rig["venue"].play(answer(404, b"none"))
+    async with ServiceClient("_aggregate", base_url=f"http://127.0.0.1:{rig.ports.proxy}") as pages:
+        assert await pages.get_json("/strict", type=dict[str, int], missing_ok=True) is None
+        with pytest.raises(NotFound) as caught:
+            await pages.get("/strict")
+    assert (caught.value.status, caught.value.body) == (404, b"none")
+
+
+async def test_attempts_are_those_of_the_parts(rig: Rig) -> None:
+    async with ServiceClient("_aggregate", base_url=f"http://127.0.0.1:{rig.ports.proxy}") as pages:
+        assert (await pages.get("/strict")).attempts == 2
+        rig["event"].play(steps.silence)
+        rig["venue"].play(answer(500))
+        with pytest.raises(AggregateFailed) as caught:
+            await pages.get("/strict")
+    error = caught.value
+    assert error.attempts == len(error.tries) == 2
+    assert [(one.endpoint, one.reason, one.status) for one in error.tries] == [
+        ("venue", "status", 500),
+        ("event", "client_disconnect", None),
+    ]
+    assert all(0 <= one.duration_ms < 10_000 for one in error.tries)
+
+
+def test_compressed_body_and_byte_order_mark(rig: Rig) -> None:
+    rig["venue"].play(answer(200, gzip.compress(b'{"a": 1}'), [("Content-Encoding", "gzip")]))
+    rig["event"].play(answer(200, b"\xef\xbb\xbf[1]"))
+    assert rig.ask("GET", "/_aggregate/strict").json() == {"venue": {"a": 1}, "events": [1]}
+    rig["event"].play(answer(200, gzip.compress(bytes(64 * MIB)), [("Content-Encoding", "gzip")]))
+    assert rig.ask("GET", "/_aggregate/strict").json()["errors"]["events"]["reason"] == "too_large"
+    rig["event"].play(answer(200, b"\x0b\x02\x80[1]\x03", [("Content-Encoding", "br")]))
+    assert rig.ask("GET", "/_aggregate/strict").json()["errors"]["events"]["detail"].endswith("be undone: br")
