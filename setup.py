@@ -101,7 +101,7 @@ WISH = os.environ.get("SIDECAR_COMPILE", "auto")
 def obstacle() -> str | None:
     """Why nothing can be compiled here, or is not to be; None where it looks as if it could."""
     if WISH == "0":
-        return "SIDECAR_COMPILE=0"
+        return "built with SIDECAR_COMPILE=0"
     if WISH == "auto" and "editable_wheel" in sys.argv:
         return "an editable install runs the sources"
     if platform.python_implementation() != "CPython":

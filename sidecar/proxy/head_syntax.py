@@ -13,12 +13,9 @@ import re
 from typing import Final
 
 MAX_HEAD: Final = 32 * 1024
-"""Bytes of a head, its blank line included: the default of `listen.max_head` and `limits.max_head`."""
+"""Bytes of a head, its blank line included."""
 
 MAX_FIELDS: Final = 128
-"""The default of `listen.max_header_fields` and `limits.max_header_fields`."""
-
-UNKNOWN_METHOD: Final = "the method is not known here: name it in allow_methods, or in the methods of a route's match"
 
 CHUNKED: Final = -2
 """`length` of a body framed by chunks."""
@@ -37,8 +34,15 @@ LONE_CR: Final = "the head has a carriage return that does not end a line"
 class _NoCallbacks:
     """What llhttp is given to call: nothing. It asks for each of these by name, and not to find one costs more."""
 
-    on_message_begin = on_url = on_status = on_header = on_headers_complete = None
-    on_body = on_message_complete = on_chunk_header = on_chunk_complete = None
+    on_message_begin: None = None
+    on_url: None = None
+    on_status: None = None
+    on_header: None = None
+    on_headers_complete: None = None
+    on_body: None = None
+    on_message_complete: None = None
+    on_chunk_header: None = None
+    on_chunk_complete: None = None
 
 
 NO_CALLBACKS = _NoCallbacks()
