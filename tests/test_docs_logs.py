@@ -24,4 +24,4 @@ def test_every_reason_is_listed_with_its_status() -> None:
 
 
 def test_no_reason_is_invented() -> None:
-    assert set(ROWS) <= {*STATUS, "ok", "status", "bad_request", "client_disconnect"}
+    assert set(ROWS) <= {*STATUS, "ok", "status", "bad_request", "client_disconnect", "stale_connection"}

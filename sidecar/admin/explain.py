@@ -18,7 +18,7 @@ from sidecar.config.units import format_duration
 from sidecar.policy.breaker import Breaker
 from sidecar.policy.settings import FallbackService, FallbackStale, FallbackStep, HashSettings
 from sidecar.proxy.fallback import FIRST_PART
-from sidecar.proxy.head_asked import aggregate_refusal, head_asked
+from sidecar.proxy.head_asked import aggregate_refusal, head_asked, route_asked
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.near_name import near_name
 from sidecar.runtime.route import LiveRoute
@@ -42,12 +42,12 @@ def explain(
     if not target:
         raise BadQuestion("write target as in a request line: /venue/events/42, or http://venue-service:3002/x")
     try:
-        head = head_asked(method, target, host)
+        head = head_asked(method, target, host, running.live.config.listen.max_head)
         service, upstream_target, by_path = running.live.table.find(head.method, head.target, head.host)
+        route = route_asked(head, service, upstream_target)
     except NotRouted as problem:
         return _not_routed(running, problem, method, target)
     by: Literal["path", "host", "absolute"] = "path" if by_path else "host" if target[0] in "/*" else "absolute"
-    route = service.route_for(method, upstream_target)
     return _Story(running, view, clock, service, route, method).told(by, upstream_target.decode("latin-1"))
 
 

@@ -13,7 +13,7 @@ import msgspec
 from sidecar.config.effective import policy_tree
 from sidecar.config.load import Origins
 from sidecar.config.schema import Config, Route, Service
-from sidecar.proxy.head_asked import aggregate_refusal, head_asked
+from sidecar.proxy.head_asked import aggregate_refusal, head_asked, route_asked
 from sidecar.runtime.live import Live
 from sidecar.runtime.near_name import near_name
 from sidecar.runtime.routing import NotRouted
@@ -25,13 +25,13 @@ _FOUND_BY = {"path": "first path segment", "host": "Host header", "absolute": "h
 def explained(config: Config, origins: Origins, method: str, target: str, host: str | None) -> dict[str, Any]:
     """The answer of `GET /explain` as JSON values. `target` is written as in a request line."""
     try:
-        head = head_asked(method, target, host or "")
+        head = head_asked(method, target, host or "", config.listen.max_head)
         table = Live(config, 0.0, float).table
         live, upstream, by_path = table.find(head.method, head.target, head.host)
+        route = route_asked(head, live, upstream)
     except NotRouted as refused:
         return _not_routed(config, refused, method, target)
     service = live.config
-    route = live.route_for(method, upstream)
     at = next((at for at, one in enumerate(live.routes) if one is route), None)
     of: Service | Route = service if at is None else service.routes[at]
     by = "path" if by_path else "host" if target[0] in "/*" else "absolute"

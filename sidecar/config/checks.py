@@ -71,7 +71,8 @@ def check_listeners(tree: Tree, reporter: Reporter) -> None:
     written = dict(leaves(tree))
     if "proxy" in written and written["proxy"].value == ():
         reporter.report(written["proxy"].place, "expected at least one address")
-    bound = [(name, address) for name in fields_of(Listen) for address in _addresses(written, name)]
+    names = ("proxy", "admin", "probe")
+    bound = [(name, address) for name in names for address in _addresses(written, name)]
     for (first, address), (second, other) in combinations(bound, 2):
         if _collide(address, other):
             blamed, kept = _blamed(written, first, second)

@@ -132,9 +132,8 @@ def _scalar(kind: Any, meta: Meta) -> Schema:
 def _bounds(kind: Any, meta: Meta) -> Schema:
     if kind in ("statuses", "retry_conditions"):
         return dict(_STATUS_BOUNDS)
-    if kind == "size":
-        return {"minimum": 0}
-    found = {"minimum": meta.ge, "exclusiveMinimum": meta.gt, "maximum": meta.le}
+    least = 0 if kind == "size" and meta.ge is None else meta.ge
+    found = {"minimum": least, "exclusiveMinimum": meta.gt, "maximum": meta.le}
     return {word: bound for word, bound in found.items() if bound is not None}
 
 

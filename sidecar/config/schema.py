@@ -15,7 +15,9 @@ from sidecar.policy.settings import (
     DnsSettings,
     Duration,
     FilePath,
+    HeaderFieldCount,
     Headers,
+    HeadSize,
     KubernetesSettings,
     Methods,
     Policy,
@@ -54,6 +56,10 @@ class Listen(Struct, frozen=True, kw_only=True):
     """The admin API and the dashboard. They can change things, so keep this address on loopback."""
     probe: Address = Address("::", 15021)
     """Health and metrics, read only: for the kubelet and Prometheus."""
+    max_head: HeadSize = 32 * 1024
+    """The head of a request: request line, header fields and empty line. A larger one is refused with 431."""
+    max_header_fields: HeaderFieldCount = 128
+    """Header fields of a request. More are refused with 431."""
 
 
 class Admin(Struct, frozen=True, kw_only=True):

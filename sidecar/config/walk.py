@@ -267,10 +267,13 @@ def _parse_choice(choices: tuple[str, ...], forms: tuple[str, ...], text: str) -
 def _parse_bounded(parse: Callable[[str], float], meta: Meta, text: str) -> float:
     value = parse(text)
     low, above, high = meta.ge, meta.gt, meta.le
-    if (low is not None and value < low) or (above is not None and value <= above):
-        raise BadValueError(f"expected {f'{low} or more' if low is not None else f'more than {above}'}")
+    written: Callable[[Any], str] = units.format_size if kind_of(meta) == "size" else str
+    if low is not None and value < low:
+        raise BadValueError(f"expected {written(low)} or more")
+    if above is not None and value <= above:
+        raise BadValueError(f"expected more than {written(above)}")
     if high is not None and value > high:
-        raise BadValueError(f"expected at most {high}")
+        raise BadValueError(f"expected at most {written(high)}")
     return value
 
 

@@ -15,14 +15,16 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from time import time
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 from msgspec.structs import replace
 
+from sidecar.config.annotations import fields_of
 from sidecar.config.effective import changed_keys
 from sidecar.config.errors import ConfigError, ConfigErrors
 from sidecar.config.load import Origins, load_with_origins
 from sidecar.config.schema import Config, Listen
+from sidecar.config.units import format_size
 from sidecar.config.warnings import warnings_of
 from sidecar.net.threads import in_thread
 from sidecar.runtime.reload_report import ReloadReport, Trigger
@@ -200,11 +202,14 @@ def log_warnings(kind: Literal["start", "reload"], warnings: Sequence[str]) -> N
 def _needs_restart(running: Listen, wanted: Listen) -> list[str]:
     """Messages about changed options of `listen`, which need a restart."""
     return [
-        f"listen.{name} stays {_addresses(getattr(running, name))}; {_addresses(getattr(wanted, name))} needs a restart"
-        for name in ("proxy", "admin", "probe")
+        f"listen.{name} stays {_written(name, getattr(running, name))};"
+        f" {_written(name, getattr(wanted, name))} needs a restart"
+        for name in fields_of(Listen)
         if getattr(running, name) != getattr(wanted, name)
     ]
 
 
-def _addresses(of: object) -> str:
-    return ", ".join(map(str, of)) if isinstance(of, tuple) else str(of)
+def _written(name: str, value: object) -> str:
+    if name == "max_head":
+        return format_size(cast(int, value))
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

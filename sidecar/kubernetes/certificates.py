@@ -155,6 +155,8 @@ class Certificates:
                 if problem.kind in (CONFLICT, TEST_FAILED):
                     continue
                 raise
+            fields = {"configuration": self._webhook.rpartition("/")[2], "webhooks": len(operations) - 1}
+            log.info("caBundle put right", extra={"fields": fields})
             return material, True
         raise Problem(CONFLICT, f"another client keeps changing {self._webhook}")
 

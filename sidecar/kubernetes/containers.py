@@ -31,6 +31,12 @@ START_S: Final = 60
 TOKEN_S: Final = 3607
 """The lifetime of the API server's own tokens. The kubelet renews a token at 80% of it."""
 
+HUNG_S: Final = 5
+"""The grace period of a sidecar that its liveness probe has given up. A process that does not answer finishes no
+request either, so the pod's grace period (30 s by default) would only delay its restart. Kubernetes knows the key since
+1.21; an older API server drops it.
+"""
+
 IDLE_S: Final = 2
 DRAIN_S: Final = 21
 """How many seconds the sidecar may need after SIGTERM: the defaults of `drain.delay` and `drain.timeout`."""
@@ -84,7 +90,8 @@ def container(
         "resources": _resources({"cpu": settings.cpu, "memory": settings.memory}, shared),
         "securityContext": _security(settings.user),
         "startupProbe": _probe("/readyz", period_s=1, failures=START_S, timeout_s=1),
-        "livenessProbe": _probe("/livez", period_s=10, failures=6, timeout_s=5),
+        "livenessProbe": _probe("/livez", period_s=10, failures=6, timeout_s=5)
+        | {"terminationGracePeriodSeconds": HUNG_S},
         "readinessProbe": _probe("/readyz", period_s=5, failures=2, timeout_s=2),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,

@@ -90,7 +90,9 @@ class Webhook:
         await self._probe_connections.start(probes)
 
     def ending(self) -> None:
-        """From now on `/readyz` fails, so that the Service sends no more reviews."""
+        """From now on `/readyz` fails, so that the Service sends no more reviews. Each answer closes its connection: an
+        API server keeps one open for as long as it likes, and the Service has no say in it.
+        """
         self._ending = True
 
     async def close(self) -> None:
@@ -109,7 +111,13 @@ class Webhook:
         except _Refused as refused:
             return self._refusal(request, refused)
         result = self._decide(question, only_if_asked)
-        return web.Response(body=review.answer(question.uid, result), content_type="application/json")
+        return self._last(web.Response(body=review.answer(question.uid, result), content_type="application/json"))
+
+    def _last(self, response: web.Response) -> web.Response:
+        """The response, the last one of its connection if the injector is ending."""
+        if self._ending:
+            response.force_close()
+        return response
 
     def _decide(self, question: review.Question, only_if_asked: bool) -> Result:
         """Never raises. Its cost is proportional to the pod's size, because all other reviews wait for it."""
@@ -185,7 +193,7 @@ class Webhook:
         )
         if "Connection" in refused.headers:
             response.force_close()
-        return response
+        return self._last(response)
 
     async def _handle_probe(self, request: web.BaseRequest) -> web.Response:
         with self._probe_connections.under_way(request):

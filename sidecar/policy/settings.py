@@ -20,6 +20,10 @@ Size = Annotated[int, Meta(extra={"kind": "size"})]
 
 Count = Annotated[int, Meta(ge=0)]
 PositiveCount = Annotated[int, Meta(ge=1)]
+HeadSize = Annotated[int, Meta(ge=1024, le=256 * 1024, extra={"kind": "size"})]
+"""The size of a message's head. More than the upper bound would be held for each connection."""
+
+HeaderFieldCount = Annotated[int, Meta(ge=16, le=1000)]
 CountLimit = Annotated[int, Meta(ge=1, extra={"kind": "count"})]
 """A PositiveCount that may be None: `off` in the file."""
 
@@ -166,7 +170,8 @@ class BreakerSettings(Struct, frozen=True, kw_only=True):
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """`limits`, for a whole service: requests in flight (tunnels count), and connections to all of its endpoints."""
+    """`limits`, for a whole service: requests in flight (tunnels count), connections to all of its endpoints, and the
+    heads of its answers."""
 
     max_concurrent: PositiveCount = 1024
     """Requests in flight, including tunnels. More requests are refused at once as `overloaded`."""
@@ -177,6 +182,10 @@ class Limits(Struct, frozen=True, kw_only=True):
     behind one address, such as a ClusterIP, can spread the connections anew."""
     max_connection_requests: CountLimit | None = None
     """A connection that has carried this many requests closes as soon as it is idle."""
+    max_head: HeadSize = 32 * 1024
+    """The head of an answer: status line, header fields and empty line. A larger one is `bad_response`."""
+    max_header_fields: HeaderFieldCount = 128
+    """Header fields of an answer. More are `bad_response`."""
 
 
 class HashSettings(Struct, frozen=True, kw_only=True, tag="hash"):
@@ -297,6 +306,9 @@ class Policy(Struct, frozen=True, kw_only=True):
     fallback: FallbackSteps = ()
     """What answers instead of a failure: the first of these steps that has an answer."""
     limits: Limits = Limits()
+    allow_methods: Methods = frozenset()
+    """Methods that may be sent beside those that the HTTP parser (llhttp) knows. Those in the `match` of a route are
+    allowed there without this."""
     preserve_host: bool = False
     """Send the app's Host upstream instead of the endpoint's authority."""
     prefix_aware: Literal["auto", "true", "false"] = "auto"

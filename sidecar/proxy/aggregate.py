@@ -20,7 +20,7 @@ from sidecar.config.schema import Aggregate as AggregateConfig
 from sidecar.config.schema import AggregatePart
 from sidecar.policy.deadline import effective, parse_timeout_ms
 from sidecar.proxy.handler import Disconnected, Handler
-from sidecar.proxy.head_syntax import MAX_FIELDS, MAX_HEAD, BadRequest, field_lines
+from sidecar.proxy.head_syntax import BadRequest, field_lines
 from sidecar.proxy.inner_call import MAX_BODY, InnerCall
 from sidecar.proxy.path_values import filled, values_of
 from sidecar.proxy.problem import STATUS, TITLES, Attempt, PartFailure, Problem
@@ -59,7 +59,7 @@ _DETAILS: Final = {
     "not_json": "the body is not valid JSON",
     "too_large": f"the body is over {MAX_BODY} bytes",
     "truncated": "the body broke off",
-    "head_too_large": f"what parts are sent is over {MAX_HEAD} bytes or {MAX_FIELDS} fields, with what is passed on",
+    "head_too_large": "what parts are sent is over listen.max_head or listen.max_header_fields, with what is passed on",
 }
 
 _CODINGS: Final = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})

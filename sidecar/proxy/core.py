@@ -95,6 +95,9 @@ class ProxyCore:
         for name, service in live.services.items():
             self.pools[name] = self._pool(service)
         self.client_idle_s = live.config.defaults.timeout.client_idle
+        self.max_head = live.config.listen.max_head
+        self.max_header_fields = live.config.listen.max_header_fields
+        self.head_too_large = f"the head is over {self.max_head} bytes, which is listen.max_head"
         self.loop_name = b"sidecar-%012x" % getrandbits(48)
         """Random for each process, so that a request that comes back is known (RFC 9110, section 7.6.3)."""
         self.loop_line = b"\r\nx-sidecar-loop: " + self.loop_name

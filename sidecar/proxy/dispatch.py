@@ -12,7 +12,7 @@ from sidecar.proxy.body import RequestBody
 from sidecar.proxy.exchange import Exchange
 from sidecar.proxy.fallback import FallbackExchange
 from sidecar.proxy.handler import Handler
-from sidecar.proxy.head_syntax import BadRequest
+from sidecar.proxy.head_syntax import UNKNOWN_METHOD, BadRequest
 from sidecar.proxy.problem import STATUS, Problem
 from sidecar.proxy.request_head import RequestHead
 from sidecar.proxy.stale import StaleExchange
@@ -26,15 +26,19 @@ if TYPE_CHECKING:
 def dispatch(core: ProxyCore, downstream: Downstream, request: RequestHead) -> Handler | Problem:
     """The handler of a request, not started yet, or the answer where no service takes it.
 
-    Raises BadRequest where the target has no meaning.
+    Raises BadRequest where the target has no meaning, or the method is neither known nor allowed.
     """
     try:
         service, target, by_path = core.table.find(request.method, request.target, request.host)
     except NotRouted as stray:
+        if request.unusual:
+            raise BadRequest(501, UNKNOWN_METHOD) from None
         if stray.status == 400:
             raise BadRequest(400, stray.detail) from None
         return _unrouted(core, downstream, request, stray)
     route = service.route_for(request.method, target)
+    if request.unusual and request.method not in route.allowed_methods:
+        raise BadRequest(501, UNKNOWN_METHOD)
     body = RequestBody(request.length, route.retry.max_body) if request.length else None
     if request.method in route.fallback_methods and not request.websocket:
         return FallbackExchange(core, downstream, request, service, route, target, body, by_path=by_path)

@@ -16,7 +16,7 @@ from sidecar.proxy.body import RequestBody
 from sidecar.proxy.closing import DRAIN_S, LINGER_S, Closing, hung_up, nothing_unread, reset, worth_draining
 from sidecar.proxy.dispatch import dispatch
 from sidecar.proxy.handler import Handler
-from sidecar.proxy.head_syntax import MAX_HEAD, UNTIL_CLOSE, BadRequest
+from sidecar.proxy.head_syntax import UNTIL_CLOSE, BadRequest
 from sidecar.proxy.problem import Problem
 from sidecar.proxy.request_head import RequestHead, check_partial, parse_request
 from sidecar.proxy.response_head import ResponseHead
@@ -222,9 +222,9 @@ class Downstream:
             return False
         self._checked = 0
         try:
-            if end - at > MAX_HEAD:
-                raise BadRequest(431, f"the head is over {MAX_HEAD} bytes")
-            request = parse_request(data[at:end])
+            if end - at > self._core.max_head:
+                raise BadRequest(431, self._core.head_too_large)
+            request = parse_request(data[at:end], self._core.max_header_fields)
         except BadRequest as refusal:
             self._refuse(refusal)
             return False
@@ -272,12 +272,12 @@ class Downstream:
     def _await_head(self, data: bytes) -> None:
         """What there is of a head, from its beginning, is not all of it."""
         try:
-            if len(data) > MAX_HEAD:
-                raise BadRequest(431, f"the head is over {MAX_HEAD} bytes")
+            if len(data) > self._core.max_head:
+                raise BadRequest(431, self._core.head_too_large)
             if data != b"\r" and (
                 len(data) - self._checked >= CHECK_EVERY or not self._checked or b"\n" in data[self._checked :]
             ):
-                check_partial(data)
+                check_partial(data, self._checked)
                 self._checked = len(data)
         except BadRequest as refusal:
             self._refuse(refusal)
@@ -427,7 +427,7 @@ class Downstream:
         self.resume_reading(UPLOAD)
         if self._at < len(self._buffer):
             self._pump()
-        if self._waiting <= MAX_PIPELINED:
+        if self._waiting <= MAX_PIPELINED or self._phase == _READY:  # a head that is not whole may be larger than that
             self.resume_reading(PIPELINED)
 
     def take_over(self) -> bytes:

@@ -13,9 +13,12 @@ import re
 from typing import Final
 
 MAX_HEAD: Final = 32 * 1024
-"""Bytes of a head, its blank line included."""
+"""Bytes of a head, its blank line included: the default of `listen.max_head` and `limits.max_head`."""
 
 MAX_FIELDS: Final = 128
+"""The default of `listen.max_header_fields` and `limits.max_header_fields`."""
+
+UNKNOWN_METHOD: Final = "the method is not known here: name it in allow_methods, or in the methods of a route's match"
 
 CHUNKED: Final = -2
 """`length` of a body framed by chunks."""

@@ -155,7 +155,7 @@ class InnerCall(asyncio.Transport):
             if not end:
                 return
             self._start = rest
-            response = parse_response(head + end, "GET")
+            response = parse_response(head + end, "GET", max_fields=len(head))  # it was bounded when it came in
             if response.status >= 200:
                 self.head = response
                 self.raw = head

@@ -11,7 +11,16 @@ import re
 
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
 
-from sidecar.proxy.head_syntax import BARE_LINE_END, CHUNKED, MAX_FIELDS, NO_CALLBACKS, BadRequest, field_lines, without
+from sidecar.proxy.head_syntax import (
+    BARE_LINE_END,
+    CHUNKED,
+    MAX_FIELDS,
+    NO_CALLBACKS,
+    UNKNOWN_METHOD,
+    BadRequest,
+    field_lines,
+    without,
+)
 from sidecar.telemetry.trace import FOREIGN_CONTEXT
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
@@ -58,6 +67,8 @@ class RequestHead:
     loop: bytes | None = None
     """The names of the sidecars that the request has passed (x-sidecar-loop, as CDN-Loop of RFC 8586)."""
     deadline_ms: tuple[bytes, ...] = ()
+    unusual: bool = False
+    """llhttp does not know its method."""
     for_repeated: bool = False
     """The app makes it while it serves a request that was itself repeated (an x-envoy-attempt-count above 1)."""
 
@@ -95,8 +106,8 @@ def drop_fields(request: RequestHead, names: set[bytes]) -> None:
     request.pieces[:] = [without(piece, names) for piece in request.pieces]
 
 
-def check_partial(received: bytes) -> None:
-    """Refuse what can no longer become a head, without waiting for the rest of it.
+def check_partial(received: bytes, since: int = 0) -> None:
+    """Refuse what can no longer become a head, without waiting for the rest of it. Up to `since` it was checked before.
 
     Raises BadRequest. Syntax inside complete fields is left to `parse_request`.
     """
@@ -108,7 +119,7 @@ def check_partial(received: bytes) -> None:
         token = _TOKEN.match(received)
         if token is None or (token.end() < len(received) and received[token.end()] != 0x20):
             raise _why_not_a_request_line(received)
-    if BARE_LINE_END.search(received):
+    if BARE_LINE_END.search(received, max(since - 1, 0)):
         raise BadRequest(400, "a line of the head does not end with CRLF")
 
 
@@ -131,7 +142,7 @@ def _why_not_a_request_line(head: bytes) -> BadRequest:
 
 def _refusal(head: bytes, method: bytes, error: HttpParserError) -> BadRequest:
     if isinstance(error, HttpParserInvalidMethodError):
-        return BadRequest(501, "the method is not known")
+        return BadRequest(501, UNKNOWN_METHOD)
     codings = _codings(head)
     if codings not in ([], [b"chunked"]) and not re.search(rb"\r\ncontent-length:", head, re.IGNORECASE):
         return _bad_codings(codings)
@@ -156,23 +167,40 @@ def _bad_codings(codings: list[bytes]) -> BadRequest:
     return BadRequest(501, "the only transfer coding spoken here is chunked")
 
 
-def parse_request(head: bytes) -> RequestHead:
+def _is_sound_but_for_its_method(head: bytes, method: bytes) -> bool:
+    """Whether llhttp accepts the head with a method that it knows: POST, as any method may have a body."""
+    if method == b"PRI":
+        return False
+    try:
+        HttpRequestParser(NO_CALLBACKS).feed_data(b"POST" + head[len(method) :])
+    except HttpParserUpgrade:
+        pass
+    except HttpParserError:
+        return False
+    return True
+
+
+def parse_request(head: bytes, max_fields: int = MAX_FIELDS) -> RequestHead:
     """Check and read one head, from its first byte to its blank line.
 
-    Raises BadRequest.
+    Raises BadRequest. A method that llhttp does not know passes: it is `unusual`, and whether it is allowed is for the
+    route to say.
     """
     line = _REQUEST_LINE.match(head)
     if line is None:
         raise _why_not_a_request_line(head)
     method, target, minor = line.groups()
+    unusual = False
     try:
         HttpRequestParser(NO_CALLBACKS).feed_data(head)
     except HttpParserUpgrade:
         pass  # llhttp stops after the head of an upgrade; what becomes of it is decided below
     except HttpParserError as error:
-        raise _refusal(head, method, error) from None
-    if head.count(b"\n") - 2 > MAX_FIELDS:
-        raise BadRequest(431, f"more than {MAX_FIELDS} header fields")
+        if not _is_sound_but_for_its_method(head, method):
+            raise _refusal(head, method, error) from None
+        unusual = True
+    if head.count(b"\n") - 2 > max_fields:
+        raise BadRequest(431, f"more than {max_fields} header fields, which is listen.max_header_fields")
     if method == b"CONNECT":
         raise BadRequest(405, "CONNECT is not offered: set HTTP_PROXY only, and call services by http://")
     if b"#" in target:
@@ -181,6 +209,8 @@ def parse_request(head: bytes) -> RequestHead:
     request = RequestHead()
     request.method = method.decode()
     request.target = target
+    if unusual:
+        request.unusual = True
     if minor != b"1":
         request.minor = 0
         request.keep_alive = False

@@ -80,7 +80,7 @@ def why_no_response(received: bytes, since: int = 0) -> str | None:
     return LONE_CR if BARE_CR.search(received, max(since - 1, 0)) else None
 
 
-def parse_response(head: bytes, method: str) -> ResponseHead:
+def parse_response(head: bytes, method: str, max_fields: int = MAX_FIELDS) -> ResponseHead:
     """Check and read one response head that answers a request of this method. Strict: `lenient_head` is asked next.
 
     Raises BadResponse.
@@ -94,8 +94,8 @@ def parse_response(head: bytes, method: str) -> ResponseHead:
         pass
     except HttpParserError as error:
         raise BadResponse(f"the head is malformed: {error.args[0] if error.args else 'syntax'}") from None
-    if len(head) > 4 * MAX_FIELDS and head.count(b"\n") - 2 > MAX_FIELDS:  # no line is shorter than `a:` CRLF
-        raise BadResponse(f"more than {MAX_FIELDS} header fields")
+    if len(head) > 4 * max_fields and head.count(b"\n") - 2 > max_fields:  # no line is shorter than `a:` CRLF
+        raise BadResponse(f"more than {max_fields} header fields, which is limits.max_header_fields")
     response = ResponseHead()
     response.status = status = int(head[9:12])
     at = line.end() - 2

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from sidecar.proxy.body import RequestBody
 from sidecar.proxy.chunked import BadChunk, ChunkScanner
-from sidecar.proxy.head_syntax import CHUNKED, MAX_HEAD, UNTIL_CLOSE, BadResponse
+from sidecar.proxy.head_syntax import CHUNKED, UNTIL_CLOSE, BadResponse
 from sidecar.proxy.lenient_head import HEAD_END, mend
 from sidecar.proxy.response_head import ResponseHead, parse_response, why_no_response
 from sidecar.proxy.under_way import bytes_under_way
@@ -39,8 +39,6 @@ INTERIM_MAX: Final = 100
 
 WRITE_HIGH_WATER: Final = 256 * 1024
 """Bytes waiting to be sent before the sender is paused; one read of the event loop is up to as large."""
-
-_TOO_LARGE: Final = f"the response's head is over {MAX_HEAD} bytes"
 
 _IDLE, _HEAD, _BODY, _DONE, _TUNNEL, _CLOSED = range(6)
 
@@ -331,9 +329,9 @@ class Upstream:
                 return
             self._scanned = 0
             try:
-                if not 4 <= end <= MAX_HEAD:
+                if not 4 <= end <= self._pool.service.max_head:
                     raise BadResponse("it is read leniently, if at all")
-                response = parse_response(data[:end], self._method)
+                response = parse_response(data[:end], self._method, self._pool.service.max_header_fields)
             except BadResponse:
                 try:
                     response, end = self._read_leniently(data)
@@ -383,13 +381,13 @@ class Upstream:
 
         One that trickles in is looked at again at each line's end.
         """
-        since = self._scanned
-        if len(data) > MAX_HEAD or not since or len(data) - since >= CHECK_EVERY or b"\n" in data[since:]:
+        since, most = self._scanned, self._pool.service.max_head
+        if len(data) > most or not since or len(data) - since >= CHECK_EVERY or b"\n" in data[since:]:
             if HEAD_END.search(data, max(since - 2, 0)):
                 return True
             why = why_no_response(data, since)
-            if why is None and len(data) > MAX_HEAD:
-                why = _TOO_LARGE
+            if why is None and len(data) > most:
+                why = _too_large(most)
             if why is not None:
                 self._fail(Lost("bad_response", why))
                 return False
@@ -401,10 +399,11 @@ class Upstream:
         """A head that is not strict, put right, and where it ends. Raises BadResponse."""
         found = HEAD_END.search(data)
         end = found.end() if found is not None else len(data)
-        if end > MAX_HEAD:
-            raise BadResponse(_TOO_LARGE)
+        service = self._pool.service
+        if end > service.max_head:
+            raise BadResponse(_too_large(service.max_head))
         head, mixed_at = mend(data[:end])
-        response = parse_response(head, self._method)
+        response = parse_response(head, self._method, service.max_header_fields)
         if mixed_at is not None:
             # Whoever mixes them may have let somebody write a field: what follows the answer is not to be trusted.
             self._mixed = True
@@ -506,3 +505,7 @@ class Upstream:
     def __repr__(self) -> str:
         state = ("idle", "head", "body", "done", "tunnel", "closed")[self._state]
         return f"<Upstream {self.endpoint.label} {state}>"
+
+
+def _too_large(most: int) -> str:
+    return f"the response's head is over {most} bytes, which is limits.max_head"

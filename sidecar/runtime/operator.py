@@ -43,6 +43,7 @@ def force_breaker(service: LiveService, route: str, state: str | None, until: fl
         found.breaker.force(state, until, now)
     except ValueError:
         raise Refused("breaker_off", "the breaker is off (breaker.mode) and cannot be forced") from None
+    found.breaker.tick(now)  # one that is open no longer by force lets its next call through: show that
     return found.breaker
 
 

@@ -17,6 +17,7 @@ class LiveRoute:
     """The options that a request needs, and its breaker."""
 
     __slots__ = (
+        "allowed_methods",
         "attempt_s",
         "breaker",
         "client_idle_s",
@@ -53,6 +54,8 @@ class LiveRoute:
         self.path = path
         self.path_and_below = path if path.endswith(b"/") else path + b"/"
         self.methods = match.methods if match else frozenset()
+        self.allowed_methods = policy.allow_methods | self.methods
+        """Of the methods that the parser does not know, those that may be sent."""
         timeout = policy.timeout
         self.client_idle_s = timeout.client_idle
         self.connect_s = timeout.connect

@@ -139,6 +139,8 @@ class LiveService:
     def _set_connection_limits(self, config: Service) -> None:
         limits = config.policy.limits
         self.max_connections = limits.max_connections
+        self.max_head = limits.max_head
+        self.max_header_fields = limits.max_header_fields
         age_s, requests = limits.max_connection_age, limits.max_connection_requests
         self.connection_age_s = inf if age_s is None else age_s
         """A connection that is older closes as it falls idle."""

@@ -196,6 +196,15 @@ async def test_a_listener_that_is_not_bound_yet_is_not_open(tmp_path: Path) -> N
     assert report.warnings == ("listen.admin stays 127.0.0.1:1; 0.0.0.0:1 needs a restart",)
 
 
+async def test_limits_of_the_listener_need_a_restart_too(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, VENUE + "}}")
+    stage.write("listen: {max_head: 64KiB, max_header_fields: 200}\n" + VENUE + "}}")
+    assert (await stage.reloader.reload("file")).warnings == (
+        "listen.max_head stays 32KiB; 64KiB needs a restart",
+        "listen.max_header_fields stays 128; 200 needs a restart",
+    )
+
+
 # What must not happen.
 
 

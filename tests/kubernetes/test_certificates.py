@@ -157,6 +157,26 @@ async def test_a_bundle_that_somebody_overwrote_is_put_back() -> None:
         assert bundles(api) == good
 
 
+async def test_a_bundle_that_is_put_right_is_logged_once_a_repair(caplog: Any) -> None:
+    caplog.set_level(logging.INFO)
+
+    def repairs() -> list[int]:
+        found = [record for record in caplog.records if record.message == "caBundle put right"]
+        assert all(record.fields["configuration"] == "sidecar-injector" for record in found)
+        return [record.fields["webhooks"] for record in found]
+
+    async with ObjectsApi() as api, Replica(api) as one, Replica(api) as two:
+        await one.certificates.look()
+        assert repairs() == [2], "the first one, where there was none"
+        for count in (1, 2):
+            api.objects[WEBHOOK]["webhooks"][1]["clientConfig"]["caBundle"] = "b3RoZXI="
+            await asyncio.gather(one.certificates.look(), two.certificates.look())
+            for _ in range(3):
+                await one.certificates.look()
+                await two.certificates.look()
+            assert repairs() == [2, *[1] * count]
+
+
 async def test_a_secret_with_garbage_is_made_anew() -> None:
     async with ObjectsApi() as api, Replica(api) as one:
         api.objects[SECRET]["data"] = {"tls.crt": "Z2FyYmFnZQ==", "mine": "a2VlcA=="}

@@ -35,6 +35,19 @@ def test_draining_has_as_long_as_it_may_take() -> None:
     assert all(grace_s - prestop_s(grace_s) > DRAIN_S for grace_s in range(LONG_GRACE_S, 400))
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_only_a_sidecar_that_hangs_has_a_short_end(native: bool) -> None:
+    """The API server refuses the key on a readiness probe."""
+    made = container(InjectorSettings(native=native), log_level="", grace_s=30, config_volume="c", token_volume="")
+    probes = {name: one for name, one in made.items() if name.endswith("Probe")}
+    assert len(probes) == 3
+    assert {name: one.get("terminationGracePeriodSeconds") for name, one in probes.items()} == {
+        "startupProbe": None,
+        "livenessProbe": 5,
+        "readinessProbe": None,
+    }
+
+
 def test_what_is_ours_is_known_by_its_name_and_its_port() -> None:
     made = container(InjectorSettings(), log_level="", grace_s=30, config_volume="c", token_volume="")
     assert is_ours(made)

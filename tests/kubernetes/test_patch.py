@@ -142,6 +142,7 @@ def test_the_container_of_a_native_sidecar() -> None:
             "periodSeconds": 10,
             "timeoutSeconds": 5,
             "failureThreshold": 6,
+            "terminationGracePeriodSeconds": 5,
         },
         "readinessProbe": {
             "httpGet": {"path": "/readyz", "port": 15021, "scheme": "HTTP"},

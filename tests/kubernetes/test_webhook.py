@@ -391,6 +391,22 @@ async def test_probes_and_metrics() -> None:
         assert "patch" in await found.ask(review()), "reviews are answered to the end"
 
 
+async def test_once_it_ends_each_answer_closes_its_connection() -> None:
+    """So that an API server, which keeps its connection, asks the next injector and not this one with old settings."""
+
+    async def closes(found: Running, body: bytes) -> bool:
+        async with await found.post(body) as answer:
+            await answer.read()
+            return answer.headers.get("Connection") == "close"
+
+    async with running() as found:
+        assert not await closes(found, review())
+        assert not await closes(found, b"no review")
+        found.webhook.ending()
+        assert await closes(found, review())
+        assert await closes(found, b"no review")
+
+
 async def test_without_a_certificate_no_handshake_succeeds() -> None:
     async with running(loaded=False) as found:
         with pytest.raises((aiohttp.ClientError, ConnectionError)):

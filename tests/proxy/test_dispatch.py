@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.config.path_template import parse_path_template
 from sidecar.config.schema import Aggregate as AggregateConfig
-from sidecar.config.schema import AggregatePart
+from sidecar.config.schema import AggregatePart, Match, Route
 from sidecar.policy.settings import FallbackStale, FallbackStatic, FallbackStep, Policy, RetrySettings, Timeouts
 from sidecar.proxy.aggregate import Aggregate
 from sidecar.proxy.dispatch import dispatch
@@ -99,3 +99,26 @@ def test_a_target_without_a_meaning(world: World) -> None:
     with pytest.raises(BadRequest, match="scheme is not http") as caught:
         answer_to(world, "GET https://venue/")
     assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("head", "allowed"),
+    [
+        ("BAN /venue/", True),
+        ("FLUSH /venue/", False),
+        ("FLUSH /venue/cache", True),
+        ("ban /venue/", False),
+        ("BAN /nobody/", False),
+        ("BAN /_aggregate/page", False),
+        ("GET /venue/", True),
+    ],
+)
+def test_unusual_methods(make_world: Callable[..., World], head: str, allowed: bool) -> None:
+    route = Route(match=Match(path="/cache", methods=frozenset({"FLUSH"})), policy=Policy())
+    world = make_world(Policy(allow_methods=frozenset({"BAN"})), routes=(route,), aggregates={"page": PAGE})
+    if allowed:
+        assert isinstance(answer_to(world, head), Exchange)
+        return
+    with pytest.raises(BadRequest, match="allow_methods") as refused:
+        answer_to(world, head)
+    assert refused.value.status == 501

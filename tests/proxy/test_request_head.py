@@ -79,6 +79,12 @@ def test_a_request_is_refused_or_read_as_llhttp_reads_it(head: bytes) -> None:
         assert request.status in (400, 405, 431, 501)
         assert request.detail
         return
+    if request.unusual:
+        method = request.method.encode()
+        with pytest.raises(httptools.HttpParserError):
+            seen_request(head)
+        assert seen_request(b"PUT" + head[len(method) :]).heads == 1  # nothing else is wrong with it
+        return
     seen = seen_request(head)  # what passes here passes there
     assert seen.heads == 1
     assert (request.method.encode(), request.target, f"1.{request.minor}") == (seen.method, seen.url, seen.version)
@@ -183,8 +189,9 @@ def test_what_is_wrong_with_a_request_line_is_said(line: str, words: str) -> Non
         ("G@T / HTTP/1.1\r\n" + HEAD, 400),
         ("{} / HTTP/1.1\r\n" + HEAD, 400),
         ("\x16\x03\x01 / HTTP/1.1\r\n" + HEAD, 400),
-        ("get / HTTP/1.1\r\n" + HEAD, 501),
-        ("BREW / HTTP/1.1\r\n" + HEAD, 501),
+        ("get / HTTP/1.1\r\nX : y\r\n" + HEAD, 501),
+        ("PLAY / HTTP/1.1\r\nX : y\r\n" + HEAD, 400),
+        ("PRI / HTTP/1.1\r\n" + HEAD, 400),
         ("CONNECT venue:80 HTTP/1.1\r\n" + HEAD, 405),
         ("GET / HTTP/1.1\r\n\r\n", 400),  # no Host
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
@@ -430,6 +437,16 @@ def test_http_1_0_expects_nothing() -> None:
     assert not read("Expect: 100-continue", line="POST / HTTP/1.0").expects_continue
     assert sent_on("Expect: 100-continue", line="POST / HTTP/1.0") == []
     assert sent_on("Expect: 100-continue", line="POST / HTTP/1.1") == ["Expect: 100-continue"]
+
+
+@pytest.mark.parametrize("method", ["BREW", "get", "PLAY", "!#$%&'*+-.^_`|~", "POSTS", "GE"])
+@pytest.mark.parametrize("fields", [(), ("Content-Length: 5",), ("Transfer-Encoding: chunked",), ("Upgrade: h2c",)])
+def test_a_method_that_llhttp_does_not_know(method: str, fields: tuple[str, ...]) -> None:
+    """Everything else of the head is as with a method that it knows."""
+    request, known = read(*fields, line=f"{method} / HTTP/1.1"), read(*fields, line="PUT / HTTP/1.1")
+    assert (request.method, request.unusual, known.unusual) == (method, True, False)
+    for name in ("target", "host", "pieces", "length", "keep_alive", "websocket", "expects_continue"):
+        assert getattr(request, name) == getattr(known, name)
 
 
 @pytest.mark.parametrize("fields", [MAX_FIELDS - 1, MAX_FIELDS, MAX_FIELDS + 1])

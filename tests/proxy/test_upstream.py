@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from sidecar.config.schema import EndpointSpec, Url
-from sidecar.proxy.head_syntax import MAX_HEAD
+from sidecar.proxy.head_syntax import MAX_FIELDS, MAX_HEAD
 from sidecar.proxy.response_head import ResponseHead
 from sidecar.proxy.upstream import HELD_MAX, Lost, Upstream
 from sidecar.runtime.endpoint import Endpoint
@@ -61,6 +62,7 @@ class Pool:
     def __init__(self) -> None:
         self.closed_connections: list[Upstream] = []
         self.mixed: list[str] = []
+        self.service = SimpleNamespace(max_head=MAX_HEAD, max_header_fields=MAX_FIELDS)
 
     def closed(self, connection: Upstream) -> None:
         self.closed_connections.append(connection)

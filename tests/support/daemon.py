@@ -34,16 +34,19 @@ class Ports:
     proxy: int
     admin: int
     probe: int
+    listen: str = ""
+    """Further keys of `listen`, as YAML."""
 
     @staticmethod
-    def free() -> Ports:
-        return Ports(*free_ports(3))
+    def free(listen: str = "") -> Ports:
+        proxy, admin, probe = free_ports(3)
+        return Ports(proxy, admin, probe, listen)
 
     @property
     def yaml(self) -> str:
         return (
             f'listen: {{proxy: ["127.0.0.1:{self.proxy}"], admin: "127.0.0.1:{self.admin}",'
-            f' probe: "127.0.0.1:{self.probe}"}}\n'
+            f' probe: "127.0.0.1:{self.probe}", {self.listen}}}\n'
         )
 
 

@@ -23,7 +23,7 @@ class Rig:
     """Starts the daemon with `config`. In it, `$name` stands for the URL of an upstream, `$port_name` for its port, and
     `$proxy` for the daemon's own proxy port. Use as a context manager; it stops the upstreams too.
 
-    `upstreams` are existing ones; `within` is passed to `Daemon`.
+    `upstreams` are existing ones; `within` is passed to `Daemon`, and `listen` (keys as YAML) to `Ports`.
     """
 
     def __init__(
@@ -33,10 +33,11 @@ class Rig:
         dead: dict[str, RefusedPort | ConnectBlackHole] | None = None,
         upstreams: dict[str, Upstream] | None = None,
         within: tuple[str, ...] = (),
+        listen: str = "",
     ) -> None:
         self.upstreams = {name: Upstream() for name in names} | (upstreams or {})
         self._dead = dead or {}
-        self.ports = Ports.free()
+        self.ports = Ports.free(listen)
         values: dict[str, Any] = {"proxy": self.ports.proxy}
         for name, target in [*self.upstreams.items(), *self._dead.items()]:
             values |= {name: target.url, f"port_{name}": target.port}

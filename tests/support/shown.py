@@ -11,7 +11,7 @@ import re
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-DIFFERS_EACH_TIME = {"via", "x-request-id", "traceparent", "x-envoy-expected-rq-timeout-ms"}
+DIFFERS_EACH_TIME = {"x-sidecar-loop", "x-request-id", "traceparent", "x-envoy-expected-rq-timeout-ms"}
 
 
 class Block(NamedTuple):

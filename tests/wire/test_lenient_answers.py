@@ -151,7 +151,9 @@ def test_set_cookies_keep_their_lines(rig: Rig, venue: Upstream) -> None:
 )
 def test_a_date_is_added_where_there_is_none(rig: Rig, venue: Upstream, head: bytes) -> None:
     venue.play(raw(head + BODY))
-    date = rig.ask("GET", "/venue/").get("date")
+    response = rig.ask("GET", "/venue/")
+    assert response.body == BODY
+    date = response.get("date")
     assert date is not None
     assert re.fullmatch(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", date)
     assert parsedate_to_datetime(date).year >= 2024
