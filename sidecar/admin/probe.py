@@ -16,7 +16,7 @@ from aiohttp import web
 
 from sidecar.admin.pieces import send
 from sidecar.health.report import UNHEALTHY, Report
-from sidecar.runtime.http_listener import IDLE_S, HttpListener, http_logger
+from sidecar.runtime.http_listener import IDLE_S, Bounds, HttpListener, http_logger
 from sidecar.telemetry.metrics import CONTENT_TYPE
 
 _OURS: Final = {"Server": "sidecar"}
@@ -33,10 +33,12 @@ class Probes:
         ready: Callable[[], bool],
         metrics: Callable[[], Awaitable[Sequence[bytes]]],
         health: Callable[[], Awaitable[Report]],
+        bounds: Bounds | None = None,
     ) -> None:
         self._ready = ready
         self._metrics = metrics
         self._health = health
+        self._bounds = bounds
         self._listener: HttpListener | None = None
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
@@ -48,7 +50,7 @@ class Probes:
             keepalive_timeout=IDLE_S,
             auto_decompress=False,  # request bodies are never read, so they are not decompressed either
         )
-        self._listener = HttpListener(server)
+        self._listener = HttpListener(server, self._bounds)
         await self._listener.start(sockets)
 
     async def _bounded(self, request: web.BaseRequest) -> web.StreamResponse:

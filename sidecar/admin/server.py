@@ -32,7 +32,7 @@ from sidecar.admin.services_view import ServicesView
 from sidecar.admin.stream import stream
 from sidecar.config.schema import Address
 from sidecar.discovery.tasks import Tasks
-from sidecar.runtime.http_listener import IDLE_S, HttpListener, http_logger
+from sidecar.runtime.http_listener import IDLE_S, Bounds, HttpListener, http_logger
 from sidecar.runtime.service import LiveService
 from sidecar.telemetry.events import KEPT
 from sidecar.telemetry.history import SAMPLE_S
@@ -61,7 +61,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Admin:
     """Serves on sockets that are already bound."""
 
-    def __init__(self, running: Running, probes: Probes, bound: Address) -> None:
+    def __init__(self, running: Running, probes: Probes, bound: Address, bounds: Bounds | None = None) -> None:
         self._running = running
         self._probes = probes
         self._clock = WallClock(running.loop.time)
@@ -70,6 +70,7 @@ class Admin:
         self._guard = Guard(bound)
         self._page = Page()
         self._document = _ENCODER.encode(openapi.document()) + b"\n"
+        self._bounds = bounds
         self._tasks = Tasks(log)
         self._listener: HttpListener | None = None
         application = web.Application(middlewares=[self._bounded], client_max_size=MOST_BODY_BYTES)
@@ -90,7 +91,7 @@ class Admin:
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         await self._runner.setup()
         assert self._runner.server is not None
-        self._listener = HttpListener(self._runner.server)
+        self._listener = HttpListener(self._runner.server, self._bounds)
         await self._listener.start(sockets)
         await self._sample()
         self._tasks.start(self._sample_on(), "history")

@@ -7,7 +7,7 @@ import logging
 
 from sidecar.config.schema import HealthCheck
 from sidecar.discovery.tasks import Tasks
-from sidecar.health.active import ActiveChecker, Checks
+from sidecar.health.active import MOST_AT_ONCE, ActiveChecker, Checks
 from sidecar.health.chain import HealthChain, Sliced
 from sidecar.health.checks.make import make_checks
 from sidecar.health.report import Report
@@ -22,9 +22,9 @@ log = logging.getLogger("sidecar.daemon")
 class HealthChecks:
     """Active checks of the services that configure them."""
 
-    def __init__(self, live: Live, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, live: Live, loop: asyncio.AbstractEventLoop, at_once: int = MOST_AT_ONCE) -> None:
         self._tasks = Tasks(log)
-        self._checks = Checks()
+        self._checks = Checks(at_once=at_once)
         self._live = live
         self._loop = loop
         self._checkers: dict[str, tuple[LiveService, HealthSettings, ActiveChecker[Endpoint]]] = {}
@@ -69,9 +69,9 @@ class HealthChecks:
 class Chain:
     """The checks behind `GET /health`. They and the active checks have separate limits, so neither delays the other."""
 
-    def __init__(self, live: Live, sliced: Sliced) -> None:
+    def __init__(self, live: Live, sliced: Sliced, at_once: int = MOST_AT_ONCE) -> None:
         self._tasks = Tasks(log)
-        self._asking = Checks()
+        self._asking = Checks(at_once=at_once)
         self._sliced = sliced
         self._live = live
         self._made_for: dict[str, HealthCheck] | None = None

@@ -27,7 +27,7 @@ from sidecar.daemon.extras import missing_extra
 from sidecar.daemon.health import Chain, HealthChecks
 from sidecar.daemon.log_control import LogControl
 from sidecar.daemon.notify import notify
-from sidecar.daemon.open_files import connections_each_way
+from sidecar.daemon.open_files import shares
 from sidecar.daemon.reload import Reloader, log_warnings
 from sidecar.daemon.sources import Sources
 from sidecar.daemon.steering import Steering
@@ -37,6 +37,7 @@ from sidecar.discovery.tasks import Tasks
 from sidecar.proxy import request_head
 from sidecar.proxy.core import ProxyCore
 from sidecar.proxy.listener import ProxyListener
+from sidecar.runtime.http_listener import Bounds, most_each
 from sidecar.runtime.live import Live
 from sidecar.runtime.slices import Slices
 from sidecar.telemetry import metrics
@@ -92,13 +93,15 @@ class Daemon:
         self.slices = Slices(loop)
         self.live = Live(config, loop.time(), random.random)
         self.access_log = AccessLog(config.log.access, writer.write, loop, query=config.log.query)
-        self.core = ProxyCore(self.live, self.access_log, max_connections=connections_each_way())
+        files = shares()
+        watchers = Bounds(most=files.listener, most_each=most_each(files.listener))
+        self.core = ProxyCore(self.live, self.access_log, max_connections=files.each_way)
         self.traces = Traces(self.core, self._tasks, config.tracing)
         self.lag = LoopLag(loop, random.random, monotonic)
         self.sources = Sources(self.live, loop)
         self.core.on_connect_failure = self.sources.refresh_soon
-        self.checks = HealthChecks(self.live, loop)
-        self.chain = Chain(self.live, self.slices.run)
+        self.checks = HealthChecks(self.live, loop, files.checks)
+        self.chain = Chain(self.live, self.slices.run, files.checks)
         self.reloader = Reloader(
             path,
             config,
@@ -126,7 +129,7 @@ class Daemon:
         )
         process = metrics.registry()
         self.scrapes = Scrapes(lambda: metrics.exposing(collector, process), self.slices)
-        self.probes = Probes(lambda: not self.core.draining, self.scrapes.text, self.chain.report)
+        self.probes = Probes(lambda: not self.core.draining, self.scrapes.text, self.chain.report, watchers)
         self.log_control = LogControl(config.log, loop, self._set_access)
         self.steering = Steering(
             loop=loop,
@@ -140,7 +143,7 @@ class Daemon:
         )
         self._event_handler = EventHandler(self.steering.events, loop)
         logging.getLogger("sidecar").addHandler(self._event_handler)
-        self.admin = Admin(self.steering, self.probes, config.listen.admin)
+        self.admin = Admin(self.steering, self.probes, config.listen.admin, watchers)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
 
     async def run(self, sockets: dict[str, list[socket.socket]]) -> int:

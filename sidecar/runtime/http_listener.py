@@ -3,7 +3,8 @@
 Owns the connections of the admin, probe and webhook listeners once they are accepted. aiohttp and the handlers serve
 the requests on them. When the limit is reached, a new connection replaces the one that has been idle longest, so
 clients that open connections and send nothing cannot keep a probe out. It is refused only when every connection has a
-request in flight.
+request in flight. One client address has a limit of its own, by the same rule among its own connections: it cannot keep
+the others out with requests that take long either.
 
 With TLS the same holds before the handshake: a refused connection costs no handshake, and a client that does not finish
 its handshake loses its place. So connections are accepted without TLS, and TLS begins (`start_tls`) once there is room.
@@ -16,6 +17,7 @@ import asyncio
 import logging
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from math import inf
@@ -45,6 +47,8 @@ class Bounds(Struct, frozen=True, kw_only=True):
 
     most: int = MOST
     """The most connections."""
+    most_each: int | None = None
+    """The most connections of one client address; None for no limit of its own."""
     handshake_s: float = HANDSHAKE_S
     head_s: float = IDLE_S
     """From the start of the connection, or the end of its handshake, to the first complete request head."""
@@ -52,6 +56,11 @@ class Bounds(Struct, frozen=True, kw_only=True):
     """From a response to the next complete request head. The time runs too while the client does not read the
     response.
     """
+
+
+def most_each(most: int) -> int:
+    """The share of one client address, where any pod may be a client: half of all connections."""
+    return max(most // 2, 1)
 
 
 class _OurFaultsOnly(logging.Filter):
@@ -83,6 +92,7 @@ class HttpListener:
         self._accepting: list[asyncio.Server] = []
         self._until: dict[_Connection, float] = {}
         """Deadline of each connection, the longest idle one first; `inf` while a request is in flight."""
+        self._by_address: Counter[str] = Counter()
         self._of: dict[web.RequestHandler, _Connection] = {}
         self._timer: asyncio.TimerHandle | None = None
         self.refused = 0
@@ -125,7 +135,7 @@ class HttpListener:
     # Called by connections.
 
     def arrived(self, connection: _Connection) -> None:
-        if len(self._until) >= self._bounds.most and not self._make_room():
+        if not self._has_room(connection.address):
             self.refused += 1
             connection.refuse(b"" if self._tls else _FULL)
         elif self._tls is None:
@@ -136,7 +146,10 @@ class HttpListener:
             self._tasks.start(self._shake_hands(connection, self._tls), "TLS handshake")
 
     def lost(self, connection: _Connection) -> None:
-        self._until.pop(connection, None)
+        if self._until.pop(connection, None) is not None:
+            self._by_address[connection.address] -= 1
+            if not self._by_address[connection.address]:
+                del self._by_address[connection.address]
         if connection.handler is not None:
             self._of.pop(connection.handler, None)
 
@@ -161,9 +174,17 @@ class HttpListener:
         self._wait(connection, self._bounds.head_s)
         connection.begin(handler, transport)
 
-    def _make_room(self) -> bool:
-        """Close the connection that has been idle longest; False if none is idle."""
-        longest = next((one for one, until in self._until.items() if until < inf), None)
+    def _has_room(self, address: str) -> bool:
+        """Whether one more connection of this client may be open, if need be in place of an idle one."""
+        most_each = self._bounds.most_each
+        if most_each is not None and self._by_address[address] >= most_each:
+            return self._make_room(address)
+        return len(self._until) < self._bounds.most or self._make_room()
+
+    def _make_room(self, address: str | None = None) -> bool:
+        """Close the connection that has been idle longest, of one client or of all; False if none is idle."""
+        idle = (one for one, until in self._until.items() if until < inf and address in (None, one.address))
+        longest = next(idle, None)
         if longest is None:
             return False
         self._drop(longest)
@@ -177,7 +198,8 @@ class HttpListener:
         connection.wire.abort()
 
     def _wait(self, connection: _Connection, seconds: float) -> None:
-        self._until.pop(connection, None)  # to move it to the end of the order
+        if self._until.pop(connection, None) is None:  # else it only moves to the end of the order
+            self._by_address[connection.address] += 1
         self._until[connection] = self._loop.time() + seconds
         if self._timer is None:
             self._timer = self._loop.call_later(_SWEEP_S, self._sweep)
@@ -197,6 +219,8 @@ class _Connection(asyncio.Protocol):
         self._early = bytearray()
         """Bytes that arrived with the end of the handshake, before the handshake task continued."""
         self.handler: web.RequestHandler | None = None
+        self.address = ""
+        """The client's IP address."""
         self.wire: asyncio.Transport
         """The accepted transport, below TLS."""
 
@@ -217,6 +241,8 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A cast, because an assertion would fail: uvloop's transports do not derive from asyncio's.
         self.wire = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self.address = peer[0] if peer else ""  # none if it is gone already
         self._listener.arrived(self)
 
     def data_received(self, data: bytes) -> None:

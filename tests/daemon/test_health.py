@@ -13,6 +13,7 @@ from sidecar.daemon.health import Chain, HealthChecks
 from sidecar.health.active import Result
 from sidecar.policy.settings import HealthSettings, Policy, Timeouts
 from sidecar.runtime.live import Live
+from sidecar.runtime.slices import Slices
 
 SPEC = EndpointSpec(url=Url("http", "venue-service", 80))
 HEALTH = HealthSettings(path="/health", interval=0.01, idle_interval=0.01)
@@ -121,7 +122,7 @@ async def test_checks_end_with_a_service_and_begin_again_with_a_new_one(stage: S
 
 async def test_the_chain_follows_the_configuration_and_stays_while_it_does() -> None:
     live = Live(config(health=None), 0.0, lambda: 0.0)
-    chain = Chain(live)
+    chain = Chain(live, Slices(asyncio.get_running_loop()).run)
     first = chain._chain
     live.adopt(config("venue", health=None), 1.0)
     chain.adopt()

@@ -10,19 +10,29 @@ from sidecar.daemon import open_files
 
 
 @pytest.mark.parametrize(
-    ("limit", "share"),
+    ("limit", "expected"),
     [
-        (0, 16),
-        (80, 16),
-        (1024, 480),
-        (65536, 32736),
-        (1 << 30, 1 << 20),
-        (resource.RLIM_INFINITY, 1 << 20),
+        (0, (16, 8, 4)),
+        (80, (16, 8, 4)),
+        (160, (44, 8, 4)),
+        (1024, (428, 30, 30)),
+        (65536, (32424, 256, 64)),
+        (1 << 30, (1 << 20, 256, 64)),
+        (resource.RLIM_INFINITY, (1 << 20, 256, 64)),
     ],
 )
-def test_each_way_gets_half_of_the_descriptors(monkeypatch: pytest.MonkeyPatch, limit: int, share: int) -> None:
+def test_the_shares(monkeypatch: pytest.MonkeyPatch, limit: int, expected: tuple[int, int, int]) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
-    assert open_files.connections_each_way() == share
+    found = open_files.shares()
+    assert (found.each_way, found.listener, found.checks) == expected
+
+
+@pytest.mark.parametrize("limit", [104, 105, 160, 256, 1000, 1024, 4096, 8192, 8300, 65536, 1 << 20])
+def test_all_shares_together_are_within_the_limit(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    """From 104 on: with fewer, each part would have too little to work."""
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+    found = open_files.shares()
+    assert open_files.OWN + 2 * (found.each_way + found.listener + found.checks) <= limit
 
 
 @pytest.mark.parametrize(("soft", "hard", "asked"), [(1024, 4096, [(4096, 4096)]), (4096, 4096, [])])

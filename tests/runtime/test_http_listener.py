@@ -7,7 +7,7 @@ import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -58,9 +58,10 @@ class Listening:
             await self.gate.wait()
         return web.Response(text="here")
 
-    async def open(self, *, tls: bool = True) -> Stream:
+    async def open(self, *, tls: bool = True, address: str = "127.0.0.1") -> Stream:
         context = self.trust if tls else None
-        stream = await asyncio.open_connection("127.0.0.1", self.port, ssl=context)
+        own = (address, 0)
+        stream = await asyncio.open_connection("127.0.0.1", self.port, ssl=context, local_addr=own)
         self.opened.append(stream[1])
         return stream
 
@@ -168,6 +169,49 @@ async def test_idle_connections_keep_nobody_out(certificate: Certificate | None)
             await ask(await found.open())
         assert len(found.listener) == 4
         await until(lambda: len(found.server.connections) == 4)
+
+
+async def test_one_client_cannot_keep_the_others_out(certificate: Certificate | None) -> None:
+    """With requests that take long, on as many connections as it likes."""
+    async with listening(certificate, most=4, most_each=2) as found:
+        found.gate.clear()
+        for _ in range(2):
+            (await found.open())[1].write(ASK)
+        await until(lambda: found.asked == 2)
+        for _ in range(3):
+            with suppress(ConnectionError, ssl.SSLError):
+                await closed(await found.open())
+        assert (found.listener.refused, len(found.listener)) == (3, 2)
+        others = [await found.open(address=f"127.0.0.{number}") for number in (2, 3)]
+        found.gate.set()
+        async with asyncio.timeout(5):
+            for other in others:
+                await ask(other)
+        assert found.listener.refused == 3
+
+
+async def test_a_client_with_its_share_replaces_only_its_own_idle_connections(certificate: Certificate | None) -> None:
+    async with listening(certificate, most=4, most_each=2) as found:
+        other = await found.open(address="127.0.0.2")
+        await ask(other)  # idle for longer than all that follow
+        first = await found.open()
+        await ask(first)
+        for _ in range(3):
+            await ask(await found.open())
+        await closed(first)
+        async with asyncio.timeout(5):
+            await ask(other)
+        assert (found.listener.refused, len(found.listener)) == (0, 3)
+
+
+async def test_a_client_that_left_is_forgotten() -> None:
+    async with listening(most=4, most_each=1) as found:
+        for _ in range(3):
+            stream = await found.open()
+            await ask(stream)
+            stream[1].close()
+            await until(lambda: len(found.listener) == 0)
+        assert not found.listener._by_address
 
 
 async def test_connections_without_a_handshake_keep_nobody_out(tmp_path: Path) -> None:

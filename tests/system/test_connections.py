@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from tests.support.client import Client
 from tests.support.daemon import Daemon
 from tests.support.eventually import eventually
-from tests.support.steps import answer
+from tests.support.steps import answer, silence
 from tests.support.upstream import Upstream
 
 FEW_FILES = ("sh", "-c", 'ulimit -n 80; exec "$@"', "sh")
@@ -78,3 +78,30 @@ def test_connections_to_many_services_in_turn_do_not_take_the_sidecar_down() -> 
             assert [app.read_response().status for app in apps] == [200] * kept
             assert daemon.probe("/livez").status == 200
         assert daemon.metric("process_open_fds") < files - 16
+
+
+def test_neither_calls_nor_watchers_lock_the_others_out() -> None:
+    """Every call is in flight on both sides, and clients of several addresses hold the probe and the admin listener."""
+    files, calls, each = 160, 44, 8
+    within = ("sh", "-c", f'ulimit -n {files}; exec "$@"', "sh")
+    with ExitStack() as stack:
+        upstream = stack.enter_context(Upstream(silence))
+        config = f"services: {{venue: {{url: '{upstream.url}', timeout: {{attempt: 60s, request: 60s}}}}}}"
+        daemon = stack.enter_context(Daemon(config, within=within))
+        for _ in range(calls):
+            client = stack.enter_context(Client(daemon.proxy_port))
+            client.send(b"GET /venue/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        eventually(lambda: daemon.metric("sidecar_in_flight_requests") == calls)
+        for port in (daemon.probe_port, daemon.ports.admin):
+            for number in range(4 * each):
+                wire = socket.socket()
+                stack.enter_context(wire)
+                wire.settimeout(5)
+                wire.bind((f"127.0.0.{2 + number % 4}", 0))
+                with suppress(ConnectionResetError):
+                    wire.connect(("127.0.0.1", port))
+        assert daemon.probe("/livez").status == 200
+        assert daemon.metric("process_open_fds") < files - 4
+        refused = stack.enter_context(Client(daemon.proxy_port))
+        refused.send(b"GET /venue/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert refused.read_response().status == 503
