@@ -7,6 +7,7 @@ by segment, each one percent-decoded: `/a%20b` and `/a b` are equal, and `/a%2Fb
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import parse_qsl, unquote
@@ -18,6 +19,8 @@ from sidecar.testing.errors import FakeError
 ANY: Final = "ANY"
 """Stands for any method."""
 
+Params = Mapping[str, object] | Sequence[tuple[str, object]] | str
+
 _VARIABLE: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -28,7 +31,7 @@ class Pattern(msgspec.Struct, frozen=True):
     path: str
     """As the test wrote it, without a query."""
     params: tuple[tuple[str, str], ...] = ()
-    """Sorted. The request must have each of these, and may have others."""
+    """Sorted. The request must have each of these, as often as here, and may have others."""
 
     @property
     def rank(self) -> tuple[int, int, int, int]:
@@ -40,7 +43,7 @@ class Pattern(msgspec.Struct, frozen=True):
 
     def match(self, method: str, path: str, params: Sequence[tuple[str, str]]) -> dict[str, str] | None:
         """The values of the path's `{names}` if the request matches, else None."""
-        if self.method not in (ANY, method) or not set(self.params) <= set(params):
+        if self.method not in (ANY, method) or Counter(self.params) - Counter(params):
             return None
         return _match_path(self.path, path)
 
@@ -49,8 +52,10 @@ class Pattern(msgspec.Struct, frozen=True):
         return f"{self.method} {self.path}" + (f"?{query}" if query else "")
 
 
-def pattern(method: str, path: str, params: Mapping[str, object] | None = None) -> Pattern:
-    """A checked Pattern. A query in `path` means the same as `params`. Raises FakeError."""
+def pattern(method: str, path: str, params: Params | None = None) -> Pattern:
+    """A checked Pattern. A query in `path` means the same as `params`; the values of a list are one parameter each, as
+    clients send them. Raises FakeError.
+    """
     path, question, query = path.partition("?")
     if not path.startswith("/") and path != "*":
         raise FakeError(f'a path must begin with "/": "/{path}", not "{path}"')
@@ -66,8 +71,18 @@ def pattern(method: str, path: str, params: Mapping[str, object] | None = None) 
     if twice is not None:
         raise FakeError(f"{{{twice}}} occurs twice in {path!r}: each name in braces must be unique")
     found = parse_qsl(query, keep_blank_values=True) if question else []
-    found += [(name, _as_sent(value)) for name, value in (params or {}).items()]
-    return Pattern(method.upper(), path, tuple(sorted(found)))
+    return Pattern(method.upper(), path, tuple(sorted(found + _pairs(params))))
+
+
+def _pairs(params: Params | None) -> list[tuple[str, str]]:
+    if isinstance(params, str):
+        return parse_qsl(params, keep_blank_values=True)
+    given = params.items() if isinstance(params, Mapping) else params or ()
+    return [(name, _as_sent(value)) for name, values in given for value in _each(values)]
+
+
+def _each(values: object) -> Sequence[object]:
+    return values if isinstance(values, list | tuple) else (values,)
 
 
 def _as_sent(value: object) -> str:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from sidecar.testing.stage import Fakes, Stage
 
 FAKES: Final = pytest.StashKey["Fakes"]()
-SAID: Final = pytest.StashKey[bool]()
-"""Marks a test that failed only because of its fakes' problems. Its report already contains them."""
+TOLD: Final = pytest.StashKey[list[str]]()
+"""The problems of a test's fakes that a report has. Only others fail it again."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,7 +28,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def sidecar_stage(pytestconfig: pytest.Config) -> Iterator[Stage]:
-    """The sidecar process and the fakes' thread of this test run. Tests use the fixture `fake`."""
+    """The sidecar process and the fakes' thread of this test run. Tests use the fixture `fake`.
+
+    SIDECAR_URL is set from now on, between tests too: an app never calls the sidecar of the machine.
+    """
+    from sidecar.testing.environment import pointed_at
     from sidecar.testing.errors import FakeError
     from sidecar.testing.stage import Stage
 
@@ -40,7 +44,8 @@ def sidecar_stage(pytestconfig: pytest.Config) -> Iterator[Stage]:
         words = str(error)
     if words:  # raised outside the except block, because pytest would otherwise show both exceptions
         pytest.fail(words, pytrace=False)
-    yield stage
+    with pointed_at(stage.process.url):
+        yield stage
     stage.close()
 
 
@@ -64,9 +69,13 @@ def sidecar_fakes(sidecar_stage: Stage, request: pytest.FixtureRequest) -> Itera
     if words:
         pytest.fail(words, pytrace=False)
     request.node.stash[FAKES] = fakes
+    request.node.stash[TOLD] = []  # a test that is run again is judged anew
     with pointed_at(fakes.url):
         yield fakes
+    problems = _new_problems(request.node)  # of fixtures that were torn down before this one
     fakes.close()
+    if problems:
+        pytest.fail("\n".join(problems), pytrace=False)
 
 
 @pytest.fixture
@@ -79,10 +88,8 @@ def fake(sidecar_fakes: Fakes) -> Fakes:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Fails a test that passed, if a fake got a request without a script, or if the sidecar refused a request."""
     result = yield
-    fakes = item.stash.get(FAKES, None)
-    problems = fakes.problems() if fakes is not None else []
+    problems = _new_problems(item)
     if problems:
-        item.stash[SAID] = True
         pytest.fail("\n".join(problems), pytrace=False)
     return result
 
@@ -96,12 +103,20 @@ def pytest_runtest_makereport(
     if fakes is not None and report.failed:
         sections = {
             "calls to the fakes": fakes.told(),
-            "fakes: why this test fails too": "\n".join(fakes.problems()),
+            "fakes: why this test fails too": "\n".join(_new_problems(item)),
             "log of the sidecar": fakes.sidecar_log(),
         }
-        if item.stash.get(SAID, False):
-            del sections["fakes: why this test fails too"]
         report.sections += [(title, text) for title, text in sections.items() if text]
     if fakes is not None and report.when == "teardown":
         del item.stash[FAKES]  # an item lives until the end of the run, and calls may be large
     return report
+
+
+def _new_problems(item: pytest.Item) -> list[str]:
+    """The problems of the test's fakes that no report of it has yet. From now on they are told."""
+    fakes = item.stash.get(FAKES, None)
+    problems = fakes.problems() if fakes is not None else []
+    told = item.stash.setdefault(TOLD, [])
+    new = [problem for problem in problems if problem not in told]
+    told += new
+    return new

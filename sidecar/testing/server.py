@@ -58,6 +58,15 @@ _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close() sends
 T = TypeVar("T")
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """A loop with a clock that no test can stop. Packages that freeze time, and tests that patch it, replace
+    `time.monotonic`: with asyncio's own loop, a delay would then never end.
+    """
+
+    def time(self) -> float:
+        return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
 class Listener:
     """One fake's port, for one test. Create and use it in the server's event loop."""
 
@@ -219,7 +228,7 @@ class FakeServer:
     """The fakes' thread. Call its methods from the test's thread; each one waits for a bounded time."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.SelectorEventLoop()  # independent of the event loop policy that the app has installed
+        self._loop = _Loop()  # independent of the event loop policy that the app has installed
         self._thread = threading.Thread(target=self._run, name="sidecar fakes", daemon=True)
         self._thread.start()
 

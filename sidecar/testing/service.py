@@ -10,7 +10,7 @@ from sidecar.testing.admin import FORCED_FOR_S
 from sidecar.testing.answers import UNSET
 from sidecar.testing.calls import Call
 from sidecar.testing.errors import AdminError, FakeError
-from sidecar.testing.paths import ANY, pattern
+from sidecar.testing.paths import ANY, Params, pattern
 from sidecar.testing.policy_file import ADDRESSED
 from sidecar.testing.script import Script, ServiceScript
 
@@ -47,32 +47,32 @@ class ServiceFake:
         """The port of the fake itself. Only the sidecar should call it."""
         return self._listener.port
 
-    def get(self, path: str, *, params: Mapping[str, object] | None = None) -> Script:
+    def get(self, path: str, *, params: Params | None = None) -> Script:
         return self.request("GET", path, params=params)
 
-    def head(self, path: str, *, params: Mapping[str, object] | None = None) -> Script:
+    def head(self, path: str, *, params: Params | None = None) -> Script:
         return self.request("HEAD", path, params=params)
 
-    def post(self, path: str, *, params: Mapping[str, object] | None = None) -> Script:
+    def post(self, path: str, *, params: Params | None = None) -> Script:
         return self.request("POST", path, params=params)
 
-    def put(self, path: str, *, params: Mapping[str, object] | None = None) -> Script:
+    def put(self, path: str, *, params: Params | None = None) -> Script:
         return self.request("PUT", path, params=params)
 
-    def patch(self, path: str, *, params: Mapping[str, object] | None = None) -> Script:
+    def patch(self, path: str, *, params: Params | None = None) -> Script:
         return self.request("PATCH", path, params=params)
 
-    def delete(self, path: str, *, params: Mapping[str, object] | None = None) -> Script:
+    def delete(self, path: str, *, params: Params | None = None) -> Script:
         return self.request("DELETE", path, params=params)
 
-    def options(self, path: str, *, params: Mapping[str, object] | None = None) -> Script:
+    def options(self, path: str, *, params: Params | None = None) -> Script:
         return self.request("OPTIONS", path, params=params)
 
-    def any(self, path: str = "*", *, params: Mapping[str, object] | None = None) -> Script:
+    def any(self, path: str = "*", *, params: Params | None = None) -> Script:
         """The script for any method. A script for one method takes precedence."""
         return self.request(ANY, path, params=params)
 
-    def request(self, method: str, path: str, *, params: Mapping[str, object] | None = None) -> Script:
+    def request(self, method: str, path: str, *, params: Params | None = None) -> Script:
         """The script for these requests. It is the same object each time, to add answers or to read its calls."""
         return self._script.script(pattern(method, path, params))
 

@@ -110,11 +110,11 @@ class SidecarProcess:
 
     def refused(self, count: int) -> list[Stray]:
         """`count` requests that reached no service, read from this test's log once it is written."""
-        deadline = time.monotonic() + WRITTEN_S
+        deadline = _now() + WRITTEN_S
         while True:
             lines = self._log.read_text(encoding="utf-8", errors="replace")
             found = logged(log_lines.since(lines, self._since))
-            if len(found) >= count or time.monotonic() > deadline:
+            if len(found) >= count or _now() > deadline:
                 return found
             time.sleep(LOOK_S)
 
@@ -137,8 +137,9 @@ class SidecarProcess:
         return "\n".join(log_lines.readable(self.log().splitlines()))
 
     def forget_log(self) -> None:
-        self._since = log_lines.stamp(time.time())
         os.truncate(self._log, 0)  # the process opened it for appending
+        os.utime(self._log)
+        self._since = log_lines.stamp(self._log.stat().st_mtime)  # the kernel's time: a test may have frozen its own
 
     def close(self) -> None:
         """Kills the process at once: it has no work that needs an orderly end."""
@@ -182,14 +183,19 @@ class SidecarProcess:
 
     def _serves(self) -> bool:
         """Read from its own log: another process may have taken the port, and would answer a request to it."""
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline:
+        deadline = _now() + START_S
+        while _now() < deadline:
             if any(_is_ready(line) for line in self._log.read_bytes().splitlines()):
                 return True
             if not self.running:
                 return False
             time.sleep(LOOK_S)
         return False
+
+
+def _now() -> float:
+    """Seconds of a clock that no test can stop; see `_Loop` of `server`."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 def check(path: Path) -> str:

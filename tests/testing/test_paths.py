@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.testing.errors import FakeError
-from sidecar.testing.paths import ANY, Pattern, pattern
+from sidecar.testing.paths import ANY, Params, Pattern, pattern
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,22 @@ def test_params_have_to_be_there_and_others_may_be() -> None:
     assert wanted.match("GET", "/events", [("open", "true"), ("page", "2"), ("lang", "de")]) == {}
     assert wanted.match("GET", "/events", [("page", "2")]) is None
     assert wanted.match("GET", "/events", [("open", "true"), ("page", "3")]) is None
+
+
+@pytest.mark.parametrize(
+    "params", [{"tag": ["a", "b"]}, {"tag": ("b", "a")}, [("tag", "a"), ("tag", "b")], "tag=a&tag=b", "tag=%62&tag=a"]
+)
+def test_a_param_may_occur_more_than_once(params: Params) -> None:
+    wanted = pattern("GET", "/events", params)
+    assert wanted == pattern("GET", "/events?tag=a&tag=b")
+    assert wanted.match("GET", "/events", [("tag", "b"), ("x", "1"), ("tag", "a")]) == {}
+    assert wanted.match("GET", "/events", [("tag", "a")]) is None
+
+
+def test_a_param_has_to_be_there_as_often() -> None:
+    wanted = pattern("GET", "/events", {"tag": ["a", "a"], "none": []})
+    assert wanted.match("GET", "/events", [("tag", "a"), ("tag", "a"), ("tag", "a")]) == {}
+    assert wanted.match("GET", "/events", [("tag", "a"), ("tag", "b")]) is None
 
 
 def test_a_query_in_the_path_is_the_same_as_params() -> None:

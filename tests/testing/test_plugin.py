@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -59,12 +60,12 @@ PASSING = """
     def test_and_is_closed_here(fake):
         assert fake.venue.breaker.state == "closed"
 
-    def test_without_it_the_variable_is_as_it_was():
-        assert os.environ["SIDECAR_URL"] == "http://before:1"
-
     @pytest.fixture(scope="session")
     def app(sidecar_url):
         return sidecar_url
+
+    def test_without_it_the_variable_is_the_same(app):
+        assert os.environ["SIDECAR_URL"] == app
 
     def test_an_app_that_was_started_before(app, fake):
         assert app == fake.url == os.environ["SIDECAR_URL"]
@@ -236,6 +237,180 @@ def test_a_failure_after_the_end_of_all_is_told_too(tmp_path: Path) -> None:
     done = InnerRun(tmp_path, tests).run()
     assert done.counts() == {"passed": 1, "error": 1}, done.output
     assert "RuntimeError: the app's own" in done.output
+
+
+LATE = """
+    import os
+    import urllib.error
+    import urllib.request
+
+    import pytest
+
+    def get(path):
+        try:
+            with urllib.request.urlopen(os.environ["SIDECAR_URL"] + path, timeout=10) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
+
+    @pytest.fixture
+    def app(fake):
+        fake.venue.get("/x").then()
+        yield
+        get("/venue/goodbye")
+        get("/payment/goodbye")
+
+    def test_leaves_without_a_script(app): ...
+
+    def test_has_failed_already(app):
+        get("/venue/hello")
+
+    def test_leaves_as_it_may(app, fake):
+        fake.venue.allow_unexpected()
+        fake.allow_unknown("payment")
+"""
+
+
+def test_a_fault_of_a_fixtures_teardown_fails_the_test(tmp_path: Path) -> None:
+    done = InnerRun(tmp_path, LATE).run()
+    assert done.counts() == {"passed": 2, "failed": 1, "error": 2}, done.output
+    assert done.code == 1
+    first, _, rest = done.output.partition("_ ERROR at teardown of test_has_failed_already _")
+    assert "_ ERROR at teardown of test_leaves_without_a_script _" in first
+    second, _, rest = rest.partition("_ test_has_failed_already _")
+    for told in (first, second):
+        assert told.count('nothing is scripted for GET /goodbye of the fake "venue"') == 1
+        assert "the app called service 'payment' (GET /payment/goodbye), which this test does not script" in told
+        assert "calls to the fakes" in told
+        assert "/hello of the fake" not in told  # that was told before
+    assert 'nothing is scripted for GET /hello of the fake "venue"' in rest
+
+
+AGAIN = """
+    import pytest
+    from _pytest.runner import runtestprotocol
+
+    class Reruns:
+        \"\"\"As pytest-rerunfailures does it.\"\"\"
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_runtest_protocol(self, item, nextitem):
+            for number in range(2):
+                if number:
+                    item._initrequest()
+                for report in runtestprotocol(item, nextitem=nextitem, log=False):
+                    item.ihook.pytest_runtest_logreport(report=report)
+            return True
+
+    def pytest_configure(config):
+        config.pluginmanager.register(Reruns())
+"""
+
+RERUN = """
+    import os
+    import urllib.error
+    import urllib.request
+
+    import pytest
+
+    runs = []
+
+    def test_again(fake):
+        runs.append(1)
+        assert fake.venue
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(os.environ["SIDECAR_URL"] + f"/venue/run-{len(runs)}", timeout=10)
+        refused.value.close()
+        assert len(runs) == 1, "the second time it fails itself"
+"""
+
+
+def test_a_test_that_is_run_again_is_told_of_anew(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(dedent(AGAIN))
+    done = InnerRun(tmp_path, RERUN).run()
+    assert done.counts() == {"failed": 2}, done.output
+    first, _, second = done.output.partition("AssertionError: the second time it fails itself")
+    assert first.count("nothing is scripted for GET /run-1 ") == 1
+    assert second.count("fakes: why this test fails too") == 1, done.output
+    assert second.count("nothing is scripted for GET /run-2 ") == 1
+    assert "run-1" not in second.partition("short test summary")[0]
+
+
+FROZEN = """
+    import datetime
+    import os
+    import time
+    import urllib.error
+    import urllib.request
+
+    import pytest
+
+    REAL = {name: getattr(time, name) for name in ("time", "monotonic", "perf_counter", "time_ns", "monotonic_ns")}
+
+    @pytest.fixture(autouse=True)
+    def frozen(monkeypatch):
+        for name in REAL:
+            at = REAL[name]() + {"time": 86400 * 400, "time_ns": 86400 * 400 * 10**9}.get(name, 0)
+            monkeypatch.setattr(time, name, lambda at=at: at)
+
+    def get(path):
+        with urllib.request.urlopen(os.environ["SIDECAR_URL"] + path, timeout=10) as answer:
+            return answer.read()
+
+    def test_a_delay_ends(fake):
+        fake.venue.get("/x").delays(0.2).then(json=1)
+        begun = time.clock_gettime(time.CLOCK_MONOTONIC)
+        assert get("/venue/x") == b"1"
+        assert time.clock_gettime(time.CLOCK_MONOTONIC) - begun >= 0.19
+
+    def test_a_body_in_pieces(fake):
+        fake.venue.get("/x").drips(["a", "b"], every=0.1)
+        assert get("/venue/x") == b"ab"
+
+    def test_stray(fake):
+        assert fake.venue
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            get("/payment/x")
+        refused.value.close()
+"""
+
+
+def test_a_clock_that_stands_still(tmp_path: Path) -> None:
+    done = InnerRun(tmp_path, FROZEN).run()
+    assert done.counts() == {"passed": 2, "failed": 1}, done.output
+    assert "the app called service 'payment' (GET /payment/x), which this test does not script" in done.output
+    assert "warning GET /payment/x: 404 unknown_service" in done.output
+
+
+NO_PORT_OF_THE_MACHINE = """
+    import os
+
+    import pytest
+
+    @pytest.fixture
+    def app():
+        yield
+        assert os.environ.get("SIDECAR_URL") == URLS[-1]
+
+    URLS = []
+
+    def test_first(app, fake):
+        URLS.append(fake.url)
+
+    def test_between(app):
+        assert os.environ["SIDECAR_URL"] == URLS[-1]
+
+    def test_last(fake):
+        assert fake.url == URLS[-1]
+"""
+
+
+def test_no_app_reaches_the_sidecar_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a fixture does that goes on after the fakes, or an app in a test without them."""
+    monkeypatch.delenv("SIDECAR_URL", raising=False)
+    done = InnerRun(tmp_path, NO_PORT_OF_THE_MACHINE).run()
+    assert done.counts() == {"passed": 3}, done.output
 
 
 UNUSED = """

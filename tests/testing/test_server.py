@@ -90,6 +90,15 @@ def test_a_delay(venue: Venue) -> None:
     assert time.monotonic() - before >= 0.2
 
 
+def test_a_delay_with_a_clock_that_stands_still(venue: Venue, monkeypatch: pytest.MonkeyPatch) -> None:
+    venue.any().delays(0.2).then(json=1)
+    before = time.monotonic()
+    with monkeypatch.context() as frozen:
+        frozen.setattr(time, "monotonic", lambda: before)
+        assert ask(venue.url).json() == 1
+    assert time.monotonic() - before >= 0.19
+
+
 def test_a_reset_is_a_reset(venue: Venue) -> None:
     venue.any().resets()
     with pytest.raises(ConnectionResetError) as reset:
