@@ -70,10 +70,9 @@ def parse_host_name(text: str) -> str:
     """
     name, colon, port = text.partition(":")
     host = None if "[" in text else _host(name)
-    if host is None or (colon and port != "*" and not (port.isascii() and port.isdigit())):
+    is_port = port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535
+    if host is None or (colon and port != "*" and not is_port):
         raise BadValueError("expected a host name such as venue-service, venue-service:3002 or venue-service:*")
-    if colon and port != "*" and not 1 <= int(port[:6]) <= 65535:
-        raise BadValueError("a port must be a number from 1 to 65535")
     if _is_this_machine(host):
         raise BadValueError(
             "localhost and loopback addresses cannot name a service: requests to them are routed by path"

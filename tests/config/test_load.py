@@ -100,7 +100,7 @@ def test_the_commented_examples_of_the_reference_are_right() -> None:
     config = loads("services:\n  venue:\n" + "\n".join(kept), "a.yaml", {})
     venue = config.services["venue"]
     assert [(one.weight, one.priority) for one in venue.endpoints] == [(1, 0), (2, 0), (1, 1)]
-    assert venue.hosts == ("venue-service", "venue.prod.svc.cluster.local")
+    assert venue.hosts == ("venue-service", "venue.prod.svc.cluster.local:3002")
     assert [route.own_breaker for route in venue.routes] == [True]
 
 
@@ -139,7 +139,12 @@ def test_the_example_of_an_aggregate_is_right() -> None:
     page = loads(f"{services}\n{block}\n", "a.yaml", {}).aggregates["venue-page"]
     assert page == Aggregate(
         parts={
-            "venue": AggregatePart(service="venue", path=PathTemplate(("/venues/", ""), ("id",)), required=True),
+            "venue": AggregatePart(
+                service="venue",
+                path=PathTemplate(("/venues/", ""), ("id",)),
+                required=True,
+                pass_status=frozenset({401, 404}),
+            ),
             "events": AggregatePart(service="event", path=PathTemplate(("/events?venue=", ""), ("id",))),
         }
     )

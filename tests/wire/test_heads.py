@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from tests.support.problem import assert_problem
 from tests.support.rig import Rig
 from tests.support.steps import answer, raw
 from tests.support.upstream import Received, Upstream
@@ -104,29 +103,22 @@ def test_preserve_host(rig: Rig, host: str) -> None:
     assert upstream.last.get("host") == host
 
 
-def test_via_is_added(rig: Rig, venue: Upstream) -> None:
-    (ours,) = received(rig).all("via")
-    assert re.fullmatch(r"1\.1 [\w.-]+", ours)
-    joined = ", ".join(received(rig, ("Via", "1.0 fred, 1.1 p.example.net")).all("via"))
-    assert joined == f"1.0 fred, 1.1 p.example.net, {ours}"
+def test_our_name_joins_the_loop_header(rig: Rig, venue: Upstream) -> None:
+    (ours,) = received(rig).all("x-sidecar-loop")
+    assert re.fullmatch(r"sidecar-[0-9a-f]{12}", ours)
+    joined = ", ".join(received(rig, ("X-Sidecar-Loop", "sidecar-a, sidecar-b")).all("x-sidecar-loop"))
+    assert joined == f"sidecar-a, sidecar-b, {ours}"
+    assert received(rig, ("Via", "1.0 fred, 1.1 p.example.net")).all("via") == ["1.0 fred, 1.1 p.example.net"]
 
 
-def test_via_of_our_own_is_a_loop(rig: Rig) -> None:
-    """A service that is the proxy itself: the second time round it is refused, and nothing goes round for ever."""
+def test_a_loop_ends_at_the_third_return(rig: Rig) -> None:
+    """A service that is the proxy itself: nothing goes round for ever."""
     changes = rig.changes()
-    response = rig.ask("GET", "/loop/loop/loop/loop/x")
+    response = rig.ask("GET", "/loop/loop/loop/loop/loop/loop/x")
     assert response.status == 508
     gain = changes.now()
     assert gain("sidecar_requests_total", reason="loop") == 1
-    assert gain("sidecar_requests_total") <= 2
-
-
-def test_via_of_our_own_from_an_app(rig: Rig, venue: Upstream) -> None:
-    (ours,) = received(rig).all("via")
-    hits = venue.hits
-    for via in (ours, f"1.0 fred, {ours.replace('1.1', 'HTTP/1.1')} (comment), 1.1 last"):
-        assert_problem(rig.ask("GET", "/venue/", [("Via", via)]), 508, "loop")
-    assert venue.hits == hits
+    assert gain("sidecar_requests_total") <= 4
 
 
 def test_request_id_is_made_or_passed(rig: Rig, venue: Upstream) -> None:
@@ -136,14 +128,8 @@ def test_request_id_is_made_or_passed(rig: Rig, venue: Upstream) -> None:
     assert received(rig, ("x-request-ID", "mine/1")).get("x-request-id") == "mine/1"
 
 
-def test_traceparent_is_made_or_passed(rig: Rig, venue: Upstream) -> None:
-    made = {received(rig).get("traceparent") for _ in range(3)}
-    assert len(made) == 3
-    for one in made:
-        match = re.fullmatch(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}", one or "")
-        assert match is not None
-        assert match[1].strip("0")
-        assert match[2].strip("0")
+def test_trace_context_passes_and_none_is_made(rig: Rig, venue: Upstream) -> None:
+    assert received(rig).get("traceparent") is None
     theirs = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     request = received(rig, ("traceparent", theirs), ("tracestate", "a=b"))
     assert request.get("traceparent") == theirs
@@ -184,7 +170,7 @@ def test_upstream_is_told_the_remaining_time(
     [
         ("/events/43?x#y", "/venue/events/43?x#y"),
         ("/", "/venue/"),
-        ("/venue/x", "/venue/venue/x"),
+        ("/venue/x", "/venue/x"),
         ("//elsewhere/x", "//elsewhere/x"),
         ("events/43", "events/43"),
         ("?page=2", "?page=2"),
