@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import urllib.request
@@ -41,13 +42,21 @@ class Browser:
     """One page at a time. Use as a context manager. `log` has all errors and warnings of the console."""
 
     def __init__(self) -> None:
-        self._profile = tempfile.TemporaryDirectory(prefix="sidecar-chromium-", ignore_cleanup_errors=True)
+        # Chromium puts a Unix socket into its directory for temporary files; the path of one has at most 107 bytes.
+        short = "/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir()
+        self._profile = tempfile.TemporaryDirectory(prefix="sidecar-chromium-", dir=short, ignore_cleanup_errors=True)
         options = Options()
         options.binary_location = shutil.which("chromium") or ""
         for flag in [*FLAGS, f"--user-data-dir={self._profile.name}", "--window-size=1440,900"]:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        self.driver = webdriver.Chrome(options=options, service=Service(executable_path=shutil.which("chromedriver")))
+        environment = os.environ | {"TMPDIR": self._profile.name}
+        service = Service(executable_path=shutil.which("chromedriver"), env=environment)
+        try:
+            self.driver = webdriver.Chrome(options=options, service=service)
+        except BaseException:
+            self._profile.cleanup()
+            raise
         self.driver.set_page_load_timeout(60)
         self.driver.set_script_timeout(60)
 
