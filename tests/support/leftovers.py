@@ -38,7 +38,7 @@ def state() -> dict[str, Any]:
             for logger in loggers
         ]
         + [logging.root.manager.disable, logging.getLoggerClass()],
-        "event loop policy": type(asyncio.events._event_loop_policy),
+        "event loop policy": type(getattr(asyncio.events, "_event_loop_policy", None)),
         "urllib's opener for all": urllib.request._opener,
         "module search path": [*sys.path],
         "hooks": (sys.excepthook, sys.unraisablehook, sys.displayhook),
