@@ -277,8 +277,7 @@ services:
             assert rig.ask("GET", "/event/").status == 500
         report = becomes(daemon, "degraded", event("open", "unhealthy"))
         assert report["services"]["event"]["reason"] == "circuit_open"
-        # Nobody asks, and so nothing will close it; the next request would be let through all the same.
-        becomes(daemon, "degraded", event("open", "degraded"))
+        becomes(daemon, "degraded", event("half_open", "degraded"))  # with no request
         rig["c"].play(Checked())
         assert rig.ask("GET", "/event/").status == 200
         becomes(daemon, "degraded", event("closed", "healthy"))
