@@ -68,6 +68,7 @@ class Breaker:
     __slots__ = (
         "_doublings",
         "_epoch",
+        "_lapsed",
         "_observe",
         "_on_change",
         "_percentage",
@@ -97,6 +98,7 @@ class Breaker:
         self._on_change = on_change
         self._epoch = 2
         self._doublings = 0
+        self._lapsed: str | None = None
         self._probe_due = now
         self._probes_out = 0
         self._probe_successes = 0
@@ -217,6 +219,7 @@ class Breaker:
             self._let_go(now)
             return
         state = OPEN if state == OPEN else CLOSED  # states are compared by identity
+        self._lapsed = None
         self.forced = state
         self.forced_until = until
         if self.state is not state:
@@ -229,10 +232,15 @@ class Breaker:
 
         Call it from time to time and before the state is shown, so that it is true without traffic too.
         """
-        if self.forced is not None and now >= self.forced_until:
-            self._let_go(now)
+        self._end_forced(now)
         if self.state is OPEN and now >= self._probe_due:
             self._change(HALF_OPEN, now)
+
+    def lapsed(self, now: float) -> str | None:
+        """The forced state whose time is over, told once; None if there is none. A request may have ended it before."""
+        self._end_forced(now)
+        told, self._lapsed = self._lapsed, None
+        return told
 
     @property
     def probe_due(self) -> float | None:
@@ -282,7 +290,14 @@ class Breaker:
         successor.patience = self.patience
         return successor
 
+    def _end_forced(self, now: float) -> None:
+        if self.forced is not None and now >= self.forced_until:
+            forced = self.forced
+            self._let_go(now)
+            self._lapsed = forced
+
     def _let_go(self, now: float) -> None:
+        self._lapsed = None
         if self.forced is OPEN:
             self._probe_due = now
         self.forced = None
@@ -303,10 +318,9 @@ class Breaker:
             self._change(CLOSED, now)
 
     def _judge(self, now: float) -> None:
+        self._end_forced(now)
         if self.forced is not None:
-            if now < self.forced_until:
-                return
-            self._let_go(now)
+            return
         # Multiplied instead of divided: in floating point, 29 / 100 * 100 is less than 29.
         window = self._window
         calls = window.whole

@@ -433,8 +433,8 @@ class LiveService:
     def expire(self, now: float) -> None:
         """Call from time to time, and before a breaker's state is shown: applies what time alone changes."""
         for breaker in self._breakers_in_use():
-            if breaker.forced is not None and now >= breaker.forced_until:
-                fields = {"service": self.name, "state": breaker.forced}
+            if (forced := breaker.lapsed(now)) is not None:
+                fields = {"service": self.name, "state": forced}
                 log.info("breaker is no longer forced", extra={"kind": "breaker", "fields": fields})
             breaker.tick(now)
 

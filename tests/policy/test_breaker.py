@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 from typing import Any
 
@@ -307,6 +308,26 @@ def test_a_forced_state_ends_by_time_and_by_command() -> None:
     breaker.force(CLOSED, 100.0, 61.0)
     breaker.force(None, 0.0, 62.0)
     assert (breaker.forced, breaker.state) == (None, CLOSED)
+
+
+@pytest.mark.parametrize("ends", [lambda one: one.tick(60.0), lambda one: one.admit(60.0), lambda one: fail(one, 60.0)])
+def test_the_end_of_a_forced_state_is_told_once_whatever_ended_it(ends: Callable[[Breaker], object]) -> None:
+    for state in (OPEN, CLOSED):
+        breaker = Breaker(SMALL, 0.0)
+        breaker.force(state, 60.0, 0.0)
+        assert breaker.lapsed(59.9) is None
+        ends(breaker)
+        assert [breaker.lapsed(60.0), breaker.lapsed(61.0)] == [state, None]
+
+
+def test_a_forced_state_that_an_operator_ended_or_replaced_is_not_told() -> None:
+    breaker = Breaker(SMALL, 0.0)
+    breaker.force(OPEN, 60.0, 0.0)
+    breaker.tick(60.0)
+    breaker.force(CLOSED, 100.0, 61.0)
+    assert breaker.lapsed(62.0) is None
+    breaker.force(None, 0.0, 62.0)
+    assert breaker.lapsed(200.0) is None
 
 
 def test_a_forced_state_survives_new_settings() -> None:

@@ -271,6 +271,17 @@ def test_a_forced_breaker_ends_by_time_without_traffic_too() -> None:
     assert breaker.admit(stage.now) != 0
 
 
+def test_the_end_of_a_forced_breaker_is_logged_though_a_request_saw_it_first(caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage()
+    breaker = force(stage, "open")
+    stage.now += 60.0
+    with caplog.at_level("INFO"):
+        assert breaker.admit(stage.now) != 0
+        for _ in range(2):
+            stage.service.expire(stage.now)
+    assert caplog.messages.count("breaker is no longer forced") == 1
+
+
 def test_a_forced_state_can_be_ended_early() -> None:
     stage = Stage()
     force(stage, "closed")
