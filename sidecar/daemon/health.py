@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Generator
 
 from sidecar.config.schema import HealthCheck
 from sidecar.discovery.tasks import Tasks
@@ -15,6 +16,7 @@ from sidecar.policy.settings import HealthSettings
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.live import Live
 from sidecar.runtime.service import LiveService
+from sidecar.runtime.slices import at_once
 
 log = logging.getLogger("sidecar.daemon")
 
@@ -33,12 +35,18 @@ class HealthChecks:
 
     def adopt(self) -> None:
         """Apply the configuration in force; the known health of an endpoint stays."""
+        at_once(self.adopting())
+
+    def adopting(self) -> Generator[None, None, None]:
+        """`adopt` in steps of one service."""
         services = self._live.services
         for name, (service, settings, checker) in list(self._checkers.items()):
             if services.get(name) is not service or service.config.policy.health != settings:
                 checker.close()
                 del self._checkers[name]
+            yield
         for name, service in services.items():
+            yield
             settings_now = service.config.policy.health
             if settings_now is None:
                 service.checker = None

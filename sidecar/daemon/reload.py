@@ -11,11 +11,11 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from time import time
-from typing import Final, Literal, cast
+from typing import Final, Literal, NamedTuple, cast
 
 from msgspec.structs import replace
 
@@ -26,12 +26,30 @@ from sidecar.config.load import Origins, load_with_origins
 from sidecar.config.schema import Config, Listen
 from sidecar.config.units import format_size
 from sidecar.config.warnings import warnings_of
+from sidecar.discovery.tasks import Tasks
 from sidecar.net.threads import in_thread
 from sidecar.runtime.reload_report import ReloadReport, Trigger
 
 _ENDING: Final = "the sidecar is ending"
 
 log = logging.getLogger("sidecar.daemon")
+
+
+class _Found(NamedTuple):
+    """The content of a valid file, and what is to be said about it."""
+
+    config: Config
+    origins: Origins
+    changed: tuple[str, ...]
+    """The keys that differ from the last valid file."""
+    warnings: tuple[str, ...]
+
+
+def _load(path: Path, before: Config, listen: Listen) -> _Found:
+    """Runs in a thread. `listen` is in force whatever the file says. Raises ConfigErrors."""
+    config, origins = load_with_origins(path, os.environ)
+    warnings = warnings_of(replace(config, listen=listen), origins)
+    return _Found(config, origins, tuple(changed_keys(before, config)), tuple(warnings))
 
 
 class Reloader:
@@ -49,7 +67,7 @@ class Reloader:
         config: Config,
         origins: Origins,
         *,
-        adopt: Callable[[Config], None],
+        adopt: Callable[[Config], Awaitable[None]],
         generation: Callable[[], int],
         unfit: Callable[[Config], str | None],
         ahead: Callable[[Config], AbstractAsyncContextManager[Sequence[str]]] = lambda _: nullcontext(()),
@@ -71,77 +89,91 @@ class Reloader:
         self._ahead = ahead
         self._one_at_a_time = asyncio.Lock()
         self._closed = False
+        self._tasks = Tasks(log)
 
     async def reload(self, trigger: Trigger) -> ReloadReport:
         """Read the file and apply it, or report its errors. Never raises because of an invalid file.
 
-        Without a file the report is neither counted nor kept as `last`.
+        Without a file the report is neither counted nor kept as `last`. If the caller is cancelled, the reload goes on:
+        half of a configuration must not stay in force.
         """
-        if self.path is None:
+        path = self.path
+        if path is None:
             return self._without_file(trigger)
+        reports: list[ReloadReport] = []
+
+        async def reload() -> None:
+            reports.append(await self._reload(trigger, path))
+
+        await asyncio.shield(self._tasks.start(reload(), "reload"))
+        return reports[0]
+
+    async def _reload(self, trigger: Trigger, path: Path) -> ReloadReport:
         async with self._one_at_a_time:
-            found = await self._found(self.path)
-            if not isinstance(found, tuple):
+            found = await self._found(path)
+            if not isinstance(found, _Found):
                 return self._rejected(trigger, found)
-            config, origins = found
-            if not changed_keys(self._read, config):
-                return self._in_force(trigger, config, origins)
+            if not found.changed:
+                return self._in_force(trigger, found)
             if self._is_closed():
                 return self._rejected(trigger, self._refusal(_ENDING))
-            async with self._ahead(config) as unknown:
+            async with self._ahead(found.config) as unknown:
                 if self._is_closed():
                     return self._rejected(trigger, self._refusal(_ENDING))
-                if not self._put_in_force(config):
+                if not await self._put_in_force(found.config):
                     message = "an internal error of the sidecar prevented applying it; see its log for details"
                     return self._rejected(trigger, self._refusal(message))
-                return self._in_force(trigger, config, origins, unknown)
+                return self._in_force(trigger, found, unknown)
 
     async def catch_up(self) -> None:
         """Reload if the file has changed since the start, before the watch on it began."""
         if self.path is None:
             return
         found = await self._found(self.path)
-        if not isinstance(found, tuple) or changed_keys(self._read, found[0]):
+        if not isinstance(found, _Found) or found.changed:
             await self.reload("file")
 
     def close(self) -> None:
         """Apply no further configuration."""
         self._closed = True
 
+    async def ended(self) -> None:
+        """Break off a reload that is still under way, after `close`."""
+        self._tasks.cancel()
+        await self._tasks.ended()
+
     def _is_closed(self) -> bool:
         return self._closed
 
-    async def _found(self, path: Path) -> tuple[Config, Origins] | Sequence[ConfigError]:
+    async def _found(self, path: Path) -> _Found | Sequence[ConfigError]:
         """The content of the file, or its errors."""
         if self._is_closed():
             return self._refusal(_ENDING)
         try:
-            found = await in_thread(load_with_origins, path, os.environ)
+            found = await in_thread(_load, path, self._read, self.config.listen)
         except ConfigErrors as bad:
             return bad.errors
         except Exception as error:
             log.error("an internal error prevented reading the configuration", exc_info=error)
             return self._refusal("an internal error of the sidecar prevented reading it; see its log for details")
-        problem = self._unfit(found[0])
+        problem = self._unfit(found.config)
         return self._refusal(problem) if problem else found
 
-    def _put_in_force(self, config: Config) -> bool:
+    async def _put_in_force(self, config: Config) -> bool:
         """Apply a configuration. False if that failed; then the last one is applied again."""
         try:
-            self._adopt(config)
+            await self._adopt(config)
         except Exception as error:
             log.error("a configuration could not be applied; the last one is applied again", exc_info=error)
             try:
-                self._adopt(self.config)
+                await self._adopt(self.config)
             except Exception as failure:
                 log.error("the last configuration could not be applied either; restart the sidecar", exc_info=failure)
             return False
         return True
 
-    def _in_force(
-        self, trigger: Trigger, config: Config, origins: Origins, unknown: Sequence[str] = ()
-    ) -> ReloadReport:
-        changed = tuple(changed_keys(self._read, config))
+    def _in_force(self, trigger: Trigger, found: _Found, unknown: Sequence[str] = ()) -> ReloadReport:
+        config, origins, changed = found.config, found.origins, found.changed
         restart = _needs_restart(self.config.listen, config.listen)
         self._read = config
         self.config = replace(config, listen=self.config.listen)
@@ -152,14 +184,13 @@ class Reloader:
         log.info("configuration %s", "reloaded" if changed else "is as it was", extra=extra)
         for warning in restart:
             log.warning("a change needs a restart", extra={"kind": "reload", "fields": {"detail": warning}})
-        warnings = warnings_of(self.config, origins)
-        log_warnings("reload", warnings)
+        log_warnings("reload", found.warnings)
         report = ReloadReport(
             result="ok" if changed else "unchanged",
             trigger=trigger,
             at=self.loaded_at,
             generation=self._generation(),
-            warnings=(*restart, *unknown, *warnings),
+            warnings=(*restart, *unknown, *found.warnings),
             changed=changed,
         )
         return self._report(report)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +18,7 @@ from sidecar.discovery.found import Found, from_specs
 from sidecar.policy.settings import DnsSettings, HealthSettings, KubernetesSettings
 from sidecar.runtime.live import Live
 from sidecar.runtime.service import LiveService
+from sidecar.runtime.slices import Slices, at_once
 from sidecar.telemetry.metrics_discovery import SourceView
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class _Followed:
 class Sources:
     """The discovery of all services. A kind is imported and created when the first service uses it."""
 
-    def __init__(self, live: Live, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, live: Live, loop: asyncio.AbstractEventLoop, slices: Slices | None = None) -> None:
+        self._slices = slices or Slices(loop)
         self.resolver = Resolver()
         self._live = live
         self._loop = loop
@@ -65,18 +67,24 @@ class Sources:
         An unchanged watch goes on. A changed one begins before the old one ends, so a name that both look up stays
         known. The old endpoints stay until the new watch has found some.
         """
-        services = self._live.services
-        before = self._followed
-        self._followed = dict(before)  # if one fails, the next reload still knows the watches
+        at_once(self.preparing(self._live.services))
+        at_once(self.ending_others())
+
+    def preparing(self, services: Mapping[str, LiveService]) -> Generator[None, None, None]:
+        """The first part of `adopt`, in steps of one service, for services that are in force later."""
         for name, service in services.items():
-            known = before.get(name)
+            known = self._followed.get(name)
             if known is None or not known.is_for(service):
                 self._followed[name] = self._follow_anew(service, known.views if known is not None else ())
                 if known is not None:
                     known.watch.close()
-        for name in before:
-            if name not in services:
-                self._followed.pop(name).watch.close()
+            yield
+
+    def ending_others(self) -> Generator[None, None, None]:
+        """The last part of `adopt`, in steps of one service: ends the watches of services that are gone."""
+        for name in [name for name in self._followed if name not in self._live.services]:
+            self._followed.pop(name).watch.close()
+            yield
 
     @asynccontextmanager
     async def known_ahead(self, config: Config, timeout_s: float) -> AsyncIterator[Sequence[str]]:
@@ -84,17 +92,26 @@ class Sources:
 
         Yields a warning for each service that keeps its old endpoints because no new ones are known yet.
         """
-        specs = [spec for service in config.services.values() for spec in service.endpoints]
-        watch = self.resolver.watch(specs, lambda _: None)
+        watches: list[Watch] = []
         try:
+            await self._slices.run(self._watching(config, watches))
             await self.resolver.ready(timeout_s)
-            yield [
-                f"services.{name} keeps its old endpoints until {_names(service)} can be resolved"
-                for name, service in config.services.items()
-                if self._keeps_endpoints(service)
-            ]
+            yield await self._slices.run(self._keeping(config))
         finally:
-            watch.close()
+            await self._slices.run(_closing(watches))
+
+    def _watching(self, config: Config, watches: list[Watch]) -> Generator[None, None, None]:
+        for service in config.services.values():
+            watches.append(self.resolver.watch(service.endpoints, lambda _: None))
+            yield
+
+    def _keeping(self, config: Config) -> Generator[None, None, list[str]]:
+        warnings: list[str] = []
+        for name, service in config.services.items():
+            if self._keeps_endpoints(service):
+                warnings.append(f"services.{name} keeps its old endpoints until {_names(service)} can be resolved")
+            yield
+        return warnings
 
     def _keeps_endpoints(self, wanted: Service) -> bool:
         running = self._live.services.get(wanted.name)
@@ -185,6 +202,12 @@ class Sources:
             one.close()
         for one in sources:
             await one.closed()
+
+
+def _closing(watches: Sequence[Watch]) -> Generator[None, None, None]:
+    for watch in watches:
+        watch.close()
+        yield
 
 
 def _names(service: Service) -> str:

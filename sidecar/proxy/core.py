@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
 from random import getrandbits, random
 from typing import TYPE_CHECKING, Final
 
@@ -119,13 +119,23 @@ class ProxyCore:
 
     def adopt(self) -> None:
         """Take over what `live` has become."""
-        live = self.live
-        for name, service in live.services.items():
+        for _ in self.preparing(self.live.services):
+            pass
+        self.put_in_force()
+
+    def preparing(self, services: Mapping[str, LiveService]) -> Generator[None, None, None]:
+        """The first part of `adopt`, in steps of one service: pools for services that are in force later."""
+        for name, service in services.items():
             pool = self.pools.get(name)
             if pool is None or pool.service is not service:
                 self.pools[name] = self._pool(service)
             else:
                 pool.adopt()
+            yield
+
+    def put_in_force(self) -> None:
+        """The second part of `adopt`, in one step: requests are routed by the new table from here on."""
+        live = self.live
         for name in [name for name in self.pools if name not in live.services]:
             del self.pools[name]
         sources = _sources(live)

@@ -7,7 +7,7 @@ header than Host and decides nothing about policies. The service chooses among i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from ipaddress import IPv6Address, ip_address
 from itertools import islice
 from typing import Final
@@ -34,6 +34,10 @@ SEEN_LENGTH_MAX: Final = 264
 
 NEAR_MOST: Final = 500
 """The most authorities that are compared with one that names no service."""
+
+
+_STEP: Final = 100
+"""Authorities in one step of building a table."""
 
 
 class NotRouted(Exception):
@@ -69,13 +73,35 @@ class RoutingTable:
     """Services by first path segment and by authority. Fixed once built."""
 
     def __init__(self, services: Iterable[LiveService], listeners: Sequence[Address]) -> None:
-        services = tuple(services)
-        self._by_path: dict[bytes, LiveService] = {one.name.encode(): one for one in services}
+        self._by_path: dict[bytes, LiveService] = {}
         self._by_authority: dict[bytes, LiveService] = {}
         self._by_host: dict[bytes, LiveService] = {}
         """Services that take every port of a host."""
-        # What is more exact, or was written for the purpose, comes first and wins.
+        self._seen: dict[bytes, LiveService | None] = {}
+        self._hints: dict[bytes, str] = {}
+        self._own_hosts = {address.host for address in listeners}
+        self._own_ports = _as_bytes(address.port for address in listeners)
+        for _ in self._filling(tuple(services)):
+            pass
+
+    @staticmethod
+    def building(
+        services: Sequence[LiveService], listeners: Sequence[Address], ports: Iterable[int] | None
+    ) -> Generator[None, None, RoutingTable]:
+        """A table in steps of one service. `ports` are those that the proxy listens on; None for those of `listeners`.
+
+        Give it to nobody before its end: until then services are missing.
+        """
+        table = RoutingTable((), listeners)
+        if ports is not None:
+            table._own_ports = _as_bytes(ports)
+        yield from table._filling(services)
+        return table
+
+    def _filling(self, services: Sequence[LiveService]) -> Generator[None, None, None]:
+        """Enter services. What is more exact, or was written for the purpose, comes first and wins."""
         for service in services:
+            self._by_path[service.name.encode()] = service
             for host in service.config.hosts:
                 name, _, port = host.partition(":")
                 if is_loopback(name):  # as a Host it always means "route by path"
@@ -84,6 +110,7 @@ class RoutingTable:
                     self._by_host[name.encode()] = service
                 elif port:
                     self._by_authority[host.encode()] = service
+            yield
         for service in services:
             config = service.config
             ports = {port for _, port in config.addressed if port is not None}
@@ -93,6 +120,7 @@ class RoutingTable:
                     continue
                 for authority in (name, *(f"{name}:{port}" for port in ports)):
                     self._by_authority.setdefault(authority.encode(), service)
+            yield
         derived: dict[bytes, list[LiveService]] = {}
         for service in services:
             for name, its_port in service.config.addressed:
@@ -103,19 +131,23 @@ class RoutingTable:
                     users = derived.setdefault(authority.encode(), [])
                     if service not in users:
                         users.append(service)
-        for derived_from_url, users in derived.items():
+            yield
+        for at, (derived_from_url, users) in enumerate(derived.items()):
             if len(users) == 1:  # an address of two services names neither; use the path or `hosts`
                 self._by_authority.setdefault(derived_from_url, users[0])
-        self._seen: dict[bytes, LiveService | None] = {}
-        self._hints: dict[bytes, str] = {}
-        self._own_hosts = {address.host for address in listeners}
-        self.listens_on(address.port for address in listeners)
+            if not at % _STEP:
+                yield
+        for at, authority_there in enumerate(list(self._by_authority)):
+            if self._is_own(authority_there):
+                del self._by_authority[authority_there]  # the listener's own address always means "route by path"
+            if not at % _STEP:
+                yield
 
     def listens_on(self, ports: Iterable[int]) -> None:
         """Set the ports that the proxy actually listens on, for when the system chooses them."""
-        self._own_ports = {str(port).encode() for port in ports}
+        self._own_ports = _as_bytes(ports)
         for authority in [authority for authority in self._by_authority if self._is_own(authority)]:
-            del self._by_authority[authority]  # the listener's own address always means "route by path"
+            del self._by_authority[authority]
         self._seen.clear()
 
     def find(self, method: str, target: bytes, host: bytes | None) -> tuple[LiveService, bytes, bool]:
@@ -229,6 +261,10 @@ class RoutingTable:
             return False
         host = parts[1].strip(b"[]").decode("ascii", "replace")
         return host in self._own_hosts or is_loopback(host)
+
+
+def _as_bytes(ports: Iterable[int]) -> set[bytes]:
+    return {str(port).encode() for port in ports}
 
 
 def _canonical(authority: bytes) -> bytes:

@@ -15,6 +15,7 @@ import sidecar.daemon.reload
 from sidecar.config.load import load_with_origins
 from sidecar.config.schema import Config
 from sidecar.daemon.reload import Reloader
+from sidecar.discovery.tasks import Tasks
 
 VENUE = "services: {venue: {url: 'http://venue:1'"
 
@@ -46,7 +47,7 @@ class Stage:
             ahead=self._ahead,
         )
 
-    def _adopt(self, config: Config) -> None:
+    async def _adopt(self, config: Config) -> None:
         self.adopted.append(config)
         self.generation += 1
         self.steps.append("adopt")
@@ -74,6 +75,21 @@ async def test_the_first_report_is_of_the_start(stage: Stage) -> None:
     last = stage.reloader.last
     assert (last.result, last.trigger, last.generation, last.errors) == ("ok", "start", 1, ())
     assert stage.reloader.results == {"ok": 0, "rejected": 0, "unchanged": 0}
+
+
+async def test_a_reload_goes_on_when_its_caller_leaves(stage: Stage) -> None:
+    """A client of POST /reload may hang up, but half of a configuration must not stay in force."""
+    stage.write(VENUE + ", timeout: {attempt: 2s}}}")
+
+    async def caller() -> None:
+        await stage.reloader.reload("api")
+
+    task = Tasks(logging.getLogger()).start(caller(), "caller")
+    await stage.looking.wait()
+    task.cancel()
+    assert (await stage.reloader.reload("signal")).result == "unchanged"
+    assert stage.steps == ["ahead", "adopt", "behind"]
+    assert stage.generation == 2
 
 
 async def test_a_changed_file_is_applied_and_its_changes_are_named(stage: Stage) -> None:

@@ -13,6 +13,7 @@ from sidecar.runtime.live import Live
 from sidecar.runtime.route import LiveRoute
 from sidecar.runtime.routing import NotRouted, RoutingTable
 from sidecar.runtime.service import LiveService
+from sidecar.runtime.slices import at_once
 
 
 def service(name: str, port: int) -> Service:
@@ -22,6 +23,22 @@ def service(name: str, port: int) -> Service:
 
 def live(*services: Service) -> Live:
     return Live(Config(listen=Listen(), services={one.name: one for one in services}), 1000.0, lambda: 0.0)
+
+
+def test_what_is_prepared_is_not_in_force_and_what_leaves_keeps_its_endpoints_until_then() -> None:
+    """So that a request which the old table routes meanwhile finds what it always found."""
+    running = live(service("a", 1), service("b", 1))
+    table, leaves = running.table, running.services["b"]
+    leaves.set_endpoints([(leaves.config.endpoints[0], "10.0.0.1")], 1000.0)
+    wanted = live(service("a", 1), service("c", 1)).config
+    prepared = at_once(running.preparing(wanted, 1001.0))
+    assert (running.table, set(running.services), running.generation) == (table, {"a", "b"}, 1)
+    assert prepared.table.find("GET", b"/c/x", None)[0] is prepared.services["c"]
+    running.put_in_force(prepared)
+    assert (running.table, set(running.services), running.generation) == (prepared.table, {"a", "c"}, 2)
+    assert leaves.endpoints
+    at_once(running.retiring(1001.0))
+    assert not leaves.endpoints
 
 
 def test_each_service_is_live_in_the_order_of_the_file() -> None:
