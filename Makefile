@@ -73,4 +73,8 @@ lock: installed ## pin the packages of pyproject.toml again (run it with Python 
 	@sed -n '/^#/!q;p' requirements-run.lock > build/lock/header
 	@SIDECAR_COMPILE=0 build/lock/bin/pip-compile $(LOCK_OPTIONS) --constraint requirements.lock --output-file build/lock/requirements-run.lock pyproject.toml
 	@cat build/lock/header build/lock/requirements-run.lock > requirements-run.lock
-	@git diff --stat requirements.lock requirements-run.lock 2>/dev/null || true # in an unpacked sdist there is no git
+	@sed -n '/^#/!q;p' deploy/requirements-image.lock > build/lock/header
+	@printf "mypy\nsetuptools\n" > build/lock/compiler.in
+	@SIDECAR_COMPILE=0 build/lock/bin/pip-compile $(LOCK_OPTIONS) --constraint requirements.lock --extra dns,injector,otel,redis --output-file build/lock/requirements-image.lock pyproject.toml build/lock/compiler.in
+	@cat build/lock/header build/lock/requirements-image.lock > deploy/requirements-image.lock
+	@git diff --stat requirements.lock requirements-run.lock deploy/requirements-image.lock 2>/dev/null || true # in an unpacked sdist there is no git

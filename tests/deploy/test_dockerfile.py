@@ -135,3 +135,20 @@ def test_what_it_copies_is_let_into_the_build_and_nothing_else() -> None:
     lines = (ROOT / "deploy" / "Dockerfile.dockerignore").read_text().splitlines()
     assert [line for line in lines if line and line[0] not in "!#"] == ["*", "**/__pycache__"]
     assert {line[1:] for line in lines if line[:1] == "!"} == {source.removeprefix("./") for source in copied()}
+
+
+def test_its_lock_has_what_it_installs_in_the_versions_that_are_tested() -> None:
+    def pins(path: str) -> set[str]:
+        return set(re.findall(r"^([\w.-]+==\S+)", (ROOT / path).read_text(), re.MULTILINE))
+
+    image = pins("deploy/requirements-image.lock")
+    assert image < pins("requirements.lock")
+    assert pins("requirements-run.lock") < image
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = [
+        one
+        for extra in {*project["optional-dependencies"]} - {"dev"}
+        for one in project["optional-dependencies"][extra]
+    ]
+    wanted = {re.split(r"[>=<]", one)[0] for one in (*named, "mypy", "setuptools")}
+    assert {name.lower().replace(".", "-") for name in wanted} <= {pin.partition("==")[0] for pin in image}
