@@ -30,7 +30,9 @@ async def client() -> AsyncIterator[Client]:
 
 
 async def test_an_answer_describes_the_request(client: Client) -> None:
-    response = await client.post("/charges//a%2Fb?x=1", data=b"x" * 70_000, headers={"Via": "1.1 abc", "Cookie": "a=b"})
+    response = await client.post(
+        "/charges//a%2Fb?x=1", data=b"x" * 70_000, headers={"X-Sidecar-Loop": "abc", "Cookie": "a=b"}
+    )
     assert response.status == 200
     assert response.content_type == "application/json"
     seen = await response.json()
@@ -42,7 +44,7 @@ async def test_an_answer_describes_the_request(client: Client) -> None:
         "method": "POST",
         "path": "/charges//a%2Fb?x=1",
         "body_bytes": 70_000,
-        "headers": {"via": "1.1 abc"},
+        "headers": {"x-sidecar-loop": "abc"},
     }
 
 
