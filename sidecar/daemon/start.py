@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +35,12 @@ _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 
 
-def run(config: Config, path: Path | None = None, origins: Origins | None = None) -> int:
+def run(
+    config: Config,
+    path: Path | None = None,
+    origins: Origins | None = None,
+    at_end: Callable[[], object] = lambda: None,
+) -> int:
     """Run until SIGTERM or SIGINT, and end the process with exit code 0. Returns 2 instead if an extra is missing or a
     listener cannot be bound.
 
@@ -42,6 +48,7 @@ def run(config: Config, path: Path | None = None, origins: Origins | None = None
     interpreter would wait for threads of libraries, such as one that looks a name up, for as long as they take.
 
     `path` is the configuration file, which is read again when it changes. `origins` says where each value was set.
+    `at_end` is called last of all: nothing of the caller runs after this.
     """
     writer = LineWriter()
     logs.set_up(config.log.level, writer.write)
@@ -68,6 +75,7 @@ def run(config: Config, path: Path | None = None, origins: Origins | None = None
     runner = asyncio.Runner(loop_factory=Loop)
     code = runner.run(serve(config, path, origins or {}, sockets, writer))
     writer.close(LAST_LINES_S)
+    at_end()
     sys.stderr.flush()
     os._exit(code)
 

@@ -131,7 +131,7 @@ def run(ports: DemoPorts, seed: int | None) -> int:
             "events": _command("events", numbers["admin"]),
         }
         click.echo(GUIDE.format(config=path, quoted_config=shlex.quote(str(path)), **commands, **numbers))
-        return daemon.run(config, path, origins)
+        return daemon.run(config, path, origins, at_end=stack.close)
 
 
 def _filled_in(template: str, numbers: Mapping[str, int]) -> str:
