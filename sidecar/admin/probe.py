@@ -26,12 +26,15 @@ log = logging.getLogger("sidecar.admin")
 
 
 class Probes:
-    """Serves on sockets that are already bound. It calls `ready`, `metrics` and `health` for each request."""
+    """Serves on sockets that are already bound. It calls `ready`, `metrics` and `health` for each request.
+
+    `metrics` gives the text in pieces, and its age in seconds: 0 if it was made for this request.
+    """
 
     def __init__(
         self,
         ready: Callable[[], bool],
-        metrics: Callable[[], Awaitable[Sequence[bytes]]],
+        metrics: Callable[[], Awaitable[tuple[Sequence[bytes], int]]],
         health: Callable[[], Awaitable[Report]],
         bounds: Bounds | None = None,
     ) -> None:
@@ -71,7 +74,9 @@ class Probes:
         if path == "/readyz":
             return web.Response(text="ok\n") if self._ready() else web.Response(status=503, text="draining\n")
         if path == "/metrics":
-            return await send(request, await self._metrics(), {"Content-Type": CONTENT_TYPE, **_OURS})
+            text, age_s = await self._metrics()
+            age = {"Age": str(age_s)} if age_s else {}
+            return await send(request, text, {"Content-Type": CONTENT_TYPE, **age, **_OURS})
         if path == "/health":
             return await _health_response(request, await self._health())
         return web.Response(status=404, text="this listener has /livez, /readyz, /health and /metrics\n")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Generator, Sequence
+from math import ceil
 from typing import Final
 
 from sidecar.discovery.tasks import Tasks
@@ -37,6 +38,7 @@ class Scrapes:
         self._text: Sequence[bytes] = ()
         self._drop: asyncio.TimerHandle | None = None
         """Set while the last text is kept."""
+        self._began = 0.0
         self.made = 0
 
     @property
@@ -44,18 +46,23 @@ class Scrapes:
         """Whether the next scrape gets the last text."""
         return self._drop is not None
 
-    async def text(self) -> Sequence[bytes]:
-        """The metrics, in pieces: as they are now, or as they were when a text was made that is still kept."""
+    async def text(self) -> tuple[Sequence[bytes], int]:
+        """The metrics, in pieces, and their age in seconds as HTTP's `Age` says it.
+
+        The age is 0 if the text was begun for this scrape, else it is rounded up: never 0 for what may be older.
+        """
+        asked = self._loop.time()
         if self.kept:
-            return self._text
-        if self._under_way is None or self._under_way.done():
+            return self._text, ceil(asked - self._began)
+        own = self._under_way is None or self._under_way.done()
+        if self._under_way is None or own:
             self._under_way = self._tasks.start(self._render(), "scrape")
         under_way = self._under_way
         await asyncio.shield(under_way)  # a scraper that leaves does not disturb the others
-        return self._text
+        return self._text, 0 if own else max(ceil(asked - self._began), 1)
 
     async def _render(self) -> None:
-        began = self._loop.time()
+        self._began = began = self._loop.time()
         self._text = await self._slices.run(self._make())
         self.made += 1
         took_s = self._loop.time() - began

@@ -198,8 +198,8 @@ async def serving(stage: Stage, bound: str = "127.0.0.1") -> AsyncIterator[Clien
     one.setblocking(False)
     port = one.getsockname()[1]
 
-    async def metrics() -> list[bytes]:
-        return [b"metrics 1\n"]
+    async def metrics() -> tuple[list[bytes], int]:
+        return [b"metrics 1\n"], 0
 
     probes = Probes(lambda: not stage.draining, metrics, health)
     admin = Admin(stage, probes, Address(bound, port))

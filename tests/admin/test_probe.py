@@ -28,15 +28,16 @@ class Sidecar:
         self.ready = True
         self.error: Exception | None = None
         self.scrapes = 0
+        self.age_s = 0
         self.status = "healthy"
         self.reports = 0
         self._registry = registry(SidecarCollector(list, ServiceCounters, lambda: 1, lambda: 0))
 
-    async def metrics(self) -> list[bytes]:
+    async def metrics(self) -> tuple[list[bytes], int]:
         self.scrapes += 1
         if self.error is not None:
             raise self.error
-        return [exposition(self._registry)]
+        return [exposition(self._registry)], self.age_s
 
     async def health(self) -> Report:
         self.reports += 1
@@ -96,6 +97,13 @@ async def test_while_it_drains_it_is_alive_and_not_ready(probed: Probed) -> None
     assert await probed.ask("/readyz") == (503, "text/plain; charset=utf-8", "draining\n")
     assert (await probed.ask("/livez"))[0] == 200
     assert (await probed.ask("/metrics"))[0] == 200
+
+
+async def test_an_older_text_says_its_age(probed: Probed) -> None:
+    for age_s, said in ((0, None), (3, "3")):
+        probed.sidecar.age_s = age_s
+        async with probed.client.get(f"http://127.0.0.1:{probed.probe_port}/metrics") as response:
+            assert response.headers.get("Age") == said
 
 
 async def test_metrics_are_made_for_each_scrape_in_the_text_format(probed: Probed) -> None:

@@ -37,7 +37,10 @@ class Texts:
         return [b"text %d" % number]
 
     async def asked(self) -> bytes:
-        return b"".join(await self.scrapes.text())
+        return b"".join((await self.scrapes.text())[0])
+
+    async def age_s(self) -> int:
+        return (await self.scrapes.text())[1]
 
 
 def test_a_short_text_is_made_for_each_scrape() -> None:
@@ -69,6 +72,20 @@ def test_a_long_text_is_kept_for_a_while_and_then_let_go(takes_s: float, kept_s:
         await asyncio.sleep(kept_s * 0.2)
         assert texts.scrapes._text == ()
         assert await texts.asked() == b"text 2"
+        await texts.scrapes.close()
+
+    run(scenario())
+
+
+def test_a_text_that_may_be_older_than_its_scrape_has_an_age() -> None:
+    async def scenario() -> None:
+        texts = Texts(0.5)
+        assert await texts.age_s() == 0
+        assert await texts.age_s() == 1
+        await asyncio.sleep(0.75)
+        assert await texts.age_s() == 2
+        await asyncio.sleep(1.5)
+        assert await asyncio.gather(*(texts.age_s() for _ in range(3))) == [0, 1, 1]
         await texts.scrapes.close()
 
     run(scenario())

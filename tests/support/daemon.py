@@ -181,8 +181,11 @@ class Daemon:
             connection.close()
 
     def metrics(self, *, buckets: bool = False) -> Metrics:
-        """One scrape. Histogram buckets, most of its lines, are left out by default to save parsing time."""
-        scraped = self.probe("/metrics")
+        """One scrape, of figures as they are now. Histogram buckets, most of its lines, are left out by default to save
+        parsing time.
+        """
+        while "age" in (scraped := self.probe("/metrics")).headers:
+            time.sleep(0.01)  # a busy machine takes long for a text, and one that took long is kept for a while
         assert scraped.status == 200, scraped
         lines = scraped.body.decode().splitlines(keepends=True)
         text = "".join(line for line in lines if buckets or "_bucket{" not in line)
