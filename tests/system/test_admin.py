@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.runtime.http_listener import MOST, most_each
 from tests.support.daemon import Daemon
 from tests.support.eventually import eventually
 from tests.support.rig import Rig
@@ -368,7 +369,7 @@ def test_three_hundred_connections_that_say_nothing(rig: Rig, admin: Admin) -> N
         closed = [number for number, one in enumerate(held_open) if _is_closed(one)]
         assert closed == list(range(len(closed)))
         kept = len(held_open) - len(closed)
-        assert most_each(MOST_CONNECTIONS) - 16 <= kept < most_each(MOST_CONNECTIONS)
+        assert most_each(MOST) - 16 <= kept < most_each(MOST)
     finally:
         for one in held_open:
             one.close()
