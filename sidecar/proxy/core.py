@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 HANG_UP_CHECK_S: Final = 1.0
 SWEEP_S: Final = 0.25
 
+MOST_BEGUN: Final = 64
+"""Requests that are begun in one turn of the loop: some milliseconds of work."""
+
 COPY_ROOM: Final = 16 * 1024 * 1024
 """Bytes of responses that are being copied, for a fallback to the last good one, at a time."""
 
@@ -64,6 +67,13 @@ def _sources(live: Live) -> dict[str, object]:
         for name, service in live.services.items()
         if service.keeps_stale
     }
+
+
+def _serves_half_closed(live: Live) -> bool:
+    if live.config.defaults.half_close:
+        return True
+    services = live.config.services.values()
+    return any(one.policy.half_close or any(route.policy.half_close for route in one.routes) for one in services)
 
 
 class ProxyCore:
@@ -108,10 +118,16 @@ class ProxyCore:
         self.connections: set[Downstream] = set()
         self.inner: set[Downstream] = set()
         """Those of calls that the sidecar makes on behalf of an app."""
+        self.waiting: dict[Downstream, None] = {}
+        """Connections whose next request waits for a turn of the loop, first come first served."""
+        self._begun = 0
+        """Requests begun in this turn of the loop."""
         self.paused: set[Downstream] = set()
         self.tunnels: set[Tunnel] = set()
         self.stale = StaleCache()
         self._sources = _sources(live)
+        self.serves_half_closed = _serves_half_closed(live)
+        """Whether an app may close its sending side on some route, and still wait for the answer."""
         self.copy_room = Room(COPY_ROOM)
         self.answer_room = Room(ANSWER_ROOM)
         self.draining = False
@@ -143,6 +159,7 @@ class ProxyCore:
             if sources.get(name) != source:
                 self.stale.forget_service(name)
         self._sources = sources
+        self.serves_half_closed = _serves_half_closed(live)
         self.client_idle_s = live.config.defaults.timeout.client_idle
         self.logs_all = self.access_log.all
         self.table = live.table
@@ -159,7 +176,29 @@ class ProxyCore:
         self.connections.discard(connection)
         self.inner.discard(connection)
         self.paused.discard(connection)
+        self.waiting.pop(connection, None)
         self.deadlines.forget(connection)
+
+    def may_begin(self, connection: Downstream) -> bool:
+        """Whether a connection may begin a request now. If not, it is told when its turn comes.
+
+        Otherwise thousands of requests that arrive together are begun in one turn of the loop, and neither a probe nor
+        an answer is read meanwhile.
+        """
+        if self._begun >= MOST_BEGUN:
+            self.waiting[connection] = None
+            return False
+        if not self._begun:
+            self.loop.call_soon(self._next_turn)
+        self._begun += 1
+        return True
+
+    def _next_turn(self) -> None:
+        self._begun = 0
+        while self.waiting and self._begun < MOST_BEGUN:
+            connection = next(iter(self.waiting))
+            del self.waiting[connection]
+            connection.turn_came()
 
     def _turn_away(self, connection: Downstream) -> None:
         """No room for one more. Few at a time are told why, which takes a second; the others are reset."""
@@ -254,6 +293,10 @@ class ProxyCore:
                 sent=exchange.sent,
                 fallback=exchange.fallback,
             )
+
+    def gone(self) -> None:
+        """Record a request whose app left before the request was begun."""
+        self.live.unrouted.request(499, "client_disconnect", 0.0)
 
     def _failed(self, exchange: Call, detail: str) -> None:
         """Keep why, for who asks for the service's state."""

@@ -139,12 +139,28 @@ class Downstream:
             self._take_rest()
             exchange.disconnected("the app closed the connection")
             return False
+        if self._phase == _READY and self in self._core.waiting:
+            return self._left_before_its_turn()
         if self._phase == _READY and self._waiting:
             self._refuse(BadRequest(400, "the request ends before its head does"))
         return self._phase == _CLOSING
 
+    def _left_before_its_turn(self) -> bool:
+        """The app ends its sending while a request waits. Whether to keep the connection, for an app that may do so."""
+        del self._core.waiting[self]
+        if self._core.serves_half_closed:
+            self._begin()  # only its route knows whether the app may still wait for the answer
+            if self._phase == _EXCHANGE:
+                return self.eof_received()
+        else:
+            self._core.gone()
+            self._close()
+        return self._phase == _CLOSING
+
     def connection_lost(self, exc: Exception | None) -> None:
         exchange = self._exchange
+        if self in self._core.waiting:
+            self._core.gone()
         self._phase = _CLOSED
         self._core.closed(self)
         if exchange is not None:
@@ -203,10 +219,16 @@ class Downstream:
                 if not self.writable:
                     self.pause_reading(UNREAD)
                     break
+                if not self.inner and not self._core.may_begin(self):
+                    break
                 if not self._begin():
                     break
         finally:
             self._pumping = False
+
+    def turn_came(self) -> None:
+        """A request that waited for a turn of the loop may begin."""
+        self._pump()
 
     def _begin(self) -> bool:
         """Take one request off the buffer; False where its head is not whole."""

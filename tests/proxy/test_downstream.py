@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from sidecar.policy.settings import Policy
+from sidecar.proxy.core import MOST_BEGUN
 from sidecar.proxy.downstream import (
     HEAD_TIMEOUT_S,
     LINGER_S,
@@ -432,3 +433,71 @@ def test_close_at_rest_goes_only_where_nothing_is_under_way(world: World) -> Non
     world.settle()
     assert [wire.open for wire in (resting, busy, begun, unheard, newcomer)] == [False, True, True, True, True]
     assert repr(busy.protocol).startswith("<Downstream exchange ")
+
+
+# Many requests at once.
+
+
+def arrives(app: Wire, data: bytes | None) -> None:
+    """What comes in the same turn of the loop as what came before it; None is the end of what the app sends."""
+    app._incoming.append(data)
+    app._deliver()
+
+
+def test_few_of_the_requests_that_arrive_together_are_begun_in_one_turn(world: World) -> None:
+    apps = [world.app() for _ in range(3 * MOST_BEGUN)]
+    for app in apps:
+        arrives(app, request())
+    assert world.service.limit.in_flight == MOST_BEGUN
+    assert len(world.core.waiting) == 2 * MOST_BEGUN
+    world.core._next_turn()
+    assert world.service.limit.in_flight == 2 * MOST_BEGUN
+    assert list(world.core.waiting) == [app.protocol for app in apps[2 * MOST_BEGUN :]], "first come, first served"
+    world.settle()
+    assert not world.core.waiting
+    assert world.service.limit.in_flight == 3 * MOST_BEGUN
+
+
+def test_who_comes_later_does_not_overtake_those_that_wait(world: World) -> None:
+    apps = [world.app() for _ in range(MOST_BEGUN + 2)]
+    for app in apps[:-1]:
+        arrives(app, request())
+    late = apps[-1]
+    world.core._next_turn()
+    arrives(late, request())
+    assert late.protocol not in world.core.waiting, "there was room in this turn"
+    assert world.service.limit.in_flight == MOST_BEGUN + 2
+
+
+@pytest.mark.parametrize("end", [None, "reset"])
+def test_work_for_an_app_that_left_before_its_turn_is_not_begun(world: World, end: str | None) -> None:
+    apps = [world.app() for _ in range(MOST_BEGUN + 1)]
+    for app in apps:
+        arrives(app, request())
+    if end is None:
+        arrives(apps[-1], None)
+    else:
+        apps[-1].breaks()
+    world.settle()
+    assert world.service.limit.in_flight == MOST_BEGUN
+    assert not apps[-1].open
+    assert world.live.unrouted.requests == {(499, "client_disconnect"): 1}
+    assert len(world.core.connections) == MOST_BEGUN
+
+
+def test_an_app_that_may_half_close_is_served_when_it_left_before_its_turn(make_world: Callable[..., World]) -> None:
+    world = make_world(Policy(half_close=True))
+    apps = [world.app() for _ in range(MOST_BEGUN + 1)]
+    for app in apps:
+        arrives(app, request())
+    arrives(apps[-1], None)
+    world.settle()
+    assert world.service.limit.in_flight == MOST_BEGUN + 1
+
+
+def test_a_pipeline_that_reaches_nobody_leaves_turns_to_the_others(world: World) -> None:
+    app = world.app()
+    arrives(app, request("GET /nobody/") * (2 * MOST_BEGUN + 1))
+    assert app.heard.count(b"HTTP/1.1 404") == MOST_BEGUN
+    world.settle()
+    assert app.heard.count(b"HTTP/1.1 404") == 2 * MOST_BEGUN + 1
