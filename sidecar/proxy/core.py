@@ -227,6 +227,8 @@ class ProxyCore:
         self.live.unrouted.request(problem.status, problem.reason, 0.0)
         if self.access_log.errors:
             method, target = (request.method, request.target) if request is not None else ("", None)
+            if request is not None and request.unusual:
+                method = ""  # any word may stand there
             self.access_log.refused(problem.request_id, method, problem.status, problem.reason, problem.detail, target)
 
     # For exchanges.

@@ -237,7 +237,7 @@ async def test_bad_request(client: Client) -> None:
 
 
 async def test_loop(client: Client) -> None:
-    error = await raised((await client("loop")).get("/loop/loop/x"), LoopDetected)
+    error = await raised((await client("loop")).get("/loop/loop/loop/x"), LoopDetected)  # at the third return
     assert error.status == 508
 
 

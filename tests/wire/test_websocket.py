@@ -156,7 +156,7 @@ def test_handshake_arrives(rig: Rig, venue: Upstream) -> None:
     assert (request.get("connection") or "").lower() == "upgrade"
     for name, value in HANDSHAKE[2:]:
         assert request.get(name) == value
-    for name in ("via", "x-request-id", "traceparent", "x-envoy-attempt-count"):
+    for name in ("x-sidecar-loop", "x-request-id", "x-envoy-attempt-count"):
         assert request.get(name)
     assert request.get("x-forwarded-prefix") == "/venue"
 
