@@ -63,6 +63,7 @@ def comparable(text: str) -> list[str]:
         line = re.sub(r"\d+(\.\d+)?( ms\b| s\b)?", "#", line)
         line = re.sub(r"(?<= )(#%|-)(?= |$)", "#", line)  # a rate, or "-" if there were no requests
         line = line.replace("skipped for #", "available")  # on a slow machine, a skip may end before it is shown
+        line = line.replace("half-open", "open, probe in #")  # and so may the time of an open breaker
         lines.append(re.sub(r" +", " ", line))
     return lines
 
