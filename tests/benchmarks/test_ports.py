@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import subprocess
 import sys
@@ -15,7 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_each_process_has_a_slice_of_its_own() -> None:
-    one, other = PortSlice(), PortSlice()
+    random.seed(7)
+    one = PortSlice()
+    random.seed(7)  # as pytest-randomly does in each worker
+    other = PortSlice()
     try:
         a, b = one.take(SLICE - 20), other.take(SLICE - 20)
     finally:
