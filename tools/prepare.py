@@ -121,7 +121,7 @@ def build(state: State) -> None:
         remove_build()
         state.build = ""
         digest = digest_of(*BUILT_FROM)
-        what = "installing the sidecar" if wish == "0" else "compiling the sidecar (takes a minute or two)"
+        what = "installing the sidecar" if wish == "0" else "compiling the sidecar (half a minute of two cores)"
         with step(state, "building", what):
             arguments = ["--quiet", "--no-deps", "--no-build-isolation"]
             without_cache = ["--no-cache"] if uv() else []

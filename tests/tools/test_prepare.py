@@ -445,7 +445,7 @@ def test_the_life_of_a_checkout(project: Path, installer: str) -> None:
     built = make(project, "built", installer=installer)
     assert [line.partition(" ... ")[0] for line in built.splitlines()] == [
         "make: installing 2 packages of requirements.lock",
-        "make: compiling the sidecar (takes a minute or two)",
+        "make: compiling the sidecar (half a minute of two cores)",
     ]
     assert make(project, "run", installer=installer) == "sidecar compiled alpha beta demo\n"
     assert make(project, "installed", "built", "run", "COMPILE=1", installer=installer).count("\n") == 1
