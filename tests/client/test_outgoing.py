@@ -82,7 +82,7 @@ async def test_nearest_deadline_is_sent(scripted: Upstream) -> None:
 async def test_deadline_that_is_nearly_over_is_sent_as_a_millisecond(scripted: Upstream, venue: ServiceClient) -> None:
     scripted.play(silence)
     async with deadline(0.0009):
-        with pytest.raises(CallError):
+        with pytest.raises((CallError, TimeoutError)):  # the latter if the time is over before the call
             await venue.get("/")
     assert {request.get("x-envoy-upstream-rq-timeout-ms") for request in scripted.requests} <= {"1"}
 
