@@ -5,12 +5,24 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from multidict import CIMultiDict
 
-from sidecar.client import CallError, Response, ServiceClient, ServiceError, deadline, detached, serving
-from tests.support.steps import answer, silence
+from sidecar.client import (
+    DeadlineExceeded,
+    Response,
+    ServiceClient,
+    ServiceError,
+    deadline,
+    detached,
+    outgoing,
+    serving,
+)
+from sidecar.client.response import Call
+from tests.support.steps import answer
 from tests.support.upstream import Upstream
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+CALL = Call("venue", "GET", "/", "r-1")
 
 
 async def test_every_call_bears_an_id_of_its_own(scripted: Upstream, venue: ServiceClient) -> None:
@@ -79,12 +91,33 @@ async def test_nearest_deadline_is_sent(scripted: Upstream) -> None:
     assert 9000 < given[0] <= 10_000 < 29_000 < given[1] <= 30_000
 
 
-async def test_deadline_that_is_nearly_over_is_sent_as_a_millisecond(scripted: Upstream, venue: ServiceClient) -> None:
-    scripted.play(silence)
-    async with deadline(0.0009):
-        with pytest.raises((CallError, TimeoutError)):  # the latter if the time is over before the call
-            await venue.get("/")
-    assert {request.get("x-envoy-upstream-rq-timeout-ms") for request in scripted.requests} <= {"1"}
+@pytest.mark.parametrize(
+    ("left_s", "told"),
+    [(0.0001, "1"), (0.0009, "1"), (0.001, "1"), (0.0019, "1"), (0.0021, "2"), (1.5, "1500"), (30.0, "30000")],
+)
+def test_time_left_is_told_in_whole_milliseconds_and_never_as_none(
+    monkeypatch: pytest.MonkeyPatch, left_s: float, told: str
+) -> None:
+    monkeypatch.setattr(outgoing, "monotonic", lambda: 64.0)
+    fields = CIMultiDict[str]()
+    assert outgoing.left(CALL, fields, 64.0 + left_s) == pytest.approx(left_s)
+    assert fields == {"x-envoy-upstream-rq-timeout-ms": told}
+
+
+@pytest.mark.parametrize("over_s", [0.0, 0.5])
+def test_a_deadline_that_is_over_is_told_to_nobody(monkeypatch: pytest.MonkeyPatch, over_s: float) -> None:
+    monkeypatch.setattr(outgoing, "monotonic", lambda: 64.0)
+    fields = CIMultiDict[str]()
+    with pytest.raises(DeadlineExceeded):
+        outgoing.left(CALL, fields, 64.0 - over_s)
+    assert not fields
+
+
+def test_a_time_left_that_the_app_set_itself_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outgoing, "monotonic", lambda: 64.0)
+    fields = CIMultiDict({"X-Envoy-Upstream-Rq-Timeout-Ms": "7"})
+    assert outgoing.left(CALL, fields, 69.0) == 5.0
+    assert dict(fields) == {"X-Envoy-Upstream-Rq-Timeout-Ms": "7"}
 
 
 async def test_callers_headers_win_in_any_case(scripted: Upstream) -> None:
