@@ -420,6 +420,7 @@ class Call(Handler):
             service=self.service.name,
             request_id=self.request_id.decode("latin-1"),
             retry_after=retry_after,
+            jitter=self._core.random(),
             attempts=tuple(self.attempts),
         )
         head_only = self.request.method == "HEAD"

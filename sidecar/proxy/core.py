@@ -215,7 +215,7 @@ class ProxyCore:
                 extra={"fields": {"open": self.max_connections, "detail": detail}},
             )
         if few:
-            problem = Problem(status=503, reason="overloaded", detail=detail, retry_after=1.0)
+            problem = Problem(status=503, reason="overloaded", detail=detail, retry_after=1.0, jitter=self.random())
             self.refused(problem, None)
             connection.turn_away(problem)
         else:

@@ -51,6 +51,10 @@ STATUS: Final = {
 """The status of an answer for a reason that fixes it."""
 
 
+SPREAD: Final = 0.2
+"""The apps' waits are spread over this share of the shortest one, and over at least a second."""
+
+
 class Attempt(msgspec.Struct, frozen=True):
     """One attempt as the app is told of it. For an aggregate, `endpoint` is the part's service."""
 
@@ -70,7 +74,12 @@ class PartFailure(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer of our own. `retry_after` in seconds; it is also sent as Retry-After, in whole seconds, rounded up."""
+    """An answer of our own.
+
+    `retry_after` is the shortest wait in seconds. The app is told that and a part of SPREAD, by `jitter` (a random
+    number in [0, 1)): apps that were refused together would otherwise all come back together. The member has the exact
+    seconds, the field Retry-After whole ones; neither is ever shorter than `retry_after`.
+    """
 
     status: int
     reason: str
@@ -78,6 +87,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     service: str = ""
     request_id: str = ""
     retry_after: float | None = None
+    jitter: float = 0.0
     attempts: tuple[Attempt, ...] = ()
     errors: Mapping[str, PartFailure] | None = None
     """Of an aggregate, by part."""
@@ -93,7 +103,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
             "service": self.service,
             "reason": self.reason,
             "request_id": self.request_id,
-            "retry_after": None if self.retry_after is None else round(self.retry_after, 3),
+            "retry_after": None if self.retry_after is None else round(_exact_wait(self.retry_after, self.jitter), 3),
             "attempts": self.attempts,
         }
         if self.errors is not None:
@@ -115,7 +125,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
             f"x-sidecar-reason: {self.reason}",
         ]
         if self.retry_after is not None:
-            lines.append(f"Retry-After: {max(ceil(self.retry_after), 1)}")
+            lines.append(f"Retry-After: {_whole_wait(self.retry_after, self.jitter)}")
         if self.request_id:
             lines.append(f"X-Request-Id: {self.request_id}")
         if len(self.attempts) > 1:
@@ -123,3 +133,12 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
         if self.status == 405:
             lines.append(f"Allow: {self.allow}")
         return "\r\n".join(lines).encode("latin-1", "replace")
+
+
+def _exact_wait(shortest: float, jitter: float) -> float:
+    return shortest + jitter * max(shortest * SPREAD, 1.0)
+
+
+def _whole_wait(shortest: float, jitter: float) -> int:
+    # Each whole second of the spread is as likely as the others: rounding the exact wait up would make one second two.
+    return max(ceil(shortest), 1) + int(jitter * (1 + int(max(shortest * SPREAD, 1.0))))

@@ -114,7 +114,7 @@ def test_bound_on_requests_in_flight(make_world: Callable[..., World], in_flight
     assert bool(app.heard) is refused
     if refused:
         assert (status(app.heard), problem(app.heard)["reason"]) == (503, "overloaded")
-        assert field_of(app.heard, "retry-after") == ["1"]
+        assert field_of(app.heard, "retry-after") == ["2"]  # a second, and half of the spread
     assert world.breaker() == (0, 0)
 
 
@@ -128,7 +128,8 @@ def test_breaker_opens_at_its_threshold(world: World, failures: int, state: str)
     if state == "open":
         found = problem(app.heard)
         assert (found["status"], found["reason"], found["attempts"]) == (503, "circuit_open", [])
-        assert field_of(app.heard, "retry-after") == ["30"]
+        assert field_of(app.heard, "retry-after") == ["33"]  # `reset_timeout`, and half of the spread
+        assert found["retry_after"] == 33.0
 
 
 def test_a_breaker_that_an_operator_holds_open_does_not_blame_the_service(world: World) -> None:

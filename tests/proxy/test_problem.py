@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from email.utils import parsedate_to_datetime
+from random import Random
 
 import pytest
 
@@ -73,13 +75,43 @@ def test_head() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "header"),
-    [(0.0, "1"), (0.2, "1"), (0.999, "1"), (1.0, "1"), (1.001, "2"), (29.5, "30"), (30.0, "30"), (300.1, "301")],
+    ("seconds", "jitter", "member", "header"),
+    [
+        (0.0, 0.0, 0.0, "1"),
+        (0.2, 0.0, 0.2, "1"),
+        (0.999, 0.0, 0.999, "1"),
+        (1.0, 0.0, 1.0, "1"),
+        (1.001, 0.0, 1.001, "2"),
+        (1.0, 0.499, 1.499, "1"),
+        (1.0, 0.5, 1.5, "2"),
+        (1.0, 0.999, 1.999, "2"),
+        (4.9, 0.999, 5.899, "6"),
+        (29.5, 0.0, 29.5, "30"),
+        (30.0, 0.0, 30.0, "30"),
+        (30.0, 0.5, 33.0, "33"),
+        (30.0, 0.999, 35.994, "36"),
+        (300.1, 0.0, 300.1, "301"),
+        (300.0, 0.999, 359.94, "360"),
+    ],
 )
-def test_retry_after_is_rounded_up(seconds: float, header: str) -> None:
-    problem = Problem(status=503, reason="circuit_open", detail="x", retry_after=seconds)
+def test_retry_after_is_the_wait_and_a_part_of_the_spread(
+    seconds: float, jitter: float, member: float, header: str
+) -> None:
+    problem = Problem(status=503, reason="circuit_open", detail="x", retry_after=seconds, jitter=jitter)
     assert fields(problem)["retry-after"] == header
-    assert members(problem)["retry_after"] == seconds
+    assert members(problem)["retry_after"] == pytest.approx(member)
+
+
+@pytest.mark.parametrize(("seconds", "headers"), [(1.0, {1, 2}), (30.0, set(range(30, 37)))])
+def test_apps_that_are_refused_together_come_back_apart(seconds: float, headers: set[int]) -> None:
+    draws = Random(1012)
+    told = Counter[int]()
+    for _ in range(700):
+        problem = Problem(status=503, reason="x", detail="x", retry_after=seconds, jitter=draws.random())
+        told[int(fields(problem)["retry-after"])] += 1
+        assert seconds <= members(problem)["retry_after"] < seconds + max(seconds / 5, 1.0)
+    assert set(told) == headers
+    assert max(told.values()) < 1.4 * 700 / len(headers)  # no second gets many more than its share
 
 
 def test_no_retry_after_where_it_does_not_help() -> None:

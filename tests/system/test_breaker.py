@@ -135,9 +135,15 @@ def test_open_one_refuses_without_touching_the_upstream(rig: Rig) -> None:
     fail(rig, "refusing", 5)
     bytes_in, connections = upstream.bytes_in, len(upstream.connections)
     changes = rig.changes()
+    fields, members = set[int](), set[float]()
     for _ in range(20):
         response = refused(rig, "refusing")
-        assert 0 < int(response.get("retry-after") or "") <= 30
+        fields.add(int(response.get("retry-after") or ""))
+        members.add(response.json()["retry_after"])
+    assert 10 < min(members) <= max(members) < 36
+    assert 10 < min(fields) <= max(fields) <= 36
+    assert len(fields) > 2  # apps that were refused together are not told the same second: 7 of them are as likely
+    assert len(members) > 10
     assert_problem(rig.ask("POST", "/refusing/", body=b"x"), 503, "circuit_open", "refusing")
     assert (upstream.bytes_in, len(upstream.connections)) == (bytes_in, connections)
     changes.eventually(21, "sidecar_requests_total", service="refusing", code="503", reason="circuit_open")

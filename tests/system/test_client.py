@@ -188,7 +188,7 @@ async def test_circuit_open(rig: Rig, client: Client) -> None:
         error = await raised(fragile.request(method, "/x"), CircuitOpen)
         assert isinstance(error, CircuitOpen)
         assert error.retry_after is not None
-        assert 0 < error.retry_after <= 30
+        assert 0 < error.retry_after < 36  # up to a fifth more than `reset_timeout`, so that apps come back apart
         assert (error.attempts, error.status, error.reason) == (0, 503, "circuit_open")
         assert f"try again in {error.retry_after:.1f} s" in str(error)
     assert rig["fragile"].hits == 2
@@ -218,7 +218,9 @@ async def test_overloaded(rig: Rig, client: Client) -> None:
         error = await raised(single.get("/2"), Overloaded)
         upstream.gate.set()
     assert isinstance(error, Overloaded)
-    assert (error.retry_after, error.attempts, error.status) == (1.0, 0, 503)
+    assert error.retry_after is not None
+    assert 1 <= error.retry_after < 2
+    assert (error.attempts, error.status) == (0, 503)
     assert first.result().status == 200
     await until(lambda: rig.idle("single") is None)
 
