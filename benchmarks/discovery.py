@@ -30,8 +30,8 @@ import uvloop
 from sidecar.config.schema import EndpointSpec, Service, Url
 from sidecar.discovery.found import Found
 from sidecar.discovery.kubernetes.watcher import Kubernetes
-from sidecar.discovery.tasks import Tasks
 from sidecar.health.active import ActiveChecker, CheckedEndpoint, Result
+from sidecar.net.tasks import Tasks
 from sidecar.policy.settings import HashSettings, HealthSettings, KubernetesSettings, OutlierSettings, Policy
 from sidecar.runtime import service as service_module
 from sidecar.runtime.endpoint import Endpoint

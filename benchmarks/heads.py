@@ -18,8 +18,8 @@ from typing import Final
 
 from httptools import HttpRequestParser
 
-from sidecar.proxy import request_head
-from sidecar.proxy.request_head import parse_request
+from sidecar.proxy.http1 import request_head
+from sidecar.proxy.http1.request_head import parse_request
 
 FIELDS: Final = (
     b"Host: localhost:15001",

@@ -13,7 +13,7 @@ import pytest
 from sidecar.admin.commands import LONGEST_S, SHORTEST_S
 from sidecar.admin.server import LONGEST_ANSWER_S, MOST_BODY_BYTES
 from sidecar.config.load import loads
-from sidecar.runtime.http_listener import IDLE_S, MOST
+from sidecar.net.http_listener import IDLE_S, MOST
 from sidecar.telemetry.events import KEPT, MOST_FOLLOWERS, MOST_WAITING
 from sidecar.telemetry.history import INTERVAL_S, POINTS
 from tests.support import wants

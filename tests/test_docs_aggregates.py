@@ -9,8 +9,8 @@ from sidecar.config.aggregates import MAX_PARTS
 from sidecar.config.load import loads
 from sidecar.config.schema import Aggregate
 from sidecar.proxy.core import ANSWER_ROOM
-from sidecar.proxy.inner_call import MAX_BODY
-from sidecar.proxy.path_values import MAX_TARGET
+from sidecar.proxy.exchange.inner_call import MAX_BODY
+from sidecar.proxy.exchange.path_values import MAX_TARGET
 from tests.support.client import ask
 from tests.support.daemon import ROOT, Daemon
 from tests.support.steps import answer

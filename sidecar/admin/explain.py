@@ -17,8 +17,8 @@ from sidecar.config.effective import policy_tree, shown_target
 from sidecar.config.units import format_duration
 from sidecar.policy.breaker import Breaker
 from sidecar.policy.settings import FallbackService, FallbackStale, FallbackStep, HashSettings
-from sidecar.proxy.fallback import FIRST_PART
-from sidecar.proxy.head_asked import aggregate_refusal, head_asked, route_asked
+from sidecar.proxy.exchange.fallback import FIRST_PART
+from sidecar.proxy.exchange.head_asked import aggregate_refusal, head_asked, route_asked
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.near_name import near_name
 from sidecar.runtime.route import LiveRoute

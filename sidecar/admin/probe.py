@@ -16,7 +16,7 @@ from aiohttp import web
 
 from sidecar.admin.pieces import send
 from sidecar.health.report import UNHEALTHY, Report
-from sidecar.runtime.http_listener import IDLE_S, Bounds, HttpListener, http_logger
+from sidecar.net.http_listener import IDLE_S, Bounds, HttpListener, http_logger
 from sidecar.telemetry.metrics import CONTENT_TYPE
 
 _OURS: Final = {"Server": "sidecar"}

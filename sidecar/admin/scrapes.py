@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Sequence
 from math import ceil
 from typing import Final
 
-from sidecar.discovery.tasks import Tasks
+from sidecar.net.tasks import Tasks
 from sidecar.runtime.slices import Slices
 
 CHEAP_S: Final = 0.01

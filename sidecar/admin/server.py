@@ -31,8 +31,8 @@ from sidecar.admin.running import Running
 from sidecar.admin.services_view import ServicesView
 from sidecar.admin.stream import stream
 from sidecar.config.schema import Address
-from sidecar.discovery.tasks import Tasks
-from sidecar.runtime.http_listener import IDLE_S, Bounds, HttpListener, http_logger
+from sidecar.net.http_listener import IDLE_S, Bounds, HttpListener, http_logger
+from sidecar.net.tasks import Tasks
 from sidecar.runtime.service import LiveService
 from sidecar.telemetry.events import KEPT
 from sidecar.telemetry.history import SAMPLE_S

@@ -13,7 +13,7 @@ import msgspec
 from sidecar.config.effective import policy_tree
 from sidecar.config.load import Origins
 from sidecar.config.schema import Config, Route, Service
-from sidecar.proxy.head_asked import aggregate_refusal, head_asked, route_asked
+from sidecar.proxy.exchange.head_asked import aggregate_refusal, head_asked, route_asked
 from sidecar.runtime.live import Live
 from sidecar.runtime.near_name import near_name
 from sidecar.runtime.routing import NotRouted

@@ -1,6 +1,6 @@
 """Parse path templates, which take parameters of a request's query: `/venues/{query.id}?lang={query.lang}`.
 
-`sidecar.proxy.path_values` puts the values in, and encodes them.
+`sidecar.proxy.exchange.path_values` puts the values in, and encodes them.
 """
 
 from __future__ import annotations

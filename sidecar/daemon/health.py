@@ -7,11 +7,11 @@ import logging
 from collections.abc import Generator
 
 from sidecar.config.schema import HealthCheck
-from sidecar.discovery.tasks import Tasks
 from sidecar.health.active import MOST_AT_ONCE, ActiveChecker, Checks
 from sidecar.health.chain import HealthChain, Sliced
 from sidecar.health.checks.make import make_checks
 from sidecar.health.report import Report
+from sidecar.net.tasks import Tasks
 from sidecar.policy.settings import HealthSettings
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.live import Live

@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 
 from sidecar.health.active import MOST_AT_ONCE
-from sidecar.runtime.http_listener import MOST as MOST_CONNECTIONS
+from sidecar.net.http_listener import MOST as MOST_CONNECTIONS
 
 OWN: Final = 48
 """Descriptors kept for what has no share: listeners, pipes, discovery, logs, and connections that are turned away."""

@@ -26,7 +26,7 @@ from sidecar.config.load import Origins, load_with_origins
 from sidecar.config.schema import Config, Listen
 from sidecar.config.units import format_size
 from sidecar.config.warnings import warnings_of
-from sidecar.discovery.tasks import Tasks
+from sidecar.net.tasks import Tasks
 from sidecar.net.threads import in_thread
 from sidecar.runtime.reload_report import ReloadReport, Trigger
 

@@ -35,11 +35,11 @@ from sidecar.daemon.sources import Sources
 from sidecar.daemon.steering import Steering
 from sidecar.daemon.traces import Traces
 from sidecar.daemon.watch import FileWatch
-from sidecar.discovery.tasks import Tasks
-from sidecar.proxy import request_head
+from sidecar.net.http_listener import Bounds, most_each
+from sidecar.net.tasks import Tasks
 from sidecar.proxy.core import ProxyCore
+from sidecar.proxy.http1 import request_head
 from sidecar.proxy.listener import ProxyListener
-from sidecar.runtime.http_listener import Bounds, most_each
 from sidecar.runtime.live import Live
 from sidecar.runtime.slices import Slices
 from sidecar.telemetry import metrics

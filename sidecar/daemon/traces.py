@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar import __version__
 from sidecar.config.schema import Tracing
-from sidecar.discovery.tasks import Tasks
+from sidecar.net.tasks import Tasks
 from sidecar.net.threads import in_thread
 from sidecar.proxy.core import ProxyCore
 

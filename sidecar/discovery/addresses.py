@@ -30,8 +30,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from sidecar.config.schema import EndpointSpec
-from sidecar.discovery.tasks import Tasks
 from sidecar.net.names import is_ip, look_up
+from sidecar.net.tasks import Tasks
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """(host, port) -> IP addresses in order of preference. Raises when the name has none."""

@@ -39,7 +39,7 @@ from typing import Final
 from sidecar.discovery.dns_lookup import KINDS, Lookup, LookupFailed, NameServers, Question, Session, merge
 from sidecar.discovery.found import Found, PushFound
 from sidecar.discovery.resolv_conf import Search, canonical, read_search
-from sidecar.discovery.tasks import Tasks
+from sidecar.net.tasks import Tasks
 from sidecar.policy.settings import DnsSettings
 
 MOST_ENDPOINTS: Final = 1000

@@ -20,12 +20,12 @@ from msgspec import Struct
 from sidecar import __version__
 from sidecar.config.schema import Address
 from sidecar.discovery.kubernetes.credentials import Credentials
-from sidecar.discovery.tasks import Tasks
 from sidecar.kubernetes.counters import InjectorCounters
 from sidecar.kubernetes.server_tls import CertificateFiles, ServerTls
 from sidecar.kubernetes.settings import InjectorSettings
 from sidecar.kubernetes.webhook import Webhook
 from sidecar.net.loop import PlainLoop
+from sidecar.net.tasks import Tasks
 from sidecar.policy.settings import KubernetesSettings
 from sidecar.proxy.listener import PortTaken, bind
 from sidecar.telemetry import logs

@@ -28,7 +28,7 @@ from sidecar.kubernetes.patch import Result, patch
 from sidecar.kubernetes.pod import NotAPod, Object
 from sidecar.kubernetes.server_tls import ServerTls
 from sidecar.kubernetes.settings import InjectorSettings
-from sidecar.runtime.http_listener import Bounds, HttpListener, http_logger
+from sidecar.net.http_listener import Bounds, HttpListener, http_logger
 from sidecar.telemetry.metrics import CONTENT_TYPE, exposition, registry
 
 log = logging.getLogger("sidecar.injector")

@@ -12,13 +12,13 @@ from collections.abc import Callable, Generator, Mapping
 from random import getrandbits, random
 from typing import TYPE_CHECKING, Final
 
-from sidecar.discovery.tasks import Tasks
+from sidecar.net.tasks import Tasks
 from sidecar.policy.stale_cache import StaleCache
-from sidecar.proxy.body_copy import Room
 from sidecar.proxy.deadlines import Deadlines
-from sidecar.proxy.pool import Pool, Together, Trust
+from sidecar.proxy.exchange.body_copy import Room
+from sidecar.proxy.http1.request_head import RequestHead
 from sidecar.proxy.problem import Problem
-from sidecar.proxy.request_head import RequestHead
+from sidecar.proxy.upstream.pool import Pool, Together, Trust
 from sidecar.runtime.last_failure import last_failure
 from sidecar.runtime.live import Live
 from sidecar.runtime.route import LiveRoute
@@ -28,9 +28,9 @@ from sidecar.telemetry.history import is_failure
 from sidecar.telemetry.trace import Tracer, traceparent
 
 if TYPE_CHECKING:
-    from sidecar.proxy.call import Call
-    from sidecar.proxy.downstream import Downstream
-    from sidecar.proxy.tunnel import Tunnel
+    from sidecar.proxy.downstream.http1_connection import Downstream
+    from sidecar.proxy.exchange.call import Call
+    from sidecar.proxy.exchange.tunnel import Tunnel
 
 HANG_UP_CHECK_S: Final = 1.0
 SWEEP_S: Final = 0.25

@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 
 from sidecar.config.schema import Address
 from sidecar.proxy.core import ProxyCore
-from sidecar.proxy.downstream import Downstream
+from sidecar.proxy.downstream.http1_connection import Downstream
 
 BACKLOG: Final = 4096
 DRAIN_LOOK_S: Final = 0.02

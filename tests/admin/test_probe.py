@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.admin.probe import Probes
 from sidecar.health.report import Endpoints, Part, Report, ServicePart
-from sidecar.runtime.http_listener import MOST
+from sidecar.net.http_listener import MOST
 from sidecar.telemetry.counters import ServiceCounters
 from sidecar.telemetry.metrics import SidecarCollector, exposition, registry
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sidecar.admin.scrapes import CHEAP_S, KEPT_S, KEPT_TIMES, Scrapes
-from sidecar.discovery.tasks import Tasks
+from sidecar.net.tasks import Tasks
 from sidecar.runtime.slices import Slices
 from tests.support.jumping_loop import run
 

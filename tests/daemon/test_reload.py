@@ -15,7 +15,7 @@ import sidecar.daemon.reload
 from sidecar.config.load import load_with_origins
 from sidecar.config.schema import Config
 from sidecar.daemon.reload import Reloader
-from sidecar.discovery.tasks import Tasks
+from sidecar.net.tasks import Tasks
 
 VENUE = "services: {venue: {url: 'http://venue:1'"
 

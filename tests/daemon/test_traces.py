@@ -12,7 +12,7 @@ import pytest
 from sidecar.config.schema import Tracing
 from sidecar.daemon import traces
 from sidecar.daemon.traces import Traces
-from sidecar.discovery.tasks import Tasks
+from sidecar.net.tasks import Tasks
 from sidecar.telemetry.tracing import SpanExport
 from tests.support.collector import Collector
 

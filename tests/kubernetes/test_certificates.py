@@ -13,11 +13,11 @@ import pytest
 
 from sidecar.discovery.kubernetes.credentials import Credentials
 from sidecar.discovery.kubernetes.problem import Problem
-from sidecar.discovery.tasks import Tasks
 from sidecar.kubernetes.authority import CA_LIFETIME, LIFETIME, Material, from_secret
 from sidecar.kubernetes.certificates import SETTLE_S, Certificates
 from sidecar.kubernetes.objects import Objects
 from sidecar.kubernetes.server_tls import BadCertificate, ServerTls
+from sidecar.net.tasks import Tasks
 from sidecar.policy.settings import KubernetesSettings
 from tests.support.kubernetes_api import refuse, until
 from tests.support.kubernetes_objects import SECRET, WEBHOOK, ObjectsApi

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from sidecar.discovery.tasks import Tasks
 from sidecar.kubernetes.authority import Material
 from sidecar.kubernetes.server_tls import BadCertificate, CertificateFiles, ServerTls
+from sidecar.net.tasks import Tasks
 from tests.kubernetes.reviewed import HOST, listening, new_material, trust
 from tests.support.kubernetes_api import until
 

@@ -17,7 +17,7 @@ import pytest
 
 from sidecar.kubernetes.settings import InjectorSettings
 from sidecar.kubernetes.webhook import MOST_BODY_BYTES
-from sidecar.runtime.http_listener import Bounds
+from sidecar.net.http_listener import Bounds
 from tests.kubernetes.reviewed import HOST, Running, applied, new_material, review, running, trust
 from tests.kubernetes.samples import NAMES, annotated, pod, sample
 from tests.support.kubernetes_api import until
@@ -226,7 +226,7 @@ async def test_no_body_is_unpacked() -> None:
 
 
 async def test_a_head_that_never_comes_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sidecar.runtime.http_listener._SWEEP_S", 0.05)
+    monkeypatch.setattr("sidecar.net.http_listener._SWEEP_S", 0.05)
     async with running(bounds=Bounds(head_s=0.5)) as found:
         reader, writer = await raw(found)
         writer.write(b"POST /inj")

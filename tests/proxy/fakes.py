@@ -18,20 +18,20 @@ from typing import Any
 
 import pytest
 
-import sidecar.proxy.aggregate
-import sidecar.proxy.call
-import sidecar.proxy.closing
-import sidecar.proxy.downstream
-import sidecar.proxy.exchange
-import sidecar.proxy.fallback
-import sidecar.proxy.pool
-import sidecar.proxy.stale
-import sidecar.proxy.tunnel
+import sidecar.proxy.downstream.closing
+import sidecar.proxy.downstream.http1_connection
+import sidecar.proxy.exchange.aggregate
+import sidecar.proxy.exchange.call
+import sidecar.proxy.exchange.exchange
+import sidecar.proxy.exchange.fallback
+import sidecar.proxy.exchange.stale
+import sidecar.proxy.exchange.tunnel
+import sidecar.proxy.upstream.pool
 from sidecar.config.schema import Aggregate, Config, EndpointSpec, Listen, Route, Service, Url
 from sidecar.policy.settings import Policy, RetrySettings, Timeouts
 from sidecar.proxy.core import ProxyCore
-from sidecar.proxy.downstream import Downstream
-from sidecar.proxy.upstream import Upstream
+from sidecar.proxy.downstream.http1_connection import Downstream
+from sidecar.proxy.upstream.http1_connection import Upstream
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.live import Live
 from sidecar.runtime.service import LiveService
@@ -366,8 +366,19 @@ class Wire:
 
 
 TIMED = (
-    *(sidecar.proxy.call, sidecar.proxy.downstream, sidecar.proxy.exchange, sidecar.proxy.fallback, sidecar.proxy.pool),
-    *(sidecar.proxy.aggregate, sidecar.proxy.closing, sidecar.proxy.stale, sidecar.proxy.tunnel),
+    *(
+        sidecar.proxy.exchange.call,
+        sidecar.proxy.downstream.http1_connection,
+        sidecar.proxy.exchange.exchange,
+        sidecar.proxy.exchange.fallback,
+        sidecar.proxy.upstream.pool,
+    ),
+    *(
+        sidecar.proxy.exchange.aggregate,
+        sidecar.proxy.downstream.closing,
+        sidecar.proxy.exchange.stale,
+        sidecar.proxy.exchange.tunnel,
+    ),
 )
 """The modules that ask what time it is."""
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import httptools
 from hypothesis import strategies as st
 
-from sidecar.proxy.head_syntax import CHUNKED, UNTIL_CLOSE, BadRequest, BadResponse
+from sidecar.proxy.http1.head_syntax import CHUNKED, UNTIL_CLOSE, BadRequest, BadResponse
 
 Fields = list[tuple[bytes, bytes]]
 

@@ -11,7 +11,7 @@ import pytest
 
 from sidecar.policy.settings import Policy, Timeouts
 from sidecar.proxy.core import HANG_UP_CHECK_S, SWEEP_S, TOLD_WHY, TURNED_AWAY_EVERY_S
-from sidecar.proxy.downstream import LINGER_S
+from sidecar.proxy.downstream.http1_connection import LINGER_S
 from sidecar.proxy.problem import Problem
 from sidecar.telemetry.trace import Tracer
 from tests.proxy.fakes import World, ok, request, status

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from sidecar.config.schema import Address
-from sidecar.proxy.downstream import NEWCOMER_S
+from sidecar.proxy.downstream.http1_connection import NEWCOMER_S
 from sidecar.proxy.listener import PortTaken, ProxyListener, bind
 from tests.proxy.fakes import World, ok
 

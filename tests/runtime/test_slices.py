@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.discovery.tasks import Tasks
+from sidecar.net.tasks import Tasks
 from sidecar.runtime.slices import Slices, as_it_is, at_once
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.runtime.http_listener import MOST, most_each
+from sidecar.net.http_listener import MOST, most_each
 from tests.support.daemon import Daemon
 from tests.support.eventually import eventually
 from tests.support.rig import Rig

@@ -24,7 +24,7 @@ from sidecar.discovery.kubernetes.api import TIMES, Api, Times
 from sidecar.discovery.kubernetes.credentials import Credentials
 from sidecar.discovery.kubernetes.feed import Feed
 from sidecar.discovery.kubernetes.slices import Place, select
-from sidecar.discovery.tasks import Tasks
+from sidecar.net.tasks import Tasks
 from sidecar.policy.settings import KubernetesSettings
 
 Server = tuple[str | None, str | None, str | None]

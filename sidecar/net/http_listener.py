@@ -1,0 +1,269 @@
+"""HTTP listeners besides the proxy: limits on the number of connections and on idle time.
+
+Owns the connections of the admin, probe and webhook listeners once they are accepted. aiohttp and the handlers serve
+the requests on them. When the limit is reached, a new connection replaces the one that has been idle longest, so
+clients that open connections and send nothing cannot keep a probe out. It is refused only when every connection has a
+request in flight. One client address has a limit of its own, by the same rule among its own connections: it cannot keep
+the others out with requests that take long either.
+
+With TLS the same holds before the handshake: a refused connection costs no handshake, and a client that does not finish
+its handshake loses its place. So connections are accepted without TLS, and TLS begins (`start_tls`) once there is room.
+`create_server(ssl=...)` learns of a connection only after its handshake, which is most of the cost of a webhook call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from math import inf
+from typing import Final, cast
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from msgspec import Struct
+
+from sidecar.net.tasks import Tasks
+
+log = logging.getLogger("sidecar.http")
+
+MOST: Final = 256
+IDLE_S: Final = 15.0
+HANDSHAKE_S: Final = 5.0
+
+_SWEEP_S: Final = 1.0
+_FULL: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 21\r\nConnection: close\r\n"
+    b"Retry-After: 1\r\n\r\ntoo many connections\n"
+)
+
+
+class Bounds(Struct, frozen=True, kw_only=True):
+    """The limits of one listener."""
+
+    most: int = MOST
+    """The most connections."""
+    most_each: int | None = None
+    """The most connections of one client address; None for no limit of its own."""
+    handshake_s: float = HANDSHAKE_S
+    head_s: float = IDLE_S
+    """From the start of the connection, or the end of its handshake, to the first complete request head."""
+    idle_s: float = IDLE_S
+    """From a response to the next complete request head. The time runs too while the client does not read the
+    response.
+    """
+
+
+def most_each(most: int) -> int:
+    """The share of one client address, where any pod may be a client: half of all connections."""
+    return max(most // 2, 1)
+
+
+class _OurFaultsOnly(logging.Filter):
+    """Drops log records about invalid HTTP. The sender is told; a traceback for each would let anyone fill the log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], (HttpProcessingError, web.RequestPayloadError)))
+
+
+_OUR_FAULTS_ONLY: Final = _OurFaultsOnly()
+
+
+def http_logger(name: str) -> logging.Logger:
+    """A logger for one of aiohttp's servers."""
+    found = logging.getLogger(name)
+    found.addFilter(_OUR_FAULTS_ONLY)
+    return found
+
+
+class HttpListener:
+    """Accepts connections for `server`, with TLS if `tls` is given. Needs a running event loop."""
+
+    def __init__(self, server: web.Server, bounds: Bounds | None = None, tls: ssl.SSLContext | None = None) -> None:
+        self._server = server
+        self._bounds = bounds or Bounds()
+        self._tls = tls
+        self._loop = asyncio.get_running_loop()
+        self._tasks = Tasks(log)
+        self._accepting: list[asyncio.Server] = []
+        self._until: dict[_Connection, float] = {}
+        """Deadline of each connection, the longest idle one first; `inf` while a request is in flight."""
+        self._by_address: Counter[str] = Counter()
+        self._of: dict[web.RequestHandler, _Connection] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self.refused = 0
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Serve on sockets that are already bound."""
+        for one in sockets:
+            self._accepting.append(await self._loop.create_server(lambda: _Connection(self), sock=one))
+
+    @contextmanager
+    def under_way(self, request: web.BaseRequest) -> Iterator[None]:
+        """Wrap the handling of a request in this: meanwhile its connection is not idle."""
+        connection = self._of.get(request.protocol)
+        if connection in self._until:
+            self._until[connection] = inf
+        try:
+            yield
+        finally:
+            if connection in self._until:
+                self._wait(connection, self._bounds.idle_s)
+
+    def close(self) -> None:
+        """Accept no more connections; the open ones stay open."""
+        for one in self._accepting:
+            one.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._tasks.cancel()
+
+    async def end(self, seconds: float) -> None:
+        """Close idle connections now, and the others after their response or after `seconds`."""
+        self.close()
+        await self._tasks.ended()
+        self._server.pre_shutdown()  # otherwise shutdown would wait for idle connections
+        await self._server.shutdown(seconds)
+
+    # Called by connections.
+
+    def arrived(self, connection: _Connection) -> None:
+        if not self._has_room(connection.address):
+            self.refused += 1
+            connection.refuse(b"" if self._tls else _FULL)
+        elif self._tls is None:
+            self._begin(connection, connection.wire)
+        else:
+            connection.wire.pause_reading()  # the next bytes belong to the TLS handshake
+            self._wait(connection, self._bounds.handshake_s)
+            self._tasks.start(self._shake_hands(connection, self._tls), "TLS handshake")
+
+    def lost(self, connection: _Connection) -> None:
+        if self._until.pop(connection, None) is not None:
+            self._by_address[connection.address] -= 1
+            if not self._by_address[connection.address]:
+                del self._by_address[connection.address]
+        if connection.handler is not None:
+            self._of.pop(connection.handler, None)
+
+    async def _shake_hands(self, connection: _Connection, tls: ssl.SSLContext) -> None:
+        if connection not in self._until:
+            return
+        secured: asyncio.Transport | None = None
+        with suppress(OSError):  # all TLS errors are OSErrors, and all are the client's fault
+            try:
+                secured = await self._loop.start_tls(
+                    connection.wire, connection, tls, server_side=True, ssl_handshake_timeout=self._bounds.handshake_s
+                )
+            finally:
+                if secured is None:  # failed or cancelled: `connection_lost` is not called before the handshake ends
+                    self.lost(connection)
+        if secured is not None and connection in self._until:
+            self._begin(connection, secured)
+
+    def _begin(self, connection: _Connection, transport: asyncio.Transport) -> None:
+        handler = self._server()
+        self._of[handler] = connection
+        self._wait(connection, self._bounds.head_s)
+        connection.begin(handler, transport)
+
+    def _has_room(self, address: str) -> bool:
+        """Whether one more connection of this client may be open, if need be in place of an idle one."""
+        most_each = self._bounds.most_each
+        if most_each is not None and self._by_address[address] >= most_each:
+            return self._make_room(address)
+        return len(self._until) < self._bounds.most or self._make_room()
+
+    def _make_room(self, address: str | None = None) -> bool:
+        """Close the connection that has been idle longest, of one client or of all; False if none is idle."""
+        idle = (one for one, until in self._until.items() if until < inf and address in (None, one.address))
+        longest = next(idle, None)
+        if longest is None:
+            return False
+        self._drop(longest)
+        return True
+
+    def _drop(self, connection: _Connection) -> None:
+        """Close at once. The place is given away, so it waits neither for TLS's closing message nor for a slow
+        reader.
+        """
+        self.lost(connection)
+        connection.wire.abort()
+
+    def _wait(self, connection: _Connection, seconds: float) -> None:
+        if self._until.pop(connection, None) is None:  # else it only moves to the end of the order
+            self._by_address[connection.address] += 1
+        self._until[connection] = self._loop.time() + seconds
+        if self._timer is None:
+            self._timer = self._loop.call_later(_SWEEP_S, self._sweep)
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        for connection in [one for one, until in self._until.items() if until <= now]:
+            self._drop(connection)
+        self._timer = self._loop.call_later(_SWEEP_S, self._sweep) if self._until else None
+
+
+class _Connection(asyncio.Protocol):
+    """A connection from its acceptance on. It passes all events to `handler` once there is one."""
+
+    def __init__(self, listener: HttpListener) -> None:
+        self._listener = listener
+        self._early = bytearray()
+        """Bytes that arrived with the end of the handshake, before the handshake task continued."""
+        self.handler: web.RequestHandler | None = None
+        self.address = ""
+        """The client's IP address."""
+        self.wire: asyncio.Transport
+        """The accepted transport, below TLS."""
+
+    def begin(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        self.handler = handler
+        handler.connection_made(transport)
+        if self._early:
+            handler.data_received(bytes(self._early))
+            self._early.clear()
+
+    def refuse(self, words: bytes) -> None:
+        if words:
+            self.wire.write(words)
+            self.wire.close()
+        else:
+            self.wire.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # A cast, because an assertion would fail: uvloop's transports do not derive from asyncio's.
+        self.wire = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self.address = peer[0] if peer else ""  # none if it is gone already
+        self._listener.arrived(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.handler is not None:
+            self.handler.data_received(data)
+        elif not self.wire.is_closing():
+            self._early += data
+
+    def eof_received(self) -> None:
+        if self.handler is not None:
+            self.handler.eof_received()
+
+    def pause_writing(self) -> None:
+        if self.handler is not None:
+            self.handler.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self.handler is not None:
+            self.handler.resume_writing()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._listener.lost(self)
+        if self.handler is not None:
+            self.handler.connection_lost(exc)

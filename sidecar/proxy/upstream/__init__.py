@@ -1,0 +1,1 @@
+"""The service's side: connections to endpoints, and the pool that keeps them."""

@@ -1,0 +1,511 @@
+"""One connection to an endpoint: sends one request at a time and cuts what comes back into head and body.
+
+Owns response framing and the proof that a connection may be used again. It judges nothing: what happened is told to the
+exchange that holds it, and where the body goes is the exchange's word (`relay`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+from contextlib import suppress
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Final, Protocol
+
+from sidecar.net.under_way import bytes_under_way
+from sidecar.proxy.http1.chunked import BadChunk, ChunkScanner
+from sidecar.proxy.http1.head_syntax import CHUNKED, UNTIL_CLOSE, BadResponse
+from sidecar.proxy.http1.lenient_head import HEAD_END, mend
+from sidecar.proxy.http1.request_body import RequestBody
+from sidecar.proxy.http1.response_head import ResponseHead, parse_response, why_no_response
+
+if TYPE_CHECKING:
+    from sidecar.proxy.upstream.pool import Pool
+    from sidecar.runtime.endpoint import Endpoint
+
+HELD_MAX: Final = 64 * 1024
+"""Bytes of a body kept while it is not decided whether the response goes to the app."""
+
+CHECK_EVERY: Final = 512
+SALVAGE_READS: Final = 64
+AGE_JITTER: Final = 0.2
+
+STALE_WITHIN_S: Final = 0.05
+"""At least; twice the time that connecting took, where that is longer."""
+
+INTERIM_MAX: Final = 100
+"""1xx answers before the final one."""
+
+WRITE_HIGH_WATER: Final = 256 * 1024
+"""Bytes waiting to be sent before the sender is paused; one read of the event loop is up to as large."""
+
+_IDLE, _HEAD, _BODY, _DONE, _TUNNEL, _CLOSED = range(6)
+
+
+class Lost(Exception):
+    """An attempt ended without a usable response; `ours` where a limit of the sidecar's own ended it."""
+
+    def __init__(self, reason: str, detail: str, *, ours: bool = False) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+        self.ours = ours
+
+
+class Holder(Protocol):
+    """What a connection tells the exchange that it serves."""
+
+    def response_began(self, response: ResponseHead) -> None: ...
+    def interim(self, response: ResponseHead) -> None: ...
+    def response_ended(self) -> None: ...
+    def attempt_lost(self, lost: Lost) -> None: ...
+    def pause_upload(self) -> None: ...
+    def resume_upload(self) -> None: ...
+
+
+class Sink(Protocol):
+    """Where a response's body goes."""
+
+    def write_body(self, pieces: list[bytes]) -> None: ...
+
+
+class Upstream:
+    """A connection. `transport` is set once it is up."""
+
+    __slots__ = (
+        "_buffer",
+        "_decode",
+        "_held",
+        "_held_size",
+        "_interims",
+        "_left",
+        "_method",
+        "_mixed",
+        "_paused",
+        "_poll",
+        "_pool",
+        "_scanned",
+        "_scanner",
+        "_sink",
+        "_state",
+        "_unsent",
+        "_websocket",
+        "broken",
+        "endpoint",
+        "expires_share",
+        "heard",
+        "holder",
+        "idle_since",
+        "made",
+        "made_at",
+        "requests",
+        "response",
+        "served",
+        "stale_within_s",
+        "transport",
+        "writable",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, endpoint: Endpoint, pool: Pool) -> None:
+        self.endpoint = endpoint
+        self._pool = pool
+        self.holder: Holder | None = None
+        self._state = _IDLE
+        self._buffer = b""
+        self._scanner: ChunkScanner | None = None
+        self._sink: Sink | None = None
+        self._held: list[bytes] = []
+        self._held_size = 0
+        self._left = 0
+        self._paused = False
+        self._poll: select.poll | None = None
+        self.response: ResponseHead | None = None
+        self.broken: str | None = None
+        """Why the response that is being held will not be whole."""
+        self.heard = False
+        """Whether anything came back for the present request."""
+        self.idle_since = 0.0
+        self.made_at = 0.0
+        self.requests = 0
+        """That it has carried, the present one included."""
+        self.expires_share = 1.0
+        """The part of `limits.max_connection_age` that this connection lives: they must not all end at once."""
+        self.stale_within_s = STALE_WITHIN_S
+        """A connection that breaks so soon after a request was sent was closed before the request arrived."""
+        self.served = False
+        """It has carried a request before the present one."""
+        self._interims = 0
+        self._mixed = False
+        """A head that came mixed line ends, so this connection is not used again."""
+        self._scanned = 0
+        self._unsent = 0
+        self.made = False
+        """The connection came up, and is counted with its endpoint until it ends."""
+        self.writable = True
+
+    def connected(self, now: float, took_s: float, random: float) -> None:
+        """It is up, after so many seconds; `random` is in [0, 1)."""
+        self.made_at = now
+        self.expires_share = 1.0 - AGE_JITTER * random
+        # A TLS handshake adds at least one round trip to that of TCP.
+        self.stale_within_s = max(STALE_WITHIN_S, took_s if self.endpoint.tls else 2 * took_s)
+
+    # What the exchange asks for.
+
+    def send(self, holder: Holder, head: list[bytes], method: str, *, decode: bool, websocket: bool) -> bool:
+        """Begin a request: head and what there is of the body. With `decode` the response's chunks are taken apart.
+
+        False where the connection has ended meanwhile, and nothing was sent.
+        """
+        if self._state == _CLOSED:
+            return False
+        self.holder = holder
+        self._method = method
+        self._decode = decode
+        self._websocket = websocket
+        self._state = _HEAD
+        self.heard = False
+        self._interims = 0
+        self._scanned = 0
+        self.requests += 1
+        self.response = None
+        self.broken = None
+        if len(head) == 1:
+            self.transport.write(head[0])
+        else:
+            self.transport.writelines(head)
+        return True
+
+    def send_body(self, pieces: list[bytes]) -> None:
+        """The next part of the request's body. After the connection's end it goes nowhere; the holder knows of that."""
+        if self._state in (_HEAD, _BODY, _DONE):
+            self.transport.writelines(pieces)
+
+    @property
+    def ended(self) -> bool:
+        """The connection is closed."""
+        return self._state == _CLOSED
+
+    @property
+    def complete(self) -> bool:
+        """The whole response is here."""
+        return self._state == _DONE
+
+    def has_all(self, body: RequestBody) -> bool:
+        """Whether the whole request has left for the endpoint. One that answers sooner is not sent another."""
+        return body.complete and not self.transport.get_write_buffer_size()
+
+    def relay(self, sink: Sink) -> list[bytes]:
+        """From now on the body goes to `sink`; returns what had been held of it."""
+        self._sink = sink
+        held = self._held
+        if held:
+            self._held = []
+            self._held_size = 0
+            if self._paused:
+                self.resume_reading()
+        return held
+
+    def detach_tunnel(self) -> bytes:
+        """After a 101: what came behind it. From here on the transport belongs to the tunnel."""
+        rest, self._buffer = self._buffer, b""
+        return rest
+
+    def tunnel_ended(self) -> None:
+        """The tunnel closes the transport itself; the connection no longer counts."""
+        if self._state != _CLOSED:
+            self._end()
+
+    def may_be_reused(self) -> bool:
+        response = self.response
+        return self._state == _DONE and response is not None and response.keep_alive and not self.transport.is_closing()
+
+    def rest(self, now: float) -> None:
+        """Fall idle."""
+        self._state = _IDLE
+        self.holder = self._sink = self.response = None
+        self.idle_since = now
+        self.served = True
+        if self._held:  # of a response that a retry replaced
+            self._held = []
+            self._held_size = 0
+        self.resume_reading()  # the end of the last body may have come just as its reader was paused
+
+    def drained_since_last_look(self) -> bool:
+        """Whether the endpoint has taken something of what waits to be sent to it: then it is slow, not idle."""
+        before, self._unsent = self._unsent, bytes_under_way(self.transport)
+        return self._unsent < before
+
+    def is_stale(self) -> bool:
+        """Ask the kernel whether the idle connection has something to read: its end, or bytes nobody asked for.
+
+        The event loop would find out in its next round; a request that cannot be repeated asks before.
+        """
+        if self._poll is None:
+            socket = self.transport.get_extra_info("socket")
+            if socket is None:
+                return True
+            self._poll = select.poll()
+            self._poll.register(socket.fileno(), select.POLLIN | select.POLLRDHUP)
+        return bool(self._poll.poll(0))
+
+    def close(self) -> None:
+        """Close at once. The holder, if any, hears nothing more."""
+        if self._state != _CLOSED:
+            self._end()
+            self.transport.abort()
+
+    def pause_reading(self) -> None:
+        if not self._paused:
+            self._paused = True
+            with suppress(RuntimeError):  # the transport is closing
+                self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._paused:
+            self._paused = False
+            with suppress(RuntimeError):
+                self.transport.resume_reading()
+
+    # What the event loop says.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        self.transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+        self.endpoint.active += 1
+        self.made = True
+
+    def data_received(self, data: bytes) -> None:
+        state = self._state
+        if state == _BODY:
+            self._body(data)
+        elif state == _HEAD:
+            self._head(data)
+        elif state == _TUNNEL:
+            self._buffer += data
+        elif state == _DONE:
+            if self.response is not None:
+                self.response.keep_alive = False  # the answer at hand stays whole; bytes behind it belong to nobody
+        elif state != _CLOSED:
+            # Bytes after a response's end, or on an idle connection: never to be taken for the next answer.
+            self.close()
+
+    def eof_received(self) -> None:
+        self._gone(clean=True)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and not self.endpoint.tls:
+            self._salvage()
+        # Over TLS, an end that nobody announced is no clean one (RFC 9112, section 9.8): anyone on the way can close
+        # the TCP connection. uvloop calls eof_received on a close_notify alone.
+        self._gone(clean=exc is None and not self.endpoint.tls)
+
+    def pause_writing(self) -> None:
+        self.writable = False
+        self._unsent = bytes_under_way(self.transport)
+        if self.holder is not None:
+            self.holder.pause_upload()
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        if self.holder is not None:
+            self.holder.resume_upload()
+
+    # Framing.
+
+    def _head(self, data: bytes) -> None:
+        self.heard = True
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        holder = self.holder
+        assert holder is not None
+        while True:
+            end = data.find(b"\r\n\r\n", max(self._scanned - 3, 0)) + 4
+            if end < 4 and not self._has_lenient_end(data):
+                return
+            self._scanned = 0
+            try:
+                if not 4 <= end <= self._pool.service.max_head:
+                    raise BadResponse("it is read leniently, if at all")
+                response = parse_response(data[:end], self._method, self._pool.service.max_header_fields)
+            except BadResponse:
+                try:
+                    response, end = self._read_leniently(data)
+                except BadResponse as error:
+                    self._fail(Lost("bad_response", str(error)))
+                    return
+            if response.status >= 200:
+                break
+            data = data[end:]
+            if response.status == 101:
+                self._switch(response, data)
+                return
+            self._interims += 1
+            if self._interims > INTERIM_MAX:
+                self._fail(Lost("bad_response", f"more than {INTERIM_MAX} interim answers"))
+                return
+            holder.interim(response)
+            if self._state != _HEAD:
+                return
+            if not data:
+                return
+        self.response = response
+        if self._mixed:
+            response.keep_alive = False
+        if not response.dated:
+            response.pieces.append(b"\r\nDate: " + formatdate(usegmt=True).encode())
+        length = response.length
+        if length == 0:
+            self._state = _DONE
+            if len(data) > end:
+                response.keep_alive = False
+        else:
+            self._state = _BODY
+            if length == CHUNKED:
+                self._scanner = ChunkScanner(decode=self._decode, lenient=True)
+            else:
+                self._left = length
+            if len(data) > end:
+                self._body(data[end:])
+                if self.broken is not None:  # nothing has gone to the app yet, so this can still be a proper answer
+                    holder.attempt_lost(Lost("bad_response", self.broken))
+                    return
+        holder.response_began(response)
+
+    def _has_lenient_end(self, data: bytes) -> bool:
+        """Whether there is the end of a head with bare LFs. If not, the rest is awaited, as long as there is hope.
+
+        One that trickles in is looked at again at each line's end.
+        """
+        since, most = self._scanned, self._pool.service.max_head
+        if len(data) > most or not since or len(data) - since >= CHECK_EVERY or b"\n" in data[since:]:
+            if HEAD_END.search(data, max(since - 2, 0)):
+                return True
+            why = why_no_response(data, since)
+            if why is None and len(data) > most:
+                why = _too_large(most)
+            if why is not None:
+                self._fail(Lost("bad_response", why))
+                return False
+            self._scanned = len(data)
+        self._buffer = data
+        return False
+
+    def _read_leniently(self, data: bytes) -> tuple[ResponseHead, int]:
+        """A head that is not strict, put right, and where it ends. Raises BadResponse."""
+        found = HEAD_END.search(data)
+        end = found.end() if found is not None else len(data)
+        service = self._pool.service
+        if end > service.max_head:
+            raise BadResponse(_too_large(service.max_head))
+        head, mixed_at = mend(data[:end])
+        response = parse_response(head, self._method, service.max_header_fields)
+        if mixed_at is not None:
+            # Whoever mixes them may have let somebody write a field: what follows the answer is not to be trusted.
+            self._mixed = True
+            self._pool.line_ends_are_mixed(mixed_at)
+        return response, end
+
+    def _switch(self, response: ResponseHead, rest: bytes) -> None:
+        if not (self._websocket and response.websocket):
+            self._fail(Lost("bad_response", "a 101 that nobody asked for"))
+            return
+        assert self.holder is not None
+        self._state = _TUNNEL
+        self._buffer = rest
+        self.response = response
+        self.holder.response_began(response)
+
+    def _body(self, data: bytes) -> None:
+        scanner = self._scanner
+        if scanner is not None:
+            try:
+                pieces, rest = scanner.feed(data)
+            except BadChunk as error:
+                self._fail(Lost("truncated", f"the body is not properly chunked: {error}"))
+                return
+            if scanner.done:
+                self._scanner = None
+                self._state = _DONE
+                if rest and self.response is not None:
+                    self.response.keep_alive = False
+        elif self._left == UNTIL_CLOSE:
+            pieces = [data]
+        else:
+            left = self._left - len(data)
+            if left <= 0:
+                self._state = _DONE
+                if left < 0:
+                    data = data[: self._left]
+                    if self.response is not None:
+                        self.response.keep_alive = False
+            self._left = left
+            pieces = [data]
+        if self._sink is not None:
+            if pieces:
+                self._sink.write_body(pieces)
+            if self._state == _DONE and self.holder is not None:
+                self.holder.response_ended()
+        else:
+            self._held += pieces
+            self._held_size += len(data)
+            if self._held_size > HELD_MAX and self._state == _BODY:
+                self.pause_reading()
+
+    # Ends.
+
+    def _salvage(self) -> None:
+        """Read what the upstream said before it reset the connection: often the reason, while we were still sending.
+
+        A failed write makes the event loop drop the transport before it has read; the kernel still has the bytes.
+        """
+        socket = self.transport.get_extra_info("socket")
+        with suppress(OSError, AttributeError, ValueError):
+            for _ in range(SALVAGE_READS):
+                if self._state not in (_HEAD, _BODY):
+                    break
+                data = os.read(socket.fileno(), HELD_MAX)
+                if not data:
+                    break
+                self.data_received(data)
+
+    def _gone(self, *, clean: bool) -> None:
+        state = self._state
+        if state == _HEAD:
+            self._fail(Lost("reset", "the connection broke before a whole response head had come"))
+        elif state == _BODY:
+            if clean and self._left == UNTIL_CLOSE and self._scanner is None:
+                self._state = _DONE
+                if self._sink is not None and self.holder is not None:
+                    self.holder.response_ended()
+            else:
+                self._fail(Lost("truncated", "the connection broke in the middle of the body"))
+        elif state == _IDLE or (state == _TUNNEL and self.holder is not None):
+            self.close()
+        elif state == _DONE and self.response is not None:
+            self.response.keep_alive = False
+
+    def _fail(self, lost: Lost) -> None:
+        waiting = self._state == _HEAD or self._sink is not None
+        holder = self.holder
+        self.broken = lost.detail
+        self.close()
+        if waiting and holder is not None:
+            holder.attempt_lost(lost)
+
+    def _end(self) -> None:
+        self._state = _CLOSED
+        self.holder = None
+        self._pool.closed(self)
+
+    def __repr__(self) -> str:
+        state = ("idle", "head", "body", "done", "tunnel", "closed")[self._state]
+        return f"<Upstream {self.endpoint.label} {state}>"
+
+
+def _too_large(most: int) -> str:
+    return f"the response's head is over {most} bytes, which is limits.max_head"

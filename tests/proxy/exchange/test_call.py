@@ -1,0 +1,445 @@
+"""The clocks of a request, and that whatever its two connections say of its end leaves nothing behind."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import pytest
+
+import sidecar.proxy.exchange.exchange
+from sidecar.policy.settings import (
+    Limits,
+    Timeouts,
+)
+from sidecar.proxy.core import ProxyCore
+from sidecar.proxy.exchange.call import BUFFER_MAX
+from sidecar.telemetry.trace import Trace, Tracer
+from tests.proxy.fakes import Dial, Wire, World, field_of, ok, problem, request, status
+from tests.proxy.scenes import (
+    CHUNKED_POST,
+    UNAVAILABLE,
+    ask_tunnel,
+    policy,
+)
+
+# Deadlines.
+
+
+@pytest.mark.parametrize("field", ["x-envoy-upstream-rq-timeout-ms", "x-envoy-expected-rq-timeout-ms"])
+def test_apps_deadline_shortens(world: World, field: str) -> None:
+    app = world.asks("GET /venue/", f"{field}: 500")
+    assert field_of(world.upstream.heard, "x-envoy-expected-rq-timeout-ms") == ["500"]
+    world.pass_time(0.45)
+    assert app.heard == b""
+    world.pass_time(0.1)
+    assert (status(app.heard), problem(app.heard)["reason"]) == (504, "request_timeout")
+    assert world.breaker() == (0, 1), "it waited for longer than 250 ms"
+
+
+def test_apps_deadline_does_not_lengthen(world: World) -> None:
+    app = world.asks("POST /venue/", "x-envoy-upstream-rq-timeout-ms: 60000")
+    world.pass_time(1.05)
+    assert problem(app.heard)["reason"] == "attempt_timeout"
+
+
+def test_request_timeout_covers_attempts_and_backoff(make_world: Callable[..., World]) -> None:
+    world = make_world(policy(timeout=Timeouts(attempt=1.0, request=2.5), max_retries=9, backoff_s=0.0))
+    app = world.asks()
+    world.pass_time(2.4)
+    assert app.heard == b""
+    world.pass_time(0.2)
+    found = problem(app.heard)
+    assert (found["status"], found["reason"]) == (504, "request_timeout")
+    assert [one["reason"] for one in found["attempts"]] == ["attempt_timeout"] * 2 + ["request_timeout"]
+    assert world.breaker() == (0, 1)
+
+
+def test_timeouts_do_not_run_while_the_app_is_sending(world: World) -> None:
+    app = world.asks("POST /venue/", "Content-Length: 10")
+    for _ in range(10):
+        world.pass_time(5)
+        app.says(b"x")
+    world.pass_time(0.9)
+    assert app.heard == b""
+    world.pass_time(0.2)
+    assert problem(app.heard)["reason"] == "attempt_timeout"
+
+
+def test_upload_that_stalls(world: World) -> None:
+    app = world.asks("POST /venue/", "Content-Length: 10").says(b"x")
+    world.pass_time(59.9)
+    assert app.heard == b""
+    world.pass_time(0.2)
+    assert (status(app.heard), problem(app.heard)["reason"]) == (408, "bad_request")
+    assert world.breaker() == (0, 0)
+    world.check_at_rest()
+
+
+def test_upload_to_a_service_that_takes_nothing(world: World) -> None:
+    app = world.asks("POST /venue/", "Content-Length: 1000000")
+    world.upstream.stall()
+    app.says(b"x" * 400_000)
+    world.pass_time(60.1)
+    assert (status(app.heard), problem(app.heard)["reason"]) == (504, "attempt_timeout")
+    assert world.breaker() == (0, 1)
+
+
+def test_body_that_turns_bad(world: World) -> None:
+    app = world.app().says(CHUNKED_POST + b"3\r\nabc\r\n")
+    app.says(b"nonsense\r\n")
+    assert (status(app.heard), problem(app.heard)["reason"]) == (400, "bad_request")
+    assert not world.upstream.open
+    assert world.breaker() == (0, 0)
+    world.check_at_rest()
+
+
+def test_body_is_read_ahead_up_to_a_bound_while_connecting(world: World) -> None:
+    world.loop.network = Dial.hang
+    app = world.asks("POST /venue/", "Content-Length: 1000000").says(b"x" * BUFFER_MAX)
+    assert app.reading
+    app.says(b"x")
+    assert not app.reading
+    world.loop.dials[0].accept()
+    world.settle()
+    assert app.reading
+    assert world.upstream.heard.endswith(b"x" * (BUFFER_MAX + 1))
+
+
+# The app goes away.
+
+
+def while_connecting(world: World) -> Wire:
+    world.loop.network = Dial.hang
+    return world.asks()
+
+
+def while_waiting_for_a_connection(world: World) -> Wire:
+    while world.service.connections < world.service.max_connections:
+        world.asks()
+    return world.asks()
+
+
+def while_awaiting_the_head(world: World) -> Wire:
+    return world.asks()
+
+
+def while_half_a_head_is_there(world: World) -> Wire:
+    app = world.asks()
+    world.upstream.says(b"HTTP/1.1 200 OK\r\nConte")
+    return app
+
+
+def while_a_retry_waits(world: World) -> Wire:
+    app = world.asks()
+    world.upstream.breaks()
+    return app
+
+
+def while_a_retry_waits_and_its_answer_too(world: World) -> Wire:
+    app = world.asks()
+    world.upstream.says(UNAVAILABLE)
+    return app
+
+
+def while_half_an_answer_waits_for_its_retry(world: World) -> Wire:
+    app = world.asks()
+    world.upstream.says(UNAVAILABLE[:-1])
+    return app
+
+
+def while_the_retry_is_under_way(world: World) -> Wire:
+    app = while_a_retry_waits_and_its_answer_too(world)
+    world.pass_time(0.2)
+    return app
+
+
+def while_streaming(world: World) -> Wire:
+    app = world.asks()
+    world.upstream.says(ok(b"hello")[:-1])
+    return app
+
+
+def while_streaming_to_who_does_not_read(world: World) -> Wire:
+    app = world.asks()
+    app.stall()
+    world.upstream.says(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"a" * 400_000)
+    return app
+
+
+def while_uploading(world: World) -> Wire:
+    return world.asks("POST /venue/", "Content-Length: 10").says(b"01234")
+
+
+def while_uploading_to_who_does_not_read(world: World) -> Wire:
+    app = world.asks("POST /venue/", "Content-Length: 1000000")
+    world.upstream.stall()
+    return app.says(b"x" * 400_000)
+
+
+def while_uploading_before_there_is_a_connection(world: World) -> Wire:
+    return while_connecting_upload(world).says(b"x" * (BUFFER_MAX + 1))
+
+
+def while_connecting_upload(world: World) -> Wire:
+    world.loop.network = Dial.hang
+    return world.asks("POST /venue/", "Content-Length: 1000000")
+
+
+def after_an_interim_answer(world: World) -> Wire:
+    app = world.asks("POST /venue/", "Expect: 100-continue", "Content-Length: 10")
+    world.upstream.says(b"HTTP/1.1 100 Continue\r\n\r\n")
+    return app
+
+
+def while_a_tunnel_is_asked_for(world: World) -> Wire:
+    return ask_tunnel(world)
+
+
+@pytest.mark.parametrize("end", [Wire.breaks, Wire.leaves])
+@pytest.mark.parametrize(
+    "begin",
+    [
+        while_connecting,
+        while_waiting_for_a_connection,
+        while_awaiting_the_head,
+        while_half_a_head_is_there,
+        while_a_retry_waits,
+        while_a_retry_waits_and_its_answer_too,
+        while_half_an_answer_waits_for_its_retry,
+        while_the_retry_is_under_way,
+        while_streaming,
+        while_streaming_to_who_does_not_read,
+        while_uploading,
+        while_uploading_to_who_does_not_read,
+        while_uploading_before_there_is_a_connection,
+        while_connecting_upload,
+        after_an_interim_answer,
+        while_a_tunnel_is_asked_for,
+    ],
+)
+def test_app_goes_away(
+    make_world: Callable[..., World], begin: Callable[[World], Wire], end: Callable[[Wire], None]
+) -> None:
+    world = make_world(policy(limits=Limits(max_connections=2)))
+    app = begin(world)
+    others = world.service.limit.in_flight - 1
+    if end is Wire.leaves and not app.reading:  # heard only once it is read: then as a reset
+        end = Wire.breaks
+    end(app)
+    assert world.service.limit.in_flight == others
+    assert world.service.endpoints[0].active == others
+    assert list(world.reasons()) == [(499, "client_disconnect")]
+    failed = [reason for counts in world.attempts() for reason in counts if reason in ("status", "reset")]
+    assert world.breaker() == (0, len(failed)), "what the app left says nothing; an attempt before it had failed"
+    for dial in world.loop.dials:  # what was being opened comes up for nobody
+        if dial.pending:
+            dial.accept()
+    world.pass_time(20)
+    for wire in world.upstreams:
+        assert not wire.open
+    world.check_at_rest()
+    assert world.service.connections == 0
+    assert world.reasons()[499, "client_disconnect"] == 1
+
+
+# A defect of ours.
+
+
+@pytest.mark.parametrize("head", [b"", request("POST /venue/", body=b"body"), request("HEAD /venue/")])
+def test_crash_before_the_answer_is_a_500(
+    world: World, head: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def crash(*_: object, **__: object) -> bytes:
+        raise ZeroDivisionError("a secret that only the log may tell")
+
+    monkeypatch.setattr(ProxyCore, "first_lines", crash)
+    app = world.app().says(head or request())
+    assert status(app.heard) == 500
+    assert field_of(app.heard, "x-sidecar-reason") == ["internal"]
+    assert b"secret" not in app.heard
+    assert "secret" in caplog.text
+    assert world.reasons() == {(500, "internal"): 1}
+    assert world.breaker() == (0, 0)
+    world.check_at_rest()
+    assert not world.upstream.open
+    monkeypatch.undo()
+
+
+def test_crash_while_a_retry_is_planned(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def crash(*_: object) -> bool:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.CRITICAL):
+        patch.setattr(sidecar.proxy.exchange.exchange, "wants_retry", crash)
+        app = world.asks()
+        world.upstream.says(UNAVAILABLE)
+    assert status(app.heard) == 500
+    assert not world.upstream.open
+    world.check_at_rest()
+    app.take()
+    app.says(request())  # the connection is as good as before
+    world.upstream.says(ok())
+    assert status(app.heard) == 200
+
+
+def test_crash_while_streaming_is_never_a_clean_end(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = world.asks()
+    world.upstream.says(ok(b"hello")[:-1])
+
+    def crash(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.CRITICAL):
+        patch.setattr(type(app.protocol), "end_response", crash)
+        world.upstream.says(b"o")
+    assert app.heard.count(b"HTTP/1.1") == 1
+    assert not app.open
+    assert not world.upstream.open
+    assert world.reasons() == {(500, "internal"): 1}
+    world.check_at_rest()
+
+
+# The access log.
+
+
+def test_the_log_tells_the_wait_for_a_connection_and_between_attempts_from_the_rest() -> None:
+    with World(policy(backoff_s=0.2), access="all") as world:
+        world.loop.network = Dial.hang
+        world.asks("POST /venue/", body=b"12345")
+        world.pass_time(0.5)
+        world.loop.dials[-1].accept()
+        world.settle()
+        world.pass_time(0.25)
+        world.upstream.says(ok(b"0123456789"))
+        world.pass_time(1)
+        (line,) = world.lines
+    assert (line["waiting_ms"], line["upstream_ms"], line["duration_ms"]) == (500.0, 250.0, 750.0)
+    assert (line["bytes_received"], line["bytes_sent"]) == (5, 10)
+
+
+def test_the_log_counts_the_wait_between_attempts() -> None:
+    with World(policy(backoff_s=0.2), access="all") as world:
+        world.asks()
+        world.upstream.says(UNAVAILABLE)
+        world.pass_time(0.101)  # half of the backoff, and a millisecond
+        world.upstream.says(ok())
+        world.pass_time(1)
+        (line,) = world.lines
+    assert (line["waiting_ms"], line["upstream_ms"], line["duration_ms"]) == (101.0, 0.0, 101.0)
+
+
+def test_an_answer_of_ours_is_counted_by_its_body_and_no_answer_as_none() -> None:
+    with World(access="all") as world:
+        world.asks()
+        world.upstream.says(ok())
+        world.loop.network = Dial.refuse
+        world.upstream.breaks()
+        app = world.asks("POST /venue/")
+        world.pass_time(2)
+        body = app.take().partition(b"\r\n\r\n")[2]
+        world.loop.network = Dial.hang
+        app.says(request("POST /venue/")).leaves()
+        world.pass_time(1)
+        _, refused, gone = world.lines
+    assert (refused["reason"], refused["bytes_sent"]) == ("connect_failure", len(body))
+    assert (gone["status"], gone["bytes_sent"]) == (499, 0)
+
+
+# Tracing.
+
+PARENT = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def traced(world: World, sample: float = 1.0) -> list[Trace]:
+    """Turn tracing on; what is traced from now on."""
+    finished: list[Trace] = []
+    world.core.tracer = Tracer(sample, finished.append)
+    return finished
+
+
+def test_without_tracing_trace_context_passes_on_as_it_came(world: World) -> None:
+    world.asks("GET /venue/", PARENT, "TraceState: a=b")
+    assert field_of(world.upstream.heard, "traceparent") == [PARENT.partition(": ")[2]]
+    assert field_of(world.upstream.heard, "tracestate") == ["a=b"]
+
+
+def test_each_way_that_a_request_ends_is_one_trace(make_world: Callable[..., World]) -> None:
+    world = make_world(policy(max_retries=0))
+    traces = traced(world)
+    world.asks("GET /venue/").says()
+    world.upstream.says(ok())
+    world.asks("GET /venue/")
+    world.pass_time(1.1)
+    world.asks("GET /venue/").leaves()
+    world.loop.network = Dial.refuse
+    world.asks("GET /venue/")
+    assert [(one.status, one.reason, len(one.attempts)) for one in traces] == [
+        (200, "ok", 1),
+        (504, "attempt_timeout", 1),
+        (499, "client_disconnect", 1),
+        (503, "connect_failure", 1),
+    ]
+
+
+def test_the_attempts_span_is_the_upstreams_parent_whatever_case_the_field_was_written_in(world: World) -> None:
+    traces = traced(world, 0.0)
+    world.asks("GET /venue/", "X-A: 1", PARENT.replace("traceparent", "TraceParent"), "tracestate: a=b", "X-B: 2")
+    heard = world.upstream.heard
+    world.upstream.says(ok())
+    (trace,) = traces
+    sent = f"00-4bf92f3577b34da6a3ce929d0e0e4736-{trace.attempts[0].span_id:016x}-01"
+    assert field_of(heard, "traceparent") == [sent]
+    assert [field_of(heard, name) for name in ("x-a", "tracestate", "x-b")] == [["1"], ["a=b"], ["2"]]
+    assert trace.parent_id == 0x00F067AA0BA902B7
+
+
+def test_a_request_sent_anew_on_a_fresh_connection_is_an_attempt_of_its_own(world: World) -> None:
+    traces = traced(world)
+    world.asks("GET /venue/")
+    world.upstream.says(ok())
+    world.asks("GET /venue/")
+    stale = world.upstream
+    first = field_of(stale.take().rpartition(b"GET ")[2], "traceparent")
+    stale.breaks()
+    (second,) = field_of(world.upstream.heard, "traceparent")
+    assert (second != first[0], second[:35]) == (True, first[0][:35])
+    world.upstream.says(ok())
+    assert [[attempt.reason for attempt in one.attempts] for one in traces] == [["ok"], ["stale_connection", "ok"]]
+
+
+@pytest.mark.parametrize("fields", [[], [PARENT, PARENT], ["traceparent: 00-1-2-01"]])
+@pytest.mark.parametrize("sample", [0.0, 1.0])
+def test_a_trace_that_begins_anew_takes_no_tracestate_along(world: World, fields: list[str], sample: float) -> None:
+    traces = traced(world, sample)
+    world.asks("GET /venue/", "X-A: 1", *fields, "TraceState: a=b", "X-B: 2")
+    heard = world.upstream.heard
+    world.upstream.says(ok())
+    (sent,) = field_of(heard, "traceparent")
+    assert (len(sent), sent[-2:]) == (55, f"0{sample:.0f}")
+    assert "4bf92f3577b34da6a3ce929d0e0e4736" not in sent
+    assert [field_of(heard, name) for name in ("x-a", "tracestate", "x-b")] == [["1"], [], ["2"]]
+    assert [trace.parent_id for trace in traces] == [0] * int(sample)
+
+
+def test_what_is_not_sampled_is_not_traced(world: World) -> None:
+    traces = traced(world, 0.0)
+    world.asks("GET /venue/", PARENT.removesuffix("1") + "0")
+    assert field_of(world.upstream.heard, "traceparent")[0].endswith("-00f067aa0ba902b7-00")
+    world.upstream.says(ok())
+    world.upstream.take()
+    world.asks("GET /venue/")
+    (begun,) = field_of(world.upstream.heard, "traceparent")
+    assert begun.endswith("-00")
+    world.upstream.says(ok())
+    assert traces == []
+
+
+@pytest.mark.parametrize(("sample", "flags"), [(0.0, b"00"), (1.0, b"01")])
+def test_who_traces_decides_for_the_parts_of_an_aggregate_too(world: World, sample: float, flags: bytes) -> None:
+    traced(world, sample)
+    assert world.core.new_traceparent().endswith(b"-" + flags)

@@ -1,0 +1,124 @@
+"""Which handler a request gets, or which refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from sidecar.config.path_template import parse_path_template
+from sidecar.config.schema import Aggregate as AggregateConfig
+from sidecar.config.schema import AggregatePart, Match, Route
+from sidecar.policy.settings import FallbackStale, FallbackStatic, FallbackStep, Policy, RetrySettings, Timeouts
+from sidecar.proxy.exchange.aggregate import Aggregate
+from sidecar.proxy.exchange.dispatch import dispatch
+from sidecar.proxy.exchange.exchange import Exchange
+from sidecar.proxy.exchange.fallback import FallbackExchange
+from sidecar.proxy.exchange.handler import Handler
+from sidecar.proxy.exchange.stale import StaleExchange
+from sidecar.proxy.http1.head_syntax import BadRequest
+from sidecar.proxy.http1.request_head import parse_request
+from sidecar.proxy.problem import Problem
+from tests.proxy.fakes import World, request
+
+STATIC = FallbackStatic(status=200, body=b"{}")
+STALE = FallbackStale(stale=300.0)
+PAGE = AggregateConfig(parts={"venue": AggregatePart(service="venue", path=parse_path_template("/a/{query.id}"))})
+UPGRADE = ("Connection: Upgrade", "Upgrade: websocket")
+
+
+def answer_to(world: World, head: str, *fields: str) -> Handler | Problem:
+    """What is chosen, and not started: nobody hears of it."""
+    return dispatch(world.core, world.app().protocol, parse_request(request(head, *fields)))
+
+
+@pytest.mark.parametrize(
+    ("steps", "head", "fields", "kind"),
+    [
+        ((), "GET /venue/", (), Exchange),
+        ((STATIC,), "GET /venue/", (), FallbackExchange),
+        ((STATIC,), "POST /venue/", (), Exchange),
+        ((STATIC,), "GET /venue/", UPGRADE, Exchange),
+        ((STALE,), "GET /venue/", (), FallbackExchange),
+        ((STALE,), "POST /venue/", (), StaleExchange),  # what it keeps may be wrong after that
+        ((STALE,), "GET /venue/", UPGRADE, StaleExchange),
+    ],
+)
+def test_a_service_s_requests(
+    make_world: Callable[..., World],
+    steps: tuple[FallbackStep, ...],
+    head: str,
+    fields: tuple[str, ...],
+    kind: type[Handler],
+) -> None:
+    world = make_world(Policy(fallback=steps))
+    handler = answer_to(world, head, *fields)
+    assert type(handler) is kind
+    assert handler.service_name == "venue"
+    assert not world.loop.dials
+
+
+def test_a_body_may_be_kept_as_far_as_the_route_says(make_world: Callable[..., World]) -> None:
+    world = make_world(Policy(timeout=Timeouts(client_idle=7.0), retry=RetrySettings(max_body=5)))
+    handler = answer_to(world, "POST /venue/", "Content-Length: 10")
+    assert isinstance(handler, Exchange)
+    assert handler.body is not None
+    assert (handler.body.left, handler.body.max_kept) == (10, 5)
+    assert handler.client_idle_s == 7.0
+    without = answer_to(world, "POST /venue/", "Content-Length: 0")
+    assert isinstance(without, Exchange)
+    assert without.body is None
+
+
+def test_an_aggregate_is_for_no_single_service(make_world: Callable[..., World]) -> None:
+    world = make_world(Policy(timeout=Timeouts(client_idle=7.0)), aggregates={"page": PAGE})
+    handler = answer_to(world, "GET /_aggregate/page?id=1")
+    assert isinstance(handler, Aggregate)
+    assert (handler.service_name, handler.body, handler.client_idle_s) == ("", None, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "reason", "words"),
+    [
+        ("GET /nobody/", 404, "unknown_service", "no service of that name"),
+        ("GET /_aggregate/nobody", 404, "unknown_service", "no aggregate of that name"),
+        ("GET /_aggregate/page", 400, "bad_request", "page: the query parameter id is missing"),
+        ("POST /_aggregate/page?id=1", 405, "bad_request", "page: an aggregate is for GET and HEAD"),
+    ],
+)
+def test_what_no_service_takes(
+    make_world: Callable[..., World], head: str, status: int, reason: str, words: str
+) -> None:
+    answer = answer_to(make_world(aggregates={"page": PAGE}), head, "X-Request-Id: id-1")
+    assert isinstance(answer, Problem)
+    assert (answer.status, answer.reason, answer.request_id) == (status, reason, "id-1")
+    assert words in answer.detail
+
+
+def test_a_target_without_a_meaning(world: World) -> None:
+    with pytest.raises(BadRequest, match="scheme is not http") as caught:
+        answer_to(world, "GET https://venue/")
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("head", "allowed"),
+    [
+        ("BAN /venue/", True),
+        ("FLUSH /venue/", False),
+        ("FLUSH /venue/cache", True),
+        ("ban /venue/", False),
+        ("BAN /nobody/", False),
+        ("BAN /_aggregate/page", False),
+        ("GET /venue/", True),
+    ],
+)
+def test_unusual_methods(make_world: Callable[..., World], head: str, allowed: bool) -> None:
+    route = Route(match=Match(path="/cache", methods=frozenset({"FLUSH"})), policy=Policy())
+    world = make_world(Policy(allow_methods=frozenset({"BAN"})), routes=(route,), aggregates={"page": PAGE})
+    if allowed:
+        assert isinstance(answer_to(world, head), Exchange)
+        return
+    with pytest.raises(BadRequest, match="allow_methods") as refused:
+        answer_to(world, head)
+    assert refused.value.status == 501
