@@ -74,7 +74,7 @@ def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> 
     if not wanted:
         return
     from sidecar.config.built import why_not_compiled
-    from sidecar.proxy import request_head
+    from sidecar.proxy.http1 import request_head
 
     how = "compiled"
     if str(request_head.__file__).endswith(".py"):
