@@ -8,7 +8,7 @@ import re
 from sidecar.config.aggregates import MAX_PARTS
 from sidecar.config.load import loads
 from sidecar.config.schema import Aggregate
-from sidecar.proxy.core import ANSWER_ROOM
+from sidecar.proxy.core import ANSWER_BUDGET
 from sidecar.proxy.exchange.inner_call import MAX_BODY
 from sidecar.proxy.exchange.path_values import MAX_TARGET
 from tests.support.client import ask
@@ -33,7 +33,7 @@ def test_the_configuration_loads() -> None:
 
 
 def test_the_bounds_are_those_of_the_code() -> None:
-    assert (MAX_PARTS, MAX_BODY, ANSWER_ROOM, MAX_TARGET) == (32, 1 << 20, 32 << 20, 8 << 10)
+    assert (MAX_PARTS, MAX_BODY, ANSWER_BUDGET, MAX_TARGET) == (32, 1 << 20, 32 << 20, 8 << 10)
     for words in ("at most 32 parts", "over 1 MiB", "over 32 MiB", "beyond 8 KiB"):
         assert words in TEXT
 

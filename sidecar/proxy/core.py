@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from sidecar.net.tasks import Tasks
 from sidecar.policy.stale_cache import StaleCache
 from sidecar.proxy.deadlines import Deadlines
-from sidecar.proxy.exchange.body_copy import Room
+from sidecar.proxy.exchange.body_copy import ByteBudget
 from sidecar.proxy.http1.request_head import RequestHead
 from sidecar.proxy.problem import Problem
 from sidecar.proxy.upstream.pool import Pool, Together, Trust
@@ -38,7 +38,7 @@ SWEEP_S: Final = 0.25
 MOST_BEGUN: Final = 64
 """Requests that are begun in one turn of the loop: some milliseconds of work."""
 
-COPY_ROOM: Final = 16 * 1024 * 1024
+COPY_BUDGET: Final = 16 * 1024 * 1024
 """Bytes of responses that are being copied, for a fallback to the last good one, at a time."""
 
 LOOP: Final = 3
@@ -49,7 +49,7 @@ TURNED_AWAY_EVERY_S: Final = 60.0
 TOLD_WHY: Final = 16
 """Connections beyond the most that stay for the second that their answer may take."""
 
-ANSWER_ROOM: Final = 32 * 1024 * 1024
+ANSWER_BUDGET: Final = 32 * 1024 * 1024
 """Bytes of parts' bodies that all aggregates hold at a time, until their apps have taken them: as many as one with the
 most and largest parts."""
 
@@ -128,8 +128,8 @@ class ProxyCore:
         self._sources = _sources(live)
         self.serves_half_closed = _serves_half_closed(live)
         """Whether an app may close its sending side on some route, and still wait for the answer."""
-        self.copy_room = Room(COPY_ROOM)
-        self.answer_room = Room(ANSWER_ROOM)
+        self.copy_budget = ByteBudget(COPY_BUDGET)
+        self.answer_budget = ByteBudget(ANSWER_BUDGET)
         self.draining = False
         self._timers = [self.loop.call_later(SWEEP_S, self._sweep), self.loop.call_later(HANG_UP_CHECK_S, self._look)]
 

@@ -148,7 +148,7 @@ class Aggregate(Handler):
             seconds = whole_s if part.timeout is None else min(whole_s, part.timeout)
             line = b"GET /%b%b HTTP/1.1\r\n" % (part.service.encode(), target)
             deadline = b"x-envoy-upstream-rq-timeout-ms: %d\r\n\r\n" % max(int(seconds * 1000), 1)
-            call = InnerCall(core.loop, peer, core.answer_room, self._resume)
+            call = InnerCall(core.loop, peer, core.answer_budget, self._resume)
             call.deadline = self._started + seconds + LATER_S
             self._calls[name] = call
             self._pending[call] = name

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sidecar.proxy.downstream.http1_connection import Downstream
 
 
-class Room:
+class ByteBudget:
     """Bytes that all copies together may still take; shared by them."""
 
     def __init__(self, max_bytes: int) -> None:
@@ -24,12 +24,12 @@ class Room:
 class BodyCopy:
     """Stands between an upstream and the app's connection. `chunked`: the pieces are framed as chunks.
 
-    `release` gives its room back, and has to be called once the response is over, well or not.
+    `release` gives its bytes back, and has to be called once the response is over, well or not.
     """
 
-    def __init__(self, downstream: Downstream, room: Room, max_bytes: int, *, chunked: bool) -> None:
+    def __init__(self, downstream: Downstream, budget: ByteBudget, max_bytes: int, *, chunked: bool) -> None:
         self._downstream = downstream
-        self._room = room
+        self._budget = budget
         self._max_bytes = max_bytes
         self._scanner = ChunkScanner(decode=True) if chunked else None
         self._pieces: list[bytes] = []
@@ -49,9 +49,9 @@ class BodyCopy:
             # The upstream's own scanner has read these bytes: they are properly chunked.
             for part in [piece] if scanner is None else scanner.feed(piece)[0]:
                 self._size += len(part)
-                self._room.left -= len(part)
+                self._budget.left -= len(part)
                 self._pieces.append(part)
-            if self._size > self._max_bytes or self._room.left < 0:
+            if self._size > self._max_bytes or self._budget.left < 0:
                 self.release()
 
     def whole(self) -> bytes | None:
@@ -60,6 +60,6 @@ class BodyCopy:
 
     def release(self) -> None:
         self._given_up = True
-        self._room.left += self._size
+        self._budget.left += self._size
         self._size = 0
         self._pieces = []

@@ -15,7 +15,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from sidecar.proxy.exchange.body_copy import Room
+from sidecar.proxy.exchange.body_copy import ByteBudget
 from sidecar.proxy.http1.chunked import BadChunk, ChunkScanner
 from sidecar.proxy.http1.head_syntax import CHUNKED, BadResponse
 from sidecar.proxy.http1.response_head import ResponseHead, parse_response
@@ -40,11 +40,11 @@ _FALLBACK = re.compile(rb"\r\nx-sidecar-fallback: ([^\r\n]+)", re.IGNORECASE)
 class InnerCall(asyncio.Transport):
     """One GET. `on_end` hears of its end once, from the event loop, after all it held in the data path is given back.
 
-    `peer` is the app's address, `room` is what all bodies together may still take; `release` gives it back.
+    `peer` is the app's address, `budget` is what all bodies together may still take; `release` gives it back.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, peer: Any, room: Room, on_end: Callable[[InnerCall], None]
+        self, loop: asyncio.AbstractEventLoop, peer: Any, budget: ByteBudget, on_end: Callable[[InnerCall], None]
     ) -> None:
         super().__init__({"peername": peer} if peer else None)
         self.deadline = inf
@@ -68,7 +68,7 @@ class InnerCall(asyncio.Transport):
         self.ended_at = 0.0
         """Seconds of the loop's clock."""
         self._loop = loop
-        self._room = room
+        self._budget = budget
         self._on_end: Callable[[InnerCall], None] | None = on_end
         self._downstream: Downstream | None = None
         self._start = b""
@@ -92,8 +92,8 @@ class InnerCall(asyncio.Transport):
         self.abort()
 
     def release(self) -> None:
-        """Give the body's room back."""
-        self._room.left += self._size
+        """Give the body's bytes back."""
+        self._budget.left += self._size
         self._size = 0
         self._pieces = []
 
@@ -178,10 +178,10 @@ class InnerCall(asyncio.Transport):
         for piece in pieces:
             self._pieces.append(piece)
             self._size += len(piece)
-            self._room.left -= len(piece)
+            self._budget.left -= len(piece)
         if self._size > MAX_BODY:
             self._fail("too_large")
-        elif self._room.left < 0:
+        elif self._budget.left < 0:
             self._fail("overloaded")
         else:
             self._whole = scanner.done if scanner is not None else self._size == head.length
@@ -199,21 +199,21 @@ class InnerCall(asyncio.Transport):
         """Undo a coding that nobody asked for. A few KiB may become a GiB: no more than the bounds is unpacked."""
         if self.coding not in PACKED and not (self.coding == "" and self.body.startswith(_GZIP)):
             return
-        room = max(min(MAX_BODY, self._room.left + self._size), 0)
+        most = max(min(MAX_BODY, self._budget.left + self._size), 0)
         unpacking = zlib.decompressobj(_GZIP_OR_ZLIB)
         try:
-            found = unpacking.decompress(self.body, room + 1)
+            found = unpacking.decompress(self.body, most + 1)
         except zlib.error:
             self._spoil("not_json")
             return
-        if len(found) > room:
-            self._spoil("too_large" if room == MAX_BODY else "overloaded")
+        if len(found) > most:
+            self._spoil("too_large" if most == MAX_BODY else "overloaded")
         elif not unpacking.eof or unpacking.unused_data:
             self._spoil("not_json")
         else:
             self.release()
             self._pieces, self._size, self.coding = [found], len(found), ""
-            self._room.left -= len(found)
+            self._budget.left -= len(found)
 
     def _spoil(self, failure: str) -> None:
         self.failure = failure

@@ -66,7 +66,7 @@ class StaleExchange(Exchange):
         core = self._core
         status_line, fields = response.status_line, b"".join(response.pieces)
         chunked = response.length == CHUNKED and self.request.minor > 0  # for HTTP/1.0 it is decoded already
-        copy = self._copy = BodyCopy(self._downstream, core.copy_room, core.stale.max_entry, chunked=chunked)
+        copy = self._copy = BodyCopy(self._downstream, core.copy_budget, core.stale.max_entry, chunked=chunked)
         try:
             await Exchange._stream(self, response, "ok")
             body = copy.whole()

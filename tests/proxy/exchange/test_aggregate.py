@@ -17,7 +17,7 @@ from msgspec import structs
 from sidecar.config.path_template import parse_path_template
 from sidecar.config.schema import Aggregate, AggregatePart
 from sidecar.policy.settings import BreakerSettings, FallbackStatic, Limits, Policy, RetrySettings, Timeouts
-from sidecar.proxy.core import ANSWER_ROOM
+from sidecar.proxy.core import ANSWER_BUDGET
 from sidecar.proxy.exchange.aggregate import LATER_S, is_json
 from sidecar.proxy.exchange.inner_call import MAX_BODY
 from sidecar.telemetry.trace import Tracer
@@ -140,7 +140,7 @@ def test_a_coding_that_is_not_undone_is_named(page: Page, coding: str, packed: b
     error = failed(page, ok(packed, *([f"Content-Encoding: {coding}"] if coding else [])))
     assert (error["status"], error["reason"], words in error["detail"]) == (502, reason, True)
     assert "secret" not in error["detail"]
-    assert page.core.answer_room.left == ANSWER_ROOM
+    assert page.core.answer_budget.left == ANSWER_BUDGET
 
 
 def test_204_is_null(page: Page) -> None:
@@ -422,7 +422,7 @@ def test_a_body_of_the_largest_size(page: Page) -> None:
     page.of("venue").says(ok(whole))
     page.of("event").says(ok(whole))
     assert len(body(app.heard)["events"]) == MAX_BODY - 2
-    assert page.core.answer_room.left > 2 * MAX_BODY
+    assert page.core.answer_budget.left > 2 * MAX_BODY
 
 
 def test_a_refusal_of_the_sidecar_has_its_reason_and_no_address(page: Page) -> None:
@@ -567,7 +567,7 @@ def test_an_answer_that_is_passed_on(make_page: Callable[..., Page]) -> None:
     assert field_of(head, "x-envoy-attempt-count") == ["2"]
     page.settle()
     assert (app.open, page.in_flight(), page.of("event").open) == (True, [0, 0], False)
-    assert page.core.answer_room.left == ANSWER_ROOM
+    assert page.core.answer_budget.left == ANSWER_BUDGET
     assert page.recorded("strict") == {(401, "passed"): 1}
 
 
@@ -685,40 +685,40 @@ def test_an_app_that_goes_away_gives_everything_back(page: Page, how: str) -> No
 def test_an_app_that_takes_its_answer_slowly_is_waited_for_while_it_takes_any(page: Page) -> None:
     app = page.asks(GET)
     app.stall()
-    left = page.core.answer_room.left
+    left = page.core.answer_budget.left
     page.of("venue").says(ok(b"[" + b"1," * 400_000 + b"1]"))
     page.of("event").says(ok(b"1"))
     assert status(app.heard) == 200
     assert page.recorded() == {}
-    assert page.core.answer_room.left < left
+    assert page.core.answer_budget.left < left
     app.buffered -= 10_000
     page.pass_time(page.policy.timeout.idle + 1)
     app.flow()
     assert page.recorded() == {(200, "ok"): 1}
-    assert page.core.answer_room.left == left
+    assert page.core.answer_budget.left == left
     assert app.open
 
 
 def test_an_app_that_takes_nothing_is_given_up(page: Page) -> None:
     app = page.asks(GET)
     app.stall()
-    left = page.core.answer_room.left
+    left = page.core.answer_budget.left
     page.of("venue").says(ok(b"[" + b"1," * 400_000 + b"1]"))
     page.of("event").says(ok(b"1"))
     page.pass_time(2 * page.policy.timeout.idle + 1)
     assert page.recorded() == {(499, "client_disconnect"): 1}
-    assert page.core.answer_room.left == left
+    assert page.core.answer_budget.left == left
     page.pass_time(300)
     assert not app.open
 
 
 def test_the_room_for_all_answers_is_bounded(page: Page) -> None:
-    page.core.answer_room.left = 100
+    page.core.answer_budget.left = 100
     app = page.asks(GET)
     page.of("venue").says(ok(b"1"))
     page.of("event").says(ok(b'"' + b"a" * 200 + b'"'))
     assert body(app.heard)["errors"]["events"]["reason"] == "overloaded"
-    assert page.core.answer_room.left == 100
+    assert page.core.answer_budget.left == 100
 
 
 def test_the_end_of_the_daemon_cuts_it(page: Page) -> None:

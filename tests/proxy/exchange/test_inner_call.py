@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sidecar.policy.settings import HashSettings, Policy
 from sidecar.proxy.downstream.http1_connection import Downstream
-from sidecar.proxy.exchange.body_copy import Room
+from sidecar.proxy.exchange.body_copy import ByteBudget
 from sidecar.proxy.exchange.inner_call import MAX_BODY, InnerCall
 from sidecar.proxy.http1.head_syntax import MAX_HEAD
 from tests.proxy.fakes import ManualLoop, World, field_of, ok
@@ -21,14 +21,14 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 class Caller:
     """Makes calls in a world, and keeps those that have told of their end."""
 
-    def __init__(self, world: World, room: int = 4 * MAX_BODY) -> None:
+    def __init__(self, world: World, budget: int = 4 * MAX_BODY) -> None:
         self.world = world
         self.app = world.app()
-        self.room = Room(room)
+        self.budget = ByteBudget(budget)
         self.ended: list[InnerCall] = []
 
     def call(self, target: str = "/venue/a", *fields: str, peer: Any = ("192.0.2.7", 40000)) -> InnerCall:
-        call = InnerCall(cast(Any, self.world.loop), peer, self.room, self.ended.append)
+        call = InnerCall(cast(Any, self.world.loop), peer, self.budget, self.ended.append)
         lines = [f"GET {target} HTTP/1.1", "Host: localhost", "Connection: close", *fields]
         downstream: Downstream = self.app.protocol.for_inner_call()
         call.start(downstream, "\r\n".join(lines).encode() + b"\r\n\r\n")
@@ -68,7 +68,7 @@ def test_the_end_is_told_after_what_it_held_is_given_back(caller: Caller) -> Non
     world = caller.world
     in_flight: list[int] = []
     call = InnerCall(
-        cast(Any, world.loop), None, caller.room, lambda _: in_flight.append(world.service.limit.in_flight)
+        cast(Any, world.loop), None, caller.budget, lambda _: in_flight.append(world.service.limit.in_flight)
     )
     call.start(
         caller.app.protocol.for_inner_call(), b"GET /venue/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -131,7 +131,7 @@ def test_a_body_is_the_same_however_it_is_framed_and_comes(pieces: list[bytes], 
         assert caller.ended == [call]
         assert (call.failure, call.body) == ("", b"".join(pieces))
         call.release()
-        assert caller.room.left == 4 * MAX_BODY
+        assert caller.budget.left == 4 * MAX_BODY
 
 
 def test_a_body_that_ends_with_the_connection(caller: Caller) -> None:
@@ -149,7 +149,7 @@ def test_a_body_that_breaks_off_is_never_taken_for_a_whole_one(caller: Caller, a
     getattr(caller.world.upstream.says(answer), end)()
     assert caller.ended == [call]
     assert call.failure == "truncated"
-    assert caller.room.left == 4 * MAX_BODY
+    assert caller.budget.left == 4 * MAX_BODY
 
 
 @pytest.mark.parametrize("more", [-1, 0, 1])
@@ -174,7 +174,7 @@ def test_bound_on_the_body(caller: Caller, more: int, chunked: bool) -> None:
     else:
         assert (call.failure, call.body) == ("too_large", b"")
         assert not upstream.open or not chunked
-        assert caller.room.left == 4 * MAX_BODY
+        assert caller.budget.left == 4 * MAX_BODY
 
 
 def test_a_length_beyond_the_bound_is_not_waited_for(caller: Caller) -> None:
@@ -185,13 +185,13 @@ def test_a_length_beyond_the_bound_is_not_waited_for(caller: Caller) -> None:
 
 
 def test_all_bodies_together_are_bounded_until_they_are_released(world: World) -> None:
-    caller = Caller(world, room=100)
+    caller = Caller(world, budget=100)
     first = caller.call()
     world.upstream.says(ok(b"a" * 60))
     second = caller.call()
     world.upstream.says(ok(b"b" * 60))
     assert (first.failure, second.failure) == ("", "overloaded")
-    assert caller.room.left == 40
+    assert caller.budget.left == 40
     first.release()
     first.release()
     third = caller.call()
@@ -212,7 +212,7 @@ def test_a_call_that_is_cancelled_gives_everything_back(caller: Caller, answered
     assert not upstream.open
     assert not caller.world.core.inner
     assert caller.ended == []
-    assert caller.room.left == 4 * MAX_BODY
+    assert caller.budget.left == 4 * MAX_BODY
     assert list(caller.world.reasons().values()) == [1]
 
 
@@ -253,7 +253,7 @@ def test_balancing_by_source_goes_by_the_app_s_address() -> None:
 
 
 def test_the_parts_of_a_transport_that_say_nothing_here() -> None:
-    call = InnerCall(cast(Any, ManualLoop()), None, Room(1), lambda _: None)
+    call = InnerCall(cast(Any, ManualLoop()), None, ByteBudget(1), lambda _: None)
     assert call.get_extra_info("peername") is None
     assert call.get_extra_info("socket") is None
     assert call.get_write_buffer_size() == 0

@@ -109,7 +109,7 @@ def test_a_response_that_broke_off_is_not_kept(falls: Make) -> None:
     world.upstream.says(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf-")
     world.upstream.breaks()
     assert status(failed(world)) == 503
-    assert world.core.copy_room.left > 0
+    assert world.core.copy_budget.left > 0
 
 
 @pytest.mark.parametrize("field", ["Cache-Control: no-store", "Cache-Control: max-age=5, PRIVATE", "Set-Cookie: a=b"])
@@ -141,14 +141,14 @@ def test_vary(falls: Make) -> None:
     assert status(failed(world, "GET /venue/list?page=1", "Accept-Language: fr")) == 503
 
 
-def test_the_room_for_copies_is_given_back(falls: Make) -> None:
+def test_the_budget_of_copies_is_given_back(falls: Make) -> None:
     world = falls(STALE)
-    room = world.core.copy_room.left
+    left = world.core.copy_budget.left
     app = world.asks("GET /venue/list?page=1")
     world.upstream.says(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf-")
-    assert world.core.copy_room.left == room - 5
+    assert world.core.copy_budget.left == left - 5
     app.leaves()
-    assert world.core.copy_room.left == room
+    assert world.core.copy_budget.left == left
 
 
 def test_a_body_larger_than_an_entry_passes_and_is_not_kept(falls: Make) -> None:
