@@ -55,6 +55,7 @@ COMPILED = [
     "sidecar/policy/budget.py",
     "sidecar/policy/cache_fields.py",
     "sidecar/policy/concurrency.py",
+    "sidecar/policy/endpoint_state.py",
     "sidecar/policy/health_state.py",
     "sidecar/policy/outlier.py",
     "sidecar/policy/round_robin.py",

@@ -149,7 +149,7 @@ def overview() -> list[Panel]:
             thresholds=steps((None, GREEN), (1, YELLOW)),
         ),
         number(
-            "Endpoints not well",
+            "Endpoints not healthy",
             "Endpoints that are unhealthy, ejected or refuse connections; each sidecar counts separately.",
             f"sum(1 - sidecar_endpoint_healthy{{{SERVICES}}})",
             thresholds=steps((None, GREEN), (1, YELLOW)),
@@ -220,7 +220,7 @@ def overview() -> list[Panel]:
 
 def endpoints() -> list[Panel]:
     failed = rate("sidecar_attempts_total", f'{SERVICES}, reason!~"ok|client_disconnect"')
-    well = by("service", f"sidecar_endpoint_healthy{{{SERVICES}}}")
+    healthy = by("service", f"sidecar_endpoint_healthy{{{SERVICES}}}")
     known = by("service", f"sidecar_endpoints{{{SERVICES}}}")
     last_success = f"sidecar_discovery_last_success_timestamp_seconds{{{SERVICES}}}"
     return [
@@ -245,7 +245,7 @@ def endpoints() -> list[Panel]:
         graph(
             "Well endpoints",
             "Share of the service's endpoints that are not unhealthy, ejected or refusing connections.",
-            (f"{well} / {known}", "{{service}}"),
+            (f"{healthy} / {known}", "{{service}}"),
             unit="percentunit",
             max=1,
         ),

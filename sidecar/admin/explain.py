@@ -146,17 +146,17 @@ class _Story:
             kind="hash" if isinstance(balancer, HashSettings) else balancer,
             would_pick=picked.label if picked is not None else None,
             candidates=[
-                answers.Candidate(address=one.label, available=one.available, why=self._standing(one))
+                answers.Candidate(address=one.label, available=one.available, why=self._why(one))
                 for one, _ in self._present
             ],
         )
 
-    def _standing(self, endpoint: Endpoint) -> str:
+    def _why(self, endpoint: Endpoint) -> str:
         """Why an endpoint gets requests, or why it does not."""
         clock, found = self._clock, []
         if endpoint.draining:
             found.append(f"drained by an operator until {clock.words_or_none(endpoint.drained_until)}")
-        if not endpoint.healthy:
+        if not endpoint.passing:
             found.append("unhealthy")
         if endpoint.ejected:
             who = "by an operator" if endpoint.ejected_by_operator else "for failing requests"
@@ -249,16 +249,16 @@ class _Story:
             problems = [one.problem for one in self._running.sources_of(self._service.name) if one.problem]
             why = f": {'; '.join(problems)}" if problems else ""
             return [f"No endpoint is known{why}. {_NO_ENDPOINT}"]
-        usable = sum(one.available for one in balancer.candidates)
+        available = sum(one.available for one in balancer.candidates)
         next_one = f"; {balancer.would_pick} is next" if balancer.would_pick else ""
-        found = [f"{usable} of {total} endpoints are available; the balancer is {balancer.kind}{next_one}."]
+        found = [f"{available} of {total} endpoints are available; the balancer is {balancer.kind}{next_one}."]
         if self._service.availability.panic:
-            found.append("So few are well that health and ejections are ignored (outlier.panic_threshold).")
+            found.append("So few are healthy that health and ejections are ignored (outlier.panic_threshold).")
         odd = [one for one in balancer.candidates if one.why != "available"]
         found += [f"{one.address} is {one.why}." for one in odd[:_MOST_NAMED]]
         if len(odd) > _MOST_NAMED:
             found.append(f"{len(odd) - _MOST_NAMED} more are listed below.")
-        if not usable:
+        if not available:
             found.append(_NO_ENDPOINT)
         return found
 

@@ -125,7 +125,7 @@ class ServicesView:
             forced = endpoint.ejected_until
         return answers.Endpoint(
             address=endpoint.label,
-            healthy=endpoint.healthy,
+            healthy=endpoint.passing,
             known=endpoint.health is not None and endpoint.health.known,
             ejected=endpoint.ejected,
             ejected_until=words(endpoint.ejected_until if endpoint.ejected else None),
@@ -161,7 +161,7 @@ class ServicesView:
         return answers.EndpointSummary(
             total=len(present),
             available=service.availability.available,
-            healthy=sum(one.healthy and not one.draining for one in present),
+            healthy=sum(one.passing and not one.draining for one in present),
             ejected=sum(one.ejected for one in present),
             panic=service.availability.panic,
             shares=self._shares(service, present) if len(present) <= MOST_SHARES else (),

@@ -129,7 +129,7 @@ def one_service(answer: dict[str, Any]) -> list[RenderableType]:
     if problem:
         facts.append(("discovery", styled(str(problem), "bold red")))
     if (answer.get("endpoint_summary") or {}).get("panic"):
-        facts.append(("panic", styled("too few endpoints are available, so all of them get requests", "bold red")))
+        facts.append(("panic", styled("too few endpoints are healthy, so all of them get requests", "bold red")))
     named = [(styled(name, "dim"), fact) for name, fact in facts]
     endpoints = answer["endpoints"]
     failing = [(one["address"], by_reason(one["reasons"])) for one in endpoints if by_reason(one["reasons"])]

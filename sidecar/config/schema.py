@@ -129,7 +129,7 @@ class EndpointSpec(Struct, frozen=True, kw_only=True):
     weight: PositiveCount = 1
     """An endpoint of weight 2 gets twice as many requests as one of weight 1."""
     priority: Count = 0
-    """0 is first. Endpoints of the next priority get requests only while too few of these are available."""
+    """0 is first. Endpoints of the next priority get requests only while too few of these are healthy."""
 
 
 class CheckUrl(Struct, frozen=True):

@@ -1,1 +1,1 @@
-"""Health checks: finds out which endpoints are well by sending them requests."""
+"""Health checks: finds out which endpoints are healthy by sending them requests."""

@@ -3,7 +3,7 @@
 Owns its shape, its words, and how the parts give the whole. `chain` and `service_part` do the checks.
 
     healthy    Everything works.
-    degraded   It works, but not as it should. A service: some endpoints are not well, or they are not the configured
+    degraded   It works, but not as it should. A service: some endpoints are not healthy, or they are not the configured
                ones, or the breaker is half-open. The whole: a part that is not required is degraded or unhealthy, or a
                required part is degraded.
     unhealthy  It does not work. The whole: a required part is unhealthy.
@@ -41,7 +41,7 @@ ERROR: Final = "error"
 NO_ENDPOINT: Final = "no_endpoint"
 """No endpoint is known, or none may be used."""
 ENDPOINTS: Final = "endpoints"
-"""Some or all endpoints are not well."""
+"""Some or all endpoints are not healthy."""
 DISCOVERY: Final = "discovery"
 """The endpoints are those of an earlier configuration, because discovery has found none yet for this one."""
 CIRCUIT_OPEN: Final = "circuit_open"

@@ -4,13 +4,13 @@ Owns what makes a service degraded or unhealthy. It changes nothing: a result he
 and does not affect the balancer.
 
 - Unhealthy: no endpoint may be used; the service's own breaker refuses all calls; every endpoint that was asked failed;
-  or none was asked and no endpoint is well.
+  or none was asked and no endpoint is healthy.
 - Degraded: a breaker is half-open or open (the breaker of a route, one in mode observe, or one that would let the next
   request pass; otherwise a service without requests would stay unhealthy); one endpoint that was asked failed and
-  another one did not; some endpoint is not well; or the endpoints are those of an earlier configuration.
+  another one did not; some endpoint is not healthy; or the endpoints are those of an earlier configuration.
 
-Each run asks a well endpoint, in turn. If it fails, up to `MOST_ASKED` endpoints are asked. A request would be retried
-on another endpoint too, so one endpoint that has just died makes a service degraded and not unhealthy.
+Each run asks a healthy endpoint, in turn. If it fails, up to `MOST_ASKED` endpoints are asked. A request would be
+retried on another endpoint too, so one endpoint that has just died makes a service degraded and not unhealthy.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class ServiceView(Protocol):
 
     @property
     def present(self) -> Sequence[tuple[EndpointView, bool]]:
-        """Each endpoint, and whether it is well."""
+        """Each endpoint, and whether it is healthy and not skipped."""
 
 
 class Answers(NamedTuple):
@@ -92,14 +92,14 @@ class Seen(NamedTuple):
     outdated: bool
     endpoints: Endpoints
     candidates: list[EndpointView]
-    """Endpoints that may be asked, the well ones first."""
+    """Endpoints that may be asked, the healthy ones first."""
 
 
 def look(service: ServiceView, run: int, now: float) -> Seen:
     """Collect what is known about a service. `run` counts the reports and decides which endpoint is asked first."""
     present = service.present
-    well = [endpoint for endpoint, is_well in present if is_well]
-    others = [endpoint for endpoint, is_well in present if not is_well and endpoint.available]
+    healthy = [endpoint for endpoint, is_healthy in present if is_healthy]
+    others = [endpoint for endpoint, is_healthy in present if not is_healthy and endpoint.available]
     states = {breaker.state for breaker in service.breakers}
     own = service.breakers[0]
     refuses = own.state == OPEN and own.retry_after(now) > 0 and service.config.policy.breaker.mode == "enforce"
@@ -107,8 +107,8 @@ def look(service: ServiceView, run: int, now: float) -> Seen:
         next((state for state in (OPEN, HALF_OPEN) if state in states), CLOSED),
         refuses,
         service.outdated,
-        Endpoints(len(well), len(present)),
-        [*_rotated(well, run), *_rotated(others, run)],
+        Endpoints(len(healthy), len(present)),
+        [*_rotated(healthy, run), *_rotated(others, run)],
     )
 
 

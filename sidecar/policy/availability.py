@@ -1,15 +1,14 @@
-"""Endpoint availability: which endpoints of a service may get requests, and panic mode when too few are well.
+"""Endpoint availability: which endpoints of a service may get requests, and panic mode when too few are healthy.
 
-Owns the rule that combines the facts about an endpoint. Other modules find the facts out and write them into its
-`Standing`: health (`sidecar.policy.health_state`), ejection (`sidecar.policy.outlier`), draining, and the pause after a
-refused connection. This module turns them into one flag, `available`. The flag is computed when a fact changes; a pick
-only reads it.
+Owns the rule that turns the facts about an endpoint into one flag, `available`. Other modules find the facts out and
+write them into its `EndpointState`: checks (`sidecar.policy.health_state`), ejection (`sidecar.policy.outlier`),
+draining, and the pause after a refused connection. The flag is computed when a fact changes; a pick only reads it.
 
     draining  A draining endpoint is never available, and no percentage counts it: it is about to leave.
-    panic     When fewer than `panic_threshold` percent of the endpoints are healthy and not ejected, health and
-              ejection are ignored. So many bad endpoints are more likely an error of judgement, and the few good ones
-              could not carry the load (Envoy: common_lb_config.healthy_panic_threshold; 0 turns panic off).
-    last      Ejection alone never makes a service unavailable: when every healthy endpoint is ejected, ejection is
+    panic     When fewer than `panic_threshold` percent of the endpoints are healthy, checks and ejection are ignored.
+              So many bad endpoints are more likely an error of judgement, and the few good ones could not carry the
+              load (Envoy: common_lb_config.healthy_panic_threshold; 0 turns panic off).
+    last      Ejection alone never makes a service unavailable: when every passing endpoint is ejected, ejection is
               ignored. This holds with panic turned off too.
     skipped   An endpoint that refused a connection is skipped for a short time. The percentage does not count skips,
               and a panic does not end them: health is an opinion, a refused connection is a fact. When skips leave no
@@ -26,36 +25,14 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final
 
+from sidecar.policy.endpoint_state import EndpointState
+
 OnPanic = Callable[[bool, int, int, float], None]
-"""Called after each change with (whether panic is on, endpoints that are well, endpoints not draining, now)."""
+"""Called after each change with (whether panic is on, healthy endpoints, endpoints not draining, now)."""
 
 _ALL: Final = 0
-_HEALTHY: Final = 1
-_WELL: Final = 2
-
-
-class Standing:
-    """What is known about one endpoint. After a change of the first four fields, call `Availability.recompute`.
-
-    The live endpoint derives from this class, so the facts live exactly as long as the endpoint.
-    """
-
-    __slots__ = ("available", "draining", "ejected", "healthy", "skip_until")
-
-    def __init__(self) -> None:
-        self.healthy = True
-        """According to active checks and to the endpoint's own responses. True while nothing is known."""
-        self.ejected = False
-        self.draining = False
-        self.skip_until = 0.0
-        """Skipped until this time, in monotonic seconds."""
-        self.available = False
-        """Whether it gets requests. Only `Availability` sets it."""
-
-    @property
-    def well(self) -> bool:
-        """Healthy, not ejected and not draining. Percentages count these endpoints, in a panic too."""
-        return self.healthy and not (self.ejected or self.draining)
+_PASSING: Final = 1
+_HEALTHY: Final = 2
 
 
 class Availability:
@@ -69,15 +46,15 @@ class Availability:
         "_on_panic",
         "available",
         "due",
+        "healthy",
         "panic",
         "panic_threshold",
         "panics",
         "total",
-        "well",
     )
 
     def __init__(self, panic_threshold: float, on_panic: OnPanic | None = None) -> None:
-        self._members: tuple[Standing, ...] = ()
+        self._members: tuple[EndpointState, ...] = ()
         self._on_panic = on_panic
         self.panic_threshold = panic_threshold
         self.panic = False
@@ -85,14 +62,14 @@ class Availability:
         """How many panics have begun."""
         self.total = 0
         """Endpoints that are not draining."""
-        self.well = 0
-        """Endpoints of `total` that are healthy and not ejected."""
+        self.healthy = 0
+        """Endpoints of `total` that are healthy."""
         self.available = 0
         """Endpoints with `available` set."""
         self.due = inf
         """When the next skip ends, and `recompute` is needed. Cheap to compare before each pick."""
 
-    def update(self, members: Sequence[Standing], now: float) -> None:
+    def update(self, members: Sequence[EndpointState], now: float) -> None:
         """Replace the whole set of endpoints. An endpoint that left is no longer available."""
         for one in self._members:
             one.available = False
@@ -100,22 +77,22 @@ class Availability:
         self.recompute(now)
 
     def recompute(self, now: float) -> None:
-        """Compute `available` again: after a change of any endpoint's standing, and when `due` has come."""
-        total = healthy = well = 0
+        """Compute `available` again: after a change of any endpoint's state, and when `due` has come."""
+        total = passing = healthy = 0
         due = inf
         for one in self._members:
             if one.draining:
                 continue
             total += 1
-            if one.healthy:
-                healthy += 1
+            if one.passing:
+                passing += 1
                 if not one.ejected:
-                    well += 1
+                    healthy += 1
             if now < one.skip_until < due:
                 due = one.skip_until
-        self.total, self.well, self.due = total, well, due
-        panic = well * 100 < self.panic_threshold * total
-        level = _ALL if panic else _WELL if well else _HEALTHY
+        self.total, self.healthy, self.due = total, healthy, due
+        panic = healthy * 100 < self.panic_threshold * total
+        level = _ALL if panic else _HEALTHY if healthy else _PASSING
         available = self._mark(level, now)
         if not available and self.panic_threshold > 0:
             available = self._mark(_ALL, now)
@@ -127,22 +104,22 @@ class Availability:
             if panic:
                 self.panics += 1
             if self._on_panic is not None:
-                self._on_panic(panic, well, total, now)
+                self._on_panic(panic, healthy, total, now)
 
     def _mark(self, level: int, now: float) -> int:
         """Set `available` on each endpoint; returns how many are available."""
         count = 0
         for one in self._members:
-            usable = not one.draining and one.skip_until <= now
-            if level >= _HEALTHY and not one.healthy:
-                usable = False
-            if level == _WELL and one.ejected:
-                usable = False
-            one.available = usable
-            if usable:
+            available = not one.draining and one.skip_until <= now
+            if level >= _PASSING and not one.passing:
+                available = False
+            if level == _HEALTHY and one.ejected:
+                available = False
+            one.available = available
+            if available:
                 count += 1
         return count
 
     def __repr__(self) -> str:
         state = " panic" if self.panic else ""
-        return f"<Availability{state} {self.available} available, {self.well} of {self.total} well>"
+        return f"<Availability{state} {self.available} available, {self.healthy} of {self.total} healthy>"

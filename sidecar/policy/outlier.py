@@ -13,8 +13,7 @@ Owns who is ejected and for how long. Callers record every attempt here; the mod
               (Envoy: always_eject_one_host): with 50%, 1 of 2, 1 of 3, 2 of 5. An ejection above the limit is counted
               in `overflows`, and the endpoint's failures are counted from 0 again. When the set shrinks, endpoints
               above the limit return, those with the least time left first.
-    never     The last available endpoint is never ejected: another one must be healthy, not ejected, not draining and
-              not skipped.
+    never     The last available endpoint is never ejected: another one must be healthy and not skipped.
     operator  An operator can eject an endpoint until a given time (`force`), without settings too, and beyond
               `max_ejection_percent`. No passed check and no smaller set ends that; `restore` does.
     return    When the time is over, or when an active check passes that began after the ejection (Envoy:
@@ -27,9 +26,9 @@ Owns who is ejected and for how long. Callers record every attempt here; the mod
              Other failures always count. A row of failures whose last one is older than ROW_S begins anew.
 
 The outcome of an attempt on an ejected endpoint changes nothing (such attempts happen in a panic, or began earlier). A
-failure does not count either if its attempt began before the endpoint last became well (`since`). Otherwise an endpoint
-that hung would be ejected again as soon as it returns, by attempts that timed out in the meantime. Nothing here runs by
-itself: the code that picks endpoints calls `tick` once `due` has come.
+failure does not count either if its attempt began before the endpoint last became healthy (`since`). Otherwise an
+endpoint that hung would be ejected again as soon as it returns, by attempts that timed out in the meantime. Nothing
+here runs by itself: the code that picks endpoints calls `tick` once `due` has come.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from collections.abc import Callable, Sequence
 from math import ceil, inf
 from typing import Final
 
-from sidecar.policy.availability import Standing
+from sidecar.policy.endpoint_state import EndpointState
 from sidecar.policy.settings import OutlierSettings
 
 EJECTED: Final = "ejected"
@@ -60,42 +59,7 @@ ROW_S: Final = 60.0
 """Failures further apart than this are not in a row (seconds)."""
 
 
-class Tracked(Standing):
-    """An endpoint as the detector sees it. It keeps its record when it changes sets, or leaves and comes back."""
-
-    __slots__ = (
-        "checks_believed",
-        "consecutive_failures",
-        "ejected_at",
-        "ejected_by_operator",
-        "ejected_until",
-        "ejections",
-        "interval_failures",
-        "interval_successes",
-        "last_failed_at",
-        "returned_at",
-        "since",
-    )
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.consecutive_failures = 0
-        self.last_failed_at = -inf
-        self.interval_successes = 0
-        self.interval_failures = 0
-        self.ejections = 0
-        """The factor of the ejection time."""
-        self.ejected_at = 0.0
-        self.ejected_until = 0.0
-        self.ejected_by_operator = False
-        self.returned_at = 0.0
-        self.since = 0.0
-        """When it joined, became healthy or returned, whichever was last. Slow start begins at this time too."""
-        self.checks_believed = False
-        """Whether a passed active check ends its ejection."""
-
-
-OnEvent = Callable[[str, Tracked, str, float], None]
+OnEvent = Callable[[str, EndpointState, str, float], None]
 """Called with (EJECTED or RETURNED, endpoint, reason, now). An ejection ends at `endpoint.ejected_until`."""
 
 
@@ -120,8 +84,8 @@ class OutlierDetector:
         self._on = settings is not None
         self._settings = settings = settings or OutlierSettings()
         self._on_event = on_event
-        self._members: tuple[Tracked, ...] = ()
-        self._last_to_succeed: Tracked | None = None
+        self._members: tuple[EndpointState, ...] = ()
+        self._last_to_succeed: EndpointState | None = None
         self._interval_ends = now + settings.interval
         self.ejected = 0
         """Endpoints that are ejected now."""
@@ -137,7 +101,7 @@ class OutlierDetector:
         self._find_due()
 
     def record(
-        self, endpoint: Tracked, failed: bool, now: float, began: float = inf, *, by_status: bool = False
+        self, endpoint: EndpointState, failed: bool, now: float, began: float = inf, *, by_status: bool = False
     ) -> None:
         """An attempt on this endpoint ended; it began at `began`. `by_status`: the failure is an answer of the service.
 
@@ -151,7 +115,7 @@ class OutlierDetector:
             endpoint.interval_successes += 1
             self._last_to_succeed = endpoint
 
-    def checked(self, endpoint: Tracked, ok: bool, began: float, now: float) -> None:
+    def checked(self, endpoint: EndpointState, ok: bool, began: float, now: float) -> None:
         """An active check of this endpoint ended; it began at `began`."""
         if not endpoint.ejected or began < endpoint.ejected_at or endpoint not in self._members:
             return
@@ -163,7 +127,7 @@ class OutlierDetector:
             self._take_back(endpoint, CHECK_PASSED, now)
             self._find_due()
 
-    def force(self, endpoint: Tracked, until: float, now: float) -> None:
+    def force(self, endpoint: EndpointState, until: float, now: float) -> None:
         """An operator ejects the endpoint, or changes the end of an ejection."""
         endpoint.ejected_by_operator = True
         endpoint.ejected_until = until
@@ -176,7 +140,7 @@ class OutlierDetector:
                 self._on_event(EJECTED, endpoint, OPERATOR, now)
         self._find_due()
 
-    def restore(self, endpoint: Tracked, now: float) -> None:
+    def restore(self, endpoint: EndpointState, now: float) -> None:
         """An operator ends the ejection, whatever its reason."""
         if endpoint.ejected and endpoint in self._members:
             self._take_back(endpoint, OPERATOR, now)
@@ -194,7 +158,7 @@ class OutlierDetector:
             self._judge_interval(now)
         self._find_due()
 
-    def update(self, members: Sequence[Tracked], now: float) -> None:
+    def update(self, members: Sequence[EndpointState], now: float) -> None:
         """Replace the whole set of endpoints. Call it again when one of them starts or stops draining.
 
         An endpoint that is ejected stays ejected for the rest of its time, if the limits allow it.
@@ -236,11 +200,11 @@ class OutlierDetector:
                     self._take_back(one, FEW_LEFT, now)
         self._find_due()
 
-    def _fails_everywhere(self, endpoint: Tracked) -> bool:
+    def _fails_everywhere(self, endpoint: EndpointState) -> bool:
         """As far as is known: no other endpoint has succeeded since this one last did."""
         return self._last_to_succeed is None or self._last_to_succeed is endpoint
 
-    def _failed(self, endpoint: Tracked, now: float) -> None:
+    def _failed(self, endpoint: EndpointState, now: float) -> None:
         if endpoint.ejected or not self._on:
             return
         if now - endpoint.last_failed_at > ROW_S:
@@ -269,7 +233,7 @@ class OutlierDetector:
         for one in self._members:
             one.interval_successes = one.interval_failures = 0
 
-    def _eject(self, endpoint: Tracked, why: str, now: float) -> None:
+    def _eject(self, endpoint: EndpointState, why: str, now: float) -> None:
         if endpoint.draining or endpoint not in self._members:
             return  # it gets no new requests anyway
         if not self._may_eject(endpoint, now):
@@ -294,14 +258,12 @@ class OutlierDetector:
         if self._on_event is not None:
             self._on_event(EJECTED, endpoint, why, now)
 
-    def _may_eject(self, endpoint: Tracked, now: float) -> bool:
+    def _may_eject(self, endpoint: EndpointState, now: float) -> bool:
         total, ejected = self._count()
         if ejected >= self._most(total):
             return False
-        for one in self._members:
-            if one is not endpoint and one.healthy and not (one.ejected or one.draining) and one.skip_until <= now:
-                return True
-        return False
+        others = (one for one in self._members if one is not endpoint)
+        return any(one.healthy and one.skip_until <= now for one in others)
 
     def _count(self) -> tuple[int, int]:
         """(endpoints that are not draining, ejected endpoints among them)."""
@@ -319,7 +281,7 @@ class OutlierDetector:
             return 0
         return min(total - 1, max(1, int(total * self._settings.max_ejection_percent / 100)))
 
-    def _take_back(self, endpoint: Tracked, why: str, now: float) -> None:
+    def _take_back(self, endpoint: EndpointState, why: str, now: float) -> None:
         endpoint.ejected = endpoint.ejected_by_operator = False
         endpoint.returned_at = endpoint.since = now
         endpoint.consecutive_failures = 0

@@ -1,6 +1,6 @@
 """Weighted round robin: picks endpoints in turn, in proportion to their weights and evenly spread.
 
-Owns the order. The caller says which endpoints are usable and what an index stands for.
+Owns the order. The caller says which endpoints are available and what an index stands for.
 
 The order is nginx's smooth weighted round robin: weights 5, 1, 1 give a a b a c a a, and not a a a a a b c. It is a
 cycle of sum(weights) / gcd(weights) picks. A short cycle is computed once, and a pick advances a cursor. Equal weights
@@ -11,8 +11,8 @@ When the set of endpoints changes, the cycle is computed again between two reque
 weights for each slot, not over all weights. 1,000 endpoints with weights 1 to 3 take 0.2 ms; the largest case that fits
 (78 distinct weights in 3,981 slots) takes 5 ms.
 
-Slots of an unusable endpoint are skipped and not given to its neighbour. So the rest of the cycle keeps the others in
-proportion to their weights.
+Slots of an unavailable endpoint are skipped and not given to its neighbour. So the rest of the cycle keeps the others
+in proportion to their weights.
 """
 
 from __future__ import annotations
@@ -58,28 +58,28 @@ class RoundRobin:
         self._at = start % len(self._cycle)
 
     def next(self) -> int:
-        """The next index, usable or not; -1 when there are no endpoints."""
+        """The next index, available or not; -1 when there are no endpoints."""
         if self._running is not None:
             return self._running.next()
         at = self._at
         self._at = at + 1 if at < self._last else 0
         return self._cycle[at]
 
-    def pick(self, usable: Callable[[int], bool]) -> int:
-        """The next index for which `usable` is true; -1 when there is none."""
+    def pick(self, available: Callable[[int], bool]) -> int:
+        """The next index for which `available` is true; -1 when there is none."""
         if self._running is not None:
-            return self._running.pick(usable)
+            return self._running.pick(available)
         cycle, at, last = self._cycle, self._at, self._last
         for _ in range(self._size):
             index = cycle[at]
             at = at + 1 if at < last else 0
-            if usable(index):
+            if available(index):
                 self._at = at
                 return index
-        return self._pick_far(usable, at) if 0 < self._size <= last else -1
+        return self._pick_far(available, at) if 0 < self._size <= last else -1
 
-    def _pick_far(self, usable: Callable[[int], bool], at: int) -> int:
-        """What walking on from `at` would find, without the walk: the usable endpoint whose next slot is nearest."""
+    def _pick_far(self, available: Callable[[int], bool], at: int) -> int:
+        """What walking on from `at` would find, without the walk: the available endpoint whose next slot is nearest."""
         if self._slots is None:
             self._slots = [[] for _ in range(self._size)]
             for slot, index in enumerate(self._cycle):
@@ -89,7 +89,7 @@ class RoundRobin:
         for index, slots in enumerate(self._slots):
             place = bisect_left(slots, at)
             slot = slots[place] if place < len(slots) else slots[0] + length
-            if slot < nearest_slot and usable(index):
+            if slot < nearest_slot and available(index):
                 nearest, nearest_slot = index, slot
         if nearest >= 0:
             self._at = (nearest_slot + 1) % length
@@ -168,10 +168,10 @@ class _Running:
         other._currents = list(self._currents)
         return other
 
-    def pick(self, usable: Callable[[int], bool]) -> int:
+    def pick(self, available: Callable[[int], bool]) -> int:
         currents, best, total = self._currents, -1, 0
         for index, weight in enumerate(self._weights):
-            if usable(index):
+            if available(index):
                 currents[index] += weight
                 total += weight
                 if best < 0 or currents[index] > currents[best]:

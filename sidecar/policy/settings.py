@@ -242,7 +242,7 @@ class OutlierSettings(Struct, frozen=True, kw_only=True):
     max_ejection_percent: Percentage = 50.0
     """At most this share of the endpoints is ejected at a time. One may always be, but never the last available one."""
     panic_threshold: PercentageOrZero = 50.0
-    """When fewer than this share of the endpoints are available, health and ejection are ignored. `0%`: never."""
+    """When fewer than this share of the endpoints are healthy, health and ejection are ignored. `0%`: never."""
 
 
 class FallbackService(Struct, frozen=True, kw_only=True):
@@ -298,9 +298,9 @@ class Policy(Struct, frozen=True, kw_only=True):
     balancer: BalancerWord | HashSettings = "round_robin"
     """Which endpoint gets a request; weights count with each. `round_robin`: in turn. `least_request`: of two drawn at
     random, the one with fewer requests in flight. `peak_ewma`: of two drawn at random, the one that answers sooner.
-    `random`: drawn at random. `hash`: requests with the same key go to the same endpoint while it is well."""
+    `random`: drawn at random. `hash`: requests with the same key go to the same endpoint while it is healthy."""
     slow_start: Duration | None = None
-    """An endpoint that joins, or becomes well again, gets its full share of requests only after this time."""
+    """An endpoint that joins, or becomes healthy again, gets its full share of requests only after this time."""
     health: HealthSettings | None = None
     outlier: OutlierSettings | None = OutlierSettings()
     fallback: FallbackSteps = ()

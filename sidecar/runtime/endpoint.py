@@ -11,8 +11,8 @@ from typing import Final, Protocol
 
 from sidecar.config.schema import EndpointSpec
 from sidecar.policy.balancers.ewma import PeakEwma
+from sidecar.policy.endpoint_state import EndpointState
 from sidecar.policy.health_state import HealthState
-from sidecar.policy.outlier import Tracked
 from sidecar.telemetry.counters import EndpointCounters
 
 FIRST_SKIP_S: Final = 1.0
@@ -30,7 +30,7 @@ class IdleConnection(Protocol):
     def close(self) -> None: ...
 
 
-class Endpoint(Tracked):
+class Endpoint(EndpointState):
     """An address and port with its scheme. `authority` is sent as its Host."""
 
     __slots__ = (

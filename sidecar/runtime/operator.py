@@ -59,10 +59,10 @@ def eject(service: LiveService, endpoint: Endpoint, until: float, now: float) ->
         raise Refused("draining", "the endpoint is drained and gets no requests already; restore it first")
     _leaves_another(service, endpoint, now)
     availability = service.availability
-    well = availability.well - endpoint.well
-    if well * 100 < availability.panic_threshold * availability.total:
+    healthy = availability.healthy - endpoint.healthy
+    if healthy * 100 < availability.panic_threshold * availability.total:
         detail = (
-            f"this would leave {well} of {availability.total} endpoints well, fewer than outlier.panic_threshold"
+            f"this would leave {healthy} of {availability.total} endpoints healthy, fewer than outlier.panic_threshold"
             f" ({availability.panic_threshold:g}%), so ejections would be ignored; drain the endpoint instead"
         )
         raise Refused("would_panic", detail)
@@ -83,7 +83,7 @@ def _leaves_another(service: LiveService, endpoint: Endpoint, now: float) -> Non
     others = [one for one in service.endpoints if one is not endpoint and one.skip_until <= now]
     if not any(one.available for one in others):
         raise Refused("last_endpoint", "it is the last available endpoint: without it every request would fail")
-    # In a panic, endpoints that are not well are available too. Most requests to them fail, so they cannot replace this
+    # In a panic, unhealthy endpoints are available too. Most requests to them fail, so they cannot replace this
     # one.
-    if endpoint.well and not any(one.well for one in others):
+    if endpoint.healthy and not any(one.healthy for one in others):
         raise Refused("last_endpoint", "it is the last healthy endpoint: without it most requests would fail")

@@ -24,8 +24,9 @@ from sidecar.policy.balancers.ring_points import Ring
 from sidecar.policy.breaker import Breaker, make_breaker
 from sidecar.policy.budget import RetryBudget
 from sidecar.policy.concurrency import ConcurrencyLimit
+from sidecar.policy.endpoint_state import EndpointState
 from sidecar.policy.health_state import HealthState
-from sidecar.policy.outlier import EJECTED, OPERATOR, OutlierDetector, Tracked
+from sidecar.policy.outlier import EJECTED, OPERATOR, OutlierDetector
 from sidecar.policy.round_robin import RoundRobin
 from sidecar.policy.settings import (
     HashSettings,
@@ -46,10 +47,6 @@ RECONNECT_MARGIN_S: Final = 1.0
 """A connection in the background ends within `timeout.connect`. The skip lasts this much longer, for a busy loop."""
 
 log = logging.getLogger("sidecar.runtime")
-
-
-def _usable(endpoint: Endpoint, now: float) -> bool:
-    return endpoint.available and endpoint.skip_until <= now
 
 
 class LiveService:
@@ -231,11 +228,11 @@ class LiveService:
 
     @property
     def present(self) -> list[tuple[Endpoint, bool]]:
-        """Each endpoint, and whether it gets requests now: it is well and not skipped."""
+        """Each endpoint, and whether it is healthy and not skipped."""
         now = self._clock()
         if now >= self.due:
             self.refresh(now)
-        return [(endpoint, endpoint.well and endpoint.skip_until <= now) for endpoint in self.endpoints]
+        return [(endpoint, endpoint.healthy and endpoint.skip_until <= now) for endpoint in self.endpoints]
 
     @property
     def departed(self) -> list[Endpoint]:
@@ -304,7 +301,7 @@ class LiveService:
         policy = self.config.policy
         if policy.health is None:
             endpoint.health = None
-            endpoint.healthy = True
+            endpoint.passing = True
         elif endpoint.health is None:
             endpoint.health = HealthState(policy.health)
         else:
@@ -330,78 +327,56 @@ class LiveService:
             self._second_turn = self._turn.fork()
             return
 
-        def well(index: int, now: float) -> bool:
-            return endpoints[index].well and endpoints[index].skip_until <= now
+        def healthy(index: int, now: float) -> bool:
+            return endpoints[index].healthy and endpoints[index].skip_until <= now
 
         def make() -> Balancer:
-            return make_balancer(name, endpoints, self._random, well, policy.slow_start or 0.0, self._rings)
+            return make_balancer(name, endpoints, self._random, healthy, policy.slow_start or 0.0, self._rings)
 
         self._balancer = make()
         self._second_balancer = make() if name == "round_robin" else self._balancer
 
-    def _usable_ones(
-        self, now: float, tried: Sequence[Endpoint]
-    ) -> tuple[Callable[[int], bool], Callable[[int], bool], Callable[[int], bool], Callable[[int], bool]]:
-        """Conditions for an endpoint, in order of preference. The last one holds for every available endpoint."""
-        endpoints = self.endpoints
-        return (
-            lambda index: _usable(endpoints[index], now) and endpoints[index] not in tried,
-            lambda index: _usable(endpoints[index], now),
-            lambda index: endpoints[index].available and endpoints[index] not in tried,
-            lambda index: endpoints[index].available,
-        )
-
     def pick(self, now: float, tried: Sequence[Endpoint], key: bytes | None = None) -> Endpoint | None:
-        """The endpoint of the next attempt: in turn, available, not skipped, not tried; None when there is none at all.
+        """The endpoint of the next attempt: in turn, available and not tried. When all have been tried, one of them;
+        None when none is available.
 
-        When every endpoint is skipped or has been tried, skips and tries are ignored. `key` is the key of a hash
-        balancer.
+        `key` is the key of a hash balancer.
         """
         if now >= self.due:
             self.refresh(now)
+        if tried:
+            untried = self.pick_untried(now, tried, key)
+            return untried if untried is not None else self._pick_again((), key, now)
         endpoints = self.endpoints
         balancer = self._balancer
-        if not tried:
-            index = self._turn.next() if balancer is None else balancer.next(key, now)
-            if index < 0:
-                return None
-            endpoint = endpoints[index]
-            if _usable(endpoint, now):
-                return endpoint
+        index = self._turn.next() if balancer is None else balancer.next(key, now)
+        if index >= 0 and not endpoints[index].available:
             if balancer is None:
-                index = self._turn.pick(lambda index: _usable(endpoints[index], now))
+                index = self._turn.pick(lambda index: endpoints[index].available)
             else:
-                index = balancer.pick(lambda index: _usable(endpoints[index], now), key, now)
-            if index >= 0:
-                return endpoints[index]
-            if endpoint.available:
-                # All are skipped: use the one in turn. If the turn advanced again, one of two endpoints would get every
-                # request.
-                return endpoint
-        for usable in self._usable_ones(now, tried):
-            index = self._pick_again(usable, key, now)
-            if index >= 0:
-                return endpoints[index]
-        return None
-
-    def _pick_again(self, usable: Callable[[int], bool], key: bytes | None, now: float) -> int:
-        if self._balancer is None:
-            return self._second_turn.pick(usable)
-        return self._second_balancer.pick(usable, key, now)
+                index = balancer.pick(lambda index: endpoints[index].available, key, now)
+        return endpoints[index] if index >= 0 else None
 
     def pick_untried(self, now: float, tried: Sequence[Endpoint], key: bytes | None = None) -> Endpoint | None:
-        """The endpoint to use after a failed connection: not tried yet, and not skipped if possible; else None."""
-        untried_and_usable, _, untried, _ = self._usable_ones(now, tried)
-        for usable in (untried_and_usable, untried):
-            index = self._pick_again(usable, key, now)
-            if index >= 0:
-                return self.endpoints[index]
-        return None
+        """The endpoint to use after a failed connection: one that is available and not tried yet; else None."""
+        return self._pick_again(tried, key, now)
+
+    def _pick_again(self, tried: Sequence[Endpoint], key: bytes | None, now: float) -> Endpoint | None:
+        endpoints = self.endpoints
+
+        def untried(index: int) -> bool:
+            return endpoints[index].available and endpoints[index] not in tried
+
+        if self._balancer is None:
+            index = self._second_turn.pick(untried)
+        else:
+            index = self._second_balancer.pick(untried, key, now)
+        return endpoints[index] if index >= 0 else None
 
     # Health, ejection and availability.
 
     def changed(self, now: float) -> None:
-        """Call after any change of an endpoint's standing."""
+        """Call after any change of an endpoint's health, ejection, drain or skip."""
         self.availability.recompute(now)
         self.due = min(self.outlier.due, self.availability.due, self.drains.due)
 
@@ -422,7 +397,7 @@ class LiveService:
         """
         if self.reconnect is None:
             return False
-        over = [one for one in self.endpoints if 0.0 < one.skip_until <= now and one.well and not one.reconnecting]
+        over = [one for one in self.endpoints if 0.0 < one.skip_until <= now and one.healthy and not one.reconnecting]
         if not over or not any(one.available and not one.skip_until for one in self.endpoints):
             return False
         for endpoint in over:
@@ -476,16 +451,14 @@ class LiveService:
     def peek(self, now: float) -> Endpoint | None:
         """The endpoint of the next request's first attempt, if it can be known; changes nothing.
 
-        It can be known when only one endpoint is usable, and with plain round robin.
+        It can be known when only one endpoint is available, and with plain round robin.
         """
-        endpoints = self.endpoints
-        usable = [index for index, endpoint in enumerate(endpoints) if _usable(endpoint, now)]
-        usable = usable or [index for index, endpoint in enumerate(endpoints) if endpoint.available]
-        if len(usable) <= 1:
-            return endpoints[usable[0]] if usable else None
+        available = [endpoint for endpoint in self.endpoints if endpoint.available]
+        if len(available) <= 1:
+            return available[0] if available else None
         if self._balancer is not None:
             return None
-        return endpoints[self._turn.fork().pick(lambda index: index in usable)]
+        return self.endpoints[self._turn.fork().pick(lambda index: self.endpoints[index].available)]
 
     def checked(self, endpoint: Endpoint, ok: bool, reason: str, latency_s: float) -> None:
         """An active check has ended."""
@@ -500,7 +473,7 @@ class LiveService:
             endpoint.checked_well(began)
             self.changed(now)
         if changed:
-            self._health_changed(endpoint, state.healthy, reason, now)
+            self._health_changed(endpoint, state.passing, reason, now)
 
     def fail_at_once(self, endpoint: Endpoint, now: float) -> None:
         """The endpoint declared itself failed in a response. Ignored without active checks, which alone could end
@@ -509,17 +482,17 @@ class LiveService:
         if endpoint.health is not None and endpoint.health.fail_at_once(now):
             self._health_changed(endpoint, False, "immediate_fail", now)
 
-    def _health_changed(self, endpoint: Endpoint, healthy: bool, reason: str, now: float) -> None:
-        endpoint.healthy = healthy
-        if healthy:
+    def _health_changed(self, endpoint: Endpoint, passing: bool, reason: str, now: float) -> None:
+        endpoint.passing = passing
+        if passing:
             endpoint.since = now
         self.changed(now)
         fields = {"service": self.name, "endpoint": endpoint.label, "reason": reason}
-        level = logging.INFO if healthy else logging.WARNING
+        level = logging.INFO if passing else logging.WARNING
         extra = {"kind": "health", "fields": fields}
-        log.log(level, "endpoint is %s", "healthy" if healthy else "unhealthy", extra=extra)
+        log.log(level, "endpoint is %s", "healthy" if passing else "unhealthy", extra=extra)
 
-    def _ejection(self, event: str, endpoint: Tracked, why: str, now: float) -> None:
+    def _ejection(self, event: str, endpoint: EndpointState, why: str, now: float) -> None:
         assert isinstance(endpoint, Endpoint)
         self.changed(now)
         if event == EJECTED and why != OPERATOR:
@@ -529,9 +502,9 @@ class LiveService:
         extra = {"kind": "ejection", "fields": fields}
         log.log(logging.WARNING if event == EJECTED else logging.INFO, "endpoint %s", event, extra=extra)
 
-    def _panic(self, panic: bool, well: int, total: int, now: float) -> None:
-        fields = {"service": self.name, "well": well, "of": total}
-        words = "too few endpoints are well, so all are used" if panic else "enough endpoints are well again"
+    def _panic(self, panic: bool, healthy: int, total: int, now: float) -> None:
+        fields = {"service": self.name, "well": healthy, "of": total}
+        words = "too few endpoints are healthy, so all are used" if panic else "enough endpoints are healthy again"
         log.log(logging.WARNING if panic else logging.INFO, words, extra={"kind": "panic", "fields": fields})
 
     def __repr__(self) -> str:

@@ -58,7 +58,7 @@ class EndpointsView(Protocol):
     def name(self) -> str: ...
     @property
     def present(self) -> Sequence[tuple[EndpointView, bool]]:
-        """Each endpoint, and whether it is well. Reading it also ends ejections whose time is over."""
+        """Each endpoint, and whether it is healthy and not skipped. Reading it ends ejections whose time is over."""
 
     @property
     def departed(self) -> Sequence[EndpointView]: ...
@@ -78,13 +78,13 @@ def endpoint_families(services: Sequence[EndpointsView]) -> Iterable[CounterMetr
 
 
 def _each_endpoint(services: Sequence[EndpointsView]) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
-    known = GaugeMetricFamily("sidecar_endpoints", "Known endpoints, well or not", labels=["service"])
+    known = GaugeMetricFamily("sidecar_endpoints", "Known endpoints, healthy or not", labels=["service"])
     attempts = CounterMetricFamily(
         "sidecar_attempts", "Attempts that ended, by endpoint and reason", labels=["service", "endpoint", "reason"]
     )
     healthy = GaugeMetricFamily(
         "sidecar_endpoint_healthy",
-        "1 if the endpoint is well; 0 if it is unhealthy (by checks or by its own response), ejected,"
+        "1 if the endpoint is healthy; 0 if its checks or its own response say otherwise, or if it is ejected, drained"
         " or skipped after refused connections",
         labels=["service", "endpoint"],
     )
@@ -98,11 +98,11 @@ def _each_endpoint(services: Sequence[EndpointsView]) -> Iterable[CounterMetricF
         in_use: dict[str, tuple[bool, int]] = {}
         present = service.present
         known.add_metric([service.name], len(present))
-        for endpoint, well in present:
-            all_well, connections = in_use.get(endpoint.label, (True, 0))
-            in_use[endpoint.label] = (all_well and well, connections + endpoint.active)
-        for label, (well, connections) in in_use.items():
-            healthy.add_metric([service.name, label], 1 if well else 0)
+        for endpoint, is_healthy in present:
+            all_healthy, connections = in_use.get(endpoint.label, (True, 0))
+            in_use[endpoint.label] = (all_healthy and is_healthy, connections + endpoint.active)
+        for label, (is_healthy, connections) in in_use.items():
+            healthy.add_metric([service.name, label], 1 if is_healthy else 0)
             active.add_metric([service.name, label], connections)
         for endpoint in (*(one for one, _ in present), *service.departed):
             for reason, count in endpoint.counters.attempts.items():
@@ -137,7 +137,7 @@ def _ejections(services: Sequence[EndpointsView]) -> Iterable[CounterMetricFamil
 
 def _panics(services: Sequence[EndpointsView]) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
     panic = GaugeMetricFamily(
-        "sidecar_panic", "1 while too few endpoints are well, so health and ejection are ignored", labels=["service"]
+        "sidecar_panic", "1 while too few endpoints are healthy, so health and ejection are ignored", labels=["service"]
     )
     panics = CounterMetricFamily("sidecar_panics", "Panics that have begun", labels=["service"])
     for service in services:

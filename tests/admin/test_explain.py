@@ -156,11 +156,11 @@ def test_the_story_of_a_sidecar_that_drains() -> None:
     assert "The sidecar is draining: it closes each connection after its next response" in story(stage)
 
 
-def test_the_story_where_no_endpoint_is_usable() -> None:
+def test_the_story_where_no_endpoint_is_available() -> None:
     stage = Stage()
     venue = stage["venue"]  # its panic_threshold is 0: a panic uses nobody
     for one in venue.endpoints:
-        one.healthy = False
+        one.passing = False
     venue.changed(START)
     words = asked(stage, "/venue/x").words
     assert "The request would fail (503, x-sidecar-reason: no_endpoint)." in words
@@ -253,7 +253,7 @@ def test_the_story_of_endpoints_that_are_left_out() -> None:
     operator.drain(venue, venue.endpoints[0], START + 10, START)
     operator.eject(venue, venue.endpoints[1], START + 20, START)
     venue.endpoints[2].connect_failed(START)
-    venue.endpoints[3].healthy = False
+    venue.endpoints[3].passing = False
     venue.changed(START)
     words = story(stage)
     assert "1 of 5 endpoints are available" in words
@@ -269,7 +269,7 @@ def test_the_story_of_endpoints_that_are_left_out() -> None:
 def test_the_story_of_a_panic() -> None:
     stage = Stage("services: {venue: {url: http://a:1, outlier: {panic_threshold: 60%}}}")
     venue = stage["venue"]
-    venue.endpoints[0].healthy = False
+    venue.endpoints[0].passing = False
     venue.changed(START)
     words = story(stage)
     assert "health and ejections are ignored" in words
@@ -279,7 +279,7 @@ def test_the_story_of_a_panic() -> None:
 def test_the_story_of_many_endpoints_is_not_longer_than_one_reads() -> None:
     stage = Stage(endpoints=30)
     for one in stage["venue"].endpoints[:20]:
-        one.healthy = False
+        one.passing = False
     stage["venue"].changed(START)
     found = asked(stage, "/venue/x")
     assert len(found.words) < 20

@@ -135,12 +135,12 @@ def test_an_endpoint_that_is_drained_ejected_or_skipped() -> None:
     operator.eject(venue, venue.endpoints[1], START + 20, START)
     venue.endpoints[2].connect_failed(START)
     venue.changed(START)
-    drained, ejected, skipped, well = stage.view.one(venue).endpoints
+    drained, ejected, skipped, available = stage.view.one(venue).endpoints
     assert (drained.drained, drained.forced_until, drained.available) == (True, "2025-11-23T01:00:10.000Z", False)
     assert (ejected.ejected, ejected.forced_until) == (True, "2025-11-23T01:00:20.000Z")
     assert ejected.ejected_until == ejected.forced_until
     assert (skipped.skipped_until, skipped.forced_until) == ("2025-11-23T01:00:01.000Z", None)
-    assert (well.available, well.skipped_until) == (True, None)
+    assert (available.available, available.skipped_until) == (True, None)
     summary = stage.view.one(venue).endpoint_summary
     assert (summary.total, summary.healthy, summary.ejected, summary.available) == (4, 3, 1, 1)
 

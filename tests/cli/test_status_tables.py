@@ -216,4 +216,4 @@ def test_a_route_with_its_own_breaker_and_what_is_wrong(lines: Any) -> None:
     assert "breaker of POST /reports  half-open" in text
     assert "/plain" not in text
     assert "the name does not exist" in text
-    assert "too few endpoints are available" in text
+    assert "too few endpoints are healthy" in text

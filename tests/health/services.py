@@ -21,10 +21,10 @@ class Breaker:
 
 @dataclass(eq=False)
 class Endpoint:
-    """`well` as percentages count it; `available`: it gets requests; `says` is the reason of its answer."""
+    """`healthy`: and not skipped; `available`: it gets requests; `says` is the reason of its answer."""
 
     name: str = "a"
-    well: bool = True
+    healthy: bool = True
     available: bool = True
     says: str = "ok"
     address: str = "10.0.0.7"
@@ -54,7 +54,7 @@ class StageService:
 
     @property
     def present(self) -> list[tuple[Endpoint, bool]]:
-        return [(endpoint, endpoint.well) for endpoint in self.endpoints]
+        return [(endpoint, endpoint.healthy) for endpoint in self.endpoints]
 
 
 class Asker:

@@ -12,7 +12,7 @@ from sidecar.health.report import REASONS, Endpoints, ServicePart
 from sidecar.health.service_part import MOST_ASKED, Answers, ask, look, part
 from tests.health.services import Asker, Breaker, Endpoint, StageService
 
-A, UNWELL, OUT = Endpoint(), Endpoint(well=False), Endpoint(well=False, available=False)
+A, UNWELL, OUT = Endpoint(), Endpoint(healthy=False), Endpoint(healthy=False, available=False)
 GOOD, BAD = Answers(True, None, 0.002), Answers(False, "status", 0.002)
 MIXED = Answers(True, "timeout", 0.002)
 
@@ -33,7 +33,7 @@ def judged(service: StageService, answers: Answers | None = None) -> tuple[str, 
         ([A, OUT], GOOD, ("degraded", "endpoints")),
         ([A, A], BAD, ("unhealthy", "status")),
         ([A, A], MIXED, ("degraded", "timeout")),
-        # In a panic all are used, and none is well; the answer of one says more than what is known of it.
+        # In a panic all are used, and none is healthy; the answer of one says more than what is known of it.
         ([UNWELL, UNWELL], None, ("unhealthy", "endpoints")),
         ([UNWELL, UNWELL], GOOD, ("degraded", "endpoints")),
         ([UNWELL, UNWELL], BAD, ("unhealthy", "status")),
@@ -116,8 +116,8 @@ async def test_after_a_failure_another_endpoint_is_asked() -> None:
     assert MOST_ASKED == 3
 
 
-async def test_well_endpoints_are_asked_first_and_unavailable_ones_never() -> None:
-    endpoints = [*named("a", well=False), *named("b", well=False, available=False), *named("c")]
+async def test_healthy_endpoints_are_asked_first_and_unavailable_ones_never() -> None:
+    endpoints = [*named("a", healthy=False), *named("b", healthy=False, available=False), *named("c")]
     service = StageService(endpoints, path="/health")
     assert (await asked(service))[0] == "c"
     endpoints[2].says = "timeout"
@@ -130,7 +130,7 @@ async def test_what_is_not_asked(service: StageService) -> None:
 
 
 @given(
-    st.lists(st.builds(Endpoint, well=st.booleans(), available=st.booleans())),
+    st.lists(st.builds(Endpoint, healthy=st.booleans(), available=st.booleans())),
     st.lists(st.builds(Breaker, st.sampled_from(["closed", "open", "half_open"])), min_size=1),
     st.sampled_from([None, GOOD, BAD, MIXED]),
 )

@@ -1,6 +1,6 @@
 """Availability: which endpoints get requests. A cluster is written as one letter for each endpoint.
 
-`.` well, `u` unhealthy, `e` ejected, `b` both, `d` draining, `s` skipped, `x` skipped and unhealthy.
+`.` healthy, `u` failing its checks, `e` ejected, `b` both, `d` draining, `s` skipped, `x` skipped and failing.
 """
 
 from __future__ import annotations
@@ -10,29 +10,30 @@ from math import inf
 
 import pytest
 
-from sidecar.policy.availability import Availability, Standing
+from sidecar.policy.availability import Availability
+from sidecar.policy.endpoint_state import EndpointState
 
 NOW = 100.0
 SKIPPED_UNTIL = 101.0
 
 
-def standing(letter: str) -> Standing:
-    one = Standing()
-    one.healthy = letter not in "ubx"
+def endpoint(letter: str) -> EndpointState:
+    one = EndpointState()
+    one.passing = letter not in "ubx"
     one.ejected = letter in "eb"
     one.draining = letter == "d"
     one.skip_until = SKIPPED_UNTIL if letter in "sx" else 0.0
     return one
 
 
-def availability(cluster: str, panic_threshold: float = 50.0) -> tuple[Availability, list[Standing]]:
-    members = [standing(letter) for letter in cluster]
+def availability(cluster: str, panic_threshold: float = 50.0) -> tuple[Availability, list[EndpointState]]:
+    members = [endpoint(letter) for letter in cluster]
     made = Availability(panic_threshold)
     made.update(members, NOW)
     return made, members
 
 
-def usable(members: list[Standing]) -> str:
+def available(members: list[EndpointState]) -> str:
     return "".join("1" if one.available else "0" for one in members)
 
 
@@ -70,7 +71,7 @@ def usable(members: list[Standing]) -> str:
         ("s", 50, "1", False),
         ("sss", 50, "111", False),
         ("ssss.", 50, "00001", False),
-        ("su", 50, "01", False),  # the one that is well refuses connections: the other may still answer
+        ("su", 50, "01", False),  # the healthy one refuses connections: the other may still answer
         ("se", 50, "01", False),
         ("su", 0, "10", False),
         ("suu", 50, "011", True),
@@ -80,7 +81,7 @@ def usable(members: list[Standing]) -> str:
 )
 def test_who_is_available(cluster: str, threshold: float, expected: str, panic: bool) -> None:
     made, members = availability(cluster, threshold)
-    assert (usable(members), made.panic) == (expected, panic)
+    assert (available(members), made.panic) == (expected, panic)
     assert made.available == expected.count("1")
 
 
@@ -94,18 +95,18 @@ def test_up_to_five_endpoints_have_one_available_unless_all_drain() -> None:
 
 
 @pytest.mark.parametrize("letter", ".uebdsx")
-def test_well_is_what_percentages_count(letter: str) -> None:
+def test_healthy_is_what_percentages_count(letter: str) -> None:
     made, (one, _) = availability(letter + "d")
-    assert one.well is (letter in ".s")
-    assert made.well == one.well
+    assert one.healthy is (letter in ".s")
+    assert made.healthy == one.healthy
 
 
 def test_nothing_changes_before_recompute() -> None:
     made, members = availability("..")
-    members[0].healthy = False
-    assert usable(members) == "11"
+    members[0].passing = False
+    assert available(members) == "11"
     made.recompute(NOW)
-    assert usable(members) == "01"
+    assert available(members) == "01"
 
 
 def test_a_skip_ends_when_due() -> None:
@@ -114,27 +115,27 @@ def test_a_skip_ends_when_due() -> None:
     members[0].skip_until = NOW + 4
     members[1].skip_until = NOW + 2
     made.recompute(NOW)
-    assert (made.due, usable(members)) == (NOW + 2, "001")
+    assert (made.due, available(members)) == (NOW + 2, "001")
     made.recompute(NOW + 2)
-    assert (made.due, usable(members)) == (NOW + 4, "011")
+    assert (made.due, available(members)) == (NOW + 4, "011")
     made.recompute(NOW + 4)
-    assert (made.due, usable(members)) == (inf, "111")
+    assert (made.due, available(members)) == (inf, "111")
 
 
 def test_the_begin_and_end_of_a_panic_are_counted_and_reported() -> None:
     told: list[tuple[bool, int, int, float]] = []
-    members = [standing(letter) for letter in "...d"]
+    members = [endpoint(letter) for letter in "...d"]
     made = Availability(50.0, lambda *what: told.append(what))
     made.update(members, 1.0)
-    members[0].healthy = False
+    members[0].passing = False
     made.recompute(2.0)
     assert told == []
-    members[1].healthy = False
+    members[1].passing = False
     made.recompute(3.0)
-    members[2].healthy = False
+    members[2].passing = False
     made.recompute(4.0)
     assert told == [(True, 1, 3, 3.0)]
-    members[0].healthy = members[1].healthy = True
+    members[0].passing = members[1].passing = True
     made.recompute(5.0)
     assert told == [(True, 1, 3, 3.0), (False, 2, 3, 5.0)]
     assert made.panics == 1
@@ -143,19 +144,19 @@ def test_the_begin_and_end_of_a_panic_are_counted_and_reported() -> None:
 def test_an_endpoint_that_left_the_set_is_not_available() -> None:
     made, members = availability("...")
     made.update(members[1:], NOW)
-    assert usable(members) == "011"
+    assert available(members) == "011"
     assert made.total == 2
     made.update([], NOW)
-    assert (usable(members), made.panic, made.available) == ("000", False, 0)
+    assert (available(members), made.panic, made.available) == ("000", False, 0)
 
 
 def test_the_threshold_may_change() -> None:
     made, members = availability(".uu")
     made.panic_threshold = 20.0
     made.recompute(NOW)
-    assert (usable(members), made.panic, made.panics) == ("100", False, 1)
+    assert (available(members), made.panic, made.panics) == ("100", False, 1)
 
 
 def test_repr_counts() -> None:
-    assert repr(availability(".uud")[0]) == "<Availability panic 3 available, 1 of 3 well>"
-    assert repr(availability(".s")[0]) == "<Availability 1 available, 2 of 2 well>"
+    assert repr(availability(".uud")[0]) == "<Availability panic 3 available, 1 of 3 healthy>"
+    assert repr(availability(".s")[0]) == "<Availability 1 available, 2 of 2 healthy>"

@@ -20,10 +20,10 @@ def believed(of: HealthState, results: str) -> str:
     """What is believed after each result, which began a second apart."""
     found = ""
     for at, one in enumerate(results):
-        before = of.healthy
+        before = of.passing
         changed = of.result(one == GOOD, float(at))
-        assert changed is (of.healthy is not before)
-        found += GOOD if of.healthy else BAD
+        assert changed is (of.passing is not before)
+        found += GOOD if of.passing else BAD
     return found
 
 
@@ -53,9 +53,9 @@ def test_one_less_than_a_threshold_is_not_enough(threshold: int) -> None:
     assert believed(one, "+" * threshold) == "-" * (threshold - 1) + "+"
 
 
-def test_before_the_first_result_it_is_healthy() -> None:
+def test_before_the_first_result_it_is_passing() -> None:
     one = state()
-    assert (one.healthy, one.known) == (True, False)
+    assert (one.passing, one.known) == (True, False)
     assert not one.result(True, 0.0), "what was guessed is confirmed: no change"
     assert one.known
 
@@ -65,10 +65,10 @@ def test_failing_at_once_needs_no_threshold_in_either_direction() -> None:
     assert believed(one, "+") == "+"
     assert one.fail_at_once(10.0)
     assert not one.fail_at_once(11.0), "said again is no change"
-    assert not one.healthy
+    assert not one.passing
     assert not one.result(False, 12.0)
     assert one.result(True, 13.0)
-    assert one.healthy
+    assert one.passing
     assert believed(one, "--") == "++", "and then the thresholds again"
 
 
@@ -76,14 +76,14 @@ def test_a_check_that_began_before_failing_at_once_does_not_count() -> None:
     one = state()
     one.fail_at_once(10.0)
     assert not one.result(True, 9.9)
-    assert not one.healthy
+    assert not one.passing
     assert one.result(True, 10.0)
 
 
 def test_failing_at_once_counts_before_any_check() -> None:
     one = state()
     assert one.fail_at_once(1.0)
-    assert (one.healthy, one.known) == (False, True)
+    assert (one.passing, one.known) == (False, True)
 
 
 def test_settings_may_change_in_the_middle_of_a_streak() -> None:
@@ -111,9 +111,9 @@ def test_all_short_histories_agree_with_the_plain_rule() -> None:
 @pytest.mark.parametrize(
     ("results", "said", "text"),
     [
-        ("", False, "<HealthState healthy, not checked yet, 0 against>"),
-        ("+-", False, "<HealthState healthy, 1 against>"),
-        ("+", True, "<HealthState unhealthy, failed at once, 0 against>"),
+        ("", False, "<HealthState passing, not checked yet, 0 against>"),
+        ("+-", False, "<HealthState passing, 1 against>"),
+        ("+", True, "<HealthState failing, failed at once, 0 against>"),
     ],
 )
 def test_repr_shows_the_health_and_why(results: str, said: bool, text: str) -> None:

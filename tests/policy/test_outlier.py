@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sidecar.policy.availability import Availability
+from sidecar.policy.endpoint_state import EndpointState
 from sidecar.policy.outlier import (
     CHECK_PASSED,
     CONSECUTIVE_FAILURES,
@@ -20,7 +21,6 @@ from sidecar.policy.outlier import (
     TIME_UP,
     TURNED_OFF,
     OutlierDetector,
-    Tracked,
 )
 from sidecar.policy.settings import OutlierSettings
 
@@ -29,17 +29,17 @@ class Cluster:
     """Endpoints with a detector and what follows from it, as a live service would wire them."""
 
     def __init__(self, size: int, panic_threshold: float = 50.0, **options: Any) -> None:
-        self.endpoints = [Tracked() for _ in range(size)]
+        self.endpoints = [EndpointState() for _ in range(size)]
         self.events: list[tuple[float, str, int, str]] = []
         self.availability = Availability(panic_threshold)
         self.detector = OutlierDetector(OutlierSettings(**options), 0.0, self._told)
         self.set(self.endpoints, 0.0)
 
-    def _told(self, event: str, endpoint: Tracked, why: str, now: float) -> None:
+    def _told(self, event: str, endpoint: EndpointState, why: str, now: float) -> None:
         self.events.append((now, event, self.endpoints.index(endpoint), why))
         self.availability.recompute(now)
 
-    def set(self, members: list[Tracked], now: float) -> None:
+    def set(self, members: list[EndpointState], now: float) -> None:
         self.detector.update(members, now)
         self.availability.update(members, now)
 
@@ -279,11 +279,11 @@ def test_failures_are_counted_from_zero_after_a_refused_ejection() -> None:
     assert cluster.ejected == [1]
 
 
-@pytest.mark.parametrize("kept", ["healthy", "draining", "skip_until", "ejected"])
+@pytest.mark.parametrize("kept", ["passing", "draining", "skip_until", "ejected"])
 def test_the_last_available_one_is_never_ejected(kept: str) -> None:
     """Of two, where the other is not available: whatever the reason, this one stays."""
     cluster = Cluster(2, max_ejection_percent=100.0)
-    setattr(cluster.endpoints[1], kept, {"healthy": False, "skip_until": 2.0}.get(kept, True))
+    setattr(cluster.endpoints[1], kept, {"passing": False, "skip_until": 2.0}.get(kept, True))
     cluster.fail(0, 1.999)
     assert (cluster.ejected, cluster.detector.overflows) == ([1] if kept == "ejected" else [], 1)
 
@@ -403,7 +403,7 @@ def test_counts_of_an_old_interval_do_not_come_back() -> None:
 
 
 def test_without_settings_nobody_is_ejected() -> None:
-    endpoints = [Tracked(), Tracked()]
+    endpoints = [EndpointState(), EndpointState()]
     detector = OutlierDetector(None, 0.0)
     detector.update(endpoints, 0.0)
     for _ in range(100):
@@ -499,9 +499,9 @@ def test_one_endpoint_is_available_with_unhealthy_and_failing_ones(percent: floa
         for step in range(60):
             now = step / 10
             for one, kind in zip(cluster.endpoints, kinds, strict=True):
-                one.healthy = not (kind == "u" or (kind == "l" and 20 <= step < 40))
+                one.passing = not (kind == "u" or (kind == "l" and 20 <= step < 40))
             cluster.tick(now)
-            healthy = [at for at, one in enumerate(cluster.endpoints) if one.healthy]
+            healthy = [at for at, one in enumerate(cluster.endpoints) if one.passing]
             assert len(cluster.ejected) <= most
             if not cluster.available:
                 assert not panic_threshold

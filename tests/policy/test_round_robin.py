@@ -44,7 +44,7 @@ def test_without_endpoints_there_is_nothing_to_pick() -> None:
 
 
 @pytest.mark.parametrize("weights", [[1], [1, 1, 1], [3, 1], [5000, 1], [2000, 2000, 1]])
-def test_without_a_usable_endpoint_there_is_nothing_to_pick(weights: list[int]) -> None:
+def test_without_a_available_endpoint_there_is_nothing_to_pick(weights: list[int]) -> None:
     balancer = RoundRobin(weights)
     assert len(balancer) == len(weights)
     assert balancer.pick(lambda index: False) == -1
@@ -102,11 +102,11 @@ def test_a_rare_endpoint_is_found_with_few_questions() -> None:
     balancer = RoundRobin([2000, 2000, 1])
     asked: list[int] = []
 
-    def usable(index: int) -> bool:
+    def available(index: int) -> bool:
         asked.append(index)
         return index == 2
 
-    assert [balancer.pick(usable) for _ in range(10)] == [2] * 10
+    assert [balancer.pick(available) for _ in range(10)] == [2] * 10
     assert len(asked) <= 10 * 2 * 3
 
 
@@ -126,24 +126,24 @@ weights_strategy = st.one_of(
 
 
 @given(weights_strategy, st.data())
-def test_usable_endpoints_get_exactly_their_weights_in_a_cycle(weights: list[int], data: st.DataObject) -> None:
-    usable = data.draw(st.sets(st.integers(0, len(weights) - 1), min_size=1))
+def test_available_endpoints_get_exactly_their_weights_in_a_cycle(weights: list[int], data: st.DataObject) -> None:
+    available = data.draw(st.sets(st.integers(0, len(weights) - 1), min_size=1))
     divisor = gcd(*weights)
-    expected = {index: weights[index] // divisor for index in usable}
+    expected = {index: weights[index] // divisor for index in available}
     balancer = RoundRobin(weights, data.draw(st.integers(0, 10_000)))
     for _ in range(2):
-        cycle = Counter(balancer.pick(usable.__contains__) for _ in range(sum(expected.values())))
+        cycle = Counter(balancer.pick(available.__contains__) for _ in range(sum(expected.values())))
         assert cycle == expected
 
 
 @given(st.lists(st.integers(1000, 5000), min_size=2, max_size=4), st.data())
 def test_a_long_cycle_keeps_the_proportions(weights: list[int], data: st.DataObject) -> None:
-    usable = data.draw(st.sets(st.integers(0, len(weights) - 1), min_size=1))
+    available = data.draw(st.sets(st.integers(0, len(weights) - 1), min_size=1))
     balancer = RoundRobin(weights)
-    number, total = 500, sum(weights[index] for index in usable)
-    got = Counter(balancer.pick(usable.__contains__) for _ in range(number))
-    assert all(abs(got[index] - number * weights[index] / total) <= len(usable) for index in usable)
-    assert set(got) <= usable
+    number, total = 500, sum(weights[index] for index in available)
+    got = Counter(balancer.pick(available.__contains__) for _ in range(number))
+    assert all(abs(got[index] - number * weights[index] / total) <= len(available) for index in available)
+    assert set(got) <= available
 
 
 def plain_nginx(weights: list[int], number: int) -> list[int]:
@@ -172,7 +172,7 @@ def test_the_cycle_is_what_the_plain_algorithm_gives(weights: list[int]) -> None
 
 
 def check_against_a_walk(weights: list[int], masks: list[int]) -> None:
-    """Bit i of a mask: endpoint i is usable. The model walks the cycle slot by slot."""
+    """Bit i of a mask: endpoint i is available. The model walks the cycle slot by slot."""
     reference = RoundRobin(weights)
     cycle = [reference.next() for _ in range(sum(weights) // gcd(*weights))]
     balancer, at = RoundRobin(weights), 0

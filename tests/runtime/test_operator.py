@@ -95,7 +95,7 @@ def test_a_skipped_endpoint_does_not_count_as_another() -> None:
 def test_in_a_panic_unhealthy_endpoints_do_not_count_as_another(action: str) -> None:
     stage = Stage(3, "health: {path: /health}, outlier: {panic_threshold: 50%}")
     for number in (0, 1):
-        stage[number].healthy = False
+        stage[number].passing = False
     stage.service.changed(stage.now)
     assert stage.service.availability.panic
     with pytest.raises(Refused, match="last healthy") as refused:
@@ -107,7 +107,7 @@ def test_in_a_panic_unhealthy_endpoints_do_not_count_as_another(action: str) -> 
 
 def test_in_a_panic_a_skipped_endpoint_does_not_count_as_another() -> None:
     stage = Stage(4, "health: {path: /health}, outlier: {panic_threshold: 60%}")
-    stage[0].healthy = stage[1].healthy = False
+    stage[0].passing = stage[1].passing = False
     stage[2].connect_failed(stage.now)
     stage.service.changed(stage.now)
     with pytest.raises(Refused, match="last healthy"):
@@ -116,9 +116,9 @@ def test_in_a_panic_a_skipped_endpoint_does_not_count_as_another() -> None:
     stage.drain(3)
 
 
-def test_when_none_is_well_an_available_endpoint_may_be_drained() -> None:
+def test_when_none_is_healthy_an_available_endpoint_may_be_drained() -> None:
     stage = Stage(2, "health: {path: /health}, outlier: {panic_threshold: 50%}")
-    stage[0].healthy = stage[1].healthy = False
+    stage[0].passing = stage[1].passing = False
     stage.service.changed(stage.now)
     stage.drain(0)
     assert stage.picked() == {"10.0.0.1"}
@@ -225,14 +225,14 @@ def test_restoring_ends_an_ejection_caused_by_failures() -> None:
 def test_restoring_ends_failing_at_once_but_not_failed_checks() -> None:
     stage = Stage(2, f"{OUTLIER}, health: {{path: /health}}")
     stage.service.fail_at_once(stage[0], stage.now)
-    assert not stage[0].healthy
+    assert not stage[0].passing
     stage.restore(0)
-    assert stage[0].healthy
+    assert stage[0].passing
     stage.service.checked(stage[0], False, "status 500", 0.0)
     stage.service.checked(stage[0], False, "status 500", 0.0)
-    assert not stage[0].healthy
+    assert not stage[0].passing
     stage.restore(0)
-    assert not stage[0].healthy
+    assert not stage[0].passing
 
 
 def test_forgiving_a_healthy_endpoint_changes_nothing() -> None:
@@ -240,10 +240,10 @@ def test_forgiving_a_healthy_endpoint_changes_nothing() -> None:
     assert not state.forgive()
     state.fail_at_once(1.0)
     assert state.forgive()
-    assert state.healthy
+    assert state.passing
 
 
-def test_restoring_a_well_endpoint_changes_nothing() -> None:
+def test_restoring_a_healthy_endpoint_changes_nothing() -> None:
     stage = Stage()
     before = (stage[0].since, stage.service.outlier.returns)
     stage.restore(0)
@@ -323,7 +323,7 @@ def test_peek_does_not_advance_the_turn() -> None:
         assert stage.service.pick(stage.now, ()) is seen
 
 
-def test_peek_skips_an_unusable_endpoint() -> None:
+def test_peek_skips_an_unavailable_endpoint() -> None:
     stage = Stage(3)
     stage.drain(1)
     for _ in range(6):

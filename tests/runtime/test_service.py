@@ -89,6 +89,7 @@ def at(service: LiveService, *wanted: str) -> tuple[Endpoint, ...]:
 def refuse(service: LiveService, *wanted: str, now: float = START) -> None:
     for endpoint in at(service, *wanted):
         endpoint.connect_failed(now)
+    service.changed(now)
 
 
 # Whose turn it is.
@@ -178,7 +179,7 @@ def test_when_all_are_skipped_they_still_take_turns() -> None:
         ("a", "", "b c"),
         ("a", "b", "c"),
         ("a b", "", "c"),
-        ("a b", "c", "a b"),  # tried and well goes before not tried and skipped
+        ("a b", "c", "a b"),  # tried and available goes before not tried and skipped
         ("a", "b c", "a"),
         ("a", "a b c", "b c"),
         ("a b", "a b c", "c"),
@@ -200,7 +201,7 @@ def test_the_order_of_preference_of_a_further_attempt(tried: str, skipped: str, 
         ("a", "a", "b c"),
         ("a", "a b", "c"),
         ("a", "a b c", "b c"),
-        ("a b", "c", "c"),
+        ("a b", "c", "none"),
         ("a b c", "", "none"),
     ],
 )
@@ -225,15 +226,13 @@ def test_pick_always_finds_one_of_the_best_endpoints(weights: list[int], steps: 
         tried = tuple(one for number, one in enumerate(service.endpoints) if tried_mask >> number & 1)
         for number, endpoint in enumerate(service.endpoints):
             endpoint.skip_until = START + 1 if skip_mask >> number & 1 else 0.0
+        service.changed(START)
         picked = service.pick(START, tried)
         assert picked is not None
         assert rank(picked, tried) == min(rank(one, tried) for one in service.endpoints)
         untried = service.pick_untried(START, tried)
-        assert (untried is None) == (len(tried) == len(service.endpoints))
-        if untried is not None:
-            left = [one for one in service.endpoints if one not in tried]
-            assert untried in left
-            assert rank(untried, tried) == min(rank(one, tried) for one in left)
+        left = [one for one in service.endpoints if one.available and one not in tried]
+        assert (untried in left) if left else (untried is None)
 
 
 # As addresses change.
@@ -528,10 +527,10 @@ def test_repr_shows_the_state() -> None:
     assert text.startswith("<LiveService venue in_flight=0 connections=0 (<Endpoint 10.0.0.7:3002")
 
 
-# Who is well, with health, ejection and balancers other than plain round robin.
+# Who is available, with health, ejection and balancers other than plain round robin.
 
 
-def well_service(policy: Policy, *priorities: int, now: float = 0.0) -> LiveService:
+def service_with(policy: Policy, *priorities: int, now: float = 0.0) -> LiveService:
     specs = tuple(
         EndpointSpec(url=Url("http", f"10.0.0.{number}", 80), priority=priority)
         for number, priority in enumerate(priorities, 1)
@@ -547,19 +546,19 @@ def picks(live: LiveService, now: float, times: int = 60, key: bytes | None = No
 
 
 def test_an_endpoint_that_fails_is_ejected_and_returns_by_itself() -> None:
-    live = well_service(Policy(outlier=OutlierSettings(consecutive_failures=3, base_ejection_time=5.0)), 0, 0)
+    live = service_with(Policy(outlier=OutlierSettings(consecutive_failures=3, base_ejection_time=5.0)), 0, 0)
     bad = live.endpoints[0]
     for _ in range(2):
         live.outlier.record(bad, True, 1.0)
     assert picks(live, 1.0) == {"10.0.0.1", "10.0.0.2"}
     live.outlier.record(bad, True, 1.0)
     assert picks(live, 1.0) == picks(live, 5.9) == {"10.0.0.2"}
-    assert [well for _, well in live.present] == [False, True]
+    assert [healthy for _, healthy in live.present] == [False, True]
     assert picks(live, 6.0) == {"10.0.0.1", "10.0.0.2"}
 
 
 def test_an_endpoint_that_fails_its_checks_gets_no_requests_until_one_passes() -> None:
-    live = well_service(Policy(health=HealthSettings(path="/health", unhealthy_threshold=2)), 0, 0)
+    live = service_with(Policy(health=HealthSettings(path="/health", unhealthy_threshold=2)), 0, 0)
     ill = live.endpoints[0]
     live.checked(ill, True, "ok", 0.01)
     for _ in range(2):
@@ -573,7 +572,7 @@ def test_a_good_check_ends_the_skip_after_a_refused_connection() -> None:
     """In a panic, endpoints that are down are tried again and again. A skip of up to 30 s must not outlast the
     outage.
     """
-    live = well_service(Policy(health=HealthSettings(path="/health")), 0, 0, now=START)
+    live = service_with(Policy(health=HealthSettings(path="/health")), 0, 0, now=START)
     dead = live.endpoints[0]
     dead.connect_failed(START - 0.1)
     live.changed(START - 0.1)
@@ -584,17 +583,17 @@ def test_a_good_check_ends_the_skip_after_a_refused_connection() -> None:
 
 
 def test_failing_at_once_needs_active_checks() -> None:
-    checked = well_service(Policy(health=HealthSettings(tcp=True)), 0, 0)
+    checked = service_with(Policy(health=HealthSettings(tcp=True)), 0, 0)
     checked.fail_at_once(checked.endpoints[0], 0.0)
     assert picks(checked, 0.0) == {"10.0.0.2"}
-    unchecked = well_service(Policy(), 0, 0)
+    unchecked = service_with(Policy(), 0, 0)
     unchecked.fail_at_once(unchecked.endpoints[0], 0.0)
     assert picks(unchecked, 0.0) == {"10.0.0.1", "10.0.0.2"}
 
 
 @pytest.mark.parametrize("balancer", ["round_robin", "least_request", "peak_ewma", "random", HashSettings(source=True)])
 def test_each_balancer_uses_all_endpoints_but_the_skipped_ones(balancer: Any) -> None:
-    live = well_service(Policy(balancer=balancer, slow_start=1.0), 0, 0, 0)
+    live = service_with(Policy(balancer=balancer, slow_start=1.0), 0, 0, 0)
     assert len({address for n in range(60) for address in picks(live, 10.0, 1, b"%d" % n)}) == 3
     live.endpoints[1].connect_failed(10.0)
     live.changed(10.0)
@@ -605,7 +604,7 @@ def test_each_balancer_uses_all_endpoints_but_the_skipped_ones(balancer: Any) ->
 
 
 def test_the_second_priority_is_used_when_the_first_is_gone() -> None:
-    live = well_service(Policy(), 0, 1)
+    live = service_with(Policy(), 0, 1)
     assert picks(live, 0.0) == {"10.0.0.1"}
     live.endpoints[0].connect_failed(1.0)
     live.changed(1.0)
@@ -613,5 +612,5 @@ def test_the_second_priority_is_used_when_the_first_is_gone() -> None:
 
 
 def test_a_key_stays_with_its_endpoint() -> None:
-    live = well_service(Policy(balancer=HashSettings(header="X-User")), 0, 0, 0)
+    live = service_with(Policy(balancer=HashSettings(header="X-User")), 0, 0, 0)
     assert all(len(picks(live, 0.0, 5, b"user-%d" % n)) == 1 for n in range(20))

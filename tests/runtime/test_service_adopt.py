@@ -257,7 +257,7 @@ def test_endpoints_keep_their_state() -> None:
     service.adopt(config(policy), START + 0.5)
     assert service.endpoints == (a, b)
     assert a.ejected
-    assert (a.health.healthy, a.health.settings.path) == (False, "/other")
+    assert (a.health.passing, a.health.settings.path) == (False, "/other")
     assert b.skip_until == START + 1
 
 
@@ -265,10 +265,10 @@ def test_turning_health_off_makes_all_healthy_and_on_again_unknown() -> None:
     service = live(config(Policy(health=HealthSettings(path="/health"))))
     a = service.endpoints[0]
     service.fail_at_once(a, START)
-    assert not a.healthy
+    assert not a.passing
     assert [service.pick(START, ()) for _ in range(3)] == [service.endpoints[1]] * 3
     service.adopt(config(), START)
-    assert a.healthy
+    assert a.passing
     assert a.health is None
     assert a in [service.pick(START, ()) for _ in range(2)]
     service.adopt(config(Policy(health=HealthSettings(path="/health"))), START)

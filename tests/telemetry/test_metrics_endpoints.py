@@ -1,4 +1,4 @@
-"""Endpoints as Prometheus reads them: attempts, who is well, ejections, panics and checks."""
+"""Endpoints as Prometheus reads them: attempts, who is healthy, ejections, panics and checks."""
 
 from __future__ import annotations
 

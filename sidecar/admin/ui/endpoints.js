@@ -109,7 +109,7 @@ export class EndpointsPanel {
 
   update({ endpoints, endpoint_summary: summary, discovery }) {
     const found = discovery?.problem ? ` Discovery: ${discovery.problem}.` : "";
-    const panic = summary?.panic ? " Too few are well, so all are used (panic)." : "";
+    const panic = summary?.panic ? " Too few are healthy, so all are used (panic)." : "";
     setText(this.note, `${plural(endpoints.length, "endpoint")}, ${summary?.available ?? endpoints.filter((one) => one.available).length} available.${panic}${found}`);
     this.rows.update(endpoints.map((endpoint) => ({ endpoint, endpoints })), ({ endpoint }) => endpoint.address);
   }

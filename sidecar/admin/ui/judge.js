@@ -38,7 +38,7 @@ function aboutBreaker(breaker, say) {
 function aboutEndpoints(found, say) {
   if (found.total === 0) say(4, "no endpoint known");
   else if (found.available === 0) say(4, `none of ${plural(found.total, "endpoint")} available`);
-  if (found.panic) say(3, "panic: too few endpoints are well, so all are used");
+  if (found.panic) say(3, "panic: too few endpoints are healthy, so all are used");
   if (found.available > 0 && found.available < found.total) {
     const why = [];
     if (found.ejected) why.push(`${found.ejected} ejected`);

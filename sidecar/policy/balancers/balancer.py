@@ -34,7 +34,7 @@ class BalancedEndpoint(Protocol):
 
     @property
     def since(self) -> float:
-        """When it joined or became well again, in monotonic seconds. Slow start begins at this time (as in Envoy)."""
+        """When it joined or became healthy again, in monotonic seconds. Slow start begins then (as in Envoy)."""
 
     @property
     def latency(self) -> PeakEwma | None:
@@ -49,14 +49,14 @@ class Balancer(Protocol):
     """
 
     def next(self, key: bytes | None, now: float) -> int:
-        """The choice among all endpoints, usable or not; -1 when there are none.
+        """The choice among all endpoints, available or not; -1 when there are none.
 
-        This is the fast path while most endpoints are usable. When the chosen one is not, call `pick`: it chooses as if
-        it had been called first.
+        This is the fast path while most endpoints are available. When the chosen one is not, call `pick`: it chooses as
+        if it had been called first.
         """
 
-    def pick(self, usable: Callable[[int], float], key: bytes | None, now: float) -> int:
-        """The choice among the endpoints for which `usable` is true; -1 when there is none.
+    def pick(self, available: Callable[[int], float], key: bytes | None, now: float) -> int:
+        """The choice among the endpoints for which `available` is true; -1 when there is none.
 
-        A result of `usable` between 0 and 1 means: usable, with that fraction of its weight (slow start).
+        A result of `available` between 0 and 1 means: available, with that fraction of its weight (slow start).
         """

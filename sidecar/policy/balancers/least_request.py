@@ -48,12 +48,12 @@ class LeastRequest:
         first, second = self._draw.two()
         return second if less_loaded(endpoints[second], endpoints[first]) else first
 
-    def pick(self, usable: Callable[[int], float], key: bytes | None, now: float) -> int:
+    def pick(self, available: Callable[[int], float], key: bytes | None, now: float) -> int:
         endpoints = self._endpoints
-        first = self._draw.one_of(usable)
+        first = self._draw.one_of(available)
         if first < 0 or not endpoints[first].active:
             return first
-        second = self._draw.one_of(usable, first)
+        second = self._draw.one_of(available, first)
         return second if second >= 0 and less_loaded(endpoints[second], endpoints[first]) else first
 
     def __repr__(self) -> str:

@@ -22,13 +22,13 @@ def make_balancer(
     name: BalancerName,
     endpoints: Sequence[BalancedEndpoint],
     random: Callable[[], float],
-    well: Callable[[int, float], bool],
+    healthy: Callable[[int, float], bool],
     slow_start_s: float = 0.0,
     rings: dict[int, Ring] | None = None,
 ) -> Balancer:
-    """Build a balancer. `well(index, now)` says whether an endpoint is well; only priorities use it.
+    """Build a balancer. `healthy(index, now)` says whether an endpoint is healthy; only priorities use it.
 
-    `well` does not depend on which endpoints a request has tried. `rings` keeps, by priority, the hash ring from
+    `healthy` does not depend on which endpoints a request has tried. `rings` keeps, by priority, the hash ring from
     one set of endpoints to the next; the caller stores it and passes it again.
     """
     rings = rings if rings is not None else {}
@@ -43,7 +43,7 @@ def make_balancer(
         return balancer
 
     if len(levels) > 1:
-        return Priority(endpoints, make, well, random)
+        return Priority(endpoints, make, healthy, random)
     return make(endpoints)
 
 

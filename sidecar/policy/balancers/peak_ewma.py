@@ -67,12 +67,12 @@ class LeastLatency:
         first, second = self._draw.two()
         return second if cheaper(endpoints[second], endpoints[first], now) else first
 
-    def pick(self, usable: Callable[[int], float], key: bytes | None, now: float) -> int:
+    def pick(self, available: Callable[[int], float], key: bytes | None, now: float) -> int:
         endpoints = self._endpoints
-        first = self._draw.one_of(usable)
+        first = self._draw.one_of(available)
         if first < 0:
             return -1
-        second = self._draw.one_of(usable, first)
+        second = self._draw.one_of(available, first)
         return second if second >= 0 and cheaper(endpoints[second], endpoints[first], now) else first
 
     def __repr__(self) -> str:

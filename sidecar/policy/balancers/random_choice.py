@@ -20,8 +20,8 @@ class RandomChoice:
     def next(self, key: bytes | None, now: float) -> int:
         return self._draw.one()
 
-    def pick(self, usable: Callable[[int], float], key: bytes | None, now: float) -> int:
-        return self._draw.one_of(usable)
+    def pick(self, available: Callable[[int], float], key: bytes | None, now: float) -> int:
+        return self._draw.one_of(available)
 
     def __repr__(self) -> str:
         return f"<RandomChoice of {len(self._draw)}>"

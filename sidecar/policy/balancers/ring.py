@@ -9,9 +9,10 @@ table of Maglev must have a fixed size, because with another size every key move
 each change, even for three endpoints. With a table of 1021 slots and ten endpoints, an endpoint that leaves moves 14%
 of the keys instead of 10%. On the ring, only its own keys move.
 
-A key whose endpoint is unusable goes to the next point of a usable endpoint. It would go there too if the endpoint had
-left, so pods that see the endpoint as unusable agree with pods that no longer know it. All endpoints have points behind
-the many points of one, so its keys spread over all the others. A request without a key goes to a random place.
+A key whose endpoint is unavailable goes to the next point of an available endpoint. It would go there too if the
+endpoint had left, so pods that see the endpoint as unavailable agree with pods that no longer know it. All endpoints
+have points behind the many points of one, so its keys spread over all the others. A request without a key goes to a
+random place.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class HashRing:
         at = bisect(points, self._place(key))
         return self._owners[int(points[at if at < len(points) else 0]) & ((1 << SLOT_BITS) - 1)]
 
-    def pick(self, usable: Callable[[int], float], key: bytes | None, now: float) -> int:
+    def pick(self, available: Callable[[int], float], key: bytes | None, now: float) -> int:
         points, owners = self._points, self._owners
         length = len(points)
         if not length:
@@ -60,7 +61,7 @@ class HashRing:
         for _ in range(TRIES):
             index = owners[int(points[at if at < length else 0]) & ((1 << SLOT_BITS) - 1)]
             if index != asked:
-                part = usable(index)
+                part = available(index)
                 if part >= 1.0:
                     return index
                 if part > 0.0:
@@ -70,7 +71,7 @@ class HashRing:
                         return index
                 asked = index
             at = at + 1 if at < length else 1
-        return self._pick_of_all([usable(index) for index in range(self._count)], place, self._drawn(key))
+        return self._pick_of_all([available(index) for index in range(self._count)], place, self._drawn(key))
 
     def _pick_of_all(self, parts: list[float], place: float, drawn: float) -> int:
         """The same choice when all endpoints have been asked already, so that a long walk asks no more questions."""
@@ -88,8 +89,8 @@ class HashRing:
             at = at + 1 if at < len(points) else 1
 
     def _drawn(self, key: bytes | None) -> float:
-        """A number that decides about endpoints usable with a fraction. As the fraction grows, more keys stay, and none
-        leaves again.
+        """A number that decides about endpoints available with a fraction. As the fraction grows, more keys stay, and
+        none leaves again.
         """
         return key_share(key, b"part") if key is not None else self._random()
 

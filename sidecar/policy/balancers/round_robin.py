@@ -25,15 +25,15 @@ class InTurn:
     def next(self, key: bytes | None, now: float) -> int:
         return self._turn.next()
 
-    def pick(self, usable: Callable[[int], float], key: bytes | None, now: float) -> int:
-        """Pick the next usable endpoint. An endpoint that is usable in part skips some of its turns at random."""
+    def pick(self, available: Callable[[int], float], key: bytes | None, now: float) -> int:
+        """Pick the next available endpoint. An endpoint that is available in part skips some of its turns at random."""
 
         def takes_its_turn(index: int) -> bool:
-            part = usable(index)
+            part = available(index)
             return part >= 1.0 or (part > 0.0 and self._random() < part)
 
         index = self._turn.pick(takes_its_turn)
-        return index if index >= 0 else self._turn.pick(lambda index: usable(index) > 0.0)
+        return index if index >= 0 else self._turn.pick(lambda index: available(index) > 0.0)
 
     def __repr__(self) -> str:
         return f"<InTurn {self._turn}>"

@@ -1,7 +1,7 @@
 """Slow start: a new endpoint gets its share of the requests gradually, while its caches fill and its code warms up.
 
 Owns the ramp, around any balancer. The rule is Envoy's `slow_start_config` with `aggression: 1`: for `window_s` after
-an endpoint joined or became well again, its weight is multiplied by max(10%, time since / window). Weights are
+an endpoint joined or became healthy again, its weight is multiplied by max(10%, time since / window). Weights are
 relative, so an endpoint is compared with the oldest one; when all began together, none is held back.
 
 With hashing, that fraction of its keys comes to the new endpoint. The fraction grows, and each key moves only once.
@@ -41,28 +41,28 @@ class SlowStart:
             index = self._balancer.next(key, now)
             if index < 0 or now - self._endpoints[index].since >= self.window_s:
                 return index
-            self._look()  # an endpoint joined or became well again in the meantime
+            self._look()  # an endpoint joined or became healthy again in the meantime
         return self._ramped(_everyone, key, now)
 
-    def pick(self, usable: Callable[[int], float], key: bytes | None, now: float) -> int:
+    def pick(self, available: Callable[[int], float], key: bytes | None, now: float) -> int:
         if now >= self._until:
-            index = self._balancer.pick(usable, key, now)
+            index = self._balancer.pick(available, key, now)
             if index < 0 or now - self._endpoints[index].since >= self.window_s:
                 return index
             self._look()
-        return self._ramped(usable, key, now)
+        return self._ramped(available, key, now)
 
-    def _ramped(self, usable: Callable[[int], float], key: bytes | None, now: float) -> int:
+    def _ramped(self, available: Callable[[int], float], key: bytes | None, now: float) -> int:
         longest = self._share(self._oldest, now)
 
         def part(index: int) -> float:
-            found = usable(index)
+            found = available(index)
             return found and found * self._share(self._endpoints[index].since, now) / longest
 
         return self._balancer.pick(part, key, now)
 
     def _share(self, since: float, now: float) -> float:
-        """The usable fraction of an endpoint's weight: from LEAST_SHARE to 1."""
+        """The available fraction of an endpoint's weight: from LEAST_SHARE to 1."""
         return min(max((now - since) / self.window_s, LEAST_SHARE), 1.0)
 
     def __repr__(self) -> str:

@@ -1,9 +1,9 @@
 """Weighted random draws of endpoints: one, or two different ones.
 
 Owns the drawing. A draw costs the same for any number of endpoints: Vose's alias method (M. D. Vose, "A linear
-algorithm for generating random numbers with a given distribution", 1991). When only some endpoints are usable, a draw
-is repeated until it hits one of them, which keeps their proportions. After TRIES misses all endpoints are examined,
-with the same proportions. So a pick is O(1) unless nearly all endpoints are unusable, then O(n).
+algorithm for generating random numbers with a given distribution", 1991). When only some endpoints are available, a
+draw is repeated until it hits one of them, which keeps their proportions. After TRIES misses all endpoints are
+examined, with the same proportions. So a pick is O(1) unless nearly all endpoints are unavailable, then O(n).
 """
 
 from __future__ import annotations
@@ -79,23 +79,23 @@ class WeightedDraw:
                 second += 1
         return first, second
 
-    def one_of(self, usable: Callable[[int], float], but: int = -1) -> int:
-        """One index that is usable and is not `but`, or -1. `usable` may give the usable fraction of the weight."""
+    def one_of(self, available: Callable[[int], float], but: int = -1) -> int:
+        """One available index that is not `but`, or -1. `available` may give the available fraction of the weight."""
         if self._size > (1 if but >= 0 else 0):
             for _ in range(TRIES):
                 index = self.one()
                 if index != but:
-                    part = usable(index)
+                    part = available(index)
                     if part >= 1.0 or (part > 0.0 and self._random() < part):
                         return index
-        return self._of_all(usable, but)
+        return self._of_all(available, but)
 
-    def _of_all(self, usable: Callable[[int], float], but: int) -> int:
+    def _of_all(self, available: Callable[[int], float], but: int) -> int:
         found: list[int] = []
         bounds: list[float] = []
         total = 0.0
         for index, weight in enumerate(self._weights):
-            part = usable(index) if index != but else 0.0
+            part = available(index) if index != but else 0.0
             if part > 0.0:
                 total += weight * part
                 found.append(index)

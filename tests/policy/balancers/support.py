@@ -47,7 +47,7 @@ def seeded(seed: int = 1) -> Callable[[], float]:
     return Random(seed).random
 
 
-def well(index: int, now: float) -> bool:
+def healthy(index: int, now: float) -> bool:
     """Available: all of them, always."""
     return True
 

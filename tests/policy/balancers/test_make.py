@@ -7,7 +7,7 @@ import pytest
 from sidecar.policy.balancers.balancer import BalancerName
 from sidecar.policy.balancers.make import make_balancer
 from sidecar.policy.balancers.ring_points import Ring
-from tests.policy.balancers.support import NAMES, assert_proportion, assert_shares, endpoints, seeded, well
+from tests.policy.balancers.support import NAMES, assert_proportion, assert_shares, endpoints, healthy, seeded
 
 
 @pytest.mark.parametrize(
@@ -22,24 +22,26 @@ from tests.policy.balancers.support import NAMES, assert_proportion, assert_shar
 )
 def test_a_name_gives_its_balancer_inside_the_layers(name: BalancerName, shown: str) -> None:
     found = endpoints([1, 1])
-    assert repr(make_balancer(name, found, lambda: 0.0, well)) == shown
-    assert repr(make_balancer(name, found, lambda: 0.0, well, 30.0)) == f"<SlowStart 30 s, {shown}>"
+    assert repr(make_balancer(name, found, lambda: 0.0, healthy)) == shown
+    assert repr(make_balancer(name, found, lambda: 0.0, healthy, 30.0)) == f"<SlowStart 30 s, {shown}>"
     found = endpoints([1, 1, 1], [0, 0, 1])
-    assert repr(make_balancer(name, found, lambda: 0.0, well)) == f"<Priority of 2, 1, {shown}>"
-    assert repr(make_balancer(name, found, lambda: 0.0, well, 30.0)) == f"<Priority of 2, 1, <SlowStart 30 s, {shown}>>"
+    assert repr(make_balancer(name, found, lambda: 0.0, healthy)) == f"<Priority of 2, 1, {shown}>"
+    assert (
+        repr(make_balancer(name, found, lambda: 0.0, healthy, 30.0)) == f"<Priority of 2, 1, <SlowStart 30 s, {shown}>>"
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_priority_shared_by_all_adds_no_layer(name: BalancerName) -> None:
-    assert "Priority" not in repr(make_balancer(name, endpoints([1, 1], [3, 3]), seeded(), well))
-    assert "Priority" not in repr(make_balancer(name, [], seeded(), well))
+    assert "Priority" not in repr(make_balancer(name, endpoints([1, 1], [3, 3]), seeded(), healthy))
+    assert "Priority" not in repr(make_balancer(name, [], seeded(), healthy))
 
 
 def test_a_ring_is_kept_for_each_priority() -> None:
     rings: dict[int, Ring] = {}
 
     def made(priorities: list[int]) -> set[int]:
-        make_balancer("hash", endpoints([1] * len(priorities), priorities), seeded(), well, rings=rings)
+        make_balancer("hash", endpoints([1] * len(priorities), priorities), seeded(), healthy, rings=rings)
         return set(rings)
 
     assert made([0, 0, 3]) == {0, 3}
@@ -48,7 +50,7 @@ def test_a_ring_is_kept_for_each_priority() -> None:
     assert rings[0] is kept
     assert made([5]) == {5}
     assert made([]) == set()
-    make_balancer("random", endpoints([1, 1]), seeded(), well, rings=rings)
+    make_balancer("random", endpoints([1, 1]), seeded(), healthy, rings=rings)
     assert not rings
 
 
@@ -68,7 +70,7 @@ def test_priorities_slow_start_and_weights_go_together(name: BalancerName) -> No
         assert_shares(picks, [0.7 * 2 / 3, 0.7 / 3, 0, 0, 0.3 * 3 / 4, 0.3 * 1 / 4])
         return
     # Which keys are whose is the ring's choice, told by the level's own ring; a third of the young one's come home.
-    young = make_balancer(name, found[4:], seeded(), well)
+    young = make_balancer(name, found[4:], seeded(), healthy)
     own = sum(young.next(key, 100.0) == 1 for key in keys) / len(keys)
     assert_proportion(sum(pick >= 4 for pick in picks), len(picks), 0.3)
     assert_proportion(picks.count(5), len(picks), 0.3 * own / 3)

@@ -12,7 +12,7 @@ from sidecar.policy.balancers.balancer import BalancedEndpoint, Balancer
 from sidecar.policy.balancers.priority import RECOUNT_S, Priority, loads
 from sidecar.policy.balancers.random_choice import RandomChoice
 from sidecar.policy.balancers.ring import HashRing
-from tests.policy.balancers.support import FakeEndpoint, assert_shares, endpoints, seeded, well
+from tests.policy.balancers.support import FakeEndpoint, assert_shares, endpoints, healthy, seeded
 
 
 @pytest.mark.parametrize(
@@ -89,15 +89,15 @@ def test_a_key_keeps_its_level_and_its_endpoint() -> None:
     assert_shares((index in (0, 3) for index in picks), [0.7, 0.3])
 
 
-def test_when_a_level_has_no_usable_endpoint_another_level_is_used() -> None:
-    """An attempt may find less usable than is well: it has tried the others."""
-    balancer = Priority(two_levels(), draw, well, seeded())
+def test_when_a_level_has_no_available_endpoint_another_level_is_used() -> None:
+    """An attempt may find less available than is healthy: it has tried the others."""
+    balancer = Priority(two_levels(), draw, healthy, seeded())
     assert_shares((balancer.pick(lambda index: index in (0, 3), None, 0.0) for _ in range(5000)), [1, 0, 0, 3])
     assert balancer.pick(lambda index: False, None, 0.0) == -1
 
 
 def test_in_a_panic_the_levels_are_still_judged_by_what_is_well() -> None:
-    """All count as usable; but of the first level none is well, and of the second one of two."""
+    """All count as available; but of the first level none is healthy, and of the second one of two."""
     balancer = Priority(two_levels(), draw, lambda index, now: index == 3, seeded())
     assert_shares((balancer.pick(lambda index: True, None, 0.0) for _ in range(5000)), [1, 0, 0, 3])
 
@@ -118,4 +118,4 @@ def test_availability_is_counted_ten_times_a_second(after: float, noticed: bool)
 
 def test_no_endpoints_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one endpoint"):
-        Priority([], draw, well, seeded())
+        Priority([], draw, healthy, seeded())

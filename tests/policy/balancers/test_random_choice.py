@@ -1,4 +1,4 @@
-"""Random: the shares are the weights, of all endpoints and of the usable ones."""
+"""Random: the shares are the weights, of all endpoints and of the available ones."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.policy.balancers.support import assert_shares, endpoints, seeded
 def test_the_shares_are_the_weights(weights: list[int]) -> None:
     balancer = RandomChoice(endpoints(weights), seeded())
     assert_shares((balancer.next(None, 0.0) for _ in range(20_000)), weights)
-    usable = [0, *weights[1:]]
-    assert_shares((balancer.pick(lambda index: index > 0, None, 0.0) for _ in range(20_000)), usable)
+    available = [0, *weights[1:]]
+    assert_shares((balancer.pick(lambda index: index > 0, None, 0.0) for _ in range(20_000)), available)
 
 
 def test_load_and_latency_make_no_difference() -> None:

@@ -107,7 +107,7 @@ def test_above_the_most_points_a_new_endpoint_still_moves_few_keys(number: int) 
 
 
 @pytest.mark.parametrize("number", [3, 5, 10])
-def test_keys_of_an_unusable_endpoint_go_where_they_would_go_if_it_left(number: int) -> None:
+def test_keys_of_an_unavailable_endpoint_go_where_they_would_go_if_it_left(number: int) -> None:
     found = endpoints([1] * number)
     whole, rest = HashRing(found, seeded()), HashRing(found[1:], seeded())
     picks = [whole.pick(lambda index: index != 0, key, 0.0) for key in KEYS]
@@ -115,7 +115,7 @@ def test_keys_of_an_unusable_endpoint_go_where_they_would_go_if_it_left(number: 
 
 
 @pytest.mark.parametrize("number", [4, 11])
-def test_keys_of_an_unusable_endpoint_spread_over_all_others(number: int) -> None:
+def test_keys_of_an_unavailable_endpoint_spread_over_all_others(number: int) -> None:
     """Each of its arcs goes to any of the others alike. Their lengths are exponential, so the variance is twice that of
     POINTS draws; keys add theirs.
     """
@@ -142,7 +142,7 @@ def test_the_owner_of_a_key_never_changes() -> None:
 
 
 def test_the_circle_closes() -> None:
-    """A key after the last point belongs to the first, and the search for a usable one goes on there."""
+    """A key after the last point belongs to the first, and the search for an available one goes on there."""
     found = endpoints([1, 1, 1])
     points = points_of(found)
     first, last = (int(points[at]) & ((1 << SLOT_BITS) - 1) for at in (0, -1))
@@ -150,8 +150,8 @@ def test_the_circle_closes() -> None:
     assert balancer.next(None, 0.0) == balancer.pick(lambda index: True, None, 0.0) == first
     balancer = HashRing(found, lambda: (points[-1] - 2**SLOT_BITS) / 2**52)
     assert balancer.next(None, 0.0) == last
-    for usable in range(3):
-        assert balancer.pick(usable.__eq__, None, 0.0) == usable
+    for available in range(3):
+        assert balancer.pick(available.__eq__, None, 0.0) == available
 
 
 def test_an_endpoint_of_tiny_weight_has_a_point() -> None:

@@ -1,4 +1,4 @@
-"""Weighted draws: shares, pairs, and draws of usable endpoints."""
+"""Weighted draws: shares, pairs, and draws of available endpoints."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def test_with_equal_weights_every_pair_is_equally_likely() -> None:
 
 
 @pytest.mark.parametrize(
-    ("weights", "usable"),
+    ("weights", "available"),
     [([1] * 10, {0, 1, 5}), ([5, 1, 1, 3], {1, 3}), ([1000, 1, 2, 3], {1, 2, 3}), ([1, 1, 8], {0, 1, 2})],
 )
-def test_usable_ones_stay_in_proportion(weights: list[int], usable: set[int]) -> None:
+def test_available_ones_stay_in_proportion(weights: list[int], available: set[int]) -> None:
     """[1000, 1, 2, 3] without its first hardly ever hits one by chance: there it is the look at all that draws."""
     draw = WeightedDraw(weights, seeded())
-    expected = [weight if index in usable else 0 for index, weight in enumerate(weights)]
-    assert_shares((draw.one_of(usable.__contains__) for _ in range(20_000)), expected)
+    expected = [weight if index in available else 0 for index, weight in enumerate(weights)]
+    assert_shares((draw.one_of(available.__contains__) for _ in range(20_000)), expected)
     expected[3 % len(weights)] = 0
-    assert_shares((draw.one_of(usable.__contains__, but=3 % len(weights)) for _ in range(20_000)), expected)
+    assert_shares((draw.one_of(available.__contains__, but=3 % len(weights)) for _ in range(20_000)), expected)
 
 
 def test_draws_from_too_few_endpoints() -> None:
@@ -83,8 +83,8 @@ def test_the_ends_of_the_random_range_are_in_range(weights: list[int], number: f
     assert 0 <= first < len(weights)
     assert 0 <= second < len(weights)
     assert first != second
-    usable = data.draw(st.sets(st.integers(0, len(weights) - 1), min_size=1))
-    assert draw.one_of(usable.__contains__) in usable
+    available = data.draw(st.sets(st.integers(0, len(weights) - 1), min_size=1))
+    assert draw.one_of(available.__contains__) in available
 
 
 def test_a_random_number_just_below_one_gives_the_last_index() -> None:
