@@ -112,6 +112,10 @@ class Handler:
                 self._ended()
             except Exception as failure:
                 self._crashed(failure)
+            finally:
+                # Since CPython 3.12 a frame that has ended knows its caller, if a traceback holds it. So this one would
+                # hold this frame, which holds `error`: a cycle with the whole request in it.
+                error.__traceback__ = None
 
     def _ended(self) -> None:
         self._coroutine = None

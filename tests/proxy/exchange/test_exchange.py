@@ -719,21 +719,32 @@ def test_what_is_idempotent_is_sent_no_more_often_than_it_may(
         world.check_at_rest()
 
 
-def test_what_failed_is_not_kept_in_a_cycle() -> None:
+@pytest.mark.parametrize("end", ["the upstream breaks", "the app leaves", "the body is wrong"])
+def test_what_failed_is_not_kept_in_a_cycle(end: str) -> None:
     """An exception that is kept holds its frames, and they hold the request with its body until a collection comes."""
     with World(endpoints=1) as world:
         gc.collect()
         gc.disable()
         try:
-            app = world.asks("PUT /venue/", "Content-Length: 5").says(b"hello")
+            if end == "the body is wrong":
+                app = world.asks("PUT /venue/", "Transfer-Encoding: chunked").says(b"5\r\nhello\r\n")
+            else:
+                app = world.asks("PUT /venue/", "Content-Length: 5").says(b"hello")
             exchange = weakref.ref(app.protocol._exchange)
             assert exchange() is not None
-            for _ in range(9):
-                if app.heard:
-                    break
-                world.upstream.breaks()
+            if end == "the upstream breaks":
+                for _ in range(9):
+                    if app.heard:
+                        break
+                    world.upstream.breaks()
+                    world.pass_time(1)
+                assert status(app.heard) == 502
+            elif end == "the app leaves":
+                app.breaks()
                 world.pass_time(1)
-            assert status(app.heard) == 502
+            else:
+                app.says(b"nonsense\r\n")
+                assert status(app.heard) == 400
             assert exchange() is None
         finally:
             gc.enable()
