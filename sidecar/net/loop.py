@@ -5,16 +5,19 @@ waits for a free thread before it connects. A few names that nobody answers for 
 process waits for them. asyncio's own loop has a few more threads and the same faults. Here `getaddrinfo` asks
 `sidecar.net.names`, and so does everything that is built on it.
 
-uvloop's `create_connection` is not built on it: give it IP addresses only.
+uvloop's `create_connection` is not built on it: it takes IP addresses only here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import uvloop
 
-from sidecar.net.names import AddressInfo, Host, Names, Port
+from sidecar.net.names import AddressInfo, Host, Names, Port, is_ip
 
 
 class Loop(uvloop.Loop):
@@ -26,6 +29,18 @@ class Loop(uvloop.Loop):
     async def getaddrinfo(self, host: Host, port: Port, **how: int) -> list[AddressInfo]:  # type: ignore[override]
         """As `Names.getaddrinfo`."""
         return await self.names.getaddrinfo(host, port, **how)
+
+    def create_connection(
+        self,
+        protocol_factory: Callable[[], Any],
+        host: Any = None,
+        port: Any = None,
+        **how: Any,
+    ) -> Coroutine[Any, Any, tuple[Any, Any]]:
+        """As the loop's, but raises OSError for a name, which uvloop would look up in libuv's threads."""
+        if host is not None and not is_ip(host):
+            raise OSError(errno.EDESTADDRREQ, f"{host!r} is not an IP address: ask `names` first")
+        return super().create_connection(protocol_factory, host, port, **how)
 
 
 class PlainLoop(asyncio.SelectorEventLoop):

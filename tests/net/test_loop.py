@@ -57,3 +57,21 @@ def test_it_asks_the_system(new_loop: NewLoop) -> None:
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         assert set(runner.run(scene())) & {"127.0.0.1", "::1"}
+
+
+def test_a_connection_is_made_to_an_address_and_never_to_a_name() -> None:
+    """uvloop would look the name up in libuv's threads, where silent names hold every look-up."""
+
+    async def scene(upstream: Upstream) -> None:
+        loop = asyncio.get_running_loop()
+        for host in ("localhost", "venue.shop.svc", "127.0.0.1.", "127.1", ""):
+            with pytest.raises(OSError, match="is not an IP address"):
+                await loop.create_connection(asyncio.Protocol, host, upstream.port)
+        transport, _ = await loop.create_connection(asyncio.Protocol, "127.0.0.1", upstream.port)
+        transport.close()
+        one = socket.create_connection(("127.0.0.1", upstream.port))
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=one)
+        transport.close()
+
+    with Upstream(answer()) as upstream, asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(scene(upstream))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,8 @@ from signal import SIGHUP, SIGTERM
 from typing import Final
 
 from tests.support import own_world
+from tests.support.client import ask
+from tests.support.daemon import free_ports
 from tests.support.dns_server import DnsServer, dns_server
 from tests.support.eventually import eventually
 from tests.support.rig import Rig
@@ -186,6 +190,30 @@ def end_with_all_under_way(folder: str, kind: str) -> None:
             assert rig.daemon.stderr == ""
             os.close(writing)
             asking.exception(10)
+
+
+def injector(folder: str, kind: str) -> None:
+    """The API server's name is silent: the injector lives, says that it is not ready, and ends at once on SIGTERM."""
+    reviews, probes = free_ports(2)
+    command = [sys.executable, "-c", "from sidecar.cli.injection import injector; injector()"]
+    command += ["--listen", f"127.0.0.1:{reviews}", "--probe", f"127.0.0.1:{probes}", "--end", "100ms"]
+    with world(folder, kind) as server:
+        started = subprocess.Popen(
+            [*command, "--api-server", "http://silent.test:6443"], stdout=subprocess.PIPE, text=True
+        )
+        try:
+            eventually(lambda: any(name.startswith("silent") for name, _, _ in list(server.asked)))
+            assert ask(probes, "GET", "/livez").status == 200
+            assert ask(probes, "GET", "/readyz").status == 503
+            began = time.monotonic()
+            started.send_signal(SIGTERM)
+            said, _ = started.communicate(timeout=SOON_S)
+            assert time.monotonic() - began < 2
+        finally:
+            started.kill()
+        assert started.returncode == 0
+        lines = [json.loads(line) for line in said.splitlines()]
+        assert lines[-1]["event"] == "stopped"
 
 
 def late_answer(folder: str, kind: str) -> None:

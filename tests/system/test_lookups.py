@@ -27,6 +27,11 @@ def test_the_process_ends_when_it_says_so_whatever_is_under_way(tmp_path: Path) 
     own_world.run(SCENES, "end_with_all_under_way", str(tmp_path), "kubernetes")
 
 
+@pytest.mark.parametrize("kind", ["plain", "kubernetes"])
+def test_the_injector_lives_and_ends_with_a_silent_api_server(kind: str, tmp_path: Path) -> None:
+    own_world.run(SCENES, "injector", str(tmp_path), kind)
+
+
 def test_late_answer_is_used(tmp_path: Path) -> None:
     own_world.run(SCENES, "late_answer", str(tmp_path), "plain")
 
