@@ -15,7 +15,6 @@ from sidecar.admin.running import Running
 from sidecar.admin.services_view import ServicesView
 from sidecar.config.effective import policy_tree, shown_target
 from sidecar.config.units import format_duration
-from sidecar.policy.breaker import Breaker
 from sidecar.policy.settings import FallbackService, FallbackStale, FallbackStep, HashSettings
 from sidecar.proxy.exchange.fallback import FIRST_PART
 from sidecar.proxy.exchange.head_asked import aggregate_refusal, head_asked, route_asked
@@ -49,17 +48,6 @@ def explain(
         return _not_routed(running, problem, method, target)
     by: Literal["path", "host", "absolute"] = "path" if by_path else "host" if target[0] in "/*" else "absolute"
     return _Story(running, view, clock, service, route, method).told(by, upstream_target.decode("latin-1"))
-
-
-def would(breaker: Breaker, now: float) -> Literal["admit", "probe", "refuse"]:
-    """What the breaker would decide about a call now. In mode `observe`, a call is let through even if this is
-    `refuse`.
-    """
-    if breaker.forced is not None and now >= breaker.forced_until:
-        return "probe" if breaker.forced == "open" else "admit"
-    if breaker.state == "closed":
-        return "admit"
-    return "refuse" if breaker.retry_after(now) > 0 else "probe"
 
 
 class _Story:
@@ -135,7 +123,7 @@ class _Story:
         shared = breaker is self._service.default_route.breaker
         return answers.ExplainedBreaker(
             route="" if shared else self._route.name,
-            would=would(breaker, self._now),
+            would=breaker.peek(self._now),
             **self._view.breaker_members(breaker, self._service.config.policy if shared else self._policy),
         )
 

@@ -34,7 +34,7 @@ from sidecar.health.report import (
     milliseconds,
     reason_word,
 )
-from sidecar.policy.breaker import CLOSED, HALF_OPEN, OPEN
+from sidecar.policy.breaker import CLOSED, HALF_OPEN, OPEN, REFUSE
 
 MOST_ASKED: Final = 3
 """As many as a request's first attempt and its two retries (the default)."""
@@ -45,7 +45,7 @@ class BreakerView(Protocol):
 
     @property
     def state(self) -> str: ...
-    def retry_after(self, now: float) -> float: ...
+    def peek(self, now: float) -> str: ...
 
 
 class EndpointView(CheckedEndpoint, Protocol):
@@ -102,7 +102,7 @@ def look(service: ServiceView, run: int, now: float) -> Seen:
     others = [endpoint for endpoint, is_healthy in present if not is_healthy and endpoint.available]
     states = {breaker.state for breaker in service.breakers}
     own = service.breakers[0]
-    refuses = own.state == OPEN and own.retry_after(now) > 0 and service.config.policy.breaker.mode == "enforce"
+    refuses = own.state == OPEN and own.peek(now) == REFUSE and service.config.policy.breaker.mode == "enforce"
     return Seen(
         next((state for state in (OPEN, HALF_OPEN) if state in states), CLOSED),
         refuses,

@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import Final
+from typing import Final, Literal
 
 from sidecar.policy.settings import BreakerSettings
 from sidecar.policy.verdict import Patience
@@ -45,6 +45,11 @@ CLOSED: Final = "closed"
 OPEN: Final = "open"
 HALF_OPEN: Final = "half_open"
 STATES: Final = (CLOSED, OPEN, HALF_OPEN)
+
+ADMIT: Final = "admit"
+PROBE: Final = "probe"
+REFUSE: Final = "refuse"
+Decision = Literal["admit", "probe", "refuse"]
 
 REFUSED: Final = 0
 UNCOUNTED: Final = -1
@@ -123,6 +128,14 @@ class Breaker:
         if self.state is CLOSED:
             return self._epoch
         return self._admit_probe(now)
+
+    def peek(self, now: float) -> Decision:
+        """What `admit` would decide now; nothing changes. In mode `observe` a call passes even if this is REFUSE."""
+        if self.forced is not None and now >= self.forced_until:
+            return PROBE if self.forced is OPEN else ADMIT
+        if self.state is CLOSED:
+            return ADMIT
+        return REFUSE if self.retry_after(now) > 0 else PROBE
 
     def is_probe(self, permit: int) -> bool:
         """Whether the call with this permit is (or was) a half-open probe. A probe is a single attempt."""
@@ -305,8 +318,7 @@ class Breaker:
 
     def _admit_probe(self, now: float) -> int:
         self.tick(now)
-        free = self._probes_out < self._settings.half_open_requests and now >= self._probe_due
-        if self.state is HALF_OPEN and free:
+        if self.peek(now) is PROBE:
             self._probes_out += 1
             return self._epoch
         self.rejects += 1

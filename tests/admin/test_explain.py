@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from sidecar.admin import answers
-from sidecar.admin.explain import BadQuestion, explain, would
+from sidecar.admin.explain import BadQuestion, explain
 from sidecar.runtime import operator
 from sidecar.runtime.last_failure import last_failure
 from tests.admin.stage import START, Source, Stage
@@ -343,27 +343,3 @@ def test_asking_leaves_no_trace() -> None:
         for _ in range(5):
             story(stage)
         assert state_of(stage) == before
-
-
-def test_what_a_breaker_would_say_is_what_it_says() -> None:
-    stage = Stage()
-    breaker = stage["venue"].default_route.breaker
-    steps: list[tuple[float, Any]] = [
-        (0, lambda now: None),
-        (0, lambda now: opened(stage)),
-        (29.9, lambda now: None),
-        (0.2, lambda now: None),
-        (0, lambda now: breaker.force("open", now + 5, now)),
-        (5, lambda now: None),
-        (0, lambda now: breaker.force("closed", now + 5, now)),
-        (5, lambda now: None),
-    ]
-    for seconds, change in steps:
-        stage.loop.now += seconds
-        now = stage.loop.now
-        change(now)
-        said = would(breaker, now)
-        permit = breaker.admit(now)
-        meant = "refuse" if not permit else "probe" if breaker.is_probe(permit) else "admit"
-        assert said == meant, (now, breaker)
-        breaker.ignore(permit, now)

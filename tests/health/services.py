@@ -15,8 +15,10 @@ class Breaker:
     state: str = "closed"
     due_in_s: float = 30.0
 
-    def retry_after(self, now: float) -> float:
-        return self.due_in_s if self.state == "open" else 0.0
+    def peek(self, now: float) -> str:
+        if self.state == "closed":
+            return "admit"
+        return "refuse" if self.state == "open" and self.due_in_s > 0 else "probe"
 
 
 @dataclass(eq=False)

@@ -12,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.policy.breaker import (
+    ADMIT,
     CLOSED,
     COUNTERS,
     HALF_OPEN,
     OPEN,
+    PROBE,
+    REFUSE,
     REFUSED,
     UNCOUNTED,
     Breaker,
@@ -346,6 +349,32 @@ def test_a_breaker_that_is_off_cannot_be_forced() -> None:
     with pytest.raises(ValueError, match="off"):
         breaker.force(OPEN, 60.0, 0.0)
     breaker.force(None, 0.0, 0.0)
+
+
+def test_a_look_says_what_admit_would_and_changes_nothing() -> None:
+    breaker = Breaker(SMALL, 0.0)
+    steps: list[tuple[float, Callable[[float], object]]] = [
+        (0, lambda now: None),
+        (0, lambda now: fail(breaker, now, SMALL.volume_threshold)),
+        (29.9, lambda now: None),
+        (30.1, lambda now: None),
+        (30.1, lambda now: breaker.admit(now)),  # its only probe is in flight
+        (31, lambda now: breaker.force("open", now + 5, now)),
+        (36, lambda now: None),
+        (37, lambda now: breaker.force("closed", now + 5, now)),
+        (42, lambda now: None),
+    ]
+    seen = []
+    for now, change in steps:
+        change(now)
+        before = repr(breaker), breaker.forced
+        seen.append(breaker.peek(now))
+        assert (repr(breaker), breaker.forced) == before
+        permit = breaker.admit(now)
+        assert seen[-1] == (REFUSE if not permit else PROBE if breaker.is_probe(permit) else ADMIT), now
+        breaker.ignore(permit, now)
+    assert seen == [ADMIT, REFUSE, REFUSE, PROBE, REFUSE, REFUSE, PROBE, ADMIT, ADMIT]
+    assert NullBreaker(SMALL, 0.0).peek(0.0) == ADMIT
 
 
 def test_the_doubling_never_overflows() -> None:
