@@ -6,7 +6,7 @@ server         the admin listener: its paths and handlers
 guard          refuses cross-site and unauthorised requests
 running        the interface to the daemon
 answers        the JSON shapes of requests and responses, as structs; openapi builds the document from them
-services_view, config_view, explain
+services_view, config_view, explain, route_state
                build responses from live objects; clock: times as text, problem: error responses
 commands       requests that change something
 stream         events as they happen (Server-Sent Events)

@@ -11,6 +11,7 @@ import json
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Generator, Sequence
+from functools import partial
 from time import time
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from sidecar.admin.page import Page
 from sidecar.admin.pieces import send
 from sidecar.admin.probe import Probes
 from sidecar.admin.problem import ApiProblem
+from sidecar.admin.route_state import RouteState
 from sidecar.admin.running import Running
 from sidecar.admin.services_view import ServicesView
 from sidecar.admin.stream import stream
@@ -66,6 +68,7 @@ class Admin:
         self._probes = probes
         self._clock = WallClock(running.loop.time)
         self._view = ServicesView(running, self._clock)
+        self._state_of = partial(RouteState, running, self._view, self._clock)
         self._commands = Commands(running, self._view, self._clock)
         self._guard = Guard(bound)
         self._page = Page()
@@ -188,7 +191,7 @@ class Admin:
         query = request.query
         asked = (query.get("method", "GET"), query.get("target", ""), query.get("host", ""))
         try:
-            return _json(explain(self._running, self._view, self._clock, *asked))
+            return _json(explain(self._running.live, self._running.origins, *asked, self._state_of))
         except BadQuestion as problem:
             raise ApiProblem(400, "bad_request", str(problem)) from None
 

@@ -1,13 +1,13 @@
 """`sidecar explain`: show where a request would go, which policy it gets, and what would happen to it.
 
-Owns how the answer is printed. A running sidecar gives the answer; for a file alone it is `offline_explain`.
+Owns how the answer is printed. A running sidecar gives the answer; for a file alone `sidecar.admin.explain` does.
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 from click.core import ParameterSource
@@ -63,13 +63,22 @@ def explain(admin: Admin, method: str, target: str, host: str | None, path: Path
             if path is None:
                 raise
     if path is not None:
-        from sidecar.cli.offline_explain import explained
-
-        answer = explained(*load_or_exit(path, as_json=admin.as_json), method, target, host)
+        answer = _of_file(path, admin, method, target, host or "")
     if admin.as_json:
         print_json(answer)
         return
     _show(answer)
+
+
+def _of_file(path: Path, admin: Admin, method: str, target: str, host: str) -> dict[str, Any]:
+    import msgspec
+
+    from sidecar.admin.explain import explain
+    from sidecar.runtime.live import Live
+
+    config, origins = load_or_exit(path, as_json=admin.as_json)
+    answer = explain(Live(config, 0.0, float), origins, method, target, host)
+    return cast(dict[str, Any], msgspec.json.decode(msgspec.json.encode(answer)))
 
 
 def _file_instead(admin: Admin) -> Path | None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Generator, Iterable, Sequence
 from ipaddress import IPv6Address, ip_address
 from itertools import islice
-from typing import Final
+from typing import Final, Literal
 
 from sidecar.config.schema import Address
 from sidecar.runtime.near_name import near_name
@@ -18,6 +18,13 @@ from sidecar.runtime.service import LiveService
 
 _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)(.*)", re.DOTALL)
 _AUTHORITY = re.compile(rb"(\[[0-9a-f:.]+\](?!\.)|[^\[\]:@]*?)\.?(?::([0-9]*))?")
+
+Found = Literal["path", "host", "absolute"]
+"""What named the service: the first path segment, Host, or the authority of an absolute-form target."""
+
+PATH: Final = "path"
+HOST: Final = "host"
+ABSOLUTE: Final = "absolute"
 
 _PLAIN = re.compile(rb"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 """An authority that a message may quote."""
@@ -150,9 +157,9 @@ class RoutingTable:
             del self._by_authority[authority]
         self._seen.clear()
 
-    def find(self, method: str, target: bytes, host: bytes | None) -> tuple[LiveService, bytes, bool]:
-        """Returns the service, the target to send upstream, and whether it was found by path (then the first segment is
-        removed).
+    def find(self, method: str, target: bytes, host: bytes | None) -> tuple[LiveService, bytes, Found]:
+        """Returns the service, the target to send upstream, and what named the service. By PATH, the first segment is
+        removed from the target.
 
         `target` is the target of the request line, at least one byte. Raises NotRouted.
         """
@@ -164,7 +171,7 @@ class RoutingTable:
             except KeyError:
                 service = self._look_up(host)
             if service is not None:
-                return service, target, False
+                return service, target, HOST
         return self._find_by_path(target, host)
 
     def _look_up(self, host: bytes) -> LiveService | None:
@@ -183,12 +190,12 @@ class RoutingTable:
             service = self._by_host.get(_host_of(authority))
         return service
 
-    def _find_by_path(self, target: bytes, host: bytes | None = None) -> tuple[LiveService, bytes, bool]:
+    def _find_by_path(self, target: bytes, host: bytes | None = None) -> tuple[LiveService, bytes, Found]:
         end = target.find(b"/", 1)
         name = target[1:] if end < 0 else target[1:end]
         service = self._by_path.get(name)
         if service is not None:
-            return service, target[end:] if end > 0 else b"/", True
+            return service, target[end:] if end > 0 else b"/", PATH
         name = name.partition(b"?")[0]  # `/venue?x`, or a target with a slash only in its query
         service = self._by_path.get(name)
         if service is None:
@@ -198,16 +205,16 @@ class RoutingTable:
                 detail += f", and {self._no_service_has(authority)}"
             raise NotRouted(404, "unknown_service", detail, reserved)
         rest = target[1 + len(name) :]
-        return service, rest if rest[:1] == b"/" else b"/" + rest, True
+        return service, rest if rest[:1] == b"/" else b"/" + rest, PATH
 
-    def _find_by_form(self, method: str, target: bytes, host: bytes | None) -> tuple[LiveService, bytes, bool]:
+    def _find_by_form(self, method: str, target: bytes, host: bytes | None) -> tuple[LiveService, bytes, Found]:
         if target == b"*":
             if method != "OPTIONS":  # RFC 9112, section 3.2.4
                 raise NotRouted(400, "bad_request", "the target * is allowed for OPTIONS only")
             service = self._of_authority(_canonical(host or b""))
             if service is None:
                 raise NotRouted(404, "unknown_service", "the target * has no path, and Host names no service")
-            return service, target, False
+            return service, target, HOST
         absolute = _ABSOLUTE.fullmatch(target)
         if absolute is None:
             raise NotRouted(400, "bad_request", "the target is neither a path nor an absolute URL")
@@ -224,7 +231,7 @@ class RoutingTable:
         canonical = _canonical(authority)
         service = self._of_authority(canonical)
         if service is not None:
-            return service, rest, False
+            return service, rest, ABSOLUTE
         if self._is_own(canonical) and rest != b"*":
             return self._find_by_path(rest)
         detail = f"{self._no_service_has(canonical)}; the sidecar is not an open proxy"

@@ -72,8 +72,8 @@ def test_each_aggregate_is_counted_by_its_name() -> None:
 
 def test_the_table_knows_the_listener_s_own_address() -> None:
     made = live(service("venue", 3002))
-    found, target, by_path = made.table.find("GET", b"http://localhost:15001/venue/x", b"localhost:15001")
-    assert (found.name, target, by_path) == ("venue", b"/x", True)
+    found, target, by = made.table.find("GET", b"http://localhost:15001/venue/x", b"localhost:15001")
+    assert (found.name, target, by) == ("venue", b"/x", "path")
 
 
 # Another configuration.
@@ -155,8 +155,8 @@ def test_the_listener_s_address_is_what_it_was() -> None:
     made.listens_on([40001])
     made.adopt(config(service("venue", 3002), listen=Listen(proxy=(Address("127.0.0.1", 1),))), 1001.0)
     assert made.config.listen == Listen()
-    found, target, by_path = made.table.find("GET", b"http://127.0.0.1:40001/venue/x", b"127.0.0.1:40001")
-    assert (found.name, target, by_path) == ("venue", b"/x", True)
+    found, target, by = made.table.find("GET", b"http://127.0.0.1:40001/venue/x", b"127.0.0.1:40001")
+    assert (found.name, target, by) == ("venue", b"/x", "path")
     with pytest.raises(NotRouted):
         made.table.find("GET", b"http://127.0.0.1:1/venue/x", b"127.0.0.1:1")
 

@@ -15,7 +15,7 @@ from sidecar.runtime.service import LiveService
 
 OWN = b"localhost:15001"
 
-Found = tuple[str, bytes, bool]
+Found = tuple[str, bytes, str]
 """Service, target upstream, by path."""
 
 
@@ -41,11 +41,11 @@ TABLE = table(VENUE, AUTH, SIX)
 def route(target: bytes, host: bytes | None = None, method: str = "GET", among: RoutingTable = TABLE) -> Found | int:
     """What was found; the status where nothing was."""
     try:
-        found, upstream_target, by_path = among.find(method, target, host)
+        found, upstream_target, by = among.find(method, target, host)
     except NotRouted as error:
         stray = error
     else:
-        return found.name, upstream_target, by_path
+        return found.name, upstream_target, by
     assert stray.reason == {404: "unknown_service", 400: "bad_request"}[stray.status]
     assert stray.detail
     return stray.status
@@ -77,8 +77,8 @@ def route(target: bytes, host: bytes | None = None, method: str = "GET", among: 
     ],
 )
 def test_the_first_segment_is_the_service_and_the_rest_goes_on_byte_for_byte(target: bytes, upstream: bytes) -> None:
-    assert route(target) == ("venue", upstream, True)
-    assert route(target, OWN) == ("venue", upstream, True)
+    assert route(target) == ("venue", upstream, "path")
+    assert route(target, OWN) == ("venue", upstream, "path")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_details_quote_nothing_of_the_request_but_its_authority() -> None:
 )
 def test_a_known_host_is_the_service_and_the_path_is_kept(host: bytes) -> None:
     for target in (b"/events/42", b"/", b"/auth/x", b"/venue/x", b"//", b"/?a=/b", b"/%2F\xff"):
-        assert route(target, host) == ("venue", target, False)
+        assert route(target, host) == ("venue", target, "host")
 
 
 @pytest.mark.parametrize(
@@ -223,24 +223,24 @@ def test_a_known_host_is_the_service_and_the_path_is_kept(host: bytes) -> None:
     ],
 )
 def test_any_other_host_means_route_by_path(host: bytes | None) -> None:
-    assert route(b"/auth/x", host) == ("auth", b"/x", True)
+    assert route(b"/auth/x", host) == ("auth", b"/x", "path")
     assert route(b"/nobody/x", host) == 404
 
 
 @pytest.mark.parametrize("host", [b"[fd00::7]", b"[fd00::7]:3006", b"[FD00::7]:3006", b"[fd00::7]:"])
 def test_an_ipv6_service_is_found_by_its_bracketed_address(host: bytes) -> None:
-    assert route(b"/x", host) == ("six", b"/x", False)
-    assert route(b"http://" + host + b"/x") == ("six", b"/x", False)
+    assert route(b"/x", host) == ("six", b"/x", "host")
+    assert route(b"http://" + host + b"/x") == ("six", b"/x", "absolute")
 
 
 def test_a_host_is_found_again_after_many_others_and_after_very_long_ones() -> None:
     made = table(VENUE, AUTH)
     for number in range(2 * SEEN_MAX + 1):
-        assert route(b"/auth/x", b"h%d" % number, among=made) == ("auth", b"/x", True)
-        assert route(b"/x", b"Venue", among=made) == ("venue", b"/x", False)
+        assert route(b"/auth/x", b"h%d" % number, among=made) == ("auth", b"/x", "path")
+        assert route(b"/x", b"Venue", among=made) == ("venue", b"/x", "host")
     for length in range(SEEN_LENGTH_MAX - 1, SEEN_LENGTH_MAX + 2):
         for _ in range(2):
-            assert route(b"/auth/x", b"h" * length, among=made) == ("auth", b"/x", True)
+            assert route(b"/auth/x", b"h" * length, among=made) == ("auth", b"/x", "path")
     assert len(made._seen) <= SEEN_MAX
     assert max(map(len, made._seen)) <= SEEN_LENGTH_MAX
 
@@ -269,7 +269,7 @@ def test_a_host_is_found_again_after_many_others_and_after_very_long_ones() -> N
 )
 @pytest.mark.parametrize("host", [None, b"auth-service:3001", OWN, b"unknown"])
 def test_the_authority_of_an_absolute_target_overrides_host(target: bytes, upstream: bytes, host: bytes | None) -> None:
-    assert route(target, host) == ("venue", upstream, False)
+    assert route(target, host) == ("venue", upstream, "absolute")
 
 
 @pytest.mark.parametrize(
@@ -308,9 +308,9 @@ def test_an_unknown_authority_is_not_found_whatever_path_and_host_say(target: by
     [OWN, b"LocalHost.:15001", b"127.0.0.1:15001", b"127.1.2.3:15001", b"[::1]:15001", b"[0:0:0:0:0:0:0:1]:15001"],
 )
 def test_the_listener_s_own_address_in_an_absolute_target_routes_by_path(authority: bytes) -> None:
-    assert route(b"http://" + authority + b"/venue/x") == ("venue", b"/x", True)
-    assert route(b"http://" + authority + b"/venue/x", b"auth-service:3001") == ("venue", b"/x", True)
-    assert route(b"http://" + authority + b"/venue?x") == ("venue", b"/?x", True)
+    assert route(b"http://" + authority + b"/venue/x") == ("venue", b"/x", "path")
+    assert route(b"http://" + authority + b"/venue/x", b"auth-service:3001") == ("venue", b"/x", "path")
+    assert route(b"http://" + authority + b"/venue?x") == ("venue", b"/?x", "path")
     assert route(b"http://" + authority + b"/nobody/x") == 404
     assert route(b"http://" + authority) == 404
     assert route(b"http://" + authority, method="OPTIONS") == 404
@@ -355,11 +355,11 @@ def test_a_target_of_another_form_is_refused(target: bytes) -> None:
 
 
 def test_options_for_a_whole_server_goes_on_as_an_asterisk() -> None:
-    assert route(b"http://venue", method="OPTIONS") == ("venue", b"*", False)
-    assert route(b"http://venue-service:3002", method="OPTIONS") == ("venue", b"*", False)
-    assert route(b"http://venue/", method="OPTIONS") == ("venue", b"/", False)
-    assert route(b"http://venue?x", method="OPTIONS") == ("venue", b"/?x", False)
-    assert route(b"*", b"venue-service:3002", "OPTIONS") == ("venue", b"*", False)
+    assert route(b"http://venue", method="OPTIONS") == ("venue", b"*", "absolute")
+    assert route(b"http://venue-service:3002", method="OPTIONS") == ("venue", b"*", "absolute")
+    assert route(b"http://venue/", method="OPTIONS") == ("venue", b"/", "absolute")
+    assert route(b"http://venue?x", method="OPTIONS") == ("venue", b"/?x", "absolute")
+    assert route(b"*", b"venue-service:3002", "OPTIONS") == ("venue", b"*", "host")
 
 
 def test_an_asterisk_needs_a_host_that_names_a_service() -> None:
@@ -370,7 +370,7 @@ def test_an_asterisk_needs_a_host_that_names_a_service() -> None:
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "options"])
 def test_an_asterisk_is_for_options_only(method: str) -> None:
     assert route(b"*", b"venue-service:3002", method) == 400
-    assert route(b"http://venue", method=method) == ("venue", b"/", False)
+    assert route(b"http://venue", method=method) == ("venue", b"/", "absolute")
 
 
 # What names and addresses may share.
@@ -380,14 +380,14 @@ def test_an_address_of_two_services_names_neither() -> None:
     made = table(service("one", "gateway:80"), service("two", "gateway:80"))
     assert route(b"/x", b"gateway:80", among=made) == 404
     assert route(b"http://gateway/x", among=made) == 404
-    assert route(b"/one/x", b"gateway:80", among=made) == ("one", b"/x", True)
-    assert route(b"http://two/x", among=made) == ("two", b"/x", False)
+    assert route(b"/one/x", b"gateway:80", among=made) == ("one", b"/x", "path")
+    assert route(b"http://two/x", among=made) == ("two", b"/x", "absolute")
 
 
 def test_two_services_at_one_host_are_told_apart_by_port() -> None:
     made = table(service("one", "gateway:1001"), service("two", "gateway:1002"))
-    assert route(b"/x", b"gateway:1001", among=made) == ("one", b"/x", False)
-    assert route(b"http://gateway:1002/x", among=made) == ("two", b"/x", False)
+    assert route(b"/x", b"gateway:1001", among=made) == ("one", b"/x", "host")
+    assert route(b"http://gateway:1002/x", among=made) == ("two", b"/x", "absolute")
     assert route(b"http://gateway/x", among=made) == 404
 
 
@@ -396,7 +396,7 @@ def test_hosts_decide_who_owns_a_shared_address(turned: bool) -> None:
     services = [service("one", "gateway:1001", hosts=["gateway"]), service("two", "gateway:1001")]
     made = table(*(reversed(services) if turned else services))
     for target in (b"http://gateway/x", b"http://gateway:1001/x"):
-        assert route(target, among=made) == ("one", b"/x", False)
+        assert route(target, among=made) == ("one", b"/x", "absolute")
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -404,21 +404,21 @@ def test_the_name_of_a_service_wins_over_the_host_of_another_url(turned: bool) -
     services = [service("venue", "venue-service:3002"), service("booking", "venue:3002", "other:9000")]
     made = table(*(reversed(services) if turned else services))
     for host in (b"venue", b"venue:3002", b"venue-service:3002"):
-        assert route(b"/x", host, among=made) == ("venue", b"/x", False)
-    assert route(b"/x", b"other:9000", among=made) == ("booking", b"/x", False)
+        assert route(b"/x", host, among=made) == ("venue", b"/x", "host")
+    assert route(b"/x", b"other:9000", among=made) == ("booking", b"/x", "host")
 
 
 def test_every_endpoint_s_address_names_the_service() -> None:
     made = table(service("venue", "10.0.0.7:3002", "10.0.0.8:3003", "[fd00::7]:3002"))
     for host in (b"10.0.0.7:3002", b"10.0.0.8:3003", b"[fd00::7]:3002", b"10.0.0.8", b"venue:3003"):
-        assert route(b"/x", host, among=made) == ("venue", b"/x", False)
+        assert route(b"/x", host, among=made) == ("venue", b"/x", "host")
     assert route(b"http://10.0.0.8:3002/x", among=made) == 404
 
 
 def test_a_name_in_capitals_is_found_by_host_in_any_case_and_by_path_as_it_is_written() -> None:
     made = table(service("Venue", "venue-service:3002"))
-    assert route(b"/x", b"VENUE", among=made) == ("Venue", b"/x", False)
-    assert route(b"/Venue/x", among=made) == ("Venue", b"/x", True)
+    assert route(b"/x", b"VENUE", among=made) == ("Venue", b"/x", "host")
+    assert route(b"/Venue/x", among=made) == ("Venue", b"/x", "path")
     assert route(b"/venue/x", among=made) == 404
 
 
@@ -426,17 +426,17 @@ def test_a_name_in_capitals_is_found_by_host_in_any_case_and_by_path_as_it_is_wr
 def test_a_service_on_this_machine_is_found_by_path_and_name_only(host: str) -> None:
     made = table(service("near", f"{host}:3002"), AUTH)
     for authority in (host.encode(), f"{host}:3002".encode()):
-        assert route(b"/auth/x", authority, among=made) == ("auth", b"/x", True)
+        assert route(b"/auth/x", authority, among=made) == ("auth", b"/x", "path")
         assert route(b"http://" + authority + b"/near/x", among=made) == 404
-    assert route(b"/near/x", among=made) == ("near", b"/x", True)
-    assert route(b"/x", b"near:3002", among=made) == ("near", b"/x", False)
+    assert route(b"/near/x", among=made) == ("near", b"/x", "path")
+    assert route(b"/x", b"near:3002", among=made) == ("near", b"/x", "host")
 
 
 def test_a_service_that_is_called_localhost_is_found_by_path_only() -> None:
     made = table(service("localhost", "venue-service:15001"), service("127.0.0.1", "auth-service:3001"), AUTH)
     for host in (b"localhost", OWN, b"127.0.0.1", b"127.0.0.1:3001"):
-        assert route(b"/auth/x", host, among=made) == ("auth", b"/x", True)
-    assert route(b"/localhost/x", OWN, among=made) == ("localhost", b"/x", True)
+        assert route(b"/auth/x", host, among=made) == ("auth", b"/x", "path")
+    assert route(b"/localhost/x", OWN, among=made) == ("localhost", b"/x", "path")
 
 
 # The listener's own address.
@@ -446,8 +446,8 @@ def test_a_listener_on_a_network_address_recognises_itself() -> None:
     listen = [Address("10.0.0.5", 15001), Address("fd00::5", 15001)]
     made = table(VENUE, service("self", "10.0.0.5:15001"), service("six", "[fd00::5]:15001"), listen=listen)
     for authority in (b"10.0.0.5:15001", b"[fd00::5]:15001", OWN):
-        assert route(b"/venue/x", authority, among=made) == ("venue", b"/x", True)
-        assert route(b"http://" + authority + b"/venue/x", among=made) == ("venue", b"/x", True)
+        assert route(b"/venue/x", authority, among=made) == ("venue", b"/x", "path")
+        assert route(b"http://" + authority + b"/venue/x", among=made) == ("venue", b"/x", "path")
     assert route(b"http://10.0.0.6:15001/venue/x", among=made) == 404
     assert route(b"http://10.0.0.5:15000/venue/x", among=made) == 404
 
@@ -455,18 +455,18 @@ def test_a_listener_on_a_network_address_recognises_itself() -> None:
 def test_no_service_takes_requests_away_from_the_listener_on_port_80() -> None:
     made = table(VENUE, service("self", "10.0.0.5:80"), listen=[Address("10.0.0.5", 80)])
     for authority in (b"10.0.0.5", b"10.0.0.5:80", b"localhost", b"127.0.0.1:80"):
-        assert route(b"/venue/x", authority, among=made) == ("venue", b"/x", True)
-        assert route(b"http://" + authority + b"/venue/x", among=made) == ("venue", b"/x", True)
+        assert route(b"/venue/x", authority, among=made) == ("venue", b"/x", "path")
+        assert route(b"http://" + authority + b"/venue/x", among=made) == ("venue", b"/x", "path")
 
 
 def test_the_ports_that_the_system_chose_are_its_own() -> None:
     made = table(VENUE, service("self", "10.0.0.5:40001"), listen=[Address("10.0.0.5", 0)])
-    assert route(b"/venue/x", b"10.0.0.5:40001", among=made) == ("self", b"/venue/x", False)
+    assert route(b"/venue/x", b"10.0.0.5:40001", among=made) == ("self", b"/venue/x", "host")
     assert route(b"http://localhost:40001/venue/x", among=made) == 404
     made.listens_on([40001])
     for authority in (b"10.0.0.5:40001", b"localhost:40001"):
-        assert route(b"/venue/x", authority, among=made) == ("venue", b"/x", True)
-        assert route(b"http://" + authority + b"/venue/x", among=made) == ("venue", b"/x", True)
+        assert route(b"/venue/x", authority, among=made) == ("venue", b"/x", "path")
+        assert route(b"http://" + authority + b"/venue/x", among=made) == ("venue", b"/x", "path")
     assert route(b"http://localhost:0/venue/x", among=made) == 404
 
 
@@ -516,7 +516,7 @@ def test_any_input_is_routed_with_its_bytes_or_refused(target: bytes, host: byte
     if isinstance(answer, int):
         assert answer in (400, 404)
         return
-    name, upstream, by_path = answer
+    name, upstream, by = answer
     if upstream == b"*":
         assert method == "OPTIONS"
         assert target == b"*" or target.lower().startswith(b"http://")
@@ -529,7 +529,7 @@ def test_any_input_is_routed_with_its_bytes_or_refused(target: bytes, host: byte
         cut = min((at for at in map(after_scheme.find, (b"/", b"?")) if at >= 0), default=len(after_scheme))
         path = after_scheme[cut:]
         assert b"@" not in after_scheme[:cut]
-    if by_path:
+    if by == "path":
         segment = b"/" + name.encode()
         assert path.startswith(segment)
         path = path[len(segment) :]
@@ -540,7 +540,7 @@ def test_any_input_is_routed_with_its_bytes_or_refused(target: bytes, host: byte
 def test_an_unknown_host_never_changes_routing_by_path(path: bytes, host: bytes) -> None:
     by_host = route(b"/nobody", host)
     expected = route(b"/" + path)
-    assert route(b"/" + path, host) == (expected if by_host == 404 else (by_host[0], b"/" + path, False))  # type: ignore[index]
+    assert route(b"/" + path, host) == (expected if by_host == 404 else (by_host[0], b"/" + path, "host"))  # type: ignore[index]
 
 
 # `hosts` with ports.
@@ -573,9 +573,11 @@ BACKENDS = table(
     ],
 )
 def test_an_authority_with_a_port_finds_who_claims_it(authority: bytes, name: str | None) -> None:
-    expected = 404 if name is None else (name, b"/x", False)
-    assert route(b"http://" + authority + b"/x", among=BACKENDS) == expected
-    assert route(b"/x", host=authority, among=BACKENDS) == expected
+    for found, by in (
+        (route(b"http://" + authority + b"/x", among=BACKENDS), "absolute"),
+        (route(b"/x", host=authority, among=BACKENDS), "host"),
+    ):
+        assert found == (404 if name is None else (name, b"/x", by))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from sidecar.proxy.http1.head_syntax import UNKNOWN_METHOD, BadRequest
 from sidecar.proxy.http1.request_body import RequestBody
 from sidecar.proxy.http1.request_head import RequestHead
 from sidecar.proxy.problem import STATUS, Problem
-from sidecar.runtime.routing import NotRouted
+from sidecar.runtime.routing import PATH, NotRouted
 
 if TYPE_CHECKING:
     from sidecar.proxy.core import ProxyCore
@@ -29,13 +29,14 @@ def dispatch(core: ProxyCore, downstream: Downstream, request: RequestHead) -> H
     Raises BadRequest where the target has no meaning, or the method is neither known nor allowed.
     """
     try:
-        service, target, by_path = core.table.find(request.method, request.target, request.host)
+        service, target, found_by = core.table.find(request.method, request.target, request.host)
     except NotRouted as stray:
         if request.unusual:
             raise BadRequest(501, UNKNOWN_METHOD) from None
         if stray.status == 400:
             raise BadRequest(400, stray.detail) from None
         return _unrouted(core, downstream, request, stray)
+    by_path = found_by == PATH
     route = service.route_for(request.method, target)
     if request.unusual and request.method not in route.allowed_methods:
         raise BadRequest(501, UNKNOWN_METHOD)

@@ -1,17 +1,28 @@
-"""The head of a request that somebody only asks about: checked as if it had been sent.
+"""A request that somebody only asks about: checked and routed as if it had been sent.
 
-Owns the way from a question's method, target and Host to what the parser says of them, and an aggregate.
+Owns the way from a question's method, target and Host to what would take the request.
 """
 
 from __future__ import annotations
 
-from sidecar.config.schema import Aggregate
-from sidecar.proxy.exchange.aggregate import targets_of
+from typing import NamedTuple
+
+from sidecar.proxy.exchange.aggregate import PREFIX, targets_of
 from sidecar.proxy.http1.head_syntax import UNKNOWN_METHOD, BadRequest
 from sidecar.proxy.http1.request_head import RequestHead, parse_request
+from sidecar.runtime.live import Live
 from sidecar.runtime.route import LiveRoute
-from sidecar.runtime.routing import NotRouted
+from sidecar.runtime.routing import Found, NotRouted
 from sidecar.runtime.service import LiveService
+
+
+class Routed(NamedTuple):
+    """What takes a request: the service, its route, the target that it is sent, and what named the service."""
+
+    service: LiveService
+    route: LiveRoute
+    upstream_target: bytes
+    by: Found
 
 
 def head_asked(method: str, target: str, host: str, max_head: int) -> RequestHead:
@@ -29,18 +40,30 @@ def head_asked(method: str, target: str, host: str, max_head: int) -> RequestHea
         raise NotRouted(refusal.status, "bad_request", refusal.detail) from None
 
 
-def route_asked(head: RequestHead, service: LiveService, upstream_target: bytes) -> LiveRoute:
-    """The route that takes the request. Raises NotRouted if its method is neither known nor allowed there."""
+def routed(live: Live, method: str, target: str, host: str) -> Routed | str:
+    """What takes the request: a service, or the aggregate of that name. Raises NotRouted."""
+    head = head_asked(method, target, host, live.config.listen.max_head)
+    try:
+        service, upstream_target, by = live.table.find(head.method, head.target, head.host)
+    except NotRouted as stray:
+        name = _aggregate_asked(live, head.method, stray.reserved)
+        if name is None:
+            raise
+        return name
     route = service.route_for(head.method, upstream_target)
     if head.unusual and head.method not in route.allowed_methods:
         raise NotRouted(501, "bad_request", UNKNOWN_METHOD)
-    return route
+    return Routed(service, route, upstream_target, by)
 
 
-def aggregate_refusal(name: str, aggregate: Aggregate, method: str, target: bytes) -> NotRouted | None:
-    """What the app would be told instead of the aggregate's answer; `target` is the path with its query."""
+def _aggregate_asked(live: Live, method: str, reserved: bytes) -> str | None:
+    path, _, query = reserved.partition(b"?")
+    name = path.removeprefix(PREFIX).decode("latin-1")
+    aggregate = live.config.aggregates.get(name) if path.startswith(PREFIX) else None
+    if aggregate is None:
+        return None
     try:
-        targets_of(aggregate, method, target.partition(b"?")[2])
+        targets_of(aggregate, method, query)
     except BadRequest as refusal:
-        return NotRouted(refusal.status, "bad_request", f"{name}: {refusal.detail}")
-    return None
+        raise NotRouted(refusal.status, "bad_request", f"{name}: {refusal.detail}") from None
+    return name

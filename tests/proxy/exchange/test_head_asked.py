@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.config.load import loads
-from sidecar.proxy.exchange.head_asked import head_asked, route_asked
+from sidecar.proxy.exchange.head_asked import Routed, head_asked, routed
 from sidecar.proxy.http1.head_syntax import MAX_HEAD
 from sidecar.runtime.live import Live
 from sidecar.runtime.routing import NotRouted
@@ -54,12 +54,30 @@ def test_nothing_gets_in_that_is_not_in_its_place(method: str, target: str, host
     assert head.length == 0
 
 
+def live(text: str) -> Live:
+    return Live(loads(text, "a.yaml", {}), 0.0, float)
+
+
 def test_a_method_that_is_neither_known_nor_allowed() -> None:
-    text = "services: {venue: {url: 'http://a:1', routes: [{match: {path: /x, methods: [BAN]}}]}}"
-    service = Live(loads(text, "a.yaml", {}), 0.0, float).services["venue"]
-    head = head_asked("BAN", "/venue/x", "", MAX_HEAD)
-    assert route_asked(head, service, b"/x").name == "BAN /x"
+    made = live("services: {venue: {url: 'http://a:1', routes: [{match: {path: /x, methods: [BAN]}}]}}")
+    found = routed(made, "BAN", "/venue/x", "")
+    assert isinstance(found, Routed)
+    assert (found.service, found.route.name, found.upstream_target) == (made.services["venue"], "BAN /x", b"/x")
     with pytest.raises(NotRouted, match="allow_methods") as refused:
-        route_asked(head, service, b"/y")
+        routed(made, "BAN", "/venue/y", "")
     assert (refused.value.status, refused.value.reason) == (501, "bad_request")
-    assert route_asked(head_asked("GET", "/venue/x", "", MAX_HEAD), service, b"/x").name == ""
+    found = routed(made, "GET", "http://a:1/x", "")
+    assert isinstance(found, Routed)
+    assert (found.route.name, found.by) == ("", "absolute")
+
+
+def test_an_aggregate_is_named_or_refused() -> None:
+    part = "parts: {v: {service: venue, path: '/x/{query.id}'}}"
+    made = live(f"services: {{venue: {{url: 'http://a:1'}}}}\naggregates: {{page: {{{part}}}}}")
+    assert routed(made, "HEAD", "/_aggregate/page?id=1", "") == "page"
+    with pytest.raises(NotRouted, match="page: the query parameter id is missing") as refused:
+        routed(made, "GET", "/_aggregate/page", "")
+    assert refused.value.status == 400
+    with pytest.raises(NotRouted) as refused:
+        routed(made, "GET", "/_aggregate/other", "")
+    assert refused.value.status == 404
