@@ -71,7 +71,6 @@ class HealthChecks:
         for _, _, checker in self._checkers.values():
             checker.close()
         await self._tasks.ended()
-        await self._checks.close()
 
 
 class Chain:
@@ -105,4 +104,3 @@ class Chain:
     async def close(self) -> None:
         self._tasks.cancel()
         await self._tasks.ended()
-        await self._asking.close()

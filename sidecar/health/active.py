@@ -10,9 +10,10 @@ The creator of a checker receives every result and decides which endpoints get r
   whether traffic has begun again, so that the first requests after a pause do not rely on an old result for long.
 - Every check opens a connection and closes it. A kept connection would show that the process still answers, but not
   that it can still be reached (Envoy: reuse_connection, turned off).
-- A redirect is a response like any other: it is judged by `expect` and not followed. The first 64 KiB of a body are
-  read and discarded.
-- A response with `x-envoy-immediate-health-check-fail` is a failed check, whatever its status.
+- A redirect is a response like any other: it is judged by `expect` and not followed. A response with
+  `x-envoy-immediate-health-check-fail` is a failed check, whatever its status.
+
+`sidecar.health.http_check` sends the request and reads the answer.
 
 The reason of a result is one of the words below. For an unexpected status it is `status` and the number.
 """
@@ -22,30 +23,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
-from sidecar import __version__
-from sidecar.policy.health_state import IMMEDIATE_FAIL_HEADER
+from sidecar.health import http_check
+from sidecar.health.http_check import CONNECT_FAILURE, OK
+from sidecar.net.threads import in_thread
 from sidecar.policy.settings import HealthSettings
 
-if TYPE_CHECKING:
-    from ssl import SSLContext
-
-    from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession
-
-OK: Final = "ok"
-CONNECT_FAILURE: Final = "connect_failure"
 TIMEOUT: Final = "timeout"
-RESET: Final = "reset"
-BAD_RESPONSE: Final = "bad_response"
-IMMEDIATE_FAIL: Final = "immediate_fail"
 INTERNAL: Final = "internal"
 
 MOST_AT_ONCE: Final = 64
-BODY_MAX: Final = 64 * 1024
-USER_AGENT: Final = f"sidecar-health/{__version__}"
 
 JITTER: Final = 0.2
 FIRST_WITHIN: Final = 0.1
@@ -86,20 +77,15 @@ Start = Callable[[Coroutine[object, object, None], str], asyncio.Task[None]]
 """(work, name) -> the background task that runs it."""
 
 
-class _Lost(Exception):
-    """The connection ended before a complete response head."""
-
-
 class Checks:
     """Runs single checks for all services, at most `at_once` at a time. Create and use it in a running event loop.
 
     `tls` is the context that verifies TLS endpoints.
     """
 
-    def __init__(self, *, tls: SSLContext | None = None, at_once: int = MOST_AT_ONCE) -> None:
+    def __init__(self, *, tls: ssl.SSLContext | None = None, at_once: int = MOST_AT_ONCE) -> None:
         self._tls = tls
         self._turns = asyncio.Semaphore(at_once)
-        self._session: ClientSession | None = None
 
     async def check(self, endpoint: CheckedEndpoint, settings: HealthSettings) -> Result:
         """Run one check. Every error becomes a result; only cancellation is raised."""
@@ -110,7 +96,7 @@ class Checks:
                     if settings.tcp:
                         reason = await self._connect(endpoint)
                     else:
-                        reason = await self._ask(endpoint, settings)
+                        reason = await http_check.ask(endpoint, settings, await self._trust() if endpoint.tls else None)
             except TimeoutError:
                 reason = TIMEOUT
             except OSError:
@@ -122,76 +108,16 @@ class Checks:
                 reason = INTERNAL
             return Result(reason == OK, reason, monotonic() - began)
 
-    async def close(self) -> None:
-        """Close the session. No check may run after this."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
-
     async def _connect(self, endpoint: CheckedEndpoint) -> str:
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_connection(asyncio.Protocol, endpoint.address, endpoint.port)
         transport.close()
         return OK
 
-    async def _ask(self, endpoint: CheckedEndpoint, settings: HealthSettings) -> str:
-        import aiohttp
-        from yarl import URL
-
-        if self._session is None:
-            self._session = self._make_session()
-        host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
-        url = URL(f"{'https' if endpoint.tls else 'http'}://{host}:{endpoint.port}{settings.path}", encoded=True)
-        headers = {"host": endpoint.authority.decode(), "user-agent": USER_AGENT}
-        headers.update({name.lower(): value for name, value in settings.headers.items()})
-        try:
-            async with self._session.get(
-                url,
-                headers=headers,
-                allow_redirects=False,
-                server_hostname=endpoint.server_name if endpoint.tls else None,
-            ) as response:
-                if IMMEDIATE_FAIL_HEADER in response.headers:
-                    return IMMEDIATE_FAIL
-                if response.status not in settings.expect:
-                    return f"status {response.status}"
-                left = BODY_MAX
-                while left > 0 and (piece := await response.content.read(left)):
-                    left -= len(piece)
-                if left <= 0:
-                    response.close()
-                return OK
-        except (aiohttp.ClientConnectorError, aiohttp.ClientSSLError):
-            return CONNECT_FAILURE
-        except (_Lost, aiohttp.ClientOSError, aiohttp.ClientPayloadError):
-            return RESET
-        except aiohttp.ClientError:
-            return BAD_RESPONSE
-
-    def _make_session(self) -> ClientSession:
-        import aiohttp
-
-        async def once(request: ClientRequest, send: ClientHandlerType) -> ClientResponse:
-            # aiohttp would send a lost GET again on a new connection, but a lost check must count as lost.
-            try:
-                return await send(request)
-            except aiohttp.ClientConnectorError:
-                raise
-            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as lost:
-                raise _Lost from lost
-
-        connector = aiohttp.TCPConnector(
-            force_close=True, limit=0, use_dns_cache=False, ssl=self._tls if self._tls is not None else True
-        )
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(),
-            auto_decompress=False,
-            read_bufsize=BODY_MAX,
-            skip_auto_headers=("accept", "accept-encoding"),
-            middlewares=(once,),
-        )
+    async def _trust(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = await in_thread(ssl.create_default_context)  # it reads a large file
+        return self._tls
 
 
 class ActiveChecker(Generic[T]):

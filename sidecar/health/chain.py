@@ -25,8 +25,9 @@ from typing import Any, Final, NamedTuple
 
 from sidecar.config.schema import LONGEST_REPORT_S
 from sidecar.health import service_part
-from sidecar.health.active import OK, Start
 from sidecar.health.active import Check as CheckEndpoint
+from sidecar.health.active import Start
+from sidecar.health.http_check import OK
 from sidecar.health.report import (
     HEALTHY,
     INTERNAL,

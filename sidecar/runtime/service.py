@@ -15,7 +15,8 @@ from time import monotonic
 from typing import Any, Final
 
 from sidecar.config.schema import EndpointSpec, Match, Service
-from sidecar.health.active import IMMEDIATE_FAIL, ActiveChecker
+from sidecar.health.active import ActiveChecker
+from sidecar.health.http_check import IMMEDIATE_FAIL
 from sidecar.policy.availability import Availability
 from sidecar.policy.balancers.balancer import Balancer
 from sidecar.policy.balancers.ewma import PeakEwma

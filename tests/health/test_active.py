@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from sidecar import __version__
-from sidecar.health.active import BODY_MAX, ActiveChecker, Checks, Result
+from sidecar.health.active import ActiveChecker, Checks, Result
+from sidecar.health.http_check import BODY_MAX
 from sidecar.policy.settings import HealthSettings
 from tests.support import wants
 from tests.support.daemon import has_ipv6
@@ -297,10 +298,7 @@ class Upstream:
 async def ask(upstream: Upstream, *, tls: ssl.SSLContext | None = None, **options: Any) -> Result:
     """One check of it, with what a daemon would do before and after."""
     checks = Checks(tls=tls)
-    try:
-        return await listening(upstream, lambda: checks.check(upstream.endpoint, HealthSettings(**options)))
-    finally:
-        await checks.close()
+    return await listening(upstream, lambda: checks.check(upstream.endpoint, HealthSettings(**options)))
 
 
 async def listening(
@@ -402,7 +400,6 @@ async def test_a_refused_connection(options: dict[str, Any]) -> None:
     with refusing_port() as port:
         result = await checks.check(Endpoint(port=port), HealthSettings(**options))
     assert (result.ok, result.reason) == (False, "connect_failure")
-    await checks.close()
 
 
 async def test_tcp_only_opens_a_connection() -> None:
@@ -415,12 +412,7 @@ async def test_tcp_only_opens_a_connection() -> None:
 @pytest.mark.parametrize("options", [{"path": "/"}, {"tcp": True}])
 async def test_ipv6(options: dict[str, Any]) -> None:
     upstream, checks = Upstream(), Checks()
-    try:
-        result = await listening(
-            upstream, lambda: checks.check(upstream.endpoint, HealthSettings(**options)), host="::1"
-        )
-    finally:
-        await checks.close()
+    result = await listening(upstream, lambda: checks.check(upstream.endpoint, HealthSettings(**options)), host="::1")
     assert result.ok
 
 
@@ -432,7 +424,6 @@ async def test_every_check_has_a_connection_of_its_own() -> None:
             assert (await checks.check(upstream.endpoint, HealthSettings(path="/"))).ok
 
     await listening(upstream, thrice)
-    await checks.close()
     assert (len(upstream.heads), upstream.ended) == (3, 3)
 
 
@@ -449,7 +440,6 @@ async def test_checks_at_once_are_limited_and_waiting_is_not_latency() -> None:
         assert sorted(result.latency_s for result in results)[15] < took / 4
 
     await listening(upstream, many)
-    await checks.close()
     assert upstream.most_at_once == 3
 
 
@@ -465,7 +455,6 @@ async def test_a_cancelled_check_releases_its_turn_and_its_connection() -> None:
         assert (await checks.check(upstream.endpoint, HealthSettings(tcp=True))).ok
 
     await listening(upstream, cancelled)
-    await checks.close()
 
 
 async def test_an_internal_error_is_a_failed_check(caplog: pytest.LogCaptureFixture) -> None:
@@ -473,13 +462,6 @@ async def test_an_internal_error_is_a_failed_check(caplog: pytest.LogCaptureFixt
     result = await checks.check(Endpoint(authority=b"\xff"), HealthSettings(path="/"))
     assert (result.ok, result.reason) == (False, "internal")
     assert "because of an internal error" in caplog.text
-    await checks.close()
-
-
-async def test_close_works_without_checks_and_twice() -> None:
-    checks = Checks()
-    await checks.close()
-    await checks.close()
 
 
 # TLS.
@@ -516,5 +498,4 @@ async def test_tls_is_verified_by_the_name_of_the_endpoint(
     # Closing a TLS connection has no half: the upstream leaves that to the check.
     upstream.holds = True
     result = await listening(upstream, lambda: checks.check(upstream.endpoint, HealthSettings(path="/")), tls=serving)
-    await checks.close()
     assert result.reason == reason

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.eventually import eventually, settled
 from tests.support.rig import Rig
-from tests.support.steps import answer, close, read_request, silence, then_reset
+from tests.support.steps import answer, close, raw, read_request, silence, then_reset
 from tests.support.traffic import Checked, Traffic, app_hits, check_hits
 from tests.support.upstream import RefusedPort, Upstream
 
@@ -344,3 +344,16 @@ def test_of_two_that_both_fail_one_is_left(ejecting: Rig) -> None:
         return [events(ejecting, "both", name)[count:] for name, count in zip(("c", "d"), before, strict=True)]
 
     eventually(lambda: sorted(since()) == [[], ["ejected"]])
+
+
+def test_a_service_whose_answers_are_put_right_passes_its_checks_too() -> None:
+    """What an app would get passes a check: or an endpoint that serves well would get no requests."""
+    health = "{path: /health, interval: 100ms, idle_interval: 100ms, unhealthy_threshold: 1}"
+    config = f'services: {{odd: {{endpoints: ["$odd"], health: {health}}}}}'
+    sloppy = raw(b"HTTP/1.2  200 OK\nContent-Length: 2\nX-A: b\n c\ncontent-length: 2\n\nok")
+    with Rig(config, upstreams={"odd": Upstream(Checked(sloppy, sloppy))}) as rig:
+        assert rig.ask("GET", "/odd/").status == 200
+        eventually(lambda: check_hits(rig["odd"]) >= 5)
+        assert healthy(rig, "odd", "odd") == 1
+        what = {"service": "odd", "result": "failure"}
+        assert rig.daemon.metric("sidecar_health_checks_total", **what) == 0

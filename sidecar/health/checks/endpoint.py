@@ -12,7 +12,8 @@ from msgspec import Struct
 
 from sidecar.config.schema import CheckUrl, HealthCheck
 from sidecar.config.schema import Url as Authority
-from sidecar.health.active import CONNECT_FAILURE, Check
+from sidecar.health.active import Check
+from sidecar.health.http_check import CONNECT_FAILURE
 from sidecar.net.names import look_up
 from sidecar.policy.settings import HealthSettings
 

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from sidecar.config.schema import HealthCheck
-from sidecar.health.active import OK
+from sidecar.health.http_check import OK
 from sidecar.health.report import AUTH, BAD_RESPONSE, CONNECT_FAILURE, ERROR, TIMEOUT
 from sidecar.net.names import look_up
 

@@ -91,11 +91,8 @@ async def test_a_name_that_nobody_knows() -> None:
 
 
 async def really(url: str, timeout: float = 1.0, tls: ssl.SSLContext | None = None) -> str:
-    checks = Checks(tls=tls)
-    try:
-        return await endpoint_check(HealthCheck(url=parse_check_url(url), timeout=timeout), checks.check)()
-    finally:
-        await checks.close()
+    check = Checks(tls=tls).check
+    return await endpoint_check(HealthCheck(url=parse_check_url(url), timeout=timeout), check)()
 
 
 @asynccontextmanager

@@ -36,7 +36,6 @@ async def test_each_scheme_has_its_check() -> None:
         assert [name for name, check in made.items() if check.required] == ["tcp"]
         assert {check.timeout_s for check in made.values()} == {0.5}
         assert {name: await check.ask() for name, check in made.items()} == dict.fromkeys(configured, "connect_failure")
-        await checks.close()
 
 
 def test_without_a_check_of_redis_its_client_is_not_imported() -> None:
