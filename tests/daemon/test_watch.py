@@ -1,21 +1,20 @@
-"""The file watch: all the ways in which a file changes, with notifications of the system and without."""
+"""The file watch: all the ways in which a file changes."""
 
 # ruff: noqa: ASYNC240 - small files, and their changes are what is tested
 from __future__ import annotations
 
 import asyncio
-import logging
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import sidecar.daemon.watch
-from sidecar.daemon.watch import FileWatch, content_of, folders_of
+from sidecar.daemon.watch import FileWatch, content_of, status_of
+from tests.support.kubernetes_api import until
 
-FOR_EVER_S = 3600.0
 LIMIT_S = 5.0
 
 
@@ -38,18 +37,31 @@ class Seen:
 
 
 @asynccontextmanager
-async def watching(path: Path, look_s: float = FOR_EVER_S) -> AsyncIterator[Seen]:
-    """A watch that has begun. By default only notifications find a change, not the checks at intervals."""
+async def watching(path: Path, look_s: float = 0.02) -> AsyncIterator[Seen]:
+    """A watch that has begun: it has looked at the file once."""
     seen = Seen(path)
     watch = FileWatch(path, seen, look_s=look_s)
     task = asyncio.get_running_loop().create_task(watch.run())
     try:
-        await asyncio.sleep(0.05)
+        await until(lambda: watch._status is not None)
         yield seen
     finally:
         task.cancel()
         await asyncio.wait([task])
-        assert watch._stop.is_set()
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The file was read so many times; the content is read only if the status says so."""
+    found: list[Path] = []
+
+    def read(path: Path) -> bytes:
+        found.append(path)
+        return content_of(path)
+
+    monkeypatch.setattr(sidecar.daemon.watch, "content_of", read)
+    monkeypatch.setattr(sidecar.daemon.watch, "READ_EVERY", sys.maxsize)
+    return found
 
 
 @pytest.fixture
@@ -57,19 +69,6 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "sidecar.yaml"
     path.write_text("0")
     return path
-
-
-@pytest.fixture(params=[OSError(28, "OS file watch limit reached"), RuntimeError("no inotify instance")])
-def blind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The system has no inotify watches left; returns the folders that were requested."""
-    asked: list[str] = []
-
-    def watch(*paths: Path, **_: Any) -> Any:
-        asked.extend(map(str, paths))
-        raise request.param
-
-    monkeypatch.setattr(sidecar.daemon.watch, "watch", watch)
-    return asked
 
 
 def replace(path: Path, text: str) -> None:
@@ -102,7 +101,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("patient")
 async def test_a_file_written_in_pieces_is_reported_when_complete(path: Path) -> None:
-    async with watching(path, look_s=0.02) as seen:
+    async with watching(path) as seen:
         with path.open("w") as stream:
             for _ in range(10):
                 stream.write("x")
@@ -114,7 +113,7 @@ async def test_a_file_written_in_pieces_is_reported_when_complete(path: Path) ->
 
 @pytest.mark.usefixtures("patient")
 async def test_at_rest_waits_for_a_complete_file(path: Path) -> None:
-    watch = FileWatch(path, Seen(path), look_s=FOR_EVER_S)
+    watch = FileWatch(path, Seen(path))
     path.write_text("half")
     waiting = asyncio.get_running_loop().create_task(watch.at_rest())
     await asyncio.sleep(0.05)
@@ -137,7 +136,7 @@ async def test_a_file_that_never_stops_changing_is_reported_too(path: Path, monk
 
 @pytest.mark.usefixtures("patient")
 async def test_a_file_that_an_editor_removes_briefly_is_not_reported(path: Path) -> None:
-    async with watching(path, look_s=0.02) as seen:
+    async with watching(path) as seen:
         path.rename(path.with_name("backup"))
         await asyncio.sleep(0.06)
         path.write_text("0")
@@ -186,49 +185,75 @@ async def test_a_replaced_folder_is_watched_again(tmp_path: Path) -> None:
     folder.mkdir()
     path = folder / "sidecar.yaml"
     path.write_text("0")
-    before = folders_of(path)
     async with watching(path) as seen:
-        path.unlink()
         folder.rename(tmp_path / "old")
         await seen.until(lambda contents: contents == [None])
         folder.mkdir()
-        assert folders_of(path) != before
         path.write_text("1")
-        # Whoever watches a folder that is gone is told nothing of the new one: the next look finds it.
-    async with watching(path, look_s=0.1) as seen:
-        path.write_text("2")
-        await seen.until(lambda contents: contents == ["2"])
+        await seen.until(lambda contents: contents == [None, "1"])
 
 
-# Without the kernel.
-
-
-async def test_without_notifications_a_change_is_found_and_a_warning_logged(
-    path: Path, blind: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    async with watching(path, look_s=0.02) as seen:
-        path.write_text("1")
-        await seen.until(lambda contents: contents == ["1"])
-    assert blind == [str(path.parent)]
-    (record,) = [one for one in caplog.records if "sends no notifications" in one.message]
-    assert record.levelno == logging.WARNING
-
-
-async def test_a_change_just_before_the_watch_began_is_found_soon(path: Path, blind: list[str]) -> None:
+async def test_a_link_that_leads_elsewhere_is_followed(tmp_path: Path) -> None:
+    for name in ("blue", "green"):
+        (tmp_path / name).write_text(name)
+    path = tmp_path / "sidecar.yaml"
+    path.symlink_to("blue")
     async with watching(path) as seen:
+        path.unlink()
+        path.symlink_to("green")
+        await seen.until(lambda contents: contents == ["green"])
+        (tmp_path / "green").write_text("olive")
+        await seen.until(lambda contents: contents == ["green", "olive"])
+
+
+async def test_a_file_that_nobody_changes_is_read_once(path: Path, reads: list[Path]) -> None:
+    looks = 0
+
+    def look(path: Path) -> tuple[int, ...]:
+        nonlocal looks
+        looks += 1
+        return status_of(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sidecar.daemon.watch, "status_of", look)
+        async with watching(path, look_s=0.001):
+            before = len(reads)
+            await until(lambda: looks >= 20)
+            assert len(reads) == before
+
+
+async def test_a_change_that_the_status_does_not_show_is_found(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The times of some file systems are whole seconds."""
+    monkeypatch.setattr(sidecar.daemon.watch, "status_of", lambda path: (1, 2, 3))
+    async with watching(path, look_s=0.001) as seen:
         path.write_text("1")
         await seen.until(lambda contents: contents == ["1"])
 
 
-async def test_a_closed_loop_ends_the_thread(path: Path) -> None:
-    watch = FileWatch(path, Seen(path))
-    assert watch._tell()
+async def test_a_change_just_before_the_watch_began_is_found(path: Path) -> None:
+    seen = Seen(path)
+    watch = FileWatch(path, seen, look_s=0.02)
+    path.write_text("1")
+    task = asyncio.get_running_loop().create_task(watch.run())
+    await seen.until(lambda contents: contents == ["1"])
+    task.cancel()
 
-    def closed(_: object) -> None:
-        raise RuntimeError("Event loop is closed")
 
-    watch._loop = type("Closed", (), {"call_soon_threadsafe": staticmethod(closed)})()  # type: ignore[assignment]
-    assert not watch._tell()
+async def test_without_threads_it_looks_again_later(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = 0
+
+    async def none_left(*_: object) -> bytes:
+        nonlocal refused
+        refused += 1
+        raise OSError("no thread could be started")
+
+    async with watching(path) as seen:
+        with monkeypatch.context() as patch:
+            patch.setattr(sidecar.daemon.watch, "in_thread", none_left)
+            path.write_text("1")
+            await until(lambda: refused >= 3)
+            assert seen.contents == []
+        await seen.until(lambda contents: contents == ["1"])
 
 
 def test_content_is_empty_if_the_file_cannot_be_read(path: Path) -> None:
@@ -241,13 +266,13 @@ def test_content_is_empty_if_the_file_cannot_be_read(path: Path) -> None:
     assert content_of(path.parent) == b""
 
 
-def test_folders_are_those_of_the_link_and_of_the_file(tmp_path: Path) -> None:
-    real, link = tmp_path / "real", tmp_path / "link"
-    real.mkdir()
-    link.mkdir()
-    (real / "a.yaml").write_text("")
-    (link / "b.yaml").symlink_to(real / "a.yaml")
-    assert {folder for folder, _, _ in folders_of(link / "b.yaml")} == {real, link}
-    (real / "a.yaml").unlink()
-    assert {folder for folder, _, _ in folders_of(link / "b.yaml")} == {link}
-    assert folders_of(tmp_path / "no" / "c.yaml") == frozenset()
+def test_the_status_is_that_of_the_file_behind_the_links(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.yaml", tmp_path / "link.yaml"
+    real.write_text("0")
+    link.symlink_to(real)
+    before = status_of(link)
+    assert before == status_of(real) != ()
+    replace(real, "1")
+    assert status_of(link) not in (before, ())
+    real.unlink()
+    assert status_of(link) == ()

@@ -10,10 +10,11 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from time import sleep
 from typing import Final
-
-from watchfiles import watch
 
 from tools.docs import check, pages
 
@@ -50,7 +51,7 @@ def serve(root: Path, work: Path, address: str) -> None:
     _prepare(root, work)
     process = subprocess.Popen([*_generator("serve"), "--dev-addr", address], cwd=work)
     try:
-        for _ in watch(*[root / name for name in _WATCHED if (root / name).exists()], raise_interrupt=False):
+        for _ in _changes([root / name for name in _WATCHED]):
             try:
                 _prepare(root, work)
             except BuildError as error:
@@ -60,6 +61,29 @@ def serve(root: Path, work: Path, address: str) -> None:
     finally:
         process.terminate()
         process.wait(10)
+
+
+def _changes(watched: Sequence[Path]) -> Iterator[None]:
+    """Yields each time that a file in these folders, or one of these files, has changed; ends with Ctrl-C."""
+    before = _times(watched)
+    while True:
+        try:
+            sleep(0.5)
+        except KeyboardInterrupt:
+            return
+        now = _times(watched)
+        if now != before:
+            before = now
+            yield
+
+
+def _times(watched: Sequence[Path]) -> dict[Path, int]:
+    found = {}
+    for one in watched:
+        for file in one.rglob("*") if one.is_dir() else [one]:
+            with suppress(OSError):  # it is gone meanwhile
+                found[file] = file.stat().st_mtime_ns
+    return found
 
 
 def _prepare(root: Path, work: Path) -> list[str]:
