@@ -136,7 +136,7 @@ class ServicesView:
             weight=endpoint.weight,
             priority=endpoint.priority,
             active=endpoint.active,
-            idle=len(endpoint.idle),
+            idle=endpoint.idle,
             requests=sum(attempts.values()),
             failures=sum(count for reason, count in attempts.items() if is_failure(reason)),
             share=shares.get(endpoint.label),

@@ -12,13 +12,14 @@ from collections.abc import Callable, Generator, Mapping
 from random import getrandbits, random
 from typing import TYPE_CHECKING, Final
 
-from sidecar.net.tasks import Tasks
 from sidecar.policy.stale_cache import StaleCache
 from sidecar.proxy.deadlines import Deadlines
 from sidecar.proxy.exchange.body_copy import ByteBudget
 from sidecar.proxy.http1.request_head import RequestHead
 from sidecar.proxy.problem import Problem
-from sidecar.proxy.upstream.pool import Pool, Together, Trust
+from sidecar.proxy.upstream.opening import Openings
+from sidecar.proxy.upstream.pool import Pool
+from sidecar.proxy.upstream.slots import ConnectionBudget
 from sidecar.runtime.last_failure import last_failure
 from sidecar.runtime.live import Live
 from sidecar.runtime.route import LiveRoute
@@ -98,10 +99,9 @@ class ProxyCore:
         self.on_connect_failure: Callable[[str], None] = _nobody_listens
         """Hears the host name of an endpoint that could not be connected to: its address may have changed."""
         self.deadlines = Deadlines(self.loop)
-        self.tasks = Tasks(log)
-        self._trust = Trust()
+        self._openings = Openings(self.loop)
         self.pools: dict[str, Pool] = {}
-        self._together = Together(max_connections, self.pools)
+        self._connection_budget = ConnectionBudget(max_connections)
         for name, service in live.services.items():
             self.pools[name] = self._pool(service)
         self.client_idle_s = live.config.defaults.timeout.client_idle
@@ -310,7 +310,7 @@ class ProxyCore:
         exchange.service.last_failure = last_failure(self.loop.time(), reason, detail, exchange.request_id)
 
     def _pool(self, service: LiveService) -> Pool:
-        return Pool(service, self.loop, self.tasks, self._connect_failed, self._together, self._trust, self.random)
+        return Pool(service, self._openings, self._connection_budget, self._connect_failed, self.random)
 
     def _connect_failed(self, host: str) -> None:
         self.on_connect_failure(host)
@@ -348,5 +348,4 @@ class ProxyCore:
         for pool in self.pools.values():
             pool.close_idle()
         self.deadlines.close()
-        self.tasks.cancel()
-        await self.tasks.ended()
+        self._openings.close()

@@ -1,13 +1,13 @@
 """Endpoint: one address of a service, and what is known about it now.
 
-Owns the state that survives a reload: idle connections, load, and how long the endpoint is skipped after a refused
-connection. The service and its balancer choose which endpoint gets a request, and have a skipped one tried again.
+Owns the state that survives a reload: load, counters, and how long the endpoint is skipped after a refused connection.
+The service and its balancer choose which endpoint gets a request, and have a skipped one tried again.
 """
 
 from __future__ import annotations
 
 from math import inf
-from typing import Final, Protocol
+from typing import Final
 
 from sidecar.config.schema import EndpointSpec
 from sidecar.policy.balancers.ewma import PeakEwma
@@ -20,14 +20,6 @@ LONGEST_SKIP_S: Final = 30.0
 
 Key = tuple[str, str, int]
 """Scheme, address and port: they identify an endpoint within its service."""
-
-
-class IdleConnection(Protocol):
-    """What a pool needs of an idle connection."""
-
-    idle_since: float
-
-    def close(self) -> None: ...
 
 
 class Endpoint(EndpointState):
@@ -73,9 +65,9 @@ class Endpoint(EndpointState):
         self.label = f"[{address}]:{url.port}" if ":" in address else f"{address}:{url.port}"
         """Its name in metrics, logs and responses."""
         self.counters = EndpointCounters()
-        self.idle: list[IdleConnection] = []
-        """Idle connections, the most recently used one last."""
         self.active = 0
+        """Connections that requests use. The proxy counts them, and the idle ones."""
+        self.idle = 0
         self.connect_failures = 0
         self.connect_refused_at = 0.0
         self.reconnecting = False
@@ -131,4 +123,4 @@ class Endpoint(EndpointState):
         self.skip_until = 0.0
 
     def __repr__(self) -> str:
-        return f"<Endpoint {self.label} active={self.active} idle={len(self.idle)} skip_until={self.skip_until:.3f}>"
+        return f"<Endpoint {self.label} active={self.active} idle={self.idle} skip_until={self.skip_until:.3f}>"

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 from sidecar.config.schema import EndpointSpec, Match, Service
 from sidecar.health.active import ActiveChecker
@@ -65,9 +64,9 @@ class LiveService:
         self.pool_idle_s = config.policy.timeout.pool_idle
         self._set_connection_limits(config)
         self.connections = 0
-        """Connections that are open or being opened, including idle ones."""
-        self.waiting: deque[Any] = deque()
-        """Attempts that wait for a free connection, first come first served. The proxy adds and wakes them."""
+        """Connections that are open or being opened, including idle ones. The proxy counts them."""
+        self.waiting = 0
+        """Attempts that wait for a connection to be given back. The proxy counts them."""
         self._own_breakers: dict[Match, Breaker] = {}
         """The breakers of routes that have their own."""
         self.past_breakers = BreakerCounts()
@@ -104,6 +103,8 @@ class LiveService:
         self.checker: ActiveChecker[Endpoint] | None = None
         self.reconnect: Callable[[Endpoint], None] | None = None
         """Opens a connection to an endpoint whose skip is over, with no request behind it. The proxy sets it."""
+        self.close_idle: Callable[[Endpoint], None] | None = None
+        """Closes the idle connections of an endpoint that leaves. The proxy sets it."""
         self.last_request = now
         self.last_failure: LastFailure | None = None
         """The last failure that was not a refusal by the breaker. Refusals would hide why the breaker opened."""
@@ -280,8 +281,8 @@ class LiveService:
             if wanted.get(endpoint.key) is not endpoint:
                 endpoint.departed_at = now
                 self._departed.append(endpoint)
-                for connection in list(endpoint.idle):
-                    connection.close()
+                if self.close_idle is not None:
+                    self.close_idle(endpoint)
         self.endpoints = tuple(wanted.values())
         for endpoint in self.endpoints:
             if known.get(endpoint.key) is not endpoint:

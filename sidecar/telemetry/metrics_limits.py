@@ -5,7 +5,7 @@ Owns the names and labels of `sidecar_upstream_*` and `sidecar_retry_budget_bala
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from prometheus_client.core import GaugeMetricFamily
@@ -18,7 +18,7 @@ class BudgetView(Protocol):
 
 class RestingView(Protocol):
     @property
-    def idle(self) -> Sized: ...
+    def idle(self) -> int: ...
 
 
 class LimitsView(Protocol):
@@ -33,7 +33,7 @@ class LimitsView(Protocol):
         """Connections that are open or being opened, including idle ones."""
 
     @property
-    def waiting(self) -> Sized:
+    def waiting(self) -> int:
         """Requests that wait for a connection."""
 
     @property
@@ -60,7 +60,7 @@ def limit_families(services: Sequence[LimitsView], monotonic_s: float) -> Iterab
     for service in services:
         endpoints = (*(one for one, _ in service.present), *service.departed)
         connections.add_metric([service.name], service.connections)
-        idle.add_metric([service.name], sum(len(endpoint.idle) for endpoint in endpoints))
-        waiting.add_metric([service.name], len(service.waiting))
+        idle.add_metric([service.name], sum(endpoint.idle for endpoint in endpoints))
+        waiting.add_metric([service.name], service.waiting)
         balance.add_metric([service.name], round(service.budget.balance(monotonic_s), 3))
     yield from (connections, idle, waiting, balance)

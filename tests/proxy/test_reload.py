@@ -307,14 +307,14 @@ def test_a_tunnel_outlives_its_service_and_keeps_its_own_idle_limit(make_world: 
 # TLS.
 
 
-def test_one_trust_is_shared_by_all_that_need_it_and_made_when_first_needed(make_world: Make) -> None:
+def test_one_tls_context_is_shared_by_all_that_need_it_and_made_when_first_needed(make_world: Make) -> None:
     world = make_world(PLAIN)
-    assert world.core._trust._context is None
+    contexts = world.core._openings.contexts
+    assert contexts._default is None
     safe = {name: Service(name=name, endpoints=(spec(name, "https"),), policy=PLAIN) for name in ("safe", "safer")}
     adopt(world, {"venue": world.service.config, **safe})
-    pools = world.core.pools
-    assert pools["safe"]._tls is pools["safer"]._tls is world.core._trust.context
-    assert pools["venue"]._tls is None
+    assert contexts._default is not None
+    assert contexts.of(safe["safe"]) is contexts.of(safe["safer"]) is contexts._default
 
 
 def test_a_service_may_turn_to_tls(make_world: Make) -> None:

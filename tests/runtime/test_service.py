@@ -39,20 +39,6 @@ class Clock:
         return self.now
 
 
-class FakeConnection:
-    """An idle connection that leaves its endpoint when it is closed."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.idle_since = START
-        self.endpoint = endpoint
-        self.closed = False
-        endpoint.idle.append(self)
-
-    def close(self) -> None:
-        self.closed = True
-        self.endpoint.idle.remove(self)
-
-
 def spec(host: str = "venue-service", port: int = 3002, *, scheme: str = "http", weight: int = 1) -> EndpointSpec:
     return EndpointSpec(url=Url(scheme, host, port), weight=weight)
 
@@ -243,12 +229,12 @@ def test_an_endpoint_that_stays_keeps_its_state_and_takes_the_new_weight() -> No
     a, b = service.endpoints
     a.counters.attempt("ok")
     a.connect_failed(START)
-    connection = FakeConnection(a)
+    a.idle = 1
     service.set_endpoints([(spec(weight=3), "a"), (spec(), "c")], START + 1)
     assert addresses(service.endpoints) == "a c"
     assert service.endpoints[0] is a
     assert (a.counters.attempts, a.connect_failures, a.weight, a.departed_at) == ({"ok": 1}, 1, 3, None)
-    assert a.idle == [connection]
+    assert a.idle == 1
     assert (b.departed_at, service.departed) == (START + 1, [b])
     assert Counter(firsts(service, 40, START + 1).split()) == {"a": 30, "c": 10}
 
@@ -265,12 +251,13 @@ def test_an_endpoint_is_known_by_scheme_address_and_port() -> None:
 
 def test_idle_connections_of_one_that_leaves_are_closed_at_once() -> None:
     service = live("a", "b")
-    a, b = service.endpoints
-    leaving = [FakeConnection(a), FakeConnection(a)]
-    staying = FakeConnection(b)
+    a, _ = service.endpoints
+    closed: list[Endpoint] = []
+    service.close_idle = closed.append
     service.set_endpoints([(spec(), "b")], START)
-    assert [one.closed for one in (*leaving, staying)] == [True, True, False]
-    assert a.idle == []
+    assert closed == [a]
+    service.set_endpoints([(spec(), "b")], START)
+    assert closed == [a]
 
 
 def test_an_endpoint_that_left_gets_no_request() -> None:
@@ -357,11 +344,12 @@ def test_over_tls_an_address_with_a_new_name_is_a_new_endpoint() -> None:
     service = live()
     service.set_endpoints([(spec("one", scheme="https"), "a")], START)
     (old,) = service.endpoints
-    connection = FakeConnection(old)
+    closed: list[Endpoint] = []
+    service.close_idle = closed.append
     service.set_endpoints([(spec("two", scheme="https"), "a")], START)
     (new,) = service.endpoints
     assert new is not old
-    assert connection.closed
+    assert closed == [old]
     assert (old.departed_at, service.departed) == (START, [old])
     service.set_endpoints([(spec("two", scheme="https"), "a")], START + 1)
     assert service.endpoints == (new,)

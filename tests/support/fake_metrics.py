@@ -26,7 +26,7 @@ class FakeEndpoint:
     label: str
     active: int = 0
     counters: EndpointCounters = field(default_factory=EndpointCounters)
-    idle: Sequence[object] = ()
+    idle: int = 0
 
     def attempted(self, **reasons: int) -> FakeEndpoint:
         self.counters.attempts.update(reasons)
@@ -108,7 +108,7 @@ class FakeService:
     checker: FakeChecker | None = None
     budget: FakeBudget = field(default_factory=FakeBudget)
     connections: int = 0
-    waiting: Sequence[object] = ()
+    waiting: int = 0
 
 
 @dataclass
@@ -185,6 +185,6 @@ def busy() -> FakeService:
     refusing = FakeEndpoint("[fd00::8]:3002").attempted(connect_failure=1)
     service.present = [(well, True), (refusing, False)]
     service.checker = FakeChecker(successes=4, failures=1)
-    service.connections, service.waiting, service.budget.left = 4, ["one"], 12.0
-    well.idle = ["two", "three"]
+    service.connections, service.waiting, service.budget.left = 4, 1, 12.0
+    well.idle = 2
     return service

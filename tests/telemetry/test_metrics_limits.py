@@ -22,7 +22,7 @@ def test_each_service_has_its_own(name: str, value: float) -> None:
 
 
 def test_idle_connections_of_an_endpoint_that_left_count_until_they_close() -> None:
-    service = FakeService("venue", departed=[FakeEndpoint("10.0.0.9:3002", idle=["one"])])
+    service = FakeService("venue", departed=[FakeEndpoint("10.0.0.9:3002", idle=1)])
     family = scraped(service)["sidecar_upstream_idle_connections"]
     assert list(samples(family, "sidecar_upstream_idle_connections").values()) == [1]
 

@@ -22,6 +22,7 @@ from sidecar.proxy.http1.response_head import ResponseHead, parse_response, why_
 
 if TYPE_CHECKING:
     from sidecar.proxy.upstream.pool import Pool
+    from sidecar.proxy.upstream.slots import Slot
     from sidecar.runtime.endpoint import Endpoint
 
 HELD_MAX: Final = 64 * 1024
@@ -102,12 +103,15 @@ class Upstream:
         "requests",
         "response",
         "served",
+        "slot",
         "stale_within_s",
         "transport",
         "writable",
     )
 
     transport: asyncio.Transport
+    slot: Slot
+    """How the pool counts it; set by the pool."""
 
     def __init__(self, endpoint: Endpoint, pool: Pool) -> None:
         self.endpoint = endpoint
@@ -275,8 +279,8 @@ class Upstream:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
         self.transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
-        self.endpoint.active += 1
         self.made = True
+        self._pool.opened(self)
 
     def data_received(self, data: bytes) -> None:
         state = self._state

@@ -1,32 +1,31 @@
-"""The connections of one service: idle ones by endpoint, new ones opened, no more of them than `max_connections`, and
-no more of all services than the limit on open files lets be.
+"""The connections of one service: an idle one is taken at once, a new one is opened, or the request waits for one.
 
-Owns opening, resting and counting. An idle connection is taken at once, with no await; only a new one is waited for.
-Which endpoint, and what a failure means, is the exchange's business.
+Owns who gets which connection, and the queue of requests that wait. What may be open is counted in `slots`, and
+`opening` connects. Which endpoint, and what a failure means, is the exchange's business.
+
+Of a connection the pool asks only: since when it is idle, when it was made and how many requests it carried, whether it
+may be used again, and to close.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import os
-import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from random import random
 from time import monotonic
-from typing import Any, Final, Protocol, cast
+from typing import Final, Protocol, cast
 
-from sidecar.net.tasks import Tasks
 from sidecar.proxy.upstream.http1_connection import Upstream
+from sidecar.proxy.upstream.linked_list import LinkedList, Node
+from sidecar.proxy.upstream.opening import CANCELLED, Opening, Openings
+from sidecar.proxy.upstream.slots import ConnectionBudget, Slot, Slots
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.service import LiveService
 
 SAFE_IDLE_S: Final = 1.0
 """A request that must not be sent twice takes a connection that has been idle for less than this: an older one may be
 being closed by its upstream at this moment."""
-
-_OWN_LIMITS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 log = logging.getLogger("sidecar.pool")
 
@@ -39,9 +38,9 @@ class Waiter(Protocol):
 
 
 class Connecting:
-    """A connection that was asked for and is not there yet."""
+    """A connection that was asked for and is not there yet: it is in the queue, or being opened."""
 
-    __slots__ = ("endpoint", "in_background", "pool", "timeout_s", "timer", "waiter")
+    __slots__ = ("_place", "_timer", "began", "endpoint", "in_background", "pool", "slot", "timeout_s", "waiter")
 
     def __init__(self, pool: Pool, endpoint: Endpoint, waiter: Waiter | None, timeout_s: float) -> None:
         self.pool = pool
@@ -50,52 +49,47 @@ class Connecting:
         """No request asked for it: it is to show whether the endpoint takes connections again."""
         self.waiter = waiter
         self.timeout_s = timeout_s
-        self.timer: asyncio.TimerHandle | None = None
+        self.slot: Slot | None = None
+        """Once it is being opened."""
+        self.began = 0.0
+        self._place: Node[Connecting] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def queued(self) -> bool:
         """It waits for another connection to be given back; nothing has been opened for it."""
-        return self.timer is not None
+        return self._place is not None
 
     def cancel(self) -> None:
         """The waiter no longer waits. What is being opened goes to the pool; what is queued leaves the queue."""
         self.waiter = None
-        if self.timer is not None:
-            self.pool.unqueue(self)
+        self.leave_queue()
 
+    def join_queue(self, queue: LinkedList[Connecting], timer: asyncio.TimerHandle) -> None:
+        self._place = Node(self)
+        self._timer = timer
+        queue.append(self._place)
+        self.pool.service.waiting += 1
 
-class Trust:
-    """What TLS connections are trusted by: made when first needed, as it takes a while, and then shared."""
+    def leave_queue(self) -> None:
+        if self._place is not None and self._timer is not None:
+            self._place.remove()
+            self._timer.cancel()
+            self._place = self._timer = None
+            self.pool.service.waiting -= 1
 
-    def __init__(self) -> None:
-        self._context: ssl.SSLContext | None = None
+    def tell_connected(self, upstream: Upstream) -> None:
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None:
+            waiter.connected(upstream)
 
-    @property
-    def context(self) -> ssl.SSLContext:
-        if self._context is None:
-            self._context = ssl.create_default_context()
-            self._context.set_alpn_protocols(["http/1.1"])
-        return self._context
+    def tell_failed(self, reason: str, detail: str) -> None:
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None:
+            waiter.connect_failed(reason, detail)
 
-
-class Together:
-    """What all pools may have open: idle connections of one service make room for another's that are wanted."""
-
-    def __init__(self, most: int, pools: Mapping[str, Pool]) -> None:
-        self.most = most
-        self.open = 0
-        self._pools = pools
-
-    def make_room(self) -> bool:
-        """Take a slot, if need be from the connection that has been idle longest."""
-        if self.open >= self.most:
-            resting = [found for pool in self._pools.values() if (found := pool.oldest_idle()) is not None]
-            if resting:
-                min(resting, key=lambda connection: connection.idle_since).close()
-        if self.open >= self.most:
-            return False
-        self.open += 1
-        return True
+    def opening_ended(self, opening: Opening, reason: str, detail: str) -> None:
+        self.pool.opening_ended(self, cast(Upstream, opening.protocol), reason, detail)
 
 
 class Pool:
@@ -104,87 +98,93 @@ class Pool:
     def __init__(
         self,
         service: LiveService,
-        loop: asyncio.AbstractEventLoop,
-        tasks: Tasks,
+        openings: Openings,
+        budget: ConnectionBudget,
         on_connect_failure: Callable[[str], None],
-        together: Together,
-        trust: Trust | None = None,
         random: Callable[[], float] = random,
     ) -> None:
         self.service = service
-        self._trust = trust or Trust()
-        self._together = together
+        self._openings = openings
+        self._loop = openings.loop
+        self._budget = budget
+        self._slots = Slots(service, budget)
+        self._queue: LinkedList[Connecting] = LinkedList()
+        """First come, first served."""
+        self._serving = False
+        """Whether `_serve` is called in the next turn of the loop."""
         self._random = random
         self._on_connect_failure = on_connect_failure
-        self._loop = loop
-        self._tasks = tasks
-        self._tls: ssl.SSLContext | None = None
         self._warned_of_mixed = False
         service.reconnect = self.reconnect
+        service.close_idle = self._slots.close_idle_of
         self.adopt()
 
     def adopt(self) -> None:
         """Be fit for the configuration that the service has now."""
-        if self._tls is None and any(spec.url.scheme == "https" for spec in self.service.config.endpoints):
-            self._tls = self._trust.context
-        self._close_surplus()
-        if self.service.waiting:  # there may be more room than there was
-            self._loop.call_soon(self._serve_next)
+        config = self.service.config
+        if any(spec.url.scheme == "https" for spec in config.endpoints):
+            self._openings.contexts.of(config)  # no request shall wait until it is made
+        while self._slots.surplus and self._slots.close_oldest():
+            pass  # the limit may have come down; connections in use close as they are given back
+        self._serve_soon()  # or it may have gone up
 
     def take(self, endpoint: Endpoint, now: float, *, repeatable: bool) -> Upstream | None:
-        """The connection that was used last, if one is idle and likely to be still good; else None."""
-        idle = endpoint.idle
-        while idle:
-            connection: Upstream = idle[-1]  # type: ignore[assignment]
+        """The connection that was used last, if one is idle and likely to be still good; else None.
+
+        Nobody overtakes requests that wait.
+        """
+        return None if self._queue.size else self._take(endpoint, now, repeatable)
+
+    def _take(self, endpoint: Endpoint, now: float, repeatable: bool) -> Upstream | None:
+        service, slots = self.service, self._slots
+        while (slot := slots.newest(endpoint)) is not None:
+            connection = cast(Upstream, slot.connection)
             age = now - connection.idle_since
-            if age >= self.service.pool_idle_s or connection.transport.is_closing() or self._is_over(connection, now):
-                connection.close()  # takes itself out of the list
+            if age >= service.pool_idle_s or connection.transport.is_closing() or self._is_over(connection, now):
+                connection.close()
                 continue
             if not repeatable:
                 if age >= SAFE_IDLE_S:
-                    return None  # those below are older still
+                    return None  # the others are older still
                 if connection.is_stale():
                     connection.close()
                     continue
-            idle.pop()
-            endpoint.active += 1
+            slots.wakes(slot)
             return connection
         return None
 
     def connect(self, endpoint: Endpoint, waiter: Waiter, timeout_s: float) -> Connecting:
         """Open a connection, or wait for one of the `max_connections` to be given back."""
         connecting = Connecting(self, endpoint, waiter, timeout_s)
-        if self._make_room():
-            self._open(connecting)
-        elif self.service.connections < self.service.max_connections:
-            self._loop.call_soon(self._too_many, connecting)
+        if not self._queue.size and (slot := self._slots.take(endpoint)) is not None:
+            self._open(connecting, slot)
+        elif self._queue.size or self._slots.full:
+            timer = self._loop.call_later(timeout_s, self._waited_too_long, connecting)
+            connecting.join_queue(self._queue, timer)
         else:
-            connecting.timer = self._loop.call_later(timeout_s, self._waited_too_long, connecting)
-            self.service.waiting.append(connecting)
+            self._loop.call_soon(self._too_many, connecting)
         return connecting
 
     def reconnect(self, endpoint: Endpoint) -> None:
         """Open a connection that no request waits for, where that takes no other connection's place."""
-        service, together = self.service, self._together
-        if service.connections < service.max_connections and together.open < together.most and self._make_room():
-            self._open(Connecting(self, endpoint, None, service.config.policy.timeout.connect))
+        if self._slots.spare and not self._queue.size and (slot := self._slots.take(endpoint)) is not None:
+            timeout_s = self.service.config.policy.timeout.connect
+            self._open(Connecting(self, endpoint, None, timeout_s), slot)
         else:
             endpoint.reconnecting = False
 
     def release(self, connection: Upstream, now: float) -> None:
         """Give a connection back after a whole exchange: it rests, or closes."""
-        endpoint = connection.endpoint
-        service = self.service
-        surplus = service.connections > service.max_connections  # the limit may have come down
-        used_up = surplus or endpoint.departed_at is not None or self._is_over(connection, now)
+        used_up = self._slots.surplus or connection.endpoint.departed_at is not None or self._is_over(connection, now)
         if used_up or not connection.may_be_reused():
             connection.close()
-            return
-        endpoint.active -= 1
+        else:
+            self._rest(connection, now)
+
+    def _rest(self, connection: Upstream, now: float) -> None:
         connection.rest(now)
-        endpoint.idle.append(connection)
-        if service.waiting:
-            self._loop.call_soon(self._serve_next)
+        self._slots.rests(connection.slot)
+        self._serve_soon()
 
     def _is_over(self, connection: Upstream, now: float) -> bool:
         """Whether it has lived or carried as much as it may: then it closes once it is idle, so nothing is lost.
@@ -196,14 +196,28 @@ class Pool:
             return True
         return connection.requests >= service.connection_requests
 
+    def sweep(self, now: float) -> None:
+        """Close what has been idle for `pool_idle`."""
+        pool_idle_s = self.service.pool_idle_s
+        while (slot := self._slots.oldest) is not None:
+            if now - cast(Upstream, slot.connection).idle_since < pool_idle_s:
+                return
+            slot.close()
+
+    def close_idle(self) -> None:
+        while self._slots.close_oldest():
+            pass
+
+    # What a connection says.
+
+    def opened(self, connection: Upstream) -> None:
+        """It is there."""
+        self._slots.opened(connection.slot)
+
     def closed(self, connection: Upstream) -> None:
-        """A connection says that it has ended."""
-        endpoint = connection.endpoint
-        if connection in endpoint.idle:
-            endpoint.idle.remove(connection)
-        else:
-            endpoint.active -= 1
-        self._slot_freed()
+        """It has ended."""
+        self._slots.end(connection.slot)
+        self._serve_soon()
 
     def line_ends_are_mixed(self, where: str) -> None:
         """Warn of a head of this service's whose lines end differently, the first time."""
@@ -212,131 +226,60 @@ class Pool:
             fields = {"service": self.service.name, "field": where}
             log.warning("the service's answers mix bare LF and CRLF as line ends", extra={"fields": fields})
 
-    def sweep(self, now: float) -> None:
-        """Close what has been idle for `pool_idle`. The oldest stand first."""
-        for endpoint in self.service.endpoints:
-            while endpoint.idle and now - endpoint.idle[0].idle_since >= self.service.pool_idle_s:
-                endpoint.idle[0].close()
+    # Who waits.
 
-    def close_idle(self) -> None:
-        for endpoint in (*self.service.endpoints, *self.service.departed):
-            for connection in list(endpoint.idle):
-                connection.close()
+    def _serve_soon(self) -> None:
+        if self._queue.size and not self._serving:
+            self._serving = True
+            self._loop.call_soon(self._serve)
 
-    def unqueue(self, connecting: Connecting) -> None:
-        if connecting.timer is not None:
-            connecting.timer.cancel()
-            connecting.timer = None
-        if connecting in self.service.waiting:
-            self.service.waiting.remove(connecting)
-
-    def _make_room(self) -> bool:
-        """Take one of the service's connection slots, if need be from the connection that has been idle longest."""
-        service = self.service
-        if service.connections >= service.max_connections:
-            self._close_oldest()
-        if service.connections >= service.max_connections or not self._together.make_room():
-            return False
-        service.connections += 1
-        return True
-
-    def oldest_idle(self) -> Upstream | None:
-        """The connection that has been idle longest; None where none is idle."""
-        resting = [cast(Upstream, endpoint.idle[0]) for endpoint in self.service.endpoints if endpoint.idle]
-        return min(resting, key=lambda connection: connection.idle_since) if resting else None
-
-    def _close_oldest(self) -> bool:
-        """False where none is idle."""
-        oldest = self.oldest_idle()
-        if oldest is None:
-            return False
-        oldest.close()
-        return True
-
-    def _close_surplus(self) -> None:
-        """The limit may have come down: those that are in use close as they are given back."""
-        while self.service.connections > self.service.max_connections:
-            if not self._close_oldest():
+    def _serve(self) -> None:
+        """Give connections that have come to rest, and slots that are free, to those who have waited longest."""
+        self._serving = False
+        now = monotonic()
+        while (first := self._queue.first) is not None:
+            rested = self._take(first.endpoint, now, False)
+            if rested is not None:
+                first.leave_queue()
+                first.tell_connected(rested)
+            elif (slot := self._slots.take(first.endpoint)) is not None:
+                first.leave_queue()
+                self._open(first, slot)
+            elif not self._slots.full:
+                first.leave_queue()
+                self._too_many(first)
+            else:
                 return
 
-    def _slot_freed(self) -> None:
-        self.service.connections -= 1
-        self._together.open -= 1
-        if self.service.waiting and self.service.connections < self.service.max_connections:
-            self._loop.call_soon(self._serve_next)
-
-    def _serve_next(self) -> None:
-        """Give a connection that has come to rest, or a slot that is free, to whoever has waited longest."""
-        waiting = self.service.waiting
-        if not waiting:
-            return
-        first: Connecting = waiting[0]
-        rested = self.take(first.endpoint, monotonic(), repeatable=False)
-        if rested is not None:
-            self.unqueue(first)
-            waiter, first.waiter = first.waiter, None
-            if waiter is not None:
-                waiter.connected(rested)
-        elif self._make_room():
-            self.unqueue(first)
-            self._open(first)
-        elif self.service.connections < self.service.max_connections:
-            self.unqueue(first)
-            self._too_many(first)
-        else:
-            return
-        if waiting:
-            self._loop.call_soon(self._serve_next)
-
     def _waited_too_long(self, connecting: Connecting) -> None:
-        self.unqueue(connecting)
-        self._overloaded(connecting, f"all {self.service.max_connections} connections are in use")
+        connecting.leave_queue()
+        connecting.tell_failed("overloaded", f"all {self.service.max_connections} connections are in use")
 
     def _too_many(self, connecting: Connecting) -> None:
         """Nobody of this service may be using one, so nobody would tell when there is one."""
         detail = (
-            f"{self._together.open} connections to services are in use, as many as the limit on open files lets be:"
+            f"{self._budget.open} connections to services are in use, as many as the limit on open files lets be:"
             " use fewer at once, or raise it (ulimit -n)"
         )
-        self._overloaded(connecting, detail)
+        connecting.tell_failed("overloaded", detail)
 
-    def _overloaded(self, connecting: Connecting, detail: str) -> None:
-        waiter, connecting.waiter = connecting.waiter, None
-        if waiter is not None:
-            waiter.connect_failed("overloaded", detail)
+    # Opening.
 
-    def _open(self, connecting: Connecting) -> None:
-        self._tasks.start(self._connect(connecting), f"connect {connecting.endpoint.label}")
-
-    async def _connect(self, connecting: Connecting) -> None:
+    def _open(self, connecting: Connecting, slot: Slot) -> None:
         endpoint = connecting.endpoint
         connection = Upstream(endpoint, self)
-        reason = detail = ""
-        now = monotonic()
-        try:
-            async with asyncio.timeout(connecting.timeout_s):
-                await self._loop.create_connection(
-                    lambda: cast(Any, connection),
-                    endpoint.address,
-                    endpoint.port,
-                    ssl=self._tls if endpoint.tls else None,
-                    server_hostname=endpoint.server_name if endpoint.tls else None,
-                )
-        except TimeoutError:
-            reason, detail = "connect_timeout", f"no connection within {connecting.timeout_s:g} s"
-        except ssl.SSLCertVerificationError as error:
-            reason, detail = "connect_failure", f"the certificate is not trusted: {error.verify_message}"
-        except ssl.SSLError as error:
-            reason, detail = "connect_failure", f"TLS failed: {error.reason or 'no shared protocol'}"
-        except OSError as error:
-            words = os.strerror(error.errno) if error.errno else "connection failed"
-            # What this process or machine lacks is no fault of the endpoint's.
-            reason = "overloaded" if error.errno in _OWN_LIMITS else "connect_failure"
-            detail = words[:1].lower() + words[1:]
-        except asyncio.CancelledError:
+        connecting.slot = connection.slot = slot
+        slot.connection = connection
+        connecting.began = monotonic()
+        context = self._openings.contexts.of(self.service.config) if endpoint.tls else None
+        Opening(self._openings, connecting, connection, connecting.timeout_s).begin(endpoint, context)
+
+    def opening_ended(self, connecting: Connecting, connection: Upstream, reason: str, detail: str) -> None:
+        endpoint, now = connecting.endpoint, monotonic()
+        if reason:
             self._give_up(connection)
-            raise
-        began, now = now, monotonic()
+            if reason == CANCELLED:
+                return
         if connecting.in_background:
             endpoint.reconnecting = False
         if reason:
@@ -344,31 +287,25 @@ class Pool:
                 endpoint.connect_failed(now, in_background=connecting.in_background)
                 self.service.changed(now)
                 self._on_connect_failure(endpoint.server_name)
-            self._give_up(connection)
-            if connecting.waiter is not None:
-                connecting.waiter.connect_failed(reason, detail)
+            connecting.tell_failed(reason, detail)
             return
-        connection.connected(now, now - began, self._random())
+        connection.connected(now, now - connecting.began, self._random())
         if endpoint.skip_until:
             endpoint.connected()
             self.service.refresh(now)  # others that are skipped may have to wait for a connection of their own now
         if connecting.waiter is not None:
-            connecting.waiter.connected(connection)
+            connecting.tell_connected(connection)
         elif endpoint.departed_at is not None:
             connection.close()
         elif not connection.ended:
-            endpoint.active -= 1
-            connection.rest(now)
-            endpoint.idle.append(connection)
-            if self.service.waiting:
-                self._loop.call_soon(self._serve_next)
+            self._rest(connection, now)
 
     def _give_up(self, connection: Upstream) -> None:
         """The time was over, or the proxy ends; the connection may have come up in the same moment."""
         if connection.made:
             connection.close()  # gives its slot back itself
         else:
-            self._slot_freed()
+            self.closed(connection)
 
     def __repr__(self) -> str:
         service = self.service

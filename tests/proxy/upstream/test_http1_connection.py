@@ -64,6 +64,9 @@ class Pool:
         self.mixed: list[str] = []
         self.service = SimpleNamespace(max_head=MAX_HEAD, max_header_fields=MAX_FIELDS)
 
+    def opened(self, connection: Upstream) -> None:
+        connection.endpoint.active += 1
+
     def closed(self, connection: Upstream) -> None:
         self.closed_connections.append(connection)
 

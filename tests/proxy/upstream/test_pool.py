@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from typing import Any, cast
-from unittest.mock import Mock
 
 import pytest
 from hypothesis import example, given
@@ -13,10 +11,11 @@ from hypothesis import strategies as st
 
 import sidecar.proxy.upstream.pool
 from sidecar.config.schema import EndpointSpec, Service, Url
-from sidecar.net.tasks import Tasks
 from sidecar.policy.settings import Limits, Policy, Timeouts
 from sidecar.proxy.upstream.http1_connection import Lost, Upstream
-from sidecar.proxy.upstream.pool import SAFE_IDLE_S, Connecting, Pool, Together
+from sidecar.proxy.upstream.opening import Openings
+from sidecar.proxy.upstream.pool import SAFE_IDLE_S, Connecting, Pool
+from sidecar.proxy.upstream.slots import ConnectionBudget, Slots
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.service import LiveService
 from tests.proxy.fakes import START, Dial, ManualLoop, Wire, check_counts, ok
@@ -71,21 +70,27 @@ class Bench:
         self.publish(self.addresses)
         self.all_endpoints = list(self.service.endpoints)
         self.unreachable: list[str] = []
-        self.elsewhere = 0
-        """Connections to other services."""
-        self.tasks = Tasks(logging.getLogger("test"))
-        self.pools: dict[str, Pool] = {}
-        self.together = Together(most, self.pools)
-        self.pool = Pool(self.service, cast("Any", loop), self.tasks, self.unreachable.append, self.together)
-        self.pools["venue"] = self.pool
+        self.budget = ConnectionBudget(most)
+        self.openings = Openings(cast("Any", loop))
+        self.pool = Pool(self.service, self.openings, self.budget, self.unreachable.append)
+        other = Service(name="other", endpoints=(self.spec,), policy=Policy())
+        self.other = LiveService(other, loop.now, lambda: 0.0, loop.time)
+        self.other.set_endpoints([(self.spec, "10.1.0.1")], loop.now)
+        self.others = Slots(self.other, self.budget)
+        """Connections of another service."""
+        self.most = max_connections
+        """Connections that there may be: where a reload lowers the limit, those in use stay for as long."""
+        self.queued: list[Connecting] = []
+        """Who waited for a connection when that was last looked at."""
+        self.waiters: dict[Connecting, Waiter] = {}
         loop.after_settling = self.check
 
     def close(self) -> None:
         self.loop.after_settling = lambda: None  # what is wrong has been said
         try:
-            self.tasks.cancel()
-            self.loop.settle()
-            self.loop.run(self.tasks.ended())
+            while len(self.openings):
+                self.openings.close()  # the room that this makes may be taken by those who wait
+                self.loop.settle()
         finally:
             sidecar.proxy.upstream.pool.asyncio._set_running_loop(None)
             self.patches.undo()
@@ -108,9 +113,31 @@ class Bench:
 
     def check(self) -> None:
         connections = [dial.protocol for dial in self.dials if dial.protocol is not None]
-        check_counts(self.service, self.all_endpoints, connections, self.dials)
-        assert self.together.open == self.service.connections + self.elsewhere
-        assert self.together.open <= self.together.most
+        self.most = max(self.service.max_connections, min(self.most, self.service.connections))
+        check_counts(self.service, self.all_endpoints, connections, self.dials, self.most)
+        assert self.budget.open == self.service.connections + self.other.connections
+        assert self.budget.open <= self.budget.most
+        self.check_queue()
+
+    def reload(self, max_connections: int) -> None:
+        policy = Policy(timeout=Timeouts(pool_idle=4.0), limits=Limits(max_connections=max_connections))
+        self.service.adopt(Service(name="venue", endpoints=(self.spec,), policy=policy), self.loop.now)
+        self.pool.adopt()
+
+    def check_queue(self) -> None:
+        """First come, first served; and nobody waits for what is there."""
+        waiting = list(self.pool._queue)
+        assert self.service.waiting == len(waiting)
+        stayed = [one for one in self.queued if one in waiting]
+        assert waiting[: len(stayed)] == stayed, "somebody was put before those who waited"
+        if stayed:
+            behind = self.queued[self.queued.index(stayed[0]) :]
+            served = [one for one in behind if one.slot is not None or self.waiters[one].upstream is not None]
+            assert not served, "somebody was overtaken"
+        self.queued = waiting
+        if waiting:
+            assert self.service.connections >= self.service.max_connections, "a slot is free, and somebody waits"
+            assert not [one for one in self.all_endpoints if one.idle], "a connection is idle, and somebody waits"
 
     def pass_time(self, seconds: float) -> None:
         self.loop.advance(seconds)
@@ -120,6 +147,7 @@ class Bench:
     def ask(self, endpoint: Endpoint | None = None) -> tuple[Waiter, Connecting]:
         waiter = Waiter()
         connecting = self.pool.connect(endpoint or self.endpoint, waiter, CONNECT_S)
+        self.waiters[connecting] = waiter
         self.loop.settle()
         return waiter, connecting
 
@@ -199,7 +227,7 @@ def test_a_taken_connection_is_not_taken_twice(bench: Bench) -> None:
     bench.idle()
     assert bench.take() is not None
     assert bench.take() is None
-    assert (bench.endpoint.active, bench.endpoint.idle) == (1, [])
+    assert (bench.endpoint.active, bench.endpoint.idle) == (1, 0)
 
 
 def test_only_of_the_endpoint_asked_for(make_bench: Callable[..., Bench]) -> None:
@@ -277,8 +305,8 @@ def test_idle_connection_that_says_anything_is_closed(bench: Bench, end: Callabl
 
 def test_connection_falls_idle(bench: Bench) -> None:
     connection = bench.idle()
-    assert bench.endpoint.idle == [connection]
-    assert (bench.endpoint.active, bench.service.connections) == (0, 1)
+    assert not connection.ended
+    assert (bench.endpoint.active, bench.endpoint.idle, bench.service.connections) == (0, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -382,7 +410,7 @@ def test_skipped_endpoint_is_tried_by_a_connection_of_its_own(refused: Bench) ->
     dial.accept()
     refused.loop.settle()
     assert (refused.endpoint.skip_until, refused.endpoint.connect_failures) == (0.0, 0)
-    assert len(refused.endpoint.idle) == 1
+    assert refused.endpoint.idle == 1
     assert not refused.endpoint.reconnecting
 
 
@@ -430,7 +458,7 @@ def test_endpoints_that_all_failed_are_left_to_requests_until_one_is_back(refuse
     assert refused.endpoint.skip_until == 0.0
 
 
-@pytest.mark.parametrize("narrow", ["service", "together"])
+@pytest.mark.parametrize("narrow", ["service", "budget"])
 def test_attempt_in_the_background_takes_no_connection_s_place(narrow: str) -> None:
     bench = Bench(endpoints=2, **({"max_connections": 1} if narrow == "service" else {"most": 1}))
     bench.loop.network = Dial.refuse
@@ -523,7 +551,7 @@ def test_connection_opened_for_nobody_to_a_departed_endpoint_is_closed(make_benc
 def test_end_of_the_pool_while_connecting(bench: Bench) -> None:
     bench.loop.network = Dial.hang
     bench.ask()
-    bench.tasks.cancel()
+    bench.openings.close()
     bench.loop.settle()
     assert bench.service.connections == 0
 
@@ -538,7 +566,7 @@ def test_bound_on_connections(make_bench: Callable[..., Bench], open_already: in
         bench.connection()
     waiter, _ = bench.ask()
     assert waiter.told is not waits
-    assert len(bench.service.waiting) == waits
+    assert bench.service.waiting == waits
 
 
 def test_those_that_are_being_opened_count_too(make_bench: Callable[..., Bench]) -> None:
@@ -561,44 +589,45 @@ def test_the_one_idle_longest_makes_room(make_bench: Callable[..., Bench]) -> No
 # No more of all services together than the limit on open files lets be.
 
 
-def elsewhere(bench: Bench, count: int = 1) -> list[Upstream]:
-    """So many connections of another service, of which nothing is known here but that they are idle, oldest first."""
-    others = [cast(Upstream, Mock(idle_since=bench.loop.now + number)) for number in range(count)]
-    other = cast(Pool, Mock(oldest_idle=lambda: others[0] if others else None))
+class Other:
+    """A connection of another service, of which nothing is known here but that it is idle."""
 
-    def close() -> None:
-        del others[0]
-        bench.elsewhere -= 1
-        bench.together.open -= 1
+    def __init__(self, bench: Bench) -> None:
+        self.slots = bench.others
+        slot = self.slots.take(bench.other.endpoints[0])
+        assert slot is not None
+        self.slot = slot
+        slot.connection = self
+        self.slots.opened(slot)
+        self.slots.rests(slot)
 
-    for one in others:
-        cast(Mock, one).close.side_effect = close
-    bench.pools["other"] = other
-    bench.elsewhere = bench.together.open = count
-    return others
+    def close(self) -> None:
+        self.slots.end(self.slot)
+
+    @property
+    def ended(self) -> bool:
+        return self.slot.free
 
 
 def test_what_another_service_has_idle_makes_room(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(most=2)
-    others = elsewhere(bench, 2)
+    others = [Other(bench), Other(bench)]
     assert bench.ask()[0].upstream is not None
-    assert len(others) == 1
+    assert [one.ended for one in others] == [True, False]
     assert bench.ask()[0].upstream is not None
-    assert not others
+    assert [one.ended for one in others] == [True, True]
 
 
 def test_of_all_services_the_one_idle_longest_makes_room(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(endpoints=2, most=3)
     one, two = bench.service.endpoints
     oldest = bench.idle(one)
-    bench.pass_time(0.1)
-    others = elsewhere(bench)
-    bench.together.open = bench.service.connections + len(others)
+    other = Other(bench)
     bench.connection(two)
     waiter, _ = bench.ask(two)
     assert waiter.upstream is not None
     assert oldest.ended
-    assert len(others) == 1
+    assert not other.ended
 
 
 def test_where_all_are_in_use_the_next_is_refused_in_words_at_once(make_bench: Callable[..., Bench]) -> None:
@@ -631,12 +660,10 @@ def test_who_leaves_before_it_is_refused_hears_nothing(make_bench: Callable[...,
 def test_who_waits_is_told_when_another_service_took_the_room(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(max_connections=1, most=2)
     connection = bench.connection()
-    bench.elsewhere = 1
-    bench.together.open += 1  # another service's, in use
+    bench.others.take(bench.other.endpoints[0])
     waiters = [bench.ask()[0] for _ in range(2)]
     connection.close()
-    bench.elsewhere = 2
-    bench.together.open += 1  # and one more, before anybody here was served
+    bench.others.take(bench.other.endpoints[0])  # and one more, before anybody here was served
     bench.loop.settle()
     assert [waiter.failure and waiter.failure[0] for waiter in waiters] == ["overloaded"] * 2
     assert not bench.service.waiting
@@ -661,6 +688,29 @@ def test_waiters_are_served_first_come_first_served(make_bench: Callable[..., Be
         bench.release(connection)
         assert waiter.upstream is connection  # handed on, not opened anew
     assert len(bench.dials) == 1
+
+
+def test_nobody_overtakes_who_waits(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(endpoints=2, max_connections=1)
+    one, two = bench.service.endpoints
+    connection = bench.connection(one)
+    first, _ = bench.ask(two)
+    bench.use(connection)
+    bench.pool.release(connection, bench.loop.now)
+    assert bench.pool.take(one, bench.loop.now, repeatable=True) is None
+    second, _ = bench.ask(one)
+    assert (first.told, second.told) == (True, False)
+    assert connection.ended
+
+
+@pytest.mark.parametrize(("most", "told"), [(1, [False, False]), (2, [True, False]), (3, [True, True])])
+def test_a_reload_makes_room_for_those_who_wait(make_bench: Callable[..., Bench], most: int, told: list[bool]) -> None:
+    bench = make_bench(max_connections=1)
+    bench.connection()
+    waiters = [bench.ask()[0] for _ in range(2)]
+    bench.reload(most)
+    bench.loop.settle()
+    assert [waiter.told for waiter in waiters] == told
 
 
 def test_closed_connection_makes_room_for_a_waiter(make_bench: Callable[..., Bench]) -> None:
@@ -769,6 +819,7 @@ steps = st.lists(
                 "second",
                 "depart",
                 "return",
+                "reload",
             ]
         ),
         st.integers(0, 5),
@@ -810,7 +861,7 @@ def play(bench: Bench, asked: list[tuple[Waiter, Connecting]], step: str, number
     endpoint = bench.all_endpoints[number % 2]
     pending = [dial for dial in bench.dials if dial.pending]
     living = [dial for dial in bench.dials if dial.protocol is not None and not dial.protocol.ended]
-    used = [dial for dial in living if dial.outcome.done() and dial.protocol not in dial.protocol.endpoint.idle]
+    used = [dial for dial in living if dial.outcome.done() and not dial.protocol.slot.idle]
     if step == "ask":
         asked.append(bench.ask(endpoint))
     elif step.startswith("take"):
@@ -838,6 +889,8 @@ def play(bench: Bench, asked: list[tuple[Waiter, Connecting]], step: str, number
         bench.pool.sweep(bench.loop.now)
     elif step == "second":
         bench.pass_time(0.7)
+    elif step == "reload":
+        bench.reload(1 + number % 4)
     elif step == "depart":
         bench.publish(["10.0.0.2"])
     elif step == "return":
