@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sidecar.policy.settings import HashSettings, Policy
@@ -115,6 +115,7 @@ def test_no_body(caller: Caller, status: str) -> None:
     cuts=st.lists(st.integers(0, 400), max_size=6),
 )
 def test_a_body_is_the_same_however_it_is_framed_and_comes(pieces: list[bytes], chunked: bool, cuts: list[int]) -> None:
+    assume(not b"".join(pieces).startswith(b"\x1f\x8b"))  # that would be gzip, and is unpacked
     if chunked:
         answer = CHUNKED + b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in pieces) + b"0\r\n\r\n"
     else:
