@@ -75,6 +75,12 @@ class RunningDemo:
         return Operator(ROOT, names | folder, admin=f"http://127.0.0.1:{self.ports.admin}")
 
     @property
+    def configuration(self) -> Path:
+        """The demo's copy of its file, which it reads again when it changes."""
+        (path,) = Path(self._folder.name).glob("sidecar-demo-*/sidecar.yaml")
+        return path
+
+    @property
     def left_behind(self) -> list[Path]:
         """What there is in the directory for temporary files, the demo's own."""
         return [path for path in Path(self._folder.name).iterdir() if path != self._log]

@@ -42,12 +42,15 @@ def commands_with_output(page: str) -> list[Shown]:
 
 
 def in_console(page: str) -> list[Shown]:
-    """The commands of `console` blocks, without their prompt."""
+    """The commands of `console` blocks, without their prompt. A line that ends with a backslash goes on in the next."""
     found = []
     for block in blocks_of(page):
         if block.language == "console":
             for piece in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
                 command, _, output = piece.partition("\n")
+                while command.endswith("\\"):
+                    more, _, output = output.partition("\n")
+                    command += f"\n{more}"
                 found.append(Shown(command, output))
     return found
 
