@@ -67,7 +67,7 @@ WAYS: Final[dict[str, Callable[[], None]]] = {
     "pydantic, its import alone": lambda: kept.append(import_module("pydantic.main")),
     "pydantic, with the reference file read": read_by_pydantic,
 }
-LOADED: Final = ("aiohttp.web", "prometheus_client", "uvloop", "yaml")
+LOADED: Final = ("aiohttp.web", "uvloop", "yaml")
 """The modules that the daemon loads in any case."""
 
 

@@ -135,8 +135,7 @@ class Daemon:
                 spans_family(self.traces.exported, self.traces.dropped),
             ],
         )
-        process = metrics.registry()
-        self.scrapes = Scrapes(lambda: metrics.exposing(collector, process), self.slices)
+        self.scrapes = Scrapes(lambda: metrics.exposing(collector), self.slices)
         self.probes = Probes(lambda: not self.core.draining, self.scrapes.text, self.chain.report, watchers)
         self.log_control = LogControl(config.log, loop, self._set_access)
         self.steering = Steering(

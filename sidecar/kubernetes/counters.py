@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.registry import Collector
+from sidecar.telemetry.families import CounterFamily, Family, GaugeFamily
 
 RESULTS: Final = ("injected", "skipped", "denied", "malformed", "failed")
 """The results of a review. `malformed`: not a review, or not read in time. `failed`: a bug of the injector."""
 
 
-class InjectorCounters(Collector):
+class InjectorCounters:
     """`expires` is when the certificate expires, in Unix seconds; 0 if unknown."""
 
     def __init__(
@@ -26,20 +25,20 @@ class InjectorCounters(Collector):
         self._connections = connections
         self._refused = refused
 
-    def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
-        injections = CounterMetricFamily(
+    def collect(self) -> Iterable[Family]:
+        injections = CounterFamily(
             "sidecar_injections", "Admission reviews that were answered, by result", labels=["result"]
         )
         for result, count in self.injections.items():
             injections.add_metric([result], count)
         yield injections
-        yield GaugeMetricFamily("sidecar_injector_connections", "Open connections", self._connections())
-        yield CounterMetricFamily(
+        yield GaugeFamily("sidecar_injector_connections", "Open connections", self._connections())
+        yield CounterFamily(
             "sidecar_injector_refused_connections",
             "Connections closed at once, because all others had a review in progress",
             self._refused(),
         )
-        yield GaugeMetricFamily(
+        yield GaugeFamily(
             "sidecar_injector_certificate_expiry_timestamp_seconds",
             "When the serving certificate expires; 0: unknown",
             self._expires(),

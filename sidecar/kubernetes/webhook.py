@@ -29,7 +29,7 @@ from sidecar.kubernetes.pod import NotAPod, Object
 from sidecar.kubernetes.server_tls import ServerTls
 from sidecar.kubernetes.settings import InjectorSettings
 from sidecar.net.http_listener import Bounds, HttpListener, http_logger
-from sidecar.telemetry.metrics import CONTENT_TYPE, exposition, registry
+from sidecar.telemetry.metrics import CONTENT_TYPE, exposition
 
 log = logging.getLogger("sidecar.injector")
 
@@ -77,7 +77,6 @@ class Webhook:
         self.counters = counters or InjectorCounters(
             connections=lambda: len(self.connections), refused=lambda: self.connections.refused
         )
-        self._registry = registry(self.counters)
         self._make_patch = make_patch
         self._body_s = body_s
         self._reading = 0
@@ -209,7 +208,7 @@ class Webhook:
                 return web.Response(status=503, text="ending\n" if self._ending else "no certificate yet\n")
             return web.Response(text="ok\n")
         if request.path == "/metrics":
-            return web.Response(body=exposition(self._registry), headers={"Content-Type": CONTENT_TYPE})
+            return web.Response(body=exposition(self.counters), headers={"Content-Type": CONTENT_TYPE})
         return web.Response(status=404, text="this listener has /livez, /readyz and /metrics\n")
 
 

@@ -13,15 +13,13 @@ from itertools import chain
 from time import monotonic, time
 from typing import Final, Protocol, TypeVar
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.registry import Collector
-
 from sidecar.telemetry.counters import DURATION_BUCKETS_S, ServiceCounters
+from sidecar.telemetry.families import Collector, CounterFamily, Family, GaugeFamily, HistogramFamily
 from sidecar.telemetry.metrics_aggregates import aggregates_family
 from sidecar.telemetry.metrics_discovery import SourceView, discovery_families
 from sidecar.telemetry.metrics_endpoints import EndpointsView, EndpointView, endpoint_families
 from sidecar.telemetry.metrics_limits import LimitsView, RestingView, limit_families
+from sidecar.telemetry.metrics_runtime import runtime_families
 from sidecar.telemetry.text_format import render, rendering
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -43,7 +41,6 @@ SERVICES_EACH: Final = 4
 """Services in a step of a scrape. With ten endpoints each, the step takes about a millisecond."""
 
 Batched = TypeVar("Batched")
-Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 
 class BreakerView(Protocol):
@@ -75,7 +72,7 @@ class ServiceView(EndpointsView, LimitsView, Protocol):
         """The counts of breakers that are no longer in use."""
 
 
-class SidecarCollector(Collector):
+class SidecarCollector:
     """Collects all metrics of the sidecar. `services` is called at each scrape; `unrouted` counts requests without a
     service.
 
@@ -134,17 +131,15 @@ class SidecarCollector(Collector):
     def _of_all(self) -> Iterable[Family]:
         """What belongs to no service."""
         yield aggregates_family(self._aggregates())
-        yield GaugeMetricFamily(
-            "sidecar_config_generation", "Configurations applied since the start", self._generation()
-        )
-        reloads = CounterMetricFamily(
+        yield GaugeFamily("sidecar_config_generation", "Configurations applied since the start", self._generation())
+        reloads = CounterFamily(
             "sidecar_config_reloads", "Times that the configuration file was read again, by result", labels=["result"]
         )
         for result, count in self._reloads().items():
             reloads.add_metric([result], count)
         yield reloads
-        yield GaugeMetricFamily("sidecar_app_connections", "Open connections from the app", self._connections())
-        yield CounterMetricFamily(
+        yield GaugeFamily("sidecar_app_connections", "Open connections from the app", self._connections())
+        yield CounterFamily(
             "sidecar_log_lines_dropped",
             "Log lines lost because nobody read them or they could not be written",
             self._lines_dropped(),
@@ -154,26 +149,26 @@ class SidecarCollector(Collector):
     def _requests(
         self, services: Sequence[ServiceView], unrouted: Sequence[tuple[str, ServiceCounters]]
     ) -> Iterable[Family]:
-        requests = CounterMetricFamily(
+        requests = CounterFamily(
             "sidecar_requests",
             "Requests that ended, by status code sent to the app and reason",
             labels=["service", "code", "reason"],
         )
-        durations = HistogramMetricFamily(
+        durations = HistogramFamily(
             "sidecar_request_duration_seconds",
             "Time from a request's head to its response's last byte",
             labels=["service"],
         )
-        in_flight = GaugeMetricFamily(
+        in_flight = GaugeFamily(
             "sidecar_in_flight_requests",
             "Requests in flight, including tunnels",
             labels=["service"],
         )
-        tunnels = GaugeMetricFamily("sidecar_tunnels", "Open WebSocket tunnels", labels=["service"])
-        retries = CounterMetricFamily(
+        tunnels = GaugeFamily("sidecar_tunnels", "Open WebSocket tunnels", labels=["service"])
+        retries = CounterFamily(
             "sidecar_retries", "Retries, and refusals to retry, by result", labels=["service", "result"]
         )
-        fallbacks = CounterMetricFamily(
+        fallbacks = CounterFamily(
             "sidecar_fallbacks",
             "Failures with a fallback configured, by the fallback step that answered, or none",
             labels=["service", "step"],
@@ -199,13 +194,13 @@ class SidecarCollector(Collector):
 
     def _breakers(self, services: Sequence[ServiceView]) -> Iterable[Family]:
         """The state is that of the service's own breaker. All other metrics include the breakers of its routes."""
-        state = GaugeMetricFamily(
+        state = GaugeFamily(
             "sidecar_breaker_state", "1 for the current state of the breaker, else 0", labels=["service", "state"]
         )
-        forced = GaugeMetricFamily(
+        forced = GaugeFamily(
             "sidecar_breaker_forced", "Breakers that an operator has forced open or closed", labels=["service"]
         )
-        events = CounterMetricFamily(
+        events = CounterFamily(
             "sidecar_breaker_events", "Events of the breakers of a service", labels=["service", "event"]
         )
         for service in services:
@@ -225,22 +220,11 @@ def _batches(of: Sequence[Batched], size: int) -> Iterator[Sequence[Batched]]:
         yield of[start : start + size]
 
 
-def registry(collector: Collector | None = None) -> CollectorRegistry:
-    """A registry with the metrics of the process, and those of a collector."""
-    made = CollectorRegistry(auto_describe=False)
-    if collector is not None:
-        made.register(collector)
-    ProcessCollector(registry=made)
-    PlatformCollector(registry=made)
-    GCCollector(registry=made)
-    return made
+def exposition(collector: Collector) -> bytes:
+    """The metrics of a collector and of the process, in the text format, version 0.0.4."""
+    return render(chain(collector.collect(), runtime_families()))
 
 
-def exposition(of: CollectorRegistry) -> bytes:
-    """The metrics in the text format, version 0.0.4."""
-    return render(of.collect())
-
-
-def exposing(collector: SidecarCollector, process: CollectorRegistry) -> Generator[None, None, list[bytes]]:
+def exposing(collector: SidecarCollector) -> Generator[None, None, list[bytes]]:
     """As `exposition`, in steps of a few services. Returns the text in pieces."""
-    return rendering(chain(collector.parts(), [process.collect()]))
+    return rendering(chain(collector.parts(), [runtime_families()]))

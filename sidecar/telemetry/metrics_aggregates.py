@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from prometheus_client.core import CounterMetricFamily
-
 from sidecar.telemetry.counters import ServiceCounters
+from sidecar.telemetry.families import CounterFamily
 
 
-def aggregates_family(aggregates: Mapping[str, ServiceCounters]) -> CounterMetricFamily:
+def aggregates_family(aggregates: Mapping[str, ServiceCounters]) -> CounterFamily:
     """`aggregates` are by their configured name."""
-    family = CounterMetricFamily(
+    family = CounterFamily(
         "sidecar_aggregates",
         "Requests for an aggregate that ended, by status code sent to the app and reason",
         labels=["aggregate", "code", "reason"],

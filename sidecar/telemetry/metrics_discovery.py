@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from sidecar.telemetry.families import CounterFamily, Family, GaugeFamily
 
 _LABELS = ("service", "source", "name")
 
@@ -44,24 +44,22 @@ class SourceView(Protocol):
 
 def discovery_families(
     sources: Iterable[tuple[str, SourceView]], monotonic_s: float, unix_s: float
-) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
+) -> Iterable[Family]:
     """Metrics for pairs of (service, source). Both clock values are of the same moment; they convert times to Unix
     time.
 
     The metric is a time and not an age, because Prometheus can then compute the age at any moment, also between
     scrapes.
     """
-    last_success = GaugeMetricFamily(
+    last_success = GaugeFamily(
         "sidecar_discovery_last_success_timestamp_seconds",
         "Unix time at which a source last confirmed its endpoints, 0 if it never did",
         labels=_LABELS,
     )
-    updates = CounterMetricFamily(
+    updates = CounterFamily(
         "sidecar_discovery_updates", "Updates of a source's endpoints, by result", labels=(*_LABELS, "result")
     )
-    endpoints = GaugeMetricFamily(
-        "sidecar_discovery_endpoints", "Endpoints in the last good set of a source", labels=_LABELS
-    )
+    endpoints = GaugeFamily("sidecar_discovery_endpoints", "Endpoints in the last good set of a source", labels=_LABELS)
     for service, source in sources:
         labels = [service, source.kind, source.name]
         at = source.last_success

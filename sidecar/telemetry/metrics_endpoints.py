@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
 from sidecar.telemetry.counters import EndpointCounters
+from sidecar.telemetry.families import CounterFamily, Family, GaugeFamily
 
 
 class EndpointView(Protocol):
@@ -70,25 +69,25 @@ class EndpointsView(Protocol):
     def checker(self) -> CheckerView | None: ...
 
 
-def endpoint_families(services: Sequence[EndpointsView]) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
+def endpoint_families(services: Sequence[EndpointsView]) -> Iterable[Family]:
     yield from _each_endpoint(services)
     yield from _ejections(services)
     yield from _panics(services)
     yield _checks(services)
 
 
-def _each_endpoint(services: Sequence[EndpointsView]) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
-    known = GaugeMetricFamily("sidecar_endpoints", "Known endpoints, healthy or not", labels=["service"])
-    attempts = CounterMetricFamily(
+def _each_endpoint(services: Sequence[EndpointsView]) -> Iterable[Family]:
+    known = GaugeFamily("sidecar_endpoints", "Known endpoints, healthy or not", labels=["service"])
+    attempts = CounterFamily(
         "sidecar_attempts", "Attempts that ended, by endpoint and reason", labels=["service", "endpoint", "reason"]
     )
-    healthy = GaugeMetricFamily(
+    healthy = GaugeFamily(
         "sidecar_endpoint_healthy",
         "1 if the endpoint is healthy; 0 if its checks or its own response say otherwise, or if it is ejected, drained"
         " or skipped after refused connections",
         labels=["service", "endpoint"],
     )
-    active = GaugeMetricFamily(
+    active = GaugeFamily(
         "sidecar_endpoint_active_connections",
         "Connections to the endpoint that requests use",
         labels=["service", "endpoint"],
@@ -113,15 +112,13 @@ def _each_endpoint(services: Sequence[EndpointsView]) -> Iterable[CounterMetricF
     yield from (known, attempts, healthy, active)
 
 
-def _ejections(services: Sequence[EndpointsView]) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
-    ejected = GaugeMetricFamily("sidecar_ejected_endpoints", "Endpoints that are ejected now", labels=["service"])
-    ejections = CounterMetricFamily(
+def _ejections(services: Sequence[EndpointsView]) -> Iterable[Family]:
+    ejected = GaugeFamily("sidecar_ejected_endpoints", "Endpoints that are ejected now", labels=["service"])
+    ejections = CounterFamily(
         "sidecar_endpoint_ejections", "Endpoints ejected for failing requests", labels=["service"]
     )
-    returns = CounterMetricFamily(
-        "sidecar_endpoint_returns", "Ejections that ended, for any reason", labels=["service"]
-    )
-    overflows = CounterMetricFamily(
+    returns = CounterFamily("sidecar_endpoint_returns", "Ejections that ended, for any reason", labels=["service"])
+    overflows = CounterFamily(
         "sidecar_endpoint_ejection_overflows",
         "Ejections not made because of max_ejection_percent, or because it was the last available endpoint",
         labels=["service"],
@@ -135,11 +132,11 @@ def _ejections(services: Sequence[EndpointsView]) -> Iterable[CounterMetricFamil
     yield from (ejected, ejections, returns, overflows)
 
 
-def _panics(services: Sequence[EndpointsView]) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
-    panic = GaugeMetricFamily(
+def _panics(services: Sequence[EndpointsView]) -> Iterable[Family]:
+    panic = GaugeFamily(
         "sidecar_panic", "1 while too few endpoints are healthy, so health and ejection are ignored", labels=["service"]
     )
-    panics = CounterMetricFamily("sidecar_panics", "Panics that have begun", labels=["service"])
+    panics = CounterFamily("sidecar_panics", "Panics that have begun", labels=["service"])
     for service in services:
         availability = service.availability
         panic.add_metric([service.name], 1 if availability.panic else 0)
@@ -147,9 +144,9 @@ def _panics(services: Sequence[EndpointsView]) -> Iterable[CounterMetricFamily |
     yield from (panic, panics)
 
 
-def _checks(services: Sequence[EndpointsView]) -> CounterMetricFamily:
+def _checks(services: Sequence[EndpointsView]) -> CounterFamily:
     """Health checks of the services that configure them."""
-    checks = CounterMetricFamily(
+    checks = CounterFamily(
         "sidecar_health_checks", "Active health checks that ended, by result", labels=["service", "result"]
     )
     for service in services:

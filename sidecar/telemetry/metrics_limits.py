@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from prometheus_client.core import GaugeMetricFamily
+from sidecar.telemetry.families import GaugeFamily
 
 
 class BudgetView(Protocol):
@@ -42,21 +42,19 @@ class LimitsView(Protocol):
     def departed(self) -> Sequence[RestingView]: ...
 
 
-def limit_families(services: Sequence[LimitsView], monotonic_s: float) -> Iterable[GaugeMetricFamily]:
-    connections = GaugeMetricFamily(
+def limit_families(services: Sequence[LimitsView], monotonic_s: float) -> Iterable[GaugeFamily]:
+    connections = GaugeFamily(
         "sidecar_upstream_connections",
         "Connections to the endpoints of a service that are open or being opened, including idle ones",
         labels=["service"],
     )
-    idle = GaugeMetricFamily(
+    idle = GaugeFamily(
         "sidecar_upstream_idle_connections", "Connections to a service that no request uses", labels=["service"]
     )
-    waiting = GaugeMetricFamily(
+    waiting = GaugeFamily(
         "sidecar_upstream_waiting_requests", "Requests that wait for a free connection", labels=["service"]
     )
-    balance = GaugeMetricFamily(
-        "sidecar_retry_budget_balance", "Retries that the budget can pay for now", labels=["service"]
-    )
+    balance = GaugeFamily("sidecar_retry_budget_balance", "Retries that the budget can pay for now", labels=["service"])
     for service in services:
         endpoints = (*(one for one, _ in service.present), *service.departed)
         connections.add_metric([service.name], service.connections)

@@ -1,8 +1,8 @@
 """Prometheus text format, version 0.0.4: writes metric families as text.
 
-prometheus_client's own writer gives the same result but takes six times as long, because it sorts and checks labels
-that are constant here. A scrape is answered on the event loop, so requests wait for it. For the same reason a long
-text is written in steps, between which the loop can serve requests.
+The writer of prometheus_client gives the same result (the tests compare them) but takes six times as long, because it
+sorts and checks labels that are constant here. A scrape is answered on the event loop, so requests wait for it. For the
+same reason a long text is written in steps, between which the loop can serve requests.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from collections.abc import Generator, Iterable
 from math import inf
 from typing import Final
 
-from prometheus_client.metrics_core import Metric
+from sidecar.telemetry.families import Family
 
 PIECE_BYTES: Final = 64 * 1024
 """The least size of a piece of a text that is written in steps."""
 
 
-def render(families: Iterable[Metric]) -> bytes:
+def render(families: Iterable[Family]) -> bytes:
     """Counters, gauges and histograms as text. Samples have no timestamps and no exemplars."""
     quoted: dict[str, str] = {}
     return "".join([_header(family) + _lines(family, quoted) for family in families]).encode()
 
 
-def rendering(parts: Iterable[Iterable[Metric]]) -> Generator[None, None, list[bytes]]:
+def rendering(parts: Iterable[Iterable[Family]]) -> Generator[None, None, list[bytes]]:
     """As `render`, with a pause after each part. Returns the text in pieces.
 
     Several parts may have samples of the same family. In the text they stand together, in the order of the parts, as
@@ -52,13 +52,13 @@ def rendering(parts: Iterable[Iterable[Metric]]) -> Generator[None, None, list[b
     return [*pieces, "".join(open_piece).encode()]
 
 
-def _header(family: Metric) -> str:
-    name = f"{family.name}_total" if family.type == "counter" else family.name
+def _header(family: Family) -> str:
+    name = family.full_name
     text = family.documentation.replace("\\", r"\\").replace("\n", r"\n")
     return f"# HELP {name} {text}\n# TYPE {name} {family.type}\n"
 
 
-def _lines(family: Metric, quoted: dict[str, str]) -> str:
+def _lines(family: Family, quoted: dict[str, str]) -> str:
     """The samples of a family. `quoted` holds label values as they are written; most lines use the same few."""
     lines: list[str] = []
     for sample in family.samples:

@@ -16,7 +16,7 @@ from sidecar.admin.probe import Probes
 from sidecar.health.report import Endpoints, Part, Report, ServicePart
 from sidecar.net.http_listener import MOST
 from sidecar.telemetry.counters import ServiceCounters
-from sidecar.telemetry.metrics import SidecarCollector, exposition, registry
+from sidecar.telemetry.metrics import SidecarCollector, exposition
 
 SECRET = "connection to 10.0.0.7:3002 refused"
 
@@ -31,13 +31,13 @@ class Sidecar:
         self.age_s = 0
         self.status = "healthy"
         self.reports = 0
-        self._registry = registry(SidecarCollector(list, ServiceCounters, lambda: 1, lambda: 0))
+        self._collector = SidecarCollector(list, ServiceCounters, lambda: 1, lambda: 0)
 
     async def metrics(self) -> tuple[list[bytes], int]:
         self.scrapes += 1
         if self.error is not None:
             raise self.error
-        return [exposition(self._registry)], self.age_s
+        return [exposition(self._collector)], self.age_s
 
     async def health(self) -> Report:
         self.reports += 1

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.telemetry.counters import EndpointCounters, ServiceCounters
 from sidecar.telemetry.loop_lag import LAG_BUCKETS_S
-from sidecar.telemetry.metrics import SidecarCollector, exposition
+from sidecar.telemetry.metrics import SidecarCollector
 from sidecar.telemetry.metrics_process import Build, process_families
 from sidecar.telemetry.metrics_spans import spans_family
+from sidecar.telemetry.text_format import render
 
 Labels = frozenset[tuple[str, str]]
 
@@ -137,7 +137,6 @@ def scraped(
     reload_successful: bool = True,
 ) -> dict[str, Metric]:
     """The families of a scrape, by name without `_total`."""
-    made = CollectorRegistry(auto_describe=False)
     collector = SidecarCollector(
         lambda: services,
         lambda: unrouted or ServiceCounters(),
@@ -158,8 +157,7 @@ def scraped(
         clock=lambda: MONOTONIC_S,
         wall_clock=lambda: UNIX_S,
     )
-    made.register(collector)
-    return {family.name: family for family in text_string_to_metric_families(exposition(made).decode())}
+    return {family.name: family for family in text_string_to_metric_families(render(collector.collect()).decode())}
 
 
 def samples(family: Metric, name: str) -> dict[Labels, float]:

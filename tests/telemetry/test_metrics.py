@@ -7,12 +7,11 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.policy.breaker import STATES
 from sidecar.telemetry.counters import DURATION_BUCKETS_S, ServiceCounters
-from sidecar.telemetry.metrics import BREAKER_STATES, CONTENT_TYPE, SidecarCollector, exposition, registry
+from sidecar.telemetry.metrics import BREAKER_STATES, CONTENT_TYPE, SidecarCollector, exposition
 from tests.support.fake_metrics import (
     FakeBreaker,
     FakeEndpoint,
@@ -138,16 +137,15 @@ def test_a_service_without_traffic_has_its_gauges_and_an_empty_histogram() -> No
 
 def test_services_are_asked_for_at_each_scrape() -> None:
     services = [FakeService("venue")]
-    made = CollectorRegistry(auto_describe=False)
 
     def now() -> Iterable[FakeService]:
         return services
 
-    made.register(SidecarCollector(now, ServiceCounters, lambda: 1, lambda: 0))
-    before = exposition(made)
+    collector = SidecarCollector(now, ServiceCounters, lambda: 1, lambda: 0)
+    before = exposition(collector)
     services.append(FakeService("auth"))
     assert b'service="auth"' not in before
-    assert b'service="auth"' in exposition(made)
+    assert b'service="auth"' in exposition(collector)
 
 
 @given(st.text(max_size=20), st.text(max_size=20))
@@ -157,14 +155,12 @@ def test_any_name_and_label_parse_back_to_themselves(name: str, label: str) -> N
     assert attempts == {series(service=name, endpoint=label, reason="ok"): 1}
 
 
-def test_the_registry_adds_the_process_s_own_figures_and_nothing_global() -> None:
-    made = registry(SidecarCollector(list, ServiceCounters, lambda: 1, lambda: 0))
-    text = exposition(made).decode()
+def test_the_process_s_own_figures_are_added() -> None:
+    text = exposition(SidecarCollector(list, ServiceCounters, lambda: 1, lambda: 0)).decode()
     names = {family.name for family in text_string_to_metric_families(text)}
     assert {"process_cpu_seconds", "process_resident_memory_bytes", "python_info", "python_gc_collections"} <= names
     assert "sidecar_config_generation" in names
     assert text.endswith("\n")
-    registry(SidecarCollector(list, ServiceCounters, lambda: 1, lambda: 0))  # a second one is no conflict
 
 
 def test_the_content_type_is_that_of_the_text_format() -> None:

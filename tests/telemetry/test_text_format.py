@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client import CollectorRegistry, core, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from sidecar.telemetry.families import CounterFamily, Family, GaugeFamily, HistogramFamily
 from sidecar.telemetry.text_format import render
 
 # A carriage return is no line end in this format, but the parser takes its input apart with `splitlines`.
@@ -42,21 +42,26 @@ def of_the_library(families: list[Metric]) -> bytes:
 def test_the_text_equals_that_of_the_library(
     documentation: str, series: list[tuple[str, str, float]], buckets: list[int]
 ) -> None:
-    gauge = GaugeMetricFamily("a_gauge", documentation, labels=["service", "endpoint"])
-    counter = CounterMetricFamily("things", documentation, labels=["service", "endpoint"])
+    gauge = GaugeFamily("a_gauge", documentation, labels=["service", "endpoint"])
+    counter = CounterFamily("things", documentation, labels=["service", "endpoint"])
+    histogram = HistogramFamily("took_seconds", documentation, labels=["service"])
+    their_gauge = core.GaugeMetricFamily("a_gauge", documentation, labels=["service", "endpoint"])
+    their_counter = core.CounterMetricFamily("things", documentation, labels=["service", "endpoint"])
+    their_histogram = core.HistogramMetricFamily("took_seconds", documentation, labels=["service"])
     for service, endpoint, value in series:
-        gauge.add_metric([service, endpoint], value)
-        counter.add_metric([service, endpoint], value)
-    histogram = HistogramMetricFamily("took_seconds", documentation, labels=["service"])
-    histogram.add_metric(["venue"], [("0.5", buckets[0]), ("+Inf", sum(buckets))], 1.25)
-    families: list[Metric] = [gauge, counter, histogram, GaugeMetricFamily("bare", "No labels", 3)]
-    assert read(render(families)) == read(of_the_library(families))
+        for one in (gauge, counter, their_gauge, their_counter):
+            one.add_metric([service, endpoint], value)
+    for each in (histogram, their_histogram):
+        each.add_metric(["venue"], [("0.5", buckets[0]), ("+Inf", sum(buckets))], 1.25)
+    ours: list[Family] = [gauge, counter, histogram, GaugeFamily("bare", "No labels", 3)]
+    theirs: list[Metric] = [their_gauge, their_counter, their_histogram, core.GaugeMetricFamily("bare", "No labels", 3)]
+    assert read(render(ours)) == read(of_the_library(theirs))
 
 
 def test_lines() -> None:
-    requests = CounterMetricFamily("sidecar_requests", "Ended\nor \\ not", labels=["service", "code"])
+    requests = CounterFamily("sidecar_requests", "Ended\nor \\ not", labels=["service", "code"])
     requests.add_metric(['say "hi"\\\n', "200"], 3)
-    assert render([requests, GaugeMetricFamily("sidecar_up", "Up", 1)]).decode().splitlines() == [
+    assert render([requests, GaugeFamily("sidecar_up", "Up", 1)]).decode().splitlines() == [
         r"# HELP sidecar_requests_total Ended\nor \\ not",
         "# TYPE sidecar_requests_total counter",
         r'sidecar_requests_total{service="say \"hi\"\\\n",code="200"} 3',
@@ -70,7 +75,7 @@ def test_lines() -> None:
     ("value", "text"), [(0, "0"), (0.25, "0.25"), (1e300, "1e+300"), (inf, "+Inf"), (-inf, "-Inf"), (nan, "NaN")]
 )
 def test_numbers(value: float, text: str) -> None:
-    written = render([GaugeMetricFamily("a", "A", value)])
+    written = render([GaugeFamily("a", "A", value)])
     assert written.endswith(f"\na {text}\n".encode())
     [(*_, [(_, _, back)])] = read(written)
     assert back == value or (isnan(back) and isnan(value))
