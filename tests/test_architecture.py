@@ -166,7 +166,7 @@ def test_grpc_statuses_are_for_reasons_that_exist() -> None:
 
 def test_events_of_a_breaker() -> None:
     text = flowing("Breaker").split("- Events: ")[1]
-    assert named(text) == set(metrics._BREAKER_EVENTS)
+    assert named(text) == set(metrics.BREAKER_EVENTS)
 
 
 # The shape.

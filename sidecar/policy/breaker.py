@@ -26,9 +26,7 @@ outcome still counts.
 allows no probe. Forced closed passes all calls; it counts outcomes but does not judge them. When the time is over, an
 open breaker takes its next call as a probe; a closed one judges again, with everything in the window.
 
-**Counters** (`successes`, `failures`, ...) count Opossum's events since the start. They count every outcome, also one
-that comes too late to change the state. A timeout also counts as a failure. `fallbacks` is incremented by the code that
-serves the fallback.
+**Counters** are the service's (`BreakerCounters`). Of its own, a breaker counts only `opens` and `rejects`.
 """
 
 from __future__ import annotations
@@ -37,6 +35,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Final, Literal
 
+from sidecar.policy.breaker_counters import BreakerCounters
 from sidecar.policy.settings import BreakerSettings
 from sidecar.policy.verdict import Patience
 from sidecar.policy.window import RollingWindow
@@ -61,10 +60,12 @@ _PROBES_OUT_RETRY_AFTER_S = 1.0
 _AFTER_INCONCLUSIVE_S = 1.0
 
 
-def make_breaker(settings: BreakerSettings, now: float, on_change: OnChange | None = None) -> Breaker:
+def make_breaker(
+    settings: BreakerSettings, now: float, on_change: OnChange | None = None, counters: BreakerCounters | None = None
+) -> Breaker:
     """A breaker for `settings.mode`: a NullBreaker for `off`."""
     kind = NullBreaker if settings.mode == "off" else Breaker
-    return kind(settings, now, on_change)
+    return kind(settings, now, on_change, counters)
 
 
 class Breaker:
@@ -83,23 +84,24 @@ class Breaker:
         "_settings",
         "_volume",
         "_window",
-        "closes",
-        "failures",
-        "fallbacks",
+        "counters",
         "forced",
         "forced_until",
         "forgiven_at",
-        "half_opens",
         "opens",
         "patience",
         "rejects",
         "since",
         "state",
-        "successes",
-        "timeouts",
     )
 
-    def __init__(self, settings: BreakerSettings, now: float, on_change: OnChange | None = None) -> None:
+    def __init__(
+        self,
+        settings: BreakerSettings,
+        now: float,
+        on_change: OnChange | None = None,
+        counters: BreakerCounters | None = None,
+    ) -> None:
         self._on_change = on_change
         self._epoch = 2
         self._doublings = 0
@@ -114,10 +116,9 @@ class Breaker:
         self.forced_until = inf
         self.forgiven_at = -inf
         """When `forgive` last began the window anew. Failures of ejected endpoints that began before do not count."""
-        self.opens = self.half_opens = self.closes = 0
-        self.successes = self.failures = self.timeouts = 0
+        self.counters = counters if counters is not None else BreakerCounters()
+        self.opens = 0
         self.rejects = 0
-        self.fallbacks = 0
         self.patience = Patience()
         """How long successful calls took."""
         self._apply(settings)
@@ -156,7 +157,7 @@ class Breaker:
 
     def success(self, permit: int, now: float) -> None:
         """End a permit: the upstream served the call."""
-        self.successes += 1
+        self.counters.successes += 1
         epoch = self._epoch
         if permit != epoch:
             if permit == -epoch:
@@ -175,9 +176,9 @@ class Breaker:
 
     def failure(self, permit: int, now: float, timed_out: bool = False) -> None:
         """End a permit: the upstream failed the call. `timed_out` when it failed because no answer came in time."""
-        self.failures += 1
+        self.counters.failures += 1
         if timed_out:
-            self.timeouts += 1
+            self.counters.timeouts += 1
         if permit != self._epoch and permit != -self._epoch:
             return
         if permit & 1:
@@ -297,9 +298,8 @@ class Breaker:
         self._percentage = settings.error_threshold_percentage
 
     def _successor(self, kind: type[Breaker], settings: BreakerSettings, now: float) -> Breaker:
-        successor = kind(settings, now, self._on_change)
-        for counter in COUNTERS:  # counters that metrics read must never fall
-            setattr(successor, counter, getattr(self, counter))
+        successor = kind(settings, now, self._on_change, self.counters)
+        successor.opens, successor.rejects = self.opens, self.rejects
         successor.patience = self.patience
         return successor
 
@@ -322,6 +322,7 @@ class Breaker:
             self._probes_out += 1
             return self._epoch
         self.rejects += 1
+        self.counters.rejects += 1
         return UNCOUNTED if self._observe and self.forced is None else REFUSED
 
     def _probe_succeeded(self, now: float) -> None:
@@ -347,12 +348,13 @@ class Breaker:
         self._probe_successes = 0
         if state is OPEN:
             self.opens += 1
+            self.counters.opens += 1
             self._probe_due = now + self._reset_s()
         elif state is HALF_OPEN:
-            self.half_opens += 1
+            self.counters.half_opens += 1
             self._probe_due = now
         else:
-            self.closes += 1
+            self.counters.closes += 1
             self._doublings = 0
             self._window.clear(now)
         if self._on_change is not None:
@@ -374,19 +376,6 @@ class Breaker:
         elif self.state is HALF_OPEN:
             text += f", {self._probes_out} probes in flight, {self._probe_successes} succeeded"
         return f"{text}, epoch {self._epoch}{', observing' if self._observe else ''}>"
-
-
-COUNTERS: Final = (
-    "opens",
-    "half_opens",
-    "closes",
-    "successes",
-    "failures",
-    "timeouts",
-    "rejects",
-    "fallbacks",
-)
-"""The counters of a breaker, by attribute name."""
 
 
 class NullBreaker(Breaker):

@@ -22,6 +22,7 @@ from sidecar.policy.balancers.ewma import PeakEwma
 from sidecar.policy.balancers.make import make_balancer
 from sidecar.policy.balancers.ring_points import Ring
 from sidecar.policy.breaker import Breaker, make_breaker
+from sidecar.policy.breaker_counters import BreakerCounters
 from sidecar.policy.budget import RetryBudget
 from sidecar.policy.concurrency import ConcurrencyLimit
 from sidecar.policy.endpoint_state import EndpointState
@@ -33,7 +34,6 @@ from sidecar.policy.settings import (
     OutlierSettings,
     Policy,
 )
-from sidecar.runtime.breaker_counts import BreakerCounts
 from sidecar.runtime.drains import Drains
 from sidecar.runtime.endpoint import Endpoint, Key
 from sidecar.runtime.last_failure import LastFailure
@@ -69,8 +69,7 @@ class LiveService:
         """Attempts that wait for a connection to be given back. The proxy counts them."""
         self._own_breakers: dict[Match, Breaker] = {}
         """The breakers of routes that have their own."""
-        self.past_breakers = BreakerCounts()
-        """Counts of breakers that are no longer in use: counters that metrics read must never fall."""
+        self.breaker_counters = BreakerCounters()
         self.default_route = LiveRoute("", None, config.policy, self._breaker("", config.policy, now))
         self.routes: tuple[LiveRoute, ...] = ()
         self._set_routes(config, now)
@@ -163,9 +162,6 @@ class LiveService:
                 known = before.get(match) if match in self._own_breakers else None
                 breaker = breakers[match] = self._kept(name, known, route.policy, now)
             routes.append(self._route_as_before(before.get(match), name, match, route.policy, breaker))
-        for match, breaker in self._own_breakers.items():
-            if match not in breakers:
-                self.past_breakers.add(breaker)
         self._own_breakers = breakers
         self.default_route = default
         self.routes = tuple(routes)
@@ -198,7 +194,7 @@ class LiveService:
             fields = {"service": self.name, "route": route or None, "from": old, "to": new, "mode": mode}
             log.log(level, "breaker %s", new, extra={"kind": "breaker", "fields": fields})
 
-        return make_breaker(policy.breaker, now, on_change)
+        return make_breaker(policy.breaker, now, on_change, self.breaker_counters)
 
     @staticmethod
     def _authorities(config: Service) -> list[bytes]:

@@ -25,7 +25,7 @@ from sidecar.telemetry.text_format import render, rendering
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 BREAKER_STATES: Final = ("closed", "open", "half_open")
-_BREAKER_EVENTS: Final = {
+BREAKER_EVENTS: Final = {
     "open": "opens",
     "half_open": "half_opens",
     "close": "closes",
@@ -68,8 +68,8 @@ class ServiceView(EndpointsView, LimitsView, Protocol):
     @property
     def breakers(self) -> Sequence[BreakerView]: ...
     @property
-    def past_breakers(self) -> object:
-        """The counts of breakers that are no longer in use."""
+    def breaker_counters(self) -> object:
+        """With the attributes in `BREAKER_EVENTS`."""
 
 
 class SidecarCollector:
@@ -205,12 +205,11 @@ class SidecarCollector:
         )
         for service in services:
             breakers = service.breakers
-            counted = (*breakers, service.past_breakers)
             for one in BREAKER_STATES:
                 state.add_metric([service.name, one], 1 if breakers[0].state == one else 0)
             forced.add_metric([service.name], sum(one.forced is not None for one in breakers))
-            for event, attribute in _BREAKER_EVENTS.items():
-                events.add_metric([service.name, event], sum(getattr(one, attribute) for one in counted))
+            for event, attribute in BREAKER_EVENTS.items():
+                events.add_metric([service.name, event], getattr(service.breaker_counters, attribute))
         yield from (state, forced, events)
 
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from sidecar.policy.breaker import (
     ADMIT,
     CLOSED,
-    COUNTERS,
     HALF_OPEN,
     OPEN,
     PROBE,
@@ -156,8 +155,9 @@ def test_one_outage_from_start_to_end() -> None:
             (301.0, "retry_after", 30.0),  # and so was the doubling
         ],
     )
-    assert (breaker.opens, breaker.half_opens, breaker.closes) == (5, 4, 1)
-    assert (breaker.successes, breaker.failures, breaker.rejects) == (1, 11, 4)
+    counters = breaker.counters
+    assert (breaker.opens, counters.opens, counters.half_opens, counters.closes) == (5, 5, 4, 1)
+    assert (counters.successes, counters.failures, breaker.rejects, counters.rejects) == (1, 11, 4, 4)
 
 
 def test_several_probes_run_at_a_time_and_all_must_succeed() -> None:
@@ -258,7 +258,7 @@ def test_a_timeout_is_counted_as_a_failure_and_as_a_timeout() -> None:
     breaker = Breaker(SMALL, 0.0)
     breaker.failure(breaker.admit(0.0), 0.0, timed_out=True)
     fail(breaker, 0.0)
-    assert (breaker.failures, breaker.timeouts) == (2, 1)
+    assert (breaker.counters.failures, breaker.counters.timeouts) == (2, 1)
 
 
 def test_a_reset_timeout_above_the_maximum_is_kept_as_written() -> None:
@@ -434,7 +434,8 @@ class TestOff:
         assert (breaker.state, breaker.retry_after(0.0), breaker.window(0.0)) == (CLOSED, 0.0, (0, 0))
         assert breaker.may_retry(1)
         assert not breaker.is_probe(1)
-        assert [getattr(breaker, counter) for counter in COUNTERS] == [0] * len(COUNTERS)
+        counters = breaker.counters
+        assert (counters.successes, counters.failures, counters.timeouts, counters.rejects) == (0, 0, 0, 0)
 
     def test_turning_off_closes_and_keeps_the_counters(self) -> None:
         seen = []
@@ -442,7 +443,7 @@ class TestOff:
         fail(breaker, 0.0, 4)
         off = breaker.reconfigure(self.settings, 5.0)
         assert isinstance(off, NullBreaker)
-        assert (off.state, off.failures, off.opens, off.closes) == (CLOSED, 4, 1, 1)
+        assert (off.state, off.opens, off.counters) == (CLOSED, 1, breaker.counters)
         assert seen[-1] == (OPEN, CLOSED, 5.0)
         assert off.reconfigure(self.settings, 6.0) is off
 
@@ -471,7 +472,7 @@ class TestReload:
         fail(breaker, 0.0, 3)
         breaker.reconfigure(msgspec.structs.replace(SMALL, **change), 1.0)
         assert breaker.window(1.0) == (0, 0)
-        assert breaker.failures == 3
+        assert breaker.counters.failures == 3
 
     def test_an_open_breaker_stays_open_for_as_long_as_the_new_settings_say(self) -> None:
         breaker = opened()
@@ -507,7 +508,8 @@ def test_it_is_half_open_when_its_time_is_over_though_nobody_calls() -> None:
     breaker.tick(29.9)
     assert breaker.state == OPEN
     breaker.tick(30.0)
-    assert (breaker.state, breaker.since, breaker.half_opens, breaker.retry_after(30.0)) == (HALF_OPEN, 30.0, 1, 0.0)
+    assert (breaker.state, breaker.since, breaker.retry_after(30.0)) == (HALF_OPEN, 30.0, 0.0)
+    assert breaker.counters.half_opens == 1
     assert breaker.is_probe(breaker.admit(31.0))
 
 
@@ -630,4 +632,6 @@ def test_permits_hold_over_any_sequence(settings: BreakerSettings, events: list[
     allowed = {(CLOSED, OPEN), (OPEN, HALF_OPEN), (HALF_OPEN, OPEN), (HALF_OPEN, CLOSED)}
     assert set(changes) <= allowed
     assert all(changes[i][1] == changes[i + 1][0] for i in range(len(changes) - 1))
-    assert breaker.opens + breaker.half_opens + breaker.closes == len(changes)
+    counters = breaker.counters
+    assert counters.opens + counters.half_opens + counters.closes == len(changes)
+    assert (counters.opens, counters.rejects) == (breaker.opens, breaker.rejects)

@@ -528,7 +528,7 @@ class World:
     def breaker(self) -> tuple[int, int]:
         """The successes and failures that the breaker was told."""
         breaker = self.service.default_route.breaker
-        return breaker.successes, breaker.failures
+        return breaker.counters.successes, breaker.counters.failures
 
 
 def check_counts(

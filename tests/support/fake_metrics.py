@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from sidecar.policy.breaker_counters import BreakerCounters
 from sidecar.telemetry.counters import EndpointCounters, ServiceCounters
 from sidecar.telemetry.loop_lag import LAG_BUCKETS_S
 from sidecar.telemetry.metrics import SidecarCollector
@@ -37,14 +38,6 @@ class FakeEndpoint:
 class FakeBreaker:
     state: str = "closed"
     forced: str | None = None
-    opens: int = 0
-    half_opens: int = 0
-    closes: int = 0
-    successes: int = 0
-    failures: int = 0
-    timeouts: int = 0
-    rejects: int = 0
-    fallbacks: int = 0
 
 
 @dataclass
@@ -100,7 +93,7 @@ class FakeService:
     in_flight: int = 0
     counters: ServiceCounters = field(default_factory=ServiceCounters)
     breakers: Sequence[FakeBreaker] = field(default_factory=lambda: [FakeBreaker()])
-    past_breakers: FakeBreaker = field(default_factory=FakeBreaker)
+    breaker_counters: BreakerCounters = field(default_factory=BreakerCounters)
     present: Sequence[tuple[FakeEndpoint, bool]] = ()
     departed: Sequence[FakeEndpoint] = ()
     outlier: FakeOutlier = field(default_factory=FakeOutlier)

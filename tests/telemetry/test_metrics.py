@@ -95,8 +95,10 @@ def test_the_breaker_s_state_is_one_series_a_state_and_one_of_them_is_1(active: 
 
 
 def test_the_state_is_the_service_s_own_and_events_are_those_of_its_routes_too() -> None:
-    breakers = [FakeBreaker("closed", successes=5, failures=1), FakeBreaker("open", opens=1, failures=3, rejects=2)]
-    families = scraped(FakeService("venue", breakers=breakers))
+    service = FakeService("venue", breakers=[FakeBreaker("closed"), FakeBreaker("open")])
+    counters = service.breaker_counters
+    counters.opens, counters.successes, counters.failures, counters.rejects = 1, 5, 4, 2
+    families = scraped(service)
     state = samples(families["sidecar_breaker_state"], "sidecar_breaker_state")
     assert state[series(service="venue", state="closed")] == 1
     events = samples(families["sidecar_breaker_events"], "sidecar_breaker_events_total")
@@ -110,13 +112,6 @@ def test_the_state_is_the_service_s_own_and_events_are_those_of_its_routes_too()
         "reject": 2,
         "fallback": 0,
     }
-
-
-def test_counts_of_removed_breakers_stay() -> None:
-    service = FakeService("venue", breakers=[FakeBreaker(successes=5)], past_breakers=FakeBreaker(successes=2, opens=1))
-    events = samples(scraped(service)["sidecar_breaker_events"], "sidecar_breaker_events_total")
-    assert events[series(service="venue", event="success")] == 7
-    assert events[series(service="venue", event="open")] == 1
 
 
 def test_forced_breakers_are_counted_the_service_s_and_its_routes() -> None:

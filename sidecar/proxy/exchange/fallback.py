@@ -307,7 +307,7 @@ class FallbackExchange(StaleExchange):
         if failure is not None and not self._given_up:
             if self._standing_in or reason == failure.reason:
                 self.service.counters.fallback(self.fallback)
-                self.route.breaker.fallbacks += 1
+                self.route.breaker.counters.fallbacks += 1
             else:
                 self.fallback = ""  # it was being asked, and had not answered
             if reason in ("ok", "status"):

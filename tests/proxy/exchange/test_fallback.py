@@ -62,7 +62,7 @@ def test_static_answers_a_failed_get(falls: Make) -> None:
     assert world.reasons() == {(200, "status"): 1}
     assert fallbacks(world) == {"static": 1}
     assert world.breaker() == (0, 1)
-    assert world.service.default_route.breaker.fallbacks == 1
+    assert world.service.default_route.breaker.counters.fallbacks == 1
     world.access_log.flush()
     assert [(line["fallback"], line["status"], line["reason"]) for line in world.lines] == [("static", 200, "status")]
     assert app.says(b"GET /venue/ HTTP/1.1\r\nHost: localhost\r\n\r\n").open
@@ -201,7 +201,7 @@ def test_another_service_answers(falls: Make) -> None:
     assert world.reasons() == {(200, "status"): 1}
     assert fallbacks(world) == {"service:venue-v1": 1}
     assert v1.counters.requests == {(200, "ok"): 1}
-    assert v1.default_route.breaker.successes == 1
+    assert v1.default_route.breaker.counters.successes == 1
     assert world.breaker() == (0, 1)
     world.access_log.flush()
     line = world.lines[0]
@@ -225,7 +225,7 @@ def test_the_next_step_where_the_other_service_fails_too(falls: Make) -> None:
     assert app.heard.endswith(b'{"venues": []}')
     assert fallbacks(world) == {"static": 1}
     assert world.live.services["venue-v1"].counters.requests == {(503, "status"): 1}
-    assert world.live.services["venue-v1"].default_route.breaker.failures == 1
+    assert world.live.services["venue-v1"].default_route.breaker.counters.failures == 1
 
 
 def test_where_no_step_answers_the_app_gets_what_the_service_said(falls: Make) -> None:
