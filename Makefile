@@ -11,7 +11,7 @@ LOCK_OPTIONS := --quiet --upgrade --generate-hashes --allow-unsafe --strip-extra
 WHOLE_RUN := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench docs schema lock release-check clean
+.PHONY: help run test lint format bench fuzz docs schema lock release-check clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -34,6 +34,9 @@ format: installed ## correct style and formatting
 
 bench: built ## measure the cost beside nginx, HAProxy and Envoy; `make bench ARGS=--help`
 	@$(BIN)/python -m benchmarks --sidecar $(BIN)/sidecar $(ARGS)
+
+fuzz: installed ## hold the head scanner against the parser for a minute; under sanitizers: `make fuzz ARGS=--sanitize`
+	@$(BIN)/python -m tools.fuzz_scan $(ARGS)
 
 docs: installed ## build the documentation site in site/; `make docs ARGS=serve` shows it at http://127.0.0.1:8000/
 	@$(BIN)/python -m tools.docs $(ARGS)

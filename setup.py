@@ -1,4 +1,4 @@
-"""Compiles the data path with mypyc where that can be done; all else stands in pyproject.toml.
+"""Compiles the data path with mypyc, and the head scanner, where that can be done; all else stands in pyproject.toml.
 
 The modules are plain typed Python and run as such; compiled they cost about a third less CPU a request
 (docs/decisions/0002-compiled-data-path.md). SIDECAR_COMPILE says what happens. `auto`, the default: compile, and where
@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from setuptools import Distribution, setup
+from setuptools import Distribution, Extension, setup
 from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
@@ -98,6 +98,13 @@ COMPILED = [
     "sidecar/telemetry/trace.py",
 ]
 
+SCANNER = Extension(
+    "sidecar.proxy.http1._scan",
+    ["sidecar/proxy/http1/scan.c"],
+    depends=["sidecar/proxy/http1/slices.h"],
+    extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden"],
+)
+"""Written by hand in C (docs/decisions/0014-head-scanner.md); where it is not built, Python reads all heads."""
 
 WISH = os.environ.get("SIDECAR_COMPILE", "auto")
 
@@ -174,7 +181,7 @@ class BuildExt(build_ext):
 
     def run(self) -> None:
         try:
-            self.distribution.ext_modules = translated(self.build_temp)
+            self.distribution.ext_modules = [*translated(self.build_temp), SCANNER]
             compiling = Compiling(self.distribution)
             compiling.inplace = self.inplace
             compiling.ensure_finalized()

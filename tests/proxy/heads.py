@@ -131,6 +131,31 @@ def finish(draw: st.DrawFn, head: list[str]) -> bytes:
     return bytes(data[: data.index(b"\r\n\r\n") + 4])
 
 
+methods = st.sampled_from(["GET"] * 8 + ["HEAD", "POST", "PUT", "DELETE", "OPTIONS", "M-SEARCH", "CONNECT", "get", "A"])
+targets = st.one_of(
+    st.sampled_from(["/", "/venue/a?b=%2F//", "*", "http://venue:3002/x", "http://venue?x=/", "/a#b", "a:80", "/é"]),
+    st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=8).map("/".__add__),
+)
+
+
+@st.composite
+def request_heads(draw: st.DrawFn) -> bytes:
+    head = [f"{draw(methods)} {draw(targets)} {draw(versions)}"]
+    if draw(st.integers(0, 5)):
+        head.append(draw(st.sampled_from(["Host: venue", "hOST:venue:3002 ", "Host: "])))
+    return finish(draw, [*head, *draw(lines)])
+
+
+@st.composite
+def response_heads(draw: st.DrawFn) -> bytes:
+    version = draw(versions)
+    code = draw(
+        st.sampled_from(["200"] * 9 + ["100", "101", "103", "204", "304", "302", "503", "599", "099", "600", "2"])
+    )
+    phrase = draw(st.sampled_from([" OK", " OK", "", " ", " Rather Good", " caf\xe9", " a\tb", "OK", " \x01"]))
+    return finish(draw, [f"{version} {code}{phrase}", *draw(lines)])
+
+
 T = TypeVar("T")
 
 

@@ -6,10 +6,14 @@ reasons. These are the only ways to skip; tests/test_structure.py checks that.
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import shutil
+import sysconfig
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final, NoReturn
 
 import pytest
@@ -55,6 +59,12 @@ def of_the_machine(what: str, *, there: bool) -> pytest.MarkDecorator:
 def skip_for(what: str) -> NoReturn:
     """The same within a test that has found that it is missing."""
     pytest.skip(f"wants {what}")
+
+
+def can_compile() -> bool:
+    """Whether this machine can build an extension module."""
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
+    return shutil.which(compiler) is not None and (Path(sysconfig.get_path("include")) / "Python.h").exists()
 
 
 def _missing(programs: Iterable[str]) -> list[str]:

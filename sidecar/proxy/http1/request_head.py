@@ -3,11 +3,15 @@
 Owns the syntax of request heads, their framing (RFC 9112, section 6), and which of their fields are hop-by-hop
 (RFC 9110, section 7.6.1). What llhttp lets pass and we refuse is refused here: HTTP/0.9, extra spaces in the request
 line, `#` in a target, two Hosts, Transfer-Encoding on HTTP/1.0 or other than exactly `chunked`.
+
+Ordinary heads are read by `scan`, which is compiled. `parse_thoroughly` reads the others, and says what a head means:
+what `scan` takes, it reads the same. So a field that is looked for here has to be in scan.c too.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
 
@@ -21,18 +25,21 @@ from sidecar.proxy.http1.head_syntax import (
     field_lines,
     without,
 )
+from sidecar.proxy.http1.scan import scan_request
 from sidecar.telemetry.trace import FOREIGN_CONTEXT
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
 
-_REQUEST_FIELDS = field_lines(
+REQUEST_NAMES: Final = (
     *("host", "connection", "keep-alive", "proxy-connection", "proxy-authorization", "te", "transfer-encoding"),
     *("content-length", "upgrade", "expect", "via", "x-request-id", "x-sidecar-loop", "traceparent"),
     *("idempotency-key", "x-envoy-upstream-rq-timeout-ms", "x-envoy-expected-rq-timeout-ms", "x-envoy-attempt-count"),
     "x-forwarded-prefix",
 )
+"""The fields that mean something to us, here and in scan.c."""
+_REQUEST_FIELDS = field_lines(*REQUEST_NAMES)
 
 _OURS = frozenset(
     {b"host", b"transfer-encoding", b"authorization", b"cookie", b"via", b"x-request-id", b"traceparent", b"tracestate"}
@@ -186,6 +193,30 @@ def parse_request(head: bytes, max_fields: int = MAX_FIELDS) -> RequestHead:
     Raises BadRequest. A method that llhttp does not know passes: it is `unusual`, and whether it is allowed is for the
     route to say.
     """
+    scanned = scan_request(head, max_fields)
+    if scanned is None:
+        return parse_thoroughly(head, max_fields)
+    request = RequestHead()
+    (
+        request.method,
+        request.target,
+        request.host,
+        request.length,
+        request.keep_alive,
+        request.idempotency_key,
+        request.for_repeated,
+        request.request_id,
+        request.traceparent,
+        request.loop,
+        request.deadline_ms,
+        request.pieces,
+    ) = scanned
+    request.host_at = 1
+    return request
+
+
+def parse_thoroughly(head: bytes, max_fields: int = MAX_FIELDS) -> RequestHead:
+    """`parse_request` for every head, without the scanner."""
     line = _REQUEST_LINE.match(head)
     if line is None:
         raise _why_not_a_request_line(head)

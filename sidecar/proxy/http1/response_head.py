@@ -2,11 +2,15 @@
 
 Owns the syntax of response heads, their framing (RFC 9112, section 6), and which of their fields are hop-by-hop
 (RFC 9110, section 7.6.1) or not an upstream's to send.
+
+Ordinary heads are read by `scan`, which is compiled. `parse_thoroughly` reads the others, and says what a head means:
+what `scan` takes, it reads the same. So a field that is looked for here has to be in scan.c too.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -22,24 +26,19 @@ from sidecar.proxy.http1.head_syntax import (
     field_lines,
     without,
 )
+from sidecar.proxy.http1.scan import scan_response
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9] [\t\x20-\x7e\x80-\xff]*\r\n")
 
 _DATE = re.compile(rb"\r\ndate:", re.IGNORECASE)
 
-_RESPONSE_FIELDS = field_lines(
+RESPONSE_NAMES: Final = (
     *("connection", "keep-alive", "proxy-connection", "proxy-authorization", "te", "transfer-encoding"),
-    *(
-        "content-length",
-        "upgrade",
-        "location",
-        "retry-after",
-        "x-sidecar-reason",
-        "x-sidecar-fallback",
-        "x-envoy-attempt-count",
-        "x-envoy-immediate-health-check-fail",
-    ),
+    *("content-length", "upgrade", "location", "retry-after", "x-sidecar-reason", "x-sidecar-fallback"),
+    *("x-envoy-attempt-count", "x-envoy-immediate-health-check-fail"),
 )
+"""The fields that mean something to us, here and in scan.c, which has Date too."""
+_RESPONSE_FIELDS = field_lines(*RESPONSE_NAMES)
 
 
 class ResponseHead:
@@ -85,6 +84,27 @@ def parse_response(head: bytes, method: str, max_fields: int = MAX_FIELDS) -> Re
 
     Raises BadResponse.
     """
+    scanned = scan_response(head, method == "HEAD", max_fields)
+    if scanned is None:
+        return parse_thoroughly(head, method, max_fields)
+    response = ResponseHead()
+    (
+        response.status,
+        response.status_line,
+        response.length,
+        response.keep_alive,
+        response.dated,
+        has_location,
+        response.retry_after,
+        response.pieces,
+    ) = scanned
+    if has_location:
+        response.location_at = 1
+    return response
+
+
+def parse_thoroughly(head: bytes, method: str, max_fields: int = MAX_FIELDS) -> ResponseHead:
+    """`parse_response` for every head, without the scanner."""
     line = _STATUS_LINE.match(head)
     if line is None:
         raise BadResponse("the status line is not one of HTTP/1.1 or HTTP/1.0 with a status of 100 to 599")

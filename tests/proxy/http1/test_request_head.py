@@ -15,28 +15,12 @@ from tests.proxy.heads import (
     Seen,
     assert_same_framing,
     attempt,
-    finish,
     framed,
-    lines,
     options_of,
-    versions,
+    request_heads,
 )
 
 WRITTEN_ANEW = {b"x-envoy-upstream-rq-timeout-ms", b"x-envoy-expected-rq-timeout-ms", b"x-envoy-attempt-count"}
-
-methods = st.sampled_from(["GET"] * 8 + ["HEAD", "POST", "PUT", "DELETE", "OPTIONS", "M-SEARCH", "CONNECT", "get", "A"])
-targets = st.one_of(
-    st.sampled_from(["/", "/venue/a?b=%2F//", "*", "http://venue:3002/x", "http://venue?x=/", "/a#b", "a:80", "/é"]),
-    st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=8).map("/".__add__),
-)
-
-
-@st.composite
-def request_heads(draw: st.DrawFn) -> bytes:
-    head = [f"{draw(methods)} {draw(targets)} {draw(versions)}"]
-    if draw(st.integers(0, 5)):
-        head.append(draw(st.sampled_from(["Host: venue", "hOST:venue:3002 ", "Host: "])))
-    return finish(draw, [*head, *draw(lines)])
 
 
 def seen_request(head: bytes) -> Seen:

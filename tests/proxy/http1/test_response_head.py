@@ -17,22 +17,10 @@ from tests.proxy.heads import (
     Seen,
     assert_same_framing,
     attempt,
-    finish,
     framed,
-    lines,
     options_of,
-    versions,
+    response_heads,
 )
-
-
-@st.composite
-def response_heads(draw: st.DrawFn) -> bytes:
-    version = draw(versions)
-    code = draw(
-        st.sampled_from(["200"] * 9 + ["100", "101", "103", "204", "304", "302", "503", "599", "099", "600", "2"])
-    )
-    phrase = draw(st.sampled_from([" OK", " OK", "", " ", " Rather Good", " caf\xe9", " a\tb", "OK", " \x01"]))
-    return finish(draw, [f"{version} {code}{phrase}", *draw(lines)])
 
 
 def seen_response(head: bytes) -> Seen:
