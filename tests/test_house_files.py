@@ -17,6 +17,7 @@ from tests.support.daemon import ROOT
 from tests.support.schemas import check_schema, needs_schemas
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+MAKEFILE = (ROOT / "Makefile").read_text()
 GITHUB = ROOT / ".github"
 FORMS = [path for path in sorted((GITHUB / "ISSUE_TEMPLATE").glob("*.yml")) if path.name != "config.yml"]
 
@@ -40,7 +41,7 @@ def test_github_can_read_them(schema: str, paths: list[Path]) -> None:
 
 
 def test_the_workflow_calls_the_one_check_on_each_python() -> None:
-    (job,) = read(GITHUB / "workflows" / "ci.yml")["jobs"].values()
+    job = read(GITHUB / "workflows" / "ci.yml")["jobs"]["check"]
     assert [step["run"] for step in job["steps"] if "run" in step][-1] == "bash .ci/run"
     assert (ROOT / ".ci" / "run").is_file()
     classifiers = PROJECT["project"]["classifiers"]
@@ -49,6 +50,15 @@ def test_the_workflow_calls_the_one_check_on_each_python() -> None:
     assert tested == [version for version in known if version in tested]
     assert tested[0] == PROJECT["project"]["requires-python"].removeprefix(">=")
     assert "${{ matrix.python }}" in job["container"]["image"]
+
+
+def test_the_workflow_runs_the_scanner_under_sanitizers() -> None:
+    """tests/proxy/http1/test_scan.py runs the same for a moment, without sanitizers."""
+    job = read(GITHUB / "workflows" / "ci.yml")["jobs"]["scanner"]
+    (command,) = [step["run"] for step in job["steps"] if "run" in step]
+    target, _, arguments = command.removeprefix("make ").partition(" ")
+    assert re.search(rf"^{target}: .*\n\t@\$\(BIN\)/python -m tools.fuzz_scan \$\(ARGS\)$", MAKEFILE, re.MULTILINE)
+    assert arguments.startswith('ARGS="--sanitize --seconds ')
 
 
 def test_templates_name_what_is_there() -> None:
@@ -68,7 +78,7 @@ def hooks() -> list[dict[str, Any]]:
 
 
 def test_hooks_are_what_make_lint_runs() -> None:
-    lint = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    lint = re.search(r"^lint:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
     assert lint is not None
     made = [line.removeprefix("\t@").replace("$(BIN)", ".venv/bin").removesuffix(" .") for line in lint[1].splitlines()]
     assert [hook["entry"].removesuffix(" --force-exclude") for hook in hooks()] == made
