@@ -71,7 +71,7 @@ class RouteState:
 
     def _balancer(self) -> answers.ExplainedBalancer:
         balancer = self._policy.balancer if self._route.match is None else self._service.config.policy.balancer
-        picked = self._service.peek(self._now)
+        picked = self._service.peek()
         return answers.ExplainedBalancer(
             kind="hash" if isinstance(balancer, HashSettings) else balancer,
             would_pick=picked.label if picked is not None else None,

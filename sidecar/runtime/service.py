@@ -1,7 +1,8 @@
-"""Live service: its routes and breakers, retry budget, concurrency limit and endpoints; picks the endpoint of an
-attempt.
+"""Live service: what is in force of one service: its routes, retry budget, concurrency limit and endpoints.
 
-Owns the choice of the endpoint. It sends nothing and opens no connection; `proxy` does that.
+Owns the set of endpoints, and what changes their health, ejection, drain and skip. Its routes are built by
+`sidecar.runtime.routes`, and `sidecar.runtime.endpoint_picker` picks. It sends nothing and opens no connection; `proxy`
+does that.
 """
 
 from __future__ import annotations
@@ -13,31 +14,24 @@ from math import inf
 from time import monotonic
 from typing import Final
 
-from sidecar.config.schema import EndpointSpec, Match, Service
+from sidecar.config.schema import EndpointSpec, Service
 from sidecar.health.active import ActiveChecker
 from sidecar.health.http_check import IMMEDIATE_FAIL
 from sidecar.policy.availability import Availability
-from sidecar.policy.balancers.balancer import Balancer
 from sidecar.policy.balancers.ewma import PeakEwma
-from sidecar.policy.balancers.make import make_balancer
-from sidecar.policy.balancers.ring_points import Ring
-from sidecar.policy.breaker import Breaker, make_breaker
-from sidecar.policy.breaker_counters import BreakerCounters
+from sidecar.policy.breaker import Breaker
 from sidecar.policy.budget import RetryBudget
 from sidecar.policy.concurrency import ConcurrencyLimit
 from sidecar.policy.endpoint_state import EndpointState
 from sidecar.policy.health_state import HealthState
 from sidecar.policy.outlier import EJECTED, OPERATOR, OutlierDetector
-from sidecar.policy.round_robin import RoundRobin
-from sidecar.policy.settings import (
-    HashSettings,
-    OutlierSettings,
-    Policy,
-)
+from sidecar.policy.settings import HashSettings, OutlierSettings
 from sidecar.runtime.drains import Drains
 from sidecar.runtime.endpoint import Endpoint, Key
+from sidecar.runtime.endpoint_picker import EndpointPicker
 from sidecar.runtime.last_failure import LastFailure
 from sidecar.runtime.route import LiveRoute
+from sidecar.runtime.routes import Routes
 from sidecar.telemetry.counters import ServiceCounters
 
 DEPARTED_SERIES_S: Final = 300.0
@@ -67,26 +61,13 @@ class LiveService:
         """Connections that are open or being opened, including idle ones. The proxy counts them."""
         self.waiting = 0
         """Attempts that wait for a connection to be given back. The proxy counts them."""
-        self._own_breakers: dict[Match, Breaker] = {}
-        """The breakers of routes that have their own."""
-        self.breaker_counters = BreakerCounters()
-        self.default_route = LiveRoute("", None, config.policy, self._breaker("", config.policy, now))
-        self.routes: tuple[LiveRoute, ...] = ()
-        self._set_routes(config, now)
+        self._routes = Routes(config, now)
+        self.breaker_counters = self._routes.counters
+        self._show_routes()
         self.endpoints: tuple[Endpoint, ...] = ()
         self._departed: list[Endpoint] = []
-        self._random = random
         self._clock = clock
-        self._turn = RoundRobin(())
-        self._second_turn = RoundRobin(())
-        """The turn of retries. If retries advanced the first turn, they could fall into step with the requests, and
-        every request would begin with the one endpoint that fails.
-        """
-        self._balancer: Balancer | None = None
-        """None for plain round robin."""
-        self._second_balancer: Balancer
-        self._rings: dict[int, Ring] = {}
-        """Hash rings by priority, kept from one set of endpoints to the next."""
+        self._picker = EndpointPicker(random)
         policy = config.policy
         self.hash = policy.balancer if isinstance(policy.balancer, HashSettings) else None
         self.ejects = policy.outlier is not None
@@ -122,7 +103,8 @@ class LiveService:
         self.limit.limit = policy.limits.max_concurrent
         self.pool_idle_s = policy.timeout.pool_idle
         self._set_connection_limits(config)
-        self._set_routes(config, now)
+        self._routes.adopt(config, now)
+        self._show_routes()
         self.authorities = frozenset(self._authorities(config))
         self.hash = policy.balancer if isinstance(policy.balancer, HashSettings) else None
         self.ejects = policy.outlier is not None
@@ -132,7 +114,7 @@ class LiveService:
             self._equip(endpoint)
         self.changed(now)
         if (policy.balancer, policy.slow_start) != (old.policy.balancer, old.policy.slow_start):
-            self._balance()
+            self._picker.update(self.endpoints, policy)
 
     def _set_connection_limits(self, config: Service) -> None:
         limits = config.policy.limits
@@ -144,57 +126,11 @@ class LiveService:
         """A connection that is older closes as it falls idle."""
         self.connection_requests = sys.maxsize if requests is None else requests
 
-    def _set_routes(self, config: Service, now: float) -> None:
-        """Build the routes of a configuration.
-
-        An unchanged route stays the same object. A breaker lives as long as its route exists, at any place in the list.
-        """
-        breaker = self._kept("", self.default_route, config.policy, now)
-        default = self._route_as_before(self.default_route, "", None, config.policy, breaker)
-        breakers: dict[Match, Breaker] = {}
-        routes: list[LiveRoute] = []
-        before = {route.match: route for route in self.routes}
-        for route in config.routes:
-            match = route.match
-            name = " ".join([",".join(sorted(match.methods)), match.path]).strip()
-            breaker = default.breaker
-            if route.own_breaker:
-                known = before.get(match) if match in self._own_breakers else None
-                breaker = breakers[match] = self._kept(name, known, route.policy, now)
-            routes.append(self._route_as_before(before.get(match), name, match, route.policy, breaker))
-        self._own_breakers = breakers
-        self.default_route = default
-        self.routes = tuple(routes)
-        self.keeps_stale = any(route.keeps_stale for route in (default, *routes))
+    def _show_routes(self) -> None:
+        self.default_route = self._routes.default
+        self.routes = self._routes.in_order
+        self.keeps_stale = any(route.keeps_stale for route in (self.default_route, *self.routes))
         """Whether some route falls back to the last good response."""
-
-    @staticmethod
-    def _route_as_before(
-        before: LiveRoute | None, name: str, match: Match | None, policy: Policy, breaker: Breaker
-    ) -> LiveRoute:
-        if before is not None and before.policy == policy and before.breaker is breaker:
-            return before
-        return LiveRoute(name, match, policy, breaker)
-
-    def _kept(self, name: str, before: LiveRoute | None, policy: Policy, now: float) -> Breaker:
-        """The breaker of a route with its state, or a new one. Only a change of the breaker's own settings affects
-        it.
-        """
-        if before is None:
-            return self._breaker(name, policy, now)
-        if before.policy.breaker == policy.breaker:
-            return before.breaker
-        return before.breaker.reconfigure(policy.breaker, now)
-
-    def _breaker(self, route: str, policy: Policy, now: float) -> Breaker:
-        def on_change(old: str, new: str, now: float) -> None:
-            level = logging.WARNING if new == "open" else logging.INFO
-            mode = next((one.policy.breaker.mode for one in self.routes if one.name == route), None)
-            mode = mode or self.config.policy.breaker.mode
-            fields = {"service": self.name, "route": route or None, "from": old, "to": new, "mode": mode}
-            log.log(level, "breaker %s", new, extra={"kind": "breaker", "fields": fields})
-
-        return make_breaker(policy.breaker, now, on_change, self.breaker_counters)
 
     @staticmethod
     def _authorities(config: Service) -> list[bytes]:
@@ -213,12 +149,7 @@ class LiveService:
     def breakers(self) -> list[Breaker]:
         """The breakers in use, in their present state: the service's own, then those of routes that have their own."""
         self.expire(self._clock())
-        return self._breakers_in_use()
-
-    def _breakers_in_use(self) -> list[Breaker]:
-        found = [self.default_route.breaker]
-        found += [route.breaker for route in self.routes if route.breaker is not self.default_route.breaker]
-        return found
+        return self._routes.breakers
 
     @property
     def in_flight(self) -> int:
@@ -292,7 +223,7 @@ class LiveService:
         self.due = min(self.outlier.due, self.availability.due, self.drains.due)
         if self.checker is not None:
             self.checker.update(self.endpoints)
-        self._balance()
+        self._picker.update(self.endpoints, self.config.policy)
 
     def _equip(self, endpoint: Endpoint) -> None:
         """Create or remove the health state and the latency estimate of an endpoint, as the policy needs them."""
@@ -309,31 +240,6 @@ class LiveService:
         elif endpoint.latency is None:
             endpoint.latency = PeakEwma()
 
-    def _balance(self) -> None:
-        """Build the balancers for a changed set. Plain round robin takes a shorter path, because it is the most
-        common.
-        """
-        endpoints = self.endpoints
-        policy = self.config.policy
-        name = "hash" if isinstance(policy.balancer, HashSettings) else policy.balancer
-        plain = name == "round_robin" and not policy.slow_start and len({one.priority for one in endpoints}) <= 1
-        if plain:
-            self._balancer = None
-            weights = [endpoint.weight for endpoint in endpoints]
-            start = int(self._random() * len(weights)) if weights else 0
-            self._turn = RoundRobin(weights, start)
-            self._second_turn = self._turn.fork()
-            return
-
-        def healthy(index: int, now: float) -> bool:
-            return endpoints[index].healthy and endpoints[index].skip_until <= now
-
-        def make() -> Balancer:
-            return make_balancer(name, endpoints, self._random, healthy, policy.slow_start or 0.0, self._rings)
-
-        self._balancer = make()
-        self._second_balancer = make() if name == "round_robin" else self._balancer
-
     def pick(self, now: float, tried: Sequence[Endpoint], key: bytes | None = None) -> Endpoint | None:
         """The endpoint of the next attempt: in turn, available and not tried. When all have been tried, one of them;
         None when none is available.
@@ -342,34 +248,19 @@ class LiveService:
         """
         if now >= self.due:
             self.refresh(now)
-        if tried:
-            untried = self.pick_untried(now, tried, key)
-            return untried if untried is not None else self._pick_again((), key, now)
-        endpoints = self.endpoints
-        balancer = self._balancer
-        index = self._turn.next() if balancer is None else balancer.next(key, now)
-        if index >= 0 and not endpoints[index].available:
-            if balancer is None:
-                index = self._turn.pick(lambda index: endpoints[index].available)
-            else:
-                index = balancer.pick(lambda index: endpoints[index].available, key, now)
-        return endpoints[index] if index >= 0 else None
+        picker = self._picker
+        if not tried:
+            return picker.first(now, key)
+        untried = picker.another(now, tried, key)
+        return untried if untried is not None else picker.another(now, (), key)
 
     def pick_untried(self, now: float, tried: Sequence[Endpoint], key: bytes | None = None) -> Endpoint | None:
         """The endpoint to use after a failed connection: one that is available and not tried yet; else None."""
-        return self._pick_again(tried, key, now)
+        return self._picker.another(now, tried, key)
 
-    def _pick_again(self, tried: Sequence[Endpoint], key: bytes | None, now: float) -> Endpoint | None:
-        endpoints = self.endpoints
-
-        def untried(index: int) -> bool:
-            return endpoints[index].available and endpoints[index] not in tried
-
-        if self._balancer is None:
-            index = self._second_turn.pick(untried)
-        else:
-            index = self._second_balancer.pick(untried, key, now)
-        return endpoints[index] if index >= 0 else None
+    def peek(self) -> Endpoint | None:
+        """The endpoint of the next request's first attempt, if it can be known; changes nothing."""
+        return self._picker.peek()
 
     # Health, ejection and availability.
 
@@ -405,11 +296,7 @@ class LiveService:
 
     def expire(self, now: float) -> None:
         """Call from time to time, and before a breaker's state is shown: applies what time alone changes."""
-        for breaker in self._breakers_in_use():
-            if (forced := breaker.lapsed(now)) is not None:
-                fields = {"service": self.name, "state": forced}
-                log.info("breaker is no longer forced", extra={"kind": "breaker", "fields": fields})
-            breaker.tick(now)
+        self._routes.expire(now)
 
     # Operator actions (`sidecar.runtime.operator` has the rules).
 
@@ -445,18 +332,6 @@ class LiveService:
     def _drain_ended(self, endpoint: Endpoint, why: str, level: int = logging.INFO) -> None:
         fields = {"service": self.name, "endpoint": endpoint.label, "reason": why}
         log.log(level, "endpoint is no longer drained", extra={"kind": "endpoint", "fields": fields})
-
-    def peek(self, now: float) -> Endpoint | None:
-        """The endpoint of the next request's first attempt, if it can be known; changes nothing.
-
-        It can be known when only one endpoint is available, and with plain round robin.
-        """
-        available = [endpoint for endpoint in self.endpoints if endpoint.available]
-        if len(available) <= 1:
-            return available[0] if available else None
-        if self._balancer is not None:
-            return None
-        return self.endpoints[self._turn.fork().pick(lambda index: self.endpoints[index].available)]
 
     def checked(self, endpoint: Endpoint, ok: bool, reason: str, latency_s: float) -> None:
         """An active check has ended."""
@@ -494,7 +369,7 @@ class LiveService:
         assert isinstance(endpoint, Endpoint)
         self.changed(now)
         if event == EJECTED and why != OPERATOR:
-            for breaker in self._breakers_in_use():
+            for breaker in self._routes.breakers:
                 breaker.forgive(now)
         fields = {"service": self.name, "endpoint": endpoint.label, "reason": why}
         extra = {"kind": "ejection", "fields": fields}

@@ -178,7 +178,7 @@ def state_of(stage: Stage) -> Any:
     venue = stage["venue"]
     breaker = venue.default_route.breaker
     return (
-        repr(breaker), breaker.rejects, repr(venue.budget), repr(venue._turn), repr(venue.limit),
+        repr(breaker), breaker.rejects, repr(venue.budget), repr(venue._picker), repr(venue.limit),
         venue.counters.requests, [repr(one) for one in venue.endpoints],
     )  # fmt: skip
 

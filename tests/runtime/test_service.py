@@ -1,22 +1,15 @@
-"""A live service: the order of endpoints, what survives a change of addresses, and the route of a request."""
+"""A live service: what survives a change of addresses, and which endpoints are available."""
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
-from collections.abc import Sequence
-from random import Random
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.config.schema import EndpointSpec, Match, Route, Service, Url
-from sidecar.policy.breaker import HALF_OPEN, OPEN, NullBreaker
+from sidecar.config.schema import EndpointSpec, Url
 from sidecar.policy.settings import (
-    BreakerSettings,
-    HashSettings,
     HealthSettings,
     Limits,
     OutlierSettings,
@@ -24,202 +17,18 @@ from sidecar.policy.settings import (
     Timeouts,
 )
 from sidecar.runtime.endpoint import Endpoint
-from sidecar.runtime.service import DEPARTED_SERIES_S, LiveService
-
-START = 1000.0
-
-
-class Clock:
-    """The time that a scrape sees."""
-
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def spec(host: str = "venue-service", port: int = 3002, *, scheme: str = "http", weight: int = 1) -> EndpointSpec:
-    return EndpointSpec(url=Url(scheme, host, port), weight=weight)
-
-
-def live(
-    *addresses: str,
-    weights: Sequence[int] = (),
-    random: float = 0.0,
-    clock: Clock | None = None,
-    **config: Any,
-) -> LiveService:
-    """A service whose endpoints are at these addresses."""
-    settings: dict[str, Any] = {"name": "venue", "endpoints": (spec(),), "policy": Policy()} | config
-    made = LiveService(Service(**settings), START, lambda: random, clock or Clock())
-    weights = weights or [1] * len(addresses)
-    found = [(spec(weight=weight), address) for address, weight in zip(addresses, weights, strict=True)]
-    made.set_endpoints(found, START)
-    return made
-
-
-def addresses(endpoints: Sequence[Endpoint | None]) -> str:
-    return " ".join(one.address if one else "none" for one in endpoints)
-
-
-def firsts(service: LiveService, number: int, now: float = START) -> str:
-    """Where so many requests go first."""
-    return addresses([service.pick(now, ()) for _ in range(number)])
-
-
-def at(service: LiveService, *wanted: str) -> tuple[Endpoint, ...]:
-    return tuple(one for address in wanted for one in service.endpoints if one.address == address)
-
-
-def refuse(service: LiveService, *wanted: str, now: float = START) -> None:
-    for endpoint in at(service, *wanted):
-        endpoint.connect_failed(now)
-    service.changed(now)
-
-
-# Whose turn it is.
-
-
-def test_requests_take_turns() -> None:
-    assert firsts(live("a", "b", "c"), 7) == "a b c a b c a"
-
-
-@pytest.mark.parametrize(("random", "first"), [(0.0, "a"), (0.34, "b"), (0.67, "c"), (0.999999, "c")])
-def test_the_first_turn_starts_at_random(random: float, first: str) -> None:
-    assert firsts(live("a", "b", "c", random=random), 1) == first
-
-
-def test_weights_are_shares() -> None:
-    assert firsts(live("a", "b", weights=[3, 1]), 8) == "a a b a a a b a"
-    assert Counter(firsts(live("a", "b", weights=[3, 1]), 400).split()) == {"a": 300, "b": 100}
-
-
-def test_without_endpoints_none_is_picked() -> None:
-    service = live()
-    assert service.pick(START, ()) is None
-    assert service.pick_untried(START, ()) is None
-
-
-def test_a_single_endpoint_gets_every_attempt() -> None:
-    service = live("a")
-    (a,) = service.endpoints
-    assert service.pick(START, ()) is service.pick(START, (a,)) is service.pick(START, (a, a)) is a
-    assert service.pick_untried(START, (a,)) is None
-
-
-def test_a_retry_goes_to_an_untried_endpoint() -> None:
-    service = live("a", "b", "c")
-    a, b, c = service.endpoints
-    for _ in range(3):
-        assert service.pick(START, (a, b)) is c
-        assert service.pick(START, (c, a)) is b
-    assert {service.pick(START, (a,)) for _ in range(4)} == {b, c}
-
-
-def test_when_all_are_tried_any_endpoint_may_be_picked() -> None:
-    service = live("a", "b")
-    assert Counter(service.pick(START, service.endpoints) for _ in range(4)) == dict.fromkeys(service.endpoints, 2)
-
-
-def test_retries_do_not_move_the_turn_of_first_attempts() -> None:
-    service = live("a", "b")
-    a, b = service.endpoints
-    picked = []
-    for _ in range(6):
-        first = service.pick(START, ())
-        assert first is not None
-        picked.append(first)
-        if first is a:  # which fails each request, so each of them is retried, once
-            assert service.pick(START, (a,)) is b
-    assert addresses(picked) == "a b a b a b"
-    service.pick_untried(START, (a,))
-    assert firsts(service, 2) == "a b"
-
-
-def test_retries_take_turns_too() -> None:
-    service = live("a", "b", "c")
-    (a,) = at(service, "a")
-    assert addresses([service.pick(START, (a,)) for _ in range(4)]) == "b c b c"
-
-
-def test_slots_of_a_skipped_endpoint_do_not_go_to_its_neighbour() -> None:
-    service = live("a", "b", "c")
-    refuse(service, "a")
-    assert firsts(service, 6, START + 0.999) == "b c b c b c"
-    assert set(firsts(service, 6, START + 1).split()) == {"a", "b", "c"}
-
-
-def test_when_all_are_skipped_they_still_take_turns() -> None:
-    service = live("a", "b", "c", "d")
-    refuse(service, "a", "b", "c", "d")
-    assert firsts(service, 8) == "a b c d a b c d"
-    service = live("a")
-    refuse(service, "a")
-    assert firsts(service, 2) == "a a"
-
-
-@pytest.mark.parametrize(
-    ("tried", "skipped", "expected"),
-    [
-        ("a", "", "b c"),
-        ("a", "b", "c"),
-        ("a b", "", "c"),
-        ("a b", "c", "a b"),  # tried and available goes before not tried and skipped
-        ("a", "b c", "a"),
-        ("a", "a b c", "b c"),
-        ("a b", "a b c", "c"),
-        ("a b c", "a", "b c"),
-        ("a b c", "a b c", "a b c"),
-    ],
+from sidecar.runtime.service import DEPARTED_SERIES_S
+from tests.runtime.services import (
+    START,
+    Clock,
+    addresses,
+    firsts,
+    live,
+    picks,
+    refuse,
+    service_with,
+    spec,
 )
-def test_the_order_of_preference_of_a_further_attempt(tried: str, skipped: str, expected: str) -> None:
-    service = live("a", "b", "c")
-    refuse(service, *skipped.split())
-    picks = addresses([service.pick(START, at(service, *tried.split())) for _ in range(12)])
-    assert set(picks.split()) == set(expected.split())
-
-
-@pytest.mark.parametrize(
-    ("tried", "skipped", "expected"),
-    [
-        ("a", "", "b c"),
-        ("a", "a", "b c"),
-        ("a", "a b", "c"),
-        ("a", "a b c", "b c"),
-        ("a b", "c", "none"),
-        ("a b c", "", "none"),
-    ],
-)
-def test_after_a_refused_connection_only_untried_endpoints_are_picked(tried: str, skipped: str, expected: str) -> None:
-    service = live("a", "b", "c")
-    refuse(service, *skipped.split())
-    picks = addresses([service.pick_untried(START, at(service, *tried.split())) for _ in range(12)])
-    assert set(picks.split()) == set(expected.split())
-
-
-@given(
-    st.lists(st.integers(1, 3000), min_size=1, max_size=6),
-    st.lists(st.tuples(st.integers(0, 63), st.integers(0, 63)), min_size=1, max_size=20),
-)
-def test_pick_always_finds_one_of_the_best_endpoints(weights: list[int], steps: list[tuple[int, int]]) -> None:
-    service = live(*[f"e{number}" for number in range(len(weights))], weights=weights)
-
-    def rank(endpoint: Endpoint, tried: Sequence[Endpoint]) -> int:
-        return 2 * (endpoint.skip_until > START) + (endpoint in tried)
-
-    for tried_mask, skip_mask in steps:
-        tried = tuple(one for number, one in enumerate(service.endpoints) if tried_mask >> number & 1)
-        for number, endpoint in enumerate(service.endpoints):
-            endpoint.skip_until = START + 1 if skip_mask >> number & 1 else 0.0
-        service.changed(START)
-        picked = service.pick(START, tried)
-        assert picked is not None
-        assert rank(picked, tried) == min(rank(one, tried) for one in service.endpoints)
-        untried = service.pick_untried(START, tried)
-        left = [one for one in service.endpoints if one.available and one not in tried]
-        assert (untried in left) if left else (untried is None)
-
 
 # As addresses change.
 
@@ -379,109 +188,6 @@ def test_a_scrape_sees_which_endpoints_are_skipped() -> None:
     assert service.present == [(a, True), (b, True)]
 
 
-# Routes.
-
-
-def route(path: str, *methods: str, own_breaker: bool = False, **policy: Any) -> Route:
-    return Route(match=Match(path=path, methods=frozenset(methods)), policy=Policy(**policy), own_breaker=own_breaker)
-
-
-ROUTES = (
-    route("/reports", "POST"),
-    route("/reports/daily"),
-    route("/reports"),
-    route("/a%2Fb"),
-    route("/", "DELETE", "PUT"),
-)
-
-
-@pytest.mark.parametrize(
-    ("method", "target", "name"),
-    [
-        ("POST", b"/reports", "POST /reports"),
-        ("POST", b"/reports/daily", "POST /reports"),  # the first that matches, not the longest
-        ("GET", b"/reports/daily", "/reports/daily"),
-        ("GET", b"/reports/daily/x", "/reports/daily"),
-        ("GET", b"/reports/dailyx", "/reports"),
-        ("GET", b"/reports", "/reports"),
-        ("GET", b"/reports/", "/reports"),
-        ("GET", b"/reports?x", "/reports"),
-        ("GET", b"/reports/daily?x", "/reports/daily"),
-        ("GET", b"/reportsx", ""),
-        ("GET", b"/report", ""),
-        ("GET", b"/Reports", ""),
-        ("GET", b"//reports", ""),
-        ("GET", b"/%72eports", ""),
-        ("GET", b"/x/reports", ""),
-        ("GET", b"/x?/reports", ""),
-        ("GET", b"/?/reports", ""),
-        ("GET", b"/a%2Fb/c", "/a%2Fb"),
-        ("GET", b"/a%2fb", ""),
-        ("GET", b"/a/b", ""),
-        ("PUT", b"/", "DELETE,PUT /"),
-        ("DELETE", b"/x//y", "DELETE,PUT /"),
-        ("DELETE", b"/reports", "/reports"),
-        ("delete", b"/x", ""),
-        ("OPTIONS", b"*", ""),
-    ],
-)
-def test_the_first_route_wins_by_method_and_whole_segments(method: str, target: bytes, name: str) -> None:
-    service = live(routes=ROUTES)
-    found = service.route_for(method, target)
-    assert found.name == name
-    assert (found is service.default_route) == (name == "")
-
-
-def test_a_request_gets_the_policy_of_its_route() -> None:
-    slow = route("/reports", timeout=Timeouts(connect=2, attempt=30, request=60, idle=90), preserve_host=True)
-    service = live(routes=(slow,))
-    found = service.route_for("GET", b"/reports")
-    assert (found.connect_s, found.attempt_s, found.request_s, found.idle_s) == (2, 30, 60, 90)
-    assert found.preserve_host
-    assert not service.default_route.preserve_host
-    assert service.default_route.request_s == Policy().timeout.request
-    assert found.retry_statuses == {502, 503, 504}
-    assert 500 in found.failure_status
-
-
-def test_a_route_shares_the_service_s_breaker_unless_it_has_its_own() -> None:
-    service = live(routes=(route("/shared"), route("/own", own_breaker=True)))
-    shared, own = service.routes
-    assert shared.breaker is service.default_route.breaker
-    assert own.breaker is not service.default_route.breaker
-    assert service.breakers == [service.default_route.breaker, own.breaker]
-
-
-def test_the_breakers_of_two_routes_are_counted_apart() -> None:
-    settings = BreakerSettings(volume_threshold=1)
-    service = live(routes=tuple(route(path, own_breaker=True, breaker=settings) for path in ("/one", "/two")))
-    one, two = service.routes
-    one.breaker.failure(one.breaker.admit(START), START)
-    assert [breaker.state for breaker in service.breakers] == ["closed", OPEN, "closed"]
-    assert two.breaker.admit(START)
-
-
-def test_a_breaker_that_is_off_admits_everything() -> None:
-    service = live(policy=Policy(breaker=BreakerSettings(mode="off")))
-    assert isinstance(service.default_route.breaker, NullBreaker)
-
-
-def test_each_change_of_a_breaker_is_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "sidecar.runtime")
-    settings = BreakerSettings(volume_threshold=1, reset_timeout=30, mode="observe")
-    service = live(routes=(route("/own", "POST", own_breaker=True, breaker=settings),))
-    breaker = service.routes[0].breaker
-    breaker.failure(breaker.admit(START), START)
-    breaker.success(breaker.admit(START + 30), START + 30)
-    said = [(record.levelname, record.getMessage(), record.__dict__["fields"]) for record in caplog.records]
-    where = {"service": "venue", "route": "POST /own", "mode": "observe"}
-    assert said == [
-        ("WARNING", "breaker open", where | {"from": "closed", "to": OPEN}),
-        ("INFO", "breaker half_open", where | {"from": OPEN, "to": HALF_OPEN}),
-        ("INFO", "breaker closed", where | {"from": HALF_OPEN, "to": "closed"}),
-    ]
-
-
 # What else it knows.
 
 
@@ -515,22 +221,7 @@ def test_repr_shows_the_state() -> None:
     assert text.startswith("<LiveService venue in_flight=0 connections=0 (<Endpoint 10.0.0.7:3002")
 
 
-# Who is available, with health, ejection and balancers other than plain round robin.
-
-
-def service_with(policy: Policy, *priorities: int, now: float = 0.0) -> LiveService:
-    specs = tuple(
-        EndpointSpec(url=Url("http", f"10.0.0.{number}", 80), priority=priority)
-        for number, priority in enumerate(priorities, 1)
-    )
-    live = LiveService(Service(name="venue", endpoints=specs, policy=policy), now, Random(7).random, clock=lambda: now)
-    live.set_endpoints([(spec, spec.url.host) for spec in specs], now)
-    return live
-
-
-def picks(live: LiveService, now: float, times: int = 60, key: bytes | None = None) -> set[str]:
-    found = [live.pick(now, (), key) for _ in range(times)]
-    return {endpoint.address for endpoint in found if endpoint is not None}
+# Who is available, with health and ejection.
 
 
 def test_an_endpoint_that_fails_is_ejected_and_returns_by_itself() -> None:
@@ -577,28 +268,3 @@ def test_failing_at_once_needs_active_checks() -> None:
     unchecked = service_with(Policy(), 0, 0)
     unchecked.fail_at_once(unchecked.endpoints[0], 0.0)
     assert picks(unchecked, 0.0) == {"10.0.0.1", "10.0.0.2"}
-
-
-@pytest.mark.parametrize("balancer", ["round_robin", "least_request", "peak_ewma", "random", HashSettings(source=True)])
-def test_each_balancer_uses_all_endpoints_but_the_skipped_ones(balancer: Any) -> None:
-    live = service_with(Policy(balancer=balancer, slow_start=1.0), 0, 0, 0)
-    assert len({address for n in range(60) for address in picks(live, 10.0, 1, b"%d" % n)}) == 3
-    live.endpoints[1].connect_failed(10.0)
-    live.changed(10.0)
-    assert {address for n in range(60) for address in picks(live, 10.0, 1, b"%d" % n)} == {"10.0.0.1", "10.0.0.3"}
-    tried = [live.endpoints[0]]
-    again = {one.address for n in range(60) if (one := live.pick(10.0, tried, b"%d" % n)) is not None}
-    assert again == {"10.0.0.3"}
-
-
-def test_the_second_priority_is_used_when_the_first_is_gone() -> None:
-    live = service_with(Policy(), 0, 1)
-    assert picks(live, 0.0) == {"10.0.0.1"}
-    live.endpoints[0].connect_failed(1.0)
-    live.changed(1.0)
-    assert picks(live, 1.5) == {"10.0.0.2"}
-
-
-def test_a_key_stays_with_its_endpoint() -> None:
-    live = service_with(Policy(balancer=HashSettings(header="X-User")), 0, 0, 0)
-    assert all(len(picks(live, 0.0, 5, b"user-%d" % n)) == 1 for n in range(20))

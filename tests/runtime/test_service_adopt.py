@@ -424,7 +424,7 @@ def test_no_sequence_loses_a_permit_or_a_count_and_the_last_configuration_is_in_
     assert len(service.breakers) == len(fresh.breakers)
     assert [type(one) for one in service.breakers] == [type(one) for one in fresh.breakers]
     service.set_endpoints([(SPEC, "a"), (SPEC, "b")], now)
-    assert type(service._balancer) is type(fresh._balancer)
+    assert type(service._picker._balancer) is type(fresh._picker._balancer)
     assert (service.hash, service.ejects, service.keeps_stale) == (fresh.hash, fresh.ejects, fresh.keeps_stale)
     assert (service.limit.limit, service.pool_idle_s) == (fresh.limit.limit, fresh.pool_idle_s)
     assert service.authorities == fresh.authorities
