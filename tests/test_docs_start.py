@@ -116,7 +116,7 @@ def test_the_other_pages_show_a_file_that_loads_and_no_commands() -> None:
         "index.md": ["text", "yaml"],
         "concepts.md": [],
         "compare.md": [],
-        "move.md": ["js"],
+        "move/index.md": [],
     }.items():
         blocks = blocks_of((ROOT / "docs" / page).read_text())
         assert [block.language for block in blocks] == languages
@@ -125,7 +125,25 @@ def test_the_other_pages_show_a_file_that_loads_and_no_commands() -> None:
                 assert loads(block.text, page, {}).services
 
 
+def test_the_figures_of_the_comparison_were_measured() -> None:
+    """Costs are those of docs/performance.md, errors those of docs/reliability.md."""
+    page = (ROOT / "docs/compare.md").read_text()
+    costs = page.split("### What a request costs")[1].split("### ")[0]
+    figures = re.findall(r"\d+(?:\.\d+)?(?= us| MiB)", costs)
+    assert len(figures) == 9
+    measured = (ROOT / "docs/performance.md").read_text()
+    for figure in figures:
+        assert re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d.])", measured), figure
+    (share,) = re.findall(r"one of two that hangs costs ([\d.]+%)", page)
+    reliability = (ROOT / "docs/reliability.md").read_text()
+    defaults = reliability.split("### Defaults\n")[1].split("\n### ")[0]
+    rows = [[cell.strip() for cell in line.split("|")] for line in defaults.splitlines() if line.startswith("| ")]
+    by_fault = {(cells[1], cells[2]): cells for cells in rows}
+    assert by_fault["paused", "1 of 2"][4] == share
+    assert [by_fault[fault, "1 of 2"][3] for fault in ("killed", "503")] == ["0", "0"]
+
+
 def test_links_lead_somewhere() -> None:
-    for page in ("index.md", "start.md", "install.md", "your-services.md", "concepts.md", "move.md", "compare.md"):
+    for page in ("index.md", "start.md", "install.md", "your-services.md", "concepts.md", "compare.md"):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / "docs" / page).read_text()):
             assert (ROOT / "docs" / target).is_file(), f"{page}: {target}"
