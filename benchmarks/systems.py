@@ -85,7 +85,7 @@ def upstream(folder: Path) -> list[str]:
         for port in UPSTREAM_PORTS
     )
     headers = "add_header Cache-Control no-store; add_header ETag abc123; add_header Vary Accept-Encoding;"
-    return _nginx(folder, "upstream", f"{headers} client_max_body_size 16m; {servers}")
+    return nginx(folder, "upstream", f"{headers} client_max_body_size 16m; {servers}")
 
 
 def find(sidecar: str, envoy: str | None) -> tuple[list[System], list[str]]:
@@ -125,7 +125,8 @@ services:
     return [*command.split(), "run", "--config", str(folder / "sidecar.yaml")]
 
 
-def _nginx(folder: Path, name: str, http: str) -> list[str]:
+def nginx(folder: Path, name: str, http: str, connections: int = 8192) -> list[str]:
+    """Writes the configuration of an nginx with this `http` block. Returns its command."""
     temporary = " ".join(
         f"{kind}_temp_path {folder}/{name}-{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
@@ -135,7 +136,7 @@ worker_processes 1;
 {"user root;" if os.geteuid() == 0 else ""}
 pid {folder}/{name}.pid;
 error_log {folder}/{name}.err;
-events {{ worker_connections 8192; }}
+events {{ worker_connections {connections}; }}
 http {{ access_log off; keepalive_timeout 300s; keepalive_requests 100000000; {temporary} {http} }}
 """)
     return ["nginx", "-c", str(folder / f"{name}.conf"), "-e", str(folder / f"{name}.err")]
@@ -143,7 +144,7 @@ http {{ access_log off; keepalive_timeout 300s; keepalive_requests 100000000; {t
 
 def _nginx_proxy(folder: Path, port: int) -> list[str]:
     servers = " ".join(f"server 127.0.0.1:{port};" for port in UPSTREAM_PORTS)
-    return _nginx(
+    return nginx(
         folder,
         "proxy",
         f"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -896,3 +897,58 @@ def play(bench: Bench, asked: list[tuple[Waiter, Connecting]], step: str, number
     elif step == "return":
         bench.publish(["10.0.0.1", "10.0.0.2"])
     bench.loop.settle()
+
+
+# What it costs.
+
+
+def lines_run(work: Callable[[], object]) -> int:
+    """How many lines of Python run during this: the same on any machine."""
+    count = 0
+
+    def trace(frame: object, event: str, argument: object) -> object:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(cast("Any", trace))
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def test_cost_does_not_grow_with_endpoints_connections_or_waiting_requests() -> None:
+    def costs(many: int) -> dict[str, int]:
+        bench = Bench(endpoints=many, max_connections=many)
+        bench.loop.after_settling = lambda: None  # which looks at all of them
+        endpoints = bench.all_endpoints
+        idle = [bench.idle(endpoint) for endpoint in endpoints]
+        found = {}
+
+        def take() -> None:
+            assert bench.take(endpoints[many // 2]) is not None
+
+        def give_back() -> None:
+            bench.release(idle[many // 2])
+
+        def open_in_place_of_the_oldest() -> None:
+            assert bench.ask(endpoints[0])[0].upstream is not None
+
+        found["take"] = lines_run(take)
+        bench.use(idle[many // 2])
+        found["release"] = lines_run(give_back)
+        found["connect at the limit"] = lines_run(open_in_place_of_the_oldest)
+        found["an idle one breaks"] = lines_run(wire_of(idle[many // 2]).breaks)
+        found["sweep"] = lines_run(lambda: bench.pool.sweep(bench.loop.now))
+        while bench.ask(endpoints[0])[0].told:
+            pass
+        asked = [bench.ask(endpoints[0]) for _ in range(many)]
+        assert bench.service.waiting == many + 1
+        found["one of many leaves the queue"] = lines_run(asked[many // 2][1].cancel)
+        bench.close()
+        return found
+
+    assert costs(5) == costs(200)
