@@ -12,11 +12,13 @@ import contextlib
 import io
 import os
 import platform
+import re
 import shlex
 import shutil
 import sys
 import sysconfig
 import textwrap
+import tomllib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -255,6 +257,20 @@ def translated(folder: str) -> list[Any]:
     return extensions
 
 
+def readme_for_an_index() -> str:
+    """The README as a package index shows it, where there are no files beside it: its links lead to the site's pages."""
+    with open("pyproject.toml", "rb") as file:
+        site: str = tomllib.load(file)["project"]["urls"]["Documentation"]
+
+    def page(link: re.Match[str]) -> str:
+        path, mark, anchor = link[1].partition("#")
+        name = path.removeprefix("docs/") if path.startswith("docs/") else path.lower()
+        name = name.replace("README.md", "index.md")
+        return f"]({site}{name.removesuffix('.md')}.html{mark}{anchor})"
+
+    return re.sub(r"\]\((?![a-z]+:|#)([^)\s]+)\)", page, Path("README.md").read_text(encoding="utf-8"))
+
+
 def remove_compiled(folder: str) -> None:
     for name in ("*__mypyc*.so", "sidecar/**/*.so"):
         for path in Path(folder).glob(name):
@@ -266,6 +282,8 @@ if WISH not in ("auto", "0", "1"):
 if WISH == "1" and OBSTACLE is not None:
     sys.exit(f"SIDECAR_COMPILE=1, but {OBSTACLE}")
 setup(
+    long_description=readme_for_an_index(),
+    long_description_content_type="text/markdown",
     distclass=Sidecar,
     cmdclass={"build": Build, "build_py": BuildPy, "build_ext": BuildExt},
     setup_requires=[] if OBSTACLE else [MYPY],

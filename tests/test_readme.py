@@ -7,7 +7,11 @@ command before it, `yaml` is loaded. A command of a kind that is not known here 
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +22,8 @@ from tests.support import wants
 from tests.support.daemon import ROOT
 from tests.support.operator import Operator
 from tests.support.shown import blocks_of, commands_with_output, stable
+from tools.docs.build import CONFIG
+from tools.docs.check import navigation
 
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = blocks_of(TEXT)
@@ -78,3 +84,24 @@ def test_links_lead_somewhere() -> None:
     assert len(targets) > 10
     for target in targets:
         assert (ROOT / target).is_file(), target
+
+
+def test_on_a_package_index_the_links_lead_to_pages_of_the_site() -> None:
+    """An index shows the README alone: a link to a file beside it would lead nowhere."""
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "setup.py", "--quiet", "--long-description"],
+        check=True,
+        cwd=ROOT,
+        env=os.environ | {"SIDECAR_COMPILE": "0"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    site = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Documentation"]
+    pages = {page.replace("README.md", "index.md").removesuffix(".md") + ".html" for page in navigation(ROOT / CONFIG)}
+    links = re.findall(r"\]\(([^)]+)\)", run.stdout)
+    assert len(links) == len(re.findall(r"\]\(([^)]+)\)", TEXT)) > 10
+    for link in links:
+        assert link.startswith(site), link
+        assert link.removeprefix(site).partition("#")[0] in pages, link
+    words = [re.sub(r"\]\([^)]+\)", "]", text).strip() for text in (run.stdout, TEXT)]
+    assert words[0] == words[1]
