@@ -258,7 +258,7 @@ def translated(folder: str) -> list[Any]:
 
 
 def readme_for_an_index() -> str:
-    """The README as a package index shows it, where there are no files beside it: its links lead to the site's pages."""
+    """The README for a package index, which shows it without the files beside it: links lead to the site's pages."""
     with open("pyproject.toml", "rb") as file:
         site: str = tomllib.load(file)["project"]["urls"]["Documentation"]
 
