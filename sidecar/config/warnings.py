@@ -18,7 +18,10 @@ from sidecar.config.load import Origins
 from sidecar.config.schema import AggregatePart, Config
 from sidecar.config.tree import Level
 from sidecar.config.units import format_duration
-from sidecar.policy.settings import FallbackStale, HashSettings, Policy
+from sidecar.policy.settings import DnsSettings, FallbackStale, HashSettings, Policy
+
+STALE_AFTER_S: Final = 300.0
+"""As in SidecarDiscoveryStale (deploy/prometheus/alerts.yaml)."""
 
 _NARROW_LAST: Final[tuple[Level, ...]] = ("default", "defaults", "service", "route")
 
@@ -34,6 +37,7 @@ def found_warnings(config: Config, origins: Origins) -> Iterator[str | None]:
     """
     yield from _admin(config, origins)
     yield from _no_services(config, origins)
+    yield from _refreshed_seldom(config)
     yield from _policies(config, origins)
     yield from _parts_cut_short(config, origins)
     yield from _attempts_outlast_aggregate(config, origins)
@@ -69,6 +73,17 @@ def _no_services(config: Config, origins: Origins) -> Iterator[str]:
     """Not an error: someone may want only `checks`, and services may be added to the file while it runs."""
     if not config.services:
         yield f"services{_line(origins, 'services')} is empty: every call is answered with 404 (unknown_service)"
+
+
+def _refreshed_seldom(config: Config) -> Iterator[str]:
+    for name, service in config.services.items():
+        found = service.discovery
+        if isinstance(found, DnsSettings) and found.refresh > STALE_AFTER_S:
+            yield (
+                f"services.{name}.discovery.dns.refresh is {format_duration(found.refresh)}: the alert"
+                " SidecarDiscoveryStale takes endpoints for out of date that were confirmed"
+                f" {format_duration(STALE_AFTER_S)} ago"
+            )
 
 
 def _line(origins: Origins, key: str) -> str:

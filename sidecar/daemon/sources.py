@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from sidecar.config.schema import Config, EndpointSpec, Service
 from sidecar.daemon.continued import continued
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from sidecar.discovery.kubernetes.watcher import Kubernetes
 
 log = logging.getLogger("sidecar.daemon")
+
+LONGEST_REST_S: Final = 240.0
+"""A name is looked up as often, however seldom health is checked: SidecarDiscoveryStale fires after 300 s."""
 
 
 class Watch(Protocol):
@@ -168,11 +171,17 @@ class Sources:
         return _Followed(service, watch, views)
 
     def _rest(self, service: LiveService) -> Callable[[], float]:
-        """Names of a service without requests are looked up as seldom as its health is checked, or would be."""
+        """Names of a service without requests are looked up as seldom as its health is checked, or would be; often
+        enough for the alert on stale addresses.
+        """
 
         def rest() -> float:
             health = service.config.policy.health or HealthSettings()
-            return health.idle_interval if service.is_idle(health.interval, self._loop.time()) else 0.0
+            return (
+                min(health.idle_interval, LONGEST_REST_S)
+                if service.is_idle(health.interval, self._loop.time())
+                else 0.0
+            )
 
         return rest
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.config.load import load_with_origins
-from sidecar.config.warnings import warnings_of
+from sidecar.config.warnings import STALE_AFTER_S, warnings_of
 
 ROOT = Path(__file__).resolve().parents[2]
 VENUE = "services: {venue: {url: http://a:1}}\n"
@@ -26,6 +26,23 @@ def told(folder: Path, text: str) -> list[str]:
 @pytest.mark.parametrize("file", ["config/sidecar.yaml", "sidecar/cli/starter.yaml", "sidecar/demo/sidecar.yaml"])
 def test_what_comes_with_the_sidecar_has_none(file: str) -> None:
     assert warnings_of(*load_with_origins(ROOT / file, {})) == []
+
+
+@pytest.mark.parametrize(("refresh", "is_told"), [("5m", False), ("301s", True), ("1h", True)])
+def test_records_that_are_refreshed_less_often_than_the_alert_allows(
+    tmp_path: Path, refresh: str, is_told: bool
+) -> None:
+    text = f"services: {{venue: {{discovery: {{dns: {{name: venue.test, port: 80, refresh: {refresh}}}}}}}}}\n"
+    words = (
+        f"services.venue.discovery.dns.refresh is {refresh}: the alert SidecarDiscoveryStale takes endpoints for out of"
+        " date that were confirmed 5m ago"
+    )
+    assert told(tmp_path, text) == ([words] if is_told else [])
+
+
+def test_the_alert_is_the_one_that_is_shipped() -> None:
+    rules = (ROOT / "deploy/prometheus/alerts.yaml").read_text()
+    assert f"sidecar_discovery_last_success_timestamp_seconds) > {STALE_AFTER_S:g}" in rules
 
 
 # admin.

@@ -13,7 +13,7 @@ import sidecar.daemon.sources
 from sidecar.config.schema import Config, EndpointSpec, Service, Url
 from sidecar.daemon.sources import Sources
 from sidecar.discovery.addresses import Resolver
-from sidecar.policy.settings import DnsSettings, KubernetesSettings, Policy, Timeouts
+from sidecar.policy.settings import DnsSettings, HealthSettings, KubernetesSettings, Policy, Timeouts
 from sidecar.runtime.live import Live
 
 ADDRESSES = {"venue-service": ["10.0.0.1", "10.0.0.2"], "auth-service": ["10.0.1.1"], "other-service": ["10.0.2.1"]}
@@ -231,3 +231,26 @@ async def test_a_service_may_change_its_kind_of_source(stage: Stage) -> None:
     await stage.sources.ready(1.0)
     assert [view.kind for view in stage.sources.views_of("venue")] == ["name"]
     assert stage.addresses("venue") == ["10.0.0.1", "10.0.0.2"]
+
+
+@pytest.mark.parametrize(
+    ("health", "rest_s"),
+    [
+        (None, 60.0),
+        (HealthSettings(path="/", idle_interval=30.0), 30.0),
+        (HealthSettings(path="/", idle_interval=240.0), 240.0),
+        (HealthSettings(path="/", idle_interval=3600.0), 240.0),
+    ],
+)
+async def test_idle_names_rest_as_long_as_checks_and_never_until_the_alert(
+    names: Names, health: HealthSettings | None, rest_s: float
+) -> None:
+    """SidecarDiscoveryStale takes addresses of 300 s for stale."""
+    stage = Stage(names, service("venue", health=health))
+    live = stage.live.services["venue"]
+    rest = stage.sources._rest(live)
+    live.is_idle = lambda *_: True  # type: ignore[method-assign]
+    assert rest() == rest_s
+    live.is_idle = lambda *_: False  # type: ignore[method-assign]
+    assert rest() == 0.0
+    await stage.sources.close()
