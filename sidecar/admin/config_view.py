@@ -17,12 +17,7 @@ from sidecar.config.effective import config_tree, service_tree
 from sidecar.config.errors import ConfigError
 from sidecar.config.warnings import found_warnings
 from sidecar.runtime.reload_report import ReloadReport
-from sidecar.runtime.slices import as_it_is, at_once
-
-
-def config_answer(running: Running, clock: WallClock) -> answers.Config:
-    """GET /config."""
-    return at_once(config_steps(running, clock))
+from sidecar.runtime.slices import as_it_is
 
 
 def config_steps(

@@ -26,7 +26,6 @@ import re
 import stat
 from contextlib import suppress
 from errno import EINVAL
-from ipaddress import ip_address
 from pathlib import Path
 from threading import Thread
 from typing import Final
@@ -35,7 +34,7 @@ from aiohttp import web
 
 from sidecar.admin.problem import ApiProblem
 from sidecar.config.schema import Address, Admin
-from sidecar.runtime.routing import is_loopback
+from sidecar.net.addresses import address_of, is_this_machine
 
 log = logging.getLogger("sidecar.admin")
 
@@ -138,14 +137,12 @@ class Guard:
         bound = self._bound
         if host in ("0.0.0.0", "::"):
             return False
-        if is_loopback(host):
+        if is_this_machine(host):
             return True
-        try:
-            address = ip_address(host)
-        except ValueError:
+        address, own = address_of(host), address_of(bound.host)
+        if address is None:
             return False  # a name may point to any address, but an address only to itself
-        everywhere = ip_address(bound.host).is_unspecified if _is_address(bound.host) else False
-        return everywhere or str(address) == bound.host
+        return own is not None and (own.is_unspecified or own == address)
 
     def _check_site(self, request: web.BaseRequest, settings: Admin) -> None:
         headers = request.headers
@@ -191,14 +188,6 @@ def _authority(request: web.BaseRequest) -> str:
 def _is_json(request: web.BaseRequest) -> bool:
     given = request.headers.getall("Content-Type", [])
     return len(given) == 1 and given[0].partition(";")[0].strip().lower() == "application/json"
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _about(path: str, detail: str | None = None) -> dict[str, object]:

@@ -48,7 +48,7 @@ class RouteState:
         self.balancer = self._balancer()
         self.retry = answers.ExplainedRetry(
             max_retries=self._policy.retry.max_retries,
-            replayable=method in self._policy.retry.methods,
+            replayable=method in route.repeatable_methods,
             on=sorted(self._policy.retry.on, key=str),
             budget_left=round(service.budget.balance(self._now), 1),
         )

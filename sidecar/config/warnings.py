@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from ipaddress import ip_address
 from typing import Any, Final
 
 from msgspec import Struct
@@ -18,6 +17,7 @@ from sidecar.config.load import Origins
 from sidecar.config.schema import AggregatePart, Config
 from sidecar.config.tree import Level
 from sidecar.config.units import format_duration
+from sidecar.net.addresses import is_loopback
 from sidecar.policy.settings import DnsSettings, FallbackStale, HashSettings, Policy
 
 STALE_AFTER_S: Final = 300.0
@@ -50,23 +50,12 @@ def _admin(config: Config, origins: Origins) -> Iterator[str]:
         if not os.access(path, os.R_OK) or os.path.isdir(path):
             line = _line(origins, "admin.token_file")
             yield f"admin.token_file: {path}{line} cannot be read here: the admin API would refuse every call"
-    elif _others_reach(config.listen.admin.host):
+    elif not is_loopback(config.listen.admin.host):
         # Without the line: after a reload the file may name another address than the one that is still bound.
         yield (
             f"listen.admin is {config.listen.admin}, not loopback, and admin.token_file is not set:"
             " anybody who reaches that port can open breakers and stop the sidecar"
         )
-
-
-def _others_reach(host: str) -> bool:
-    """Whether a listener bound to `host` (no brackets) can be reached from other machines."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return False
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return True
-    return not (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _no_services(config: Config, origins: Origins) -> Iterator[str]:

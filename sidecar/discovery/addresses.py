@@ -30,7 +30,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from sidecar.config.schema import EndpointSpec
-from sidecar.net.names import is_ip, look_up
+from sidecar.net.addresses import is_ip
+from sidecar.net.names import look_up
 from sidecar.net.tasks import Tasks
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]

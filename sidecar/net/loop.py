@@ -17,7 +17,8 @@ from typing import Any
 
 import uvloop
 
-from sidecar.net.names import AddressInfo, Host, Names, Port, is_ip
+from sidecar.net.addresses import is_ip
+from sidecar.net.names import AddressInfo, Host, Names, Port
 
 
 class Loop(uvloop.Loop):

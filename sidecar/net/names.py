@@ -19,7 +19,6 @@ Why not c-ares: docs/decisions/0013-lookups-in-threads.md.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from functools import partial
 from typing import Any, Final
 
 from sidecar.net import threads
+from sidecar.net.addresses import is_ip
 
 MOST: Final = 256
 SLOW_S: Final = 1.0
@@ -52,15 +52,6 @@ def _with_scope(address: Any) -> str:
     host = str(address[0])
     scope = address[3] if len(address) == 4 else 0
     return f"{host}%{scope}" if scope and "%" not in host else host
-
-
-def is_ip(host: str) -> bool:
-    """Whether `host` is already an address (IPv6 without brackets)."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 async def look_up(host: str, port: int = 0) -> list[str]:

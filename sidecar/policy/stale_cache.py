@@ -116,8 +116,6 @@ class StaleCache:
         self.max_entry = max_entry
         """The most bytes of body and fields of one response. A caller that collects a body may stop at this size."""
         self.bytes_used = 0
-        self.hits = 0
-        self.misses = 0
         self.evictions = 0
         """Entries removed to make room. A replacement by a newer response does not count."""
         self._by_use: OrderedDict[int, _Entry] = OrderedDict()
@@ -148,9 +146,7 @@ class StaleCache:
                 if entry.key_headers.issuperset(key_headers) and entry.matches(field):
                     self._by_use.move_to_end(id(entry))
                     entry.used_at = now
-                    self.hits += 1
                     return stored
-        self.misses += 1
         return None
 
     def store(

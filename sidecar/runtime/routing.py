@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterable, Sequence
-from ipaddress import IPv6Address, ip_address
 from itertools import islice
 from typing import Final, Literal
 
 from sidecar.config.schema import Address
+from sidecar.net.addresses import is_this_machine
 from sidecar.runtime.near_name import near_name
 from sidecar.runtime.service import LiveService
 
@@ -61,21 +61,6 @@ class NotRouted(Exception):
         self.reserved = reserved
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host (without port or brackets) always means this machine."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return (
-        address.is_loopback or address.is_unspecified
-    )  # a connection to the unspecified address reaches this machine too
-
-
 class RoutingTable:
     """Services by first path segment and by authority. Fixed once built."""
 
@@ -111,7 +96,7 @@ class RoutingTable:
             self._by_path[service.name.encode()] = service
             for host in service.config.hosts:
                 name, _, port = host.partition(":")
-                if is_loopback(name):  # as a Host it always means "route by path"
+                if is_this_machine(name):  # as a Host it always means "route by path"
                     continue
                 if port == "*":
                     self._by_host[name.encode()] = service
@@ -123,7 +108,7 @@ class RoutingTable:
             ports = {port for _, port in config.addressed if port is not None}
             names = [host for host in config.hosts if ":" not in host]
             for name in (config.name.lower(), *names):
-                if is_loopback(name):
+                if is_this_machine(name):
                     continue
                 for authority in (name, *(f"{name}:{port}" for port in ports)):
                     self._by_authority.setdefault(authority.encode(), service)
@@ -131,7 +116,7 @@ class RoutingTable:
         derived: dict[bytes, list[LiveService]] = {}
         for service in services:
             for name, its_port in service.config.addressed:
-                if is_loopback(name):
+                if is_this_machine(name):
                     continue
                 host = f"[{name}]" if ":" in name else name
                 for authority in [host] if its_port is None else [host, f"{host}:{its_port}"]:
@@ -201,7 +186,11 @@ class RoutingTable:
         if service is None:
             reserved = target if name.startswith(RESERVED) else b""
             detail = _unknown(name)
-            if host and not self._is_own(authority := _canonical(host)) and not is_loopback(_text(_host_of(authority))):
+            if (
+                host
+                and not self._is_own(authority := _canonical(host))
+                and not is_this_machine(_text(_host_of(authority)))
+            ):
                 detail += f", and {self._no_service_has(authority)}"
             raise NotRouted(404, "unknown_service", detail, reserved)
         rest = target[1 + len(name) :]
@@ -267,7 +256,7 @@ class RoutingTable:
         if parts is None or (parts[2] or b"80") not in self._own_ports:
             return False
         host = parts[1].strip(b"[]").decode("ascii", "replace")
-        return host in self._own_hosts or is_loopback(host)
+        return host in self._own_hosts or is_this_machine(host)
 
 
 def _as_bytes(ports: Iterable[int]) -> set[bytes]:

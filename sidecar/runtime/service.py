@@ -70,7 +70,6 @@ class LiveService:
         self._picker = EndpointPicker(random)
         policy = config.policy
         self.hash = policy.balancer if isinstance(policy.balancer, HashSettings) else None
-        self.ejects = policy.outlier is not None
         self.outlier = OutlierDetector(policy.outlier, now, self._ejection)
         self.availability = Availability((policy.outlier or OutlierSettings()).panic_threshold, self._panic)
         self.drains = Drains()
@@ -107,7 +106,6 @@ class LiveService:
         self._show_routes()
         self.authorities = frozenset(self._authorities(config))
         self.hash = policy.balancer if isinstance(policy.balancer, HashSettings) else None
-        self.ejects = policy.outlier is not None
         self.outlier.reconfigure(policy.outlier, now)
         self.availability.panic_threshold = (policy.outlier or OutlierSettings()).panic_threshold
         for endpoint in self.endpoints:

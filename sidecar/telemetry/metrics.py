@@ -13,6 +13,7 @@ from itertools import chain
 from time import monotonic, time
 from typing import Final, Protocol, TypeVar
 
+from sidecar.policy.breaker import STATES
 from sidecar.telemetry.counters import DURATION_BUCKETS_S, ServiceCounters
 from sidecar.telemetry.families import Collector, CounterFamily, Family, GaugeFamily, HistogramFamily
 from sidecar.telemetry.metrics_aggregates import aggregates_family
@@ -24,7 +25,6 @@ from sidecar.telemetry.text_format import render, rendering
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
-BREAKER_STATES: Final = ("closed", "open", "half_open")
 BREAKER_EVENTS: Final = {
     "open": "opens",
     "half_open": "half_opens",
@@ -205,7 +205,7 @@ class SidecarCollector:
         )
         for service in services:
             breakers = service.breakers
-            for one in BREAKER_STATES:
+            for one in STATES:
                 state.add_metric([service.name, one], 1 if breakers[0].state == one else 0)
             forced.add_metric([service.name], sum(one.forced is not None for one in breakers))
             for event, attribute in BREAKER_EVENTS.items():

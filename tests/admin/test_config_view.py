@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from sidecar.admin.config_view import config_answer, reload_answer
+from sidecar.admin.config_view import config_steps, reload_answer
+from sidecar.runtime.slices import at_once
 from tests.admin.stage import START, LogState, Stage
 
 
 def test_what_runs_and_where_it_came_from() -> None:
     stage = Stage()
     stage.log_state = LogState("debug", "all", START + 60)
-    found = config_answer(stage, stage.clock)
+    found = at_once(config_steps(stage, stage.clock))
     assert (found.generation, found.file, found.loaded_at) == (
         1,
         "/etc/sidecar/sidecar.yaml",
@@ -23,7 +24,7 @@ def test_what_runs_and_where_it_came_from() -> None:
 def test_without_a_file() -> None:
     stage = Stage()
     stage.path = None
-    assert config_answer(stage, stage.clock).file is None
+    assert at_once(config_steps(stage, stage.clock)).file is None
 
 
 async def test_a_rejected_reload_says_where() -> None:
@@ -37,6 +38,6 @@ async def test_a_rejected_reload_says_where() -> None:
 
 def test_warnings_are_of_what_is_in_force() -> None:
     stage = Stage("services: {venue: {url: http://a:1, timeout: {attempt: 2s, request: 1s}}}")
-    (warning,) = config_answer(stage, stage.clock).warnings
+    (warning,) = at_once(config_steps(stage, stage.clock)).warnings
     assert warning.startswith("services.venue: timeout.attempt (2s, line 1) is longer")
-    assert config_answer(Stage(), stage.clock).warnings == []
+    assert at_once(config_steps(Stage(), stage.clock)).warnings == []

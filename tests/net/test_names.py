@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from sidecar.net import names as names_module
-from sidecar.net.names import Names, ask_system, is_ip, look_up
+from sidecar.net.addresses import is_ip
+from sidecar.net.names import Names, ask_system, look_up
 from tests.support.eventually import eventually
 from tests.support.kubernetes_api import until
 
@@ -179,21 +180,6 @@ async def test_what_is_known_of_a_name_is_filtered_by_family(server: Server) -> 
         await of.getaddrinfo("10.0.0.7", 80, family=socket.AF_INET6)
     passive = await of.getaddrinfo(None, 80, type=stream, flags=socket.AI_PASSIVE, family=socket.AF_INET)
     assert passive == [(socket.AF_INET, stream, tcp, "", ("0.0.0.0", 80))]
-
-
-@pytest.mark.parametrize(
-    ("host", "literal"),
-    [
-        ("10.0.0.7", True),
-        ("::1", True),
-        ("fe80::1%eth0", True),
-        ("venue", False),
-        ("10.0.0", False),
-        ("1.2.3.4.x", False),
-    ],
-)
-def test_which_hosts_are_addresses(host: str, literal: bool) -> None:
-    assert is_ip(host) is literal
 
 
 def test_the_system_s_resolver_gives_addresses() -> None:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from sidecar.policy.retry import (
     LONGEST_RETRY_AFTER_S,
     backoff,
-    is_replayable,
     parse_retry_after,
     retry_delay,
     wants_retry,
@@ -46,25 +45,6 @@ def test_a_backoff_of_zero_never_waits() -> None:
 @given(st.integers(0, 10**6), st.floats(0, 1e6), st.floats(0, 1e6), st.integers(0, 99))
 def test_backoff_stays_between_zero_and_its_maximum(number: int, base: float, longest: float, seed: int) -> None:
     assert 0.0 <= backoff(Backoff(base=base, max=longest), number, Random(seed).random) <= longest
-
-
-@pytest.mark.parametrize(
-    ("method", "key", "replayable"),
-    [
-        ("GET", False, True),
-        ("HEAD", False, True),
-        ("OPTIONS", False, True),
-        ("PUT", False, True),
-        ("DELETE", False, True),
-        ("POST", False, False),
-        ("POST", True, True),
-        ("PATCH", False, False),
-        ("PATCH", True, True),
-        ("get", False, False),  # methods are case-sensitive (RFC 9110, section 9.1)
-    ],
-)
-def test_only_what_is_safe_to_repeat_is_replayable(method: str, key: bool, replayable: bool) -> None:
-    assert is_replayable(DEFAULT, method, key) is replayable
 
 
 @pytest.mark.parametrize(
@@ -141,35 +121,21 @@ def test_a_retry_waits_only_for_what_fits_into_the_deadline(
         (b"Sunday, 06-Nov-94 08:49:40 GMT", 3.0),
         (b"Sun Nov  6 08:49:40 1994", 3.0),
         (b"Wed Nov 16 08:49:37 1994", 864_000.0),
-        (b"Sun, 06 Nov 1994 08:49:60 GMT", 23.0),  # a leap second
+        (b"Sun, 06 Nov 1994 08:49:60 GMT", None),  # a leap second
         (b"Sun, 06 Nov 1994 08:49:61 GMT", None),
         (b"Sun, 06 Nov 1994 24:00:00 GMT", None),
         (b"Sun, 31 Nov 1994 08:49:37 GMT", None),
         (b"Sun, 06 Nov 0000 08:49:37 GMT", None),
         (b"Sun, 06 Nov 9999 08:49:37 GMT", None),  # well formed and absurd
         (b"Sun, 06 Foo 1994 08:49:37 GMT", None),
-        (b"Sun, 06 nov 1994 08:49:37 GMT", None),
-        (b"Sun, 06 Nov 1994 08:49:37 +0000", None),
-        (b"Sun, 06 Nov 1994 08:49:37 GMT and more", None),
-        (b"Sun, 6 Nov 1994 08:49:37 GMT", None),
+        (b"Sun, 06 nov 1994 08:49:40 GMT", 3.0),
+        (b"Sun, 06 Nov 1994 09:49:40 +0100", 3.0),
+        (b"Sun, 06 Nov 1994 08:49:40 GMT and more", 3.0),
+        (b"Sun, 6 Nov 1994 08:49:40 GMT", 3.0),
     ],
 )
 def test_retry_after_is_read_as_seconds_or_as_a_date(value: bytes, seconds: float | None) -> None:
     assert parse_retry_after(value, NOON) == seconds
-
-
-@pytest.mark.parametrize(
-    ("two_digits", "seconds"),
-    [
-        (b"26", 60.0),
-        (b"25", 0.0),
-        (b"76", None),  # 50 years ahead is ahead, and so absurd
-        (b"77", 0.0),  # 51 is taken for the last century
-    ],
-)
-def test_a_two_digit_year_is_never_more_than_fifty_years_ahead(two_digits: bytes, seconds: float | None) -> None:
-    now = 1_770_000_000.0  # Monday, 02-Feb-26 02:40:00
-    assert parse_retry_after(b"Monday, 02-Feb-%b 02:41:00 GMT" % two_digits, now) == seconds
 
 
 @pytest.mark.parametrize("value", [b"9" * 5_000_000, b" " * 5_000_000, b"Sun, " * 1_000_000])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sidecar.config.schema import Address, EndpointSpec, Listen, Service, Url
 from sidecar.policy.settings import Policy
-from sidecar.runtime.routing import SEEN_LENGTH_MAX, SEEN_MAX, NotRouted, RoutingTable, is_loopback
+from sidecar.runtime.routing import SEEN_LENGTH_MAX, SEEN_MAX, NotRouted, RoutingTable
 from sidecar.runtime.service import LiveService
 
 OWN = b"localhost:15001"
@@ -468,34 +468,6 @@ def test_the_ports_that_the_system_chose_are_its_own() -> None:
         assert route(b"/venue/x", authority, among=made) == ("venue", b"/x", "path")
         assert route(b"http://" + authority + b"/venue/x", among=made) == ("venue", b"/x", "path")
     assert route(b"http://localhost:0/venue/x", among=made) == 404
-
-
-@pytest.mark.parametrize(
-    ("host", "answer"),
-    [
-        ("localhost", True),
-        ("venue.localhost", True),
-        ("127.0.0.1", True),
-        ("127.255.255.254", True),
-        ("::1", True),
-        ("0:0:0:0:0:0:0:1", True),
-        ("::ffff:127.0.0.1", True),
-        ("0.0.0.0", True),
-        ("::", True),
-        ("::ffff:0.0.0.0", True),
-        ("notlocalhost", False),
-        ("localhost.example", False),
-        ("128.0.0.1", False),
-        ("127.1", False),
-        ("127.0.0.01", False),
-        ("::ffff:10.0.0.1", False),
-        ("::2", False),
-        ("", False),
-        ("venue", False),
-    ],
-)
-def test_hosts_that_always_mean_this_machine(host: str, answer: bool) -> None:
-    assert is_loopback(host) is answer
 
 
 # Whatever comes.
