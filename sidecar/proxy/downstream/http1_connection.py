@@ -19,6 +19,7 @@ from sidecar.proxy.http1.head_syntax import UNTIL_CLOSE, BadRequest
 from sidecar.proxy.http1.request_body import RequestBody
 from sidecar.proxy.http1.request_head import RequestHead, check_partial, parse_request
 from sidecar.proxy.http1.response_head import ResponseHead
+from sidecar.proxy.http1.scan import head_end
 from sidecar.proxy.problem import Problem
 from sidecar.proxy.upstream.http1_connection import WRITE_HIGH_WATER
 
@@ -238,8 +239,8 @@ class Downstream:
             if at == len(data):
                 self._take_rest()
                 return False
-        end = data.find(b"\r\n\r\n", max(at, at + self._checked - 3)) + 4
-        if end < 4:
+        end = head_end(data, max(at, at + self._checked - 3))
+        if not end:
             self._await_head(data[at:] if at else data)
             return False
         self._checked = 0

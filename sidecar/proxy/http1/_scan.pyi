@@ -1,4 +1,4 @@
-"""scan.c: what it makes of a head, or None for a head that it leaves to the Python parser."""
+"""scan.c: where a head ends, and what the head says; None for a head that is left to the Python parser."""
 
 ScannedRequest = tuple[
     str,  # method
@@ -28,5 +28,6 @@ ScannedResponse = tuple[
 ]
 """The attributes of ResponseHead by these names; all others have their defaults."""
 
+def head_end(data: bytes, since: int, /) -> int: ...
 def scan_request(head: bytes, max_fields: int, /) -> ScannedRequest | None: ...
 def scan_response(head: bytes, answers_head: bool, max_fields: int, /) -> ScannedResponse | None: ...

@@ -483,6 +483,31 @@ static int are_so_many(Py_ssize_t count, Py_ssize_t wanted)
     return count == wanted;
 }
 
+/* Behind the first empty line from there on: where a head ends; 0 where it does not yet. bytes.find takes ten times as
+   long, as it looks at every byte. */
+static PyObject *head_end(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    Reader reader;
+    if (!are_so_many(count, 2) || !reader_of(arguments[0], &reader))
+        return NULL;
+    Py_ssize_t since = PyLong_AsSsize_t(arguments[1]), end = 0;
+    if (since == -1 && PyErr_Occurred())
+        return NULL;
+    const byte *start = reader.at;
+    if (since < 0 || since > reader.end - reader.at)
+        return PyLong_FromLong(0);
+    for (reader.at += since; reader.end - reader.at >= 4; reader.at++) {
+        reader.at = memchr(reader.at, '\r', (size_t)(reader.end - reader.at));
+        if (reader.at == NULL)
+            break;
+        if (SKIP(&reader, "\r\n\r\n")) {
+            end = reader.at - start;
+            break;
+        }
+    }
+    return PyLong_FromSsize_t(end);
+}
+
 static PyObject *scan_request(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
 {
     Reader reader;
@@ -513,6 +538,7 @@ static PyObject *scan_response(PyObject *Py_UNUSED(module), PyObject *const *arg
 }
 
 static PyMethodDef functions[] = {
+    {"head_end", (PyCFunction)(void (*)(void))head_end, METH_FASTCALL, NULL},
     {"scan_request", (PyCFunction)(void (*)(void))scan_request, METH_FASTCALL, NULL},
     {"scan_response", (PyCFunction)(void (*)(void))scan_response, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},

@@ -19,6 +19,7 @@ from sidecar.proxy.http1.head_syntax import CHUNKED, UNTIL_CLOSE, BadResponse
 from sidecar.proxy.http1.lenient_head import HEAD_END, mend
 from sidecar.proxy.http1.request_body import RequestBody
 from sidecar.proxy.http1.response_head import ResponseHead, parse_response, why_no_response
+from sidecar.proxy.http1.scan import head_end
 
 if TYPE_CHECKING:
     from sidecar.proxy.upstream.pool import Pool
@@ -328,8 +329,8 @@ class Upstream:
         holder = self.holder
         assert holder is not None
         while True:
-            end = data.find(b"\r\n\r\n", max(self._scanned - 3, 0)) + 4
-            if end < 4 and not self._has_lenient_end(data):
+            end = head_end(data, max(self._scanned - 3, 0))
+            if not end and not self._has_lenient_end(data):
                 return
             self._scanned = 0
             try:

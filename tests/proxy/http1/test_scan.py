@@ -530,6 +530,18 @@ def test_mutated_heads_of_the_tests_are_left_or_read_as_the_parser_reads_them(sc
     assert responses > 2_000
 
 
+@given(
+    data=st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b"a", b"bcd", b"\r\n\r\n"]), max_size=12).map(b"".join),
+    since=st.integers(0, 30),
+)
+@example(data=b"a\r\n\r\n", since=2)
+@example(data=b"", since=1)
+@example(data=b"\r\r\n\r\n\r\n", since=0)
+def test_where_a_head_ends(scanner: ModuleType, data: bytes, since: int) -> None:
+    found = data.find(b"\r\n\r\n", since)
+    assert scanner.head_end(data, since) == (found + 4 if found >= 0 else 0)
+
+
 # As a module.
 
 
@@ -541,8 +553,13 @@ def test_wrong_arguments_are_errors(scanner: ModuleType) -> None:
     for arguments in ((head,), (head, True), (head, True, 9, 9), (bytearray(head), True, 9), (head, True, "9")):
         with pytest.raises(TypeError):
             scanner.scan_response(*arguments)
-    with pytest.raises(OverflowError):
-        scanner.scan_request(head, 1 << 80)
+    for arguments in ((head,), (head, 0, 0), (head.decode(), 0), (head, None)):
+        with pytest.raises(TypeError):
+            scanner.head_end(*arguments)
+    for one in (scanner.scan_request, scanner.head_end):
+        with pytest.raises(OverflowError):
+            one(head, 1 << 80)
+    assert scanner.head_end(head, -1) == 0
     assert scanner.scan_request(head, -1) is None
 
 
@@ -554,6 +571,7 @@ def test_nothing_is_kept_of_a_head(scanner: ModuleType) -> None:
         for _ in range(times):
             for head in requests:
                 scanner.scan_request(head, MAX_FIELDS)
+                scanner.head_end(head, 0)
             for head in responses:
                 scanner.scan_response(head, False, MAX_FIELDS)
         return sys.getallocatedblocks()
@@ -573,6 +591,7 @@ def test_without_the_compiled_scanner_all_is_left(scanner: ModuleType, monkeypat
         importlib.reload(scan)
         assert scan.scan_request(request_of(), MAX_FIELDS) is None
         assert scan.scan_response(response_of(), False, MAX_FIELDS) is None
+        assert [scan.head_end(b"a\r\n\r\nb", since) for since in (0, 1, 2, 9)] == [5, 5, 0, 0]
         monkeypatch.setitem(sys.modules, name, scanner)
         importlib.reload(scan)
         assert scan.scan_request is scanner.scan_request
