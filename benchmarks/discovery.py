@@ -28,7 +28,7 @@ from pathlib import Path
 import uvloop
 
 from sidecar.config.schema import EndpointSpec, Service, Url
-from sidecar.discovery.found import Found
+from sidecar.discovery.discovered_endpoint import DiscoveredEndpoint
 from sidecar.discovery.kubernetes.watcher import Kubernetes
 from sidecar.health.active import ActiveChecker, CheckedEndpoint, Result
 from sidecar.net.tasks import Tasks
@@ -201,8 +201,8 @@ async def events(server: Server) -> list[float]:
     loop = asyncio.get_running_loop()
     kubernetes, checkers, arrived = Kubernetes(), Checkers(), asyncio.Event()
 
-    def follow(service: LiveService) -> Callable[[list[Found]], None]:
-        def push(found: list[Found]) -> None:
+    def follow(service: LiveService) -> Callable[[list[DiscoveredEndpoint]], None]:
+        def push(found: list[DiscoveredEndpoint]) -> None:
             specs = [
                 (EndpointSpec(url=one.url, weight=one.weight, priority=one.priority), one.address) for one in found
             ]

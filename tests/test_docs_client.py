@@ -37,8 +37,8 @@ from sidecar.client import (
     UpstreamTimeout,
     address,
     deadline,
-    handed,
     limit,
+    request_context,
     service_client,
     serving,
 )
@@ -400,7 +400,7 @@ async def test_the_asgi_application_answers(page: Page) -> None:
         return {"type": "http.request"}
 
     async def send(message: dict[str, Any]) -> None:
-        sent.append(f"{message['type']} {handed().request_id}")
+        sent.append(f"{message['type']} {request_context().request_id}")
 
     await page["asgi_app"]({"type": "http", "headers": [(b"x-request-id", b"4f2c")]}, receive, send)
     assert sent == ["http.response.start 4f2c", "http.response.body 4f2c"]

@@ -14,7 +14,7 @@ WITHOUT_TEST_FILE: dict[str, str] = {
     "sidecar/admin/running.py": "an interface only; tests/admin/stage.py has it too",
     "sidecar/config/schema.py": "shapes only; tests/config/test_load.py holds what they accept",
     "sidecar/daemon/serve.py": "wiring alone; tests/system/ runs the real one as a process",
-    "sidecar/daemon/steering.py": "wiring alone; tests/system/test_admin.py runs the real one as a process",
+    "sidecar/daemon/admin_backend.py": "wiring alone; tests/system/test_admin.py runs the real one as a process",
     "sidecar/daemon/start.py": "wiring alone; tests/system/ runs the real one as a process",
     "sidecar/policy/settings.py": "shapes and defaults only; tests/config/test_load.py holds them against the file",
     "sidecar/telemetry/request_line.py": "a shape only; tests/telemetry/test_access_log.py holds its lines",

@@ -13,7 +13,7 @@ converts JSON to types.
 This package imports aiohttp and msgspec, and nothing else of this project: it reaches the daemon over HTTP only.
 """
 
-from sidecar.client.context import Handed, deadline, deadline_at, detached, handed, remaining, serving
+from sidecar.client.context import RequestContext, deadline, deadline_at, detached, remaining, request_context, serving
 from sidecar.client.errors import (
     AggregateFailed,
     Attempt,
@@ -52,7 +52,6 @@ __all__ = [
     "ConnectTimeout",
     "ConnectionFailed",
     "DeadlineExceeded",
-    "Handed",
     "InvalidAnswer",
     "LoopDetected",
     "NoEndpoint",
@@ -60,6 +59,7 @@ __all__ = [
     "Overloaded",
     "PartFailure",
     "RateLimited",
+    "RequestContext",
     "Response",
     "ResponseError",
     "ServiceClient",
@@ -72,8 +72,8 @@ __all__ = [
     "deadline",
     "deadline_at",
     "detached",
-    "handed",
     "remaining",
+    "request_context",
     "service",
     "serving",
 ]

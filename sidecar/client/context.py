@@ -26,7 +26,7 @@ from multidict import CIMultiDict, CIMultiDictProxy, istr
 from sidecar.client.limit import ANSWER_S
 
 
-class Handed(msgspec.Struct, frozen=True, gc=False):
+class RequestContext(msgspec.Struct, frozen=True, gc=False):
     """What the request being served brought with it. A value is empty if there is no request or if it was malformed.
 
     `traceparent` and `tracestate` are unchanged; `attempt` counts from 1.
@@ -51,14 +51,14 @@ class Scope(msgspec.Struct, frozen=True):
     end of all `deadline` blocks around the code. Both are readings of `time.monotonic`.
     """
 
-    handed: Handed
+    request: RequestContext
     caller_at: float | None = None
     begun: Callable[[], bool] = _never
     block_at: float | None = None
 
     def attempt(self) -> int:
         """Which of the caller's attempts this is. It is 0 once the response has begun, because no other can follow."""
-        return 0 if self.begun() else self.handed.attempt
+        return 0 if self.begun() else self.request.attempt
 
     def deadline_at(self) -> float | None:
         caller_at, block_at = self.caller_at, self.block_at
@@ -67,7 +67,7 @@ class Scope(msgspec.Struct, frozen=True):
         return caller_at
 
 
-FREE: Final = Scope(Handed())
+FREE: Final = Scope(RequestContext())
 """The scope outside any request and any `deadline` block."""
 _scope: ContextVar[Scope] = ContextVar("sidecar_client_scope", default=FREE)
 
@@ -77,9 +77,9 @@ def current() -> Scope:
     return _scope.get()
 
 
-def handed() -> Handed:
+def request_context() -> RequestContext:
     """What a call made here passes on."""
-    return _scope.get().handed
+    return _scope.get().request
 
 
 def deadline_at() -> float | None:
@@ -232,7 +232,7 @@ def _incoming(headers: Mapping[str, str] | Iterable[tuple[str, str]], begun: Cal
     tracestate = found.get(_TRACESTATE_NAME, "") if traceparent else ""
     milliseconds = _count(found.get(_TIME_NAME, ""))
     return Scope(
-        Handed(
+        RequestContext(
             request_id if request_id and _REQUEST_ID.fullmatch(request_id) else "",
             traceparent,
             tracestate if tracestate and _TRACESTATE.fullmatch(tracestate) else "",

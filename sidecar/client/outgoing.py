@@ -45,7 +45,7 @@ def begin(
     scope = context.current()
     if scope is not context.FREE:
         at = scope.deadline_at()
-        request_id = _hand_on(scope, fields)
+        request_id = _propagate(scope, fields)
     if deadline_s is not None:
         own_at = monotonic() + deadline_s
         at = own_at if at is None else min(at, own_at)
@@ -64,14 +64,14 @@ def left(call: Call, fields: CIMultiDict[str], at: float) -> float:
     return left_s
 
 
-def _hand_on(scope: context.Scope, fields: CIMultiDict[str]) -> str:
+def _propagate(scope: context.Scope, fields: CIMultiDict[str]) -> str:
     """Adds the inherited headers to `fields`, and returns the inherited request id."""
-    handed = scope.handed
-    if handed.traceparent and TRACEPARENT not in fields:
-        fields[TRACEPARENT] = handed.traceparent
-        if handed.tracestate:
-            fields.setdefault(TRACESTATE, handed.tracestate)
-    if handed.attempt > 1 and (attempt := scope.attempt()):
+    request = scope.request
+    if request.traceparent and TRACEPARENT not in fields:
+        fields[TRACEPARENT] = request.traceparent
+        if request.tracestate:
+            fields.setdefault(TRACESTATE, request.tracestate)
+    if request.attempt > 1 and (attempt := scope.attempt()):
         # Our caller already retries. This header tells the sidecar not to retry as well.
         fields.setdefault(ATTEMPT, str(attempt))
-    return handed.request_id
+    return request.request_id

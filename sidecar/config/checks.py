@@ -17,7 +17,7 @@ from sidecar.config.merge import leaves
 from sidecar.config.schema import Address, Listen
 from sidecar.config.tree import INVALID, Leaf, Tree
 from sidecar.config.units import format_duration
-from sidecar.config.walk import Found
+from sidecar.config.walk import Entries
 from sidecar.config.yaml_nodes import Mapping as MappingNode
 from sidecar.policy.settings import HealthSettings, Policy
 
@@ -51,7 +51,7 @@ def check_policy(tree: Tree, reporter: Reporter) -> None:
         reporter.report(written[blamed].place, message)
 
 
-def check_health(tree: Tree, found: Found, reporter: Reporter) -> None:
+def check_health(tree: Tree, found: Entries, reporter: Reporter) -> None:
     """Report health checks that ask for nothing, or never pass. `found` has the keys of the level that is read now."""
     health = tree.get("health")
     if "health" not in found or not isinstance(health, dict):

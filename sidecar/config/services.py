@@ -19,7 +19,7 @@ from sidecar.config.errors import Place, Reporter
 from sidecar.config.merge import build, merge
 from sidecar.config.schema import EndpointSpec, Match, Route, Service, Url
 from sidecar.config.tree import INVALID, Leaf, Tree, is_valid
-from sidecar.config.walk import Found, Walker
+from sidecar.config.walk import Entries, Walker
 from sidecar.config.yaml_nodes import Mapping as MappingNode
 from sidecar.config.yaml_nodes import Node, Scalar
 from sidecar.policy.settings import DnsSettings, HealthSettings, KubernetesSettings, Policy
@@ -126,7 +126,7 @@ class _ServiceReader:
             self._routes(found, tree),
         )
 
-    def _check_sources(self, found: Found) -> None:
+    def _check_sources(self, found: Entries) -> None:
         """Exactly one key must say where the endpoints come from."""
         written = [key for key in _SOURCES if key in found]
         if not written:
@@ -135,14 +135,14 @@ class _ServiceReader:
             message = f"the service has {_SOURCES[written[0]]} as well: keep one of the two"
             self._reporter.report(found[key][1], message)
 
-    def _endpoints(self, found: Found) -> list[EndpointSpec]:
+    def _endpoints(self, found: Entries) -> list[EndpointSpec]:
         endpoints: list[EndpointSpec] = []
         if "url" in found:
             url = self._walker.value(found["url"][0], Url, found["url"][1])
             endpoints = [] if url is INVALID else [EndpointSpec(url=url)]
         return endpoints + (self._endpoint_list(*found["endpoints"]) if "endpoints" in found else [])
 
-    def _discovery(self, found: Found) -> DnsSettings | KubernetesSettings | None:
+    def _discovery(self, found: Entries) -> DnsSettings | KubernetesSettings | None:
         if "discovery" not in found:
             return None
         node, place = found["discovery"]
@@ -150,7 +150,7 @@ class _ServiceReader:
         discovery = self._walker.value(node, SERVICE_KEYS["discovery"], place)
         return None if discovery is INVALID else discovery
 
-    def _required(self, found: Found) -> bool:
+    def _required(self, found: Entries) -> bool:
         if "required" not in found:
             return False
         node, place = found["required"]
@@ -183,7 +183,7 @@ class _ServiceReader:
             self._reporter.report(place, "an endpoint needs a url: {url: http://10.0.0.8:3002, weight: 2}")
         return build(EndpointSpec, tree) if "url" in tree and is_valid(tree) else None
 
-    def _hosts(self, found: Found) -> list[tuple[str, Place]]:
+    def _hosts(self, found: Entries) -> list[tuple[str, Place]]:
         if "hosts" not in found:
             return []
         hint = get_args(SERVICE_KEYS["hosts"])[0]
@@ -191,7 +191,7 @@ class _ServiceReader:
         hosts = [(self._walker.value(item, hint, at), at) for item, at in items or ()]
         return [(host, at) for host, at in hosts if host is not INVALID]
 
-    def _routes(self, found: Found, service: Tree) -> list[ReadRoute]:
+    def _routes(self, found: Entries, service: Tree) -> list[ReadRoute]:
         if "routes" not in found:
             return []
         routes: list[ReadRoute] = []
@@ -229,7 +229,7 @@ class _ServiceReader:
         return ReadRoute(build(Match, matched), place, tree, "breaker" in own)
 
 
-def _policy_part(found: Found) -> Found:
+def _policy_part(found: Entries) -> Entries:
     return {key: value for key, value in found.items() if key in POLICY_KEYS}
 
 

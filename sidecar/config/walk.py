@@ -37,7 +37,7 @@ from sidecar.config.unknown import unknown_key
 from sidecar.config.yaml_nodes import Mapping as MappingNode
 from sidecar.config.yaml_nodes import Node, Scalar, Sequence
 
-Found = dict[str, tuple[Node, Place]]
+Entries = dict[str, tuple[Node, Place]]
 """The known keys of a mapping, each with its value and its place."""
 
 Reader = Callable[["Walker", Node, Place], Any]
@@ -92,14 +92,14 @@ class Walker:
         self._reporter = reporter
         self._readers = readers
 
-    def entries(self, node: Node, keys: Mapping[str, Any], place: Place) -> Found:
+    def entries(self, node: Node, keys: Mapping[str, Any], place: Place) -> Entries:
         """The entries of a mapping whose keys are in `keys` (key -> type). All other keys are reported."""
         if not isinstance(node, MappingNode):
             empty = isinstance(node, Scalar) and node.plain and node.text in _NULLS
             found = "no value" if empty else "not a mapping"
             self._reporter.report(place, f"{found}: expected keys such as {', '.join(list(keys)[:4])}")
             return {}
-        known: Found = {}
+        known: Entries = {}
         for key, entry in node.entries.items():
             at = place.key(key, entry.line, entry.column)
             if key in keys:
@@ -108,7 +108,7 @@ class Walker:
                 self._reporter.report(at, unknown_key(key, keys))
         return known
 
-    def tree(self, found: Found, keys: Mapping[str, Any], level: Level, barred: Iterable[str] = ()) -> Tree:
+    def tree(self, found: Entries, keys: Mapping[str, Any], level: Level, barred: Iterable[str] = ()) -> Tree:
         """The typed values of `found`. `barred` has keys that a route cannot set, such as `retry.budget`."""
         tree: Tree = {}
         for key, (node, place) in found.items():

@@ -35,7 +35,7 @@ _ENDING: Final = "the sidecar is ending"
 log = logging.getLogger("sidecar.daemon")
 
 
-class _Found(NamedTuple):
+class _Loaded(NamedTuple):
     """The content of a valid file, and what is to be said about it."""
 
     config: Config
@@ -45,11 +45,11 @@ class _Found(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def _load(path: Path, before: Config, listen: Listen) -> _Found:
+def _load(path: Path, before: Config, listen: Listen) -> _Loaded:
     """Runs in a thread. `listen` is in force whatever the file says. Raises ConfigErrors."""
     config, origins = load_with_origins(path, os.environ)
     warnings = warnings_of(replace(config, listen=listen), origins)
-    return _Found(config, origins, tuple(changed_keys(before, config)), tuple(warnings))
+    return _Loaded(config, origins, tuple(changed_keys(before, config)), tuple(warnings))
 
 
 class Reloader:
@@ -111,7 +111,7 @@ class Reloader:
     async def _reload(self, trigger: Trigger, path: Path) -> ReloadReport:
         async with self._one_at_a_time:
             found = await self._found(path)
-            if not isinstance(found, _Found):
+            if not isinstance(found, _Loaded):
                 return self._rejected(trigger, found)
             if not found.changed:
                 return self._in_force(trigger, found)
@@ -130,7 +130,7 @@ class Reloader:
         if self.path is None:
             return
         found = await self._found(self.path)
-        if not isinstance(found, _Found) or found.changed:
+        if not isinstance(found, _Loaded) or found.changed:
             await self.reload("file")
 
     def close(self) -> None:
@@ -145,7 +145,7 @@ class Reloader:
     def _is_closed(self) -> bool:
         return self._closed
 
-    async def _found(self, path: Path) -> _Found | Sequence[ConfigError]:
+    async def _found(self, path: Path) -> _Loaded | Sequence[ConfigError]:
         """The content of the file, or its errors."""
         if self._is_closed():
             return self._refusal(_ENDING)
@@ -172,7 +172,7 @@ class Reloader:
             return False
         return True
 
-    def _in_force(self, trigger: Trigger, found: _Found, unknown: Sequence[str] = ()) -> ReloadReport:
+    def _in_force(self, trigger: Trigger, found: _Loaded, unknown: Sequence[str] = ()) -> ReloadReport:
         config, origins, changed = found.config, found.origins, found.changed
         restart = _needs_restart(self.config.listen, config.listen)
         self._read = config

@@ -25,6 +25,7 @@ from sidecar.admin.scrapes import Scrapes
 from sidecar.admin.server import Admin
 from sidecar.config.load import Origins
 from sidecar.config.schema import Config
+from sidecar.daemon.admin_backend import AdminBackend
 from sidecar.daemon.extras import missing_extra
 from sidecar.daemon.health import Chain, HealthChecks
 from sidecar.daemon.log_control import LogControl
@@ -32,7 +33,6 @@ from sidecar.daemon.notify import notify
 from sidecar.daemon.open_files import shares
 from sidecar.daemon.reload import Reloader, log_warnings
 from sidecar.daemon.sources import Sources
-from sidecar.daemon.steering import Steering
 from sidecar.daemon.traces import Traces
 from sidecar.daemon.watch import FileWatch
 from sidecar.net.http_listener import Bounds, most_each
@@ -138,7 +138,7 @@ class Daemon:
         self.scrapes = Scrapes(lambda: metrics.exposing(collector), self.slices)
         self.probes = Probes(lambda: not self.core.draining, self.scrapes.text, self.chain.report, watchers)
         self.log_control = LogControl(config.log, loop, self._set_access)
-        self.steering = Steering(
+        self.admin_backend = AdminBackend(
             loop=loop,
             slices=self.slices,
             live=self.live,
@@ -148,9 +148,9 @@ class Daemon:
             is_draining=lambda: self.core.draining,
             drain=self.drain,
         )
-        self._event_handler = EventHandler(self.steering.events, loop)
+        self._event_handler = EventHandler(self.admin_backend.events, loop)
         logging.getLogger("sidecar").addHandler(self._event_handler)
-        self.admin = Admin(self.steering, self.probes, config.listen.admin, watchers)
+        self.admin = Admin(self.admin_backend, self.probes, config.listen.admin, watchers)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
 
     async def run(self, sockets: dict[str, list[socket.socket]]) -> int:

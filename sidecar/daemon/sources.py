@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from sidecar.config.schema import Config, EndpointSpec, Service
 from sidecar.daemon.continued import continued
 from sidecar.discovery.addresses import Resolver
-from sidecar.discovery.found import Found, from_specs
+from sidecar.discovery.discovered_endpoint import DiscoveredEndpoint
 from sidecar.policy.settings import DnsSettings, HealthSettings, KubernetesSettings
 from sidecar.runtime.live import Live
 from sidecar.runtime.service import LiveService
@@ -145,11 +145,13 @@ class Sources:
         watch: Watch
         views: Sequence[SourceView]
 
-        def push(found: list[Found]) -> None:
-            specs = [
-                (EndpointSpec(url=one.url, weight=one.weight, priority=one.priority), one.address) for one in found
-            ]
-            service.set_endpoints(specs, self._loop.time())
+        def set_endpoints(found: Sequence[tuple[EndpointSpec, str]]) -> None:
+            service.set_endpoints(found, self._loop.time())
+
+        def push(found: list[DiscoveredEndpoint]) -> None:
+            set_endpoints(
+                [(EndpointSpec(url=one.url, weight=one.weight, priority=one.priority), one.address) for one in found]
+            )
 
         if isinstance(settings, DnsSettings):
             if self._dns is None:
@@ -166,7 +168,7 @@ class Sources:
             found_by_kubernetes = self._kubernetes.watch(settings, push)
             watch, views = found_by_kubernetes, (found_by_kubernetes,)
         else:
-            names = self.resolver.watch(service.config.endpoints, from_specs(push), self._rest(service))
+            names = self.resolver.watch(service.config.endpoints, set_endpoints, self._rest(service))
             watch, views = names, names.sources
         return _Followed(service, watch, views)
 

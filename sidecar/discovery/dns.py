@@ -36,8 +36,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from sidecar.discovery.discovered_endpoint import DiscoveredEndpoint, PushEndpoints
 from sidecar.discovery.dns_lookup import KINDS, Lookup, LookupFailed, NameServers, Question, Session, merge
-from sidecar.discovery.found import Found, PushFound
 from sidecar.discovery.resolv_conf import Search, canonical, read_search
 from sidecar.net.tasks import Tasks
 from sidecar.policy.settings import DnsSettings
@@ -98,9 +98,9 @@ class Watch:
 
     kind: Final = "dns"
 
-    def __init__(self, source: DnsSource, settings: DnsSettings, push: PushFound, scheme: str) -> None:
+    def __init__(self, source: DnsSource, settings: DnsSettings, push: PushEndpoints, scheme: str) -> None:
         self.settings = settings
-        self.found: list[Found] = []
+        self.found: list[DiscoveredEndpoint] = []
         """The last good set, which was pushed last."""
         self.successes = 0
         """Lookups whose answer decided the set."""
@@ -264,7 +264,7 @@ class Watch:
         self.left_out = left_out
         self._replace(found[:MOST_ENDPOINTS])
 
-    def _replace(self, found: list[Found]) -> None:
+    def _replace(self, found: list[DiscoveredEndpoint]) -> None:
         if found == self.found or self not in self._source._watches:
             return
         self.found = found
@@ -335,7 +335,7 @@ class DnsSource:
         """The open watches; scrapes read their counters."""
         return frozenset(self._watches)
 
-    def watch(self, settings: DnsSettings, push: PushFound, scheme: str = "http") -> Watch:
+    def watch(self, settings: DnsSettings, push: PushEndpoints, scheme: str = "http") -> Watch:
         """Call `push` with the complete set on each change, for the first time when something was found."""
         if self._closed:
             raise RuntimeError("the source is closed")
@@ -346,7 +346,7 @@ class DnsSource:
         return watch
 
     def refresh_soon(self, host: str) -> None:
-        """Call `Watch.refresh_soon` on every watch that found endpoints of this host (`Found.url.host`)."""
+        """Call `Watch.refresh_soon` on every watch that found endpoints whose `url` has this host."""
         for watch in self._watches:
             if host in watch._hosts:
                 watch.refresh_soon()

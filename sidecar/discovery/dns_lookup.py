@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from sidecar.config.schema import Url
-from sidecar.discovery.found import Found
+from sidecar.discovery.discovered_endpoint import DiscoveredEndpoint
 from sidecar.discovery.resolv_conf import canonical
 
 if TYPE_CHECKING:
@@ -181,14 +181,14 @@ def preference(service: Service) -> tuple[int, int, str, int]:
 
 def merge(
     services: Iterable[Service], addresses: Mapping[Question, Sequence[str]], scheme: str, host: str | None = None
-) -> list[Found]:
+) -> list[DiscoveredEndpoint]:
     """The set of endpoints, in an order independent of the order of the answers. `host` replaces the targets."""
-    found: dict[tuple[str, int], Found] = {}
+    found: dict[tuple[str, int], DiscoveredEndpoint] = {}
     for service in sorted(services, key=preference):
         url = Url(scheme, host or service.target, service.port)
         for kind in KINDS:
             for address in addresses.get((service.target, kind), ()):
-                one = Found(url, address, max(1, service.weight), service.priority)
+                one = DiscoveredEndpoint(url, address, max(1, service.weight), service.priority)
                 found.setdefault((address, service.port), one)
     return sorted(found.values(), key=lambda one: (one.priority, ":" in one.address, one.address, one.url.port))
 

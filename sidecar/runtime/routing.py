@@ -19,7 +19,7 @@ from sidecar.runtime.service import LiveService
 _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)(.*)", re.DOTALL)
 _AUTHORITY = re.compile(rb"(\[[0-9a-f:.]+\](?!\.)|[^\[\]:@]*?)\.?(?::([0-9]*))?")
 
-Found = Literal["path", "host", "absolute"]
+RoutedBy = Literal["path", "host", "absolute"]
 """What named the service: the first path segment, Host, or the authority of an absolute-form target."""
 
 PATH: Final = "path"
@@ -142,7 +142,7 @@ class RoutingTable:
             del self._by_authority[authority]
         self._seen.clear()
 
-    def find(self, method: str, target: bytes, host: bytes | None) -> tuple[LiveService, bytes, Found]:
+    def find(self, method: str, target: bytes, host: bytes | None) -> tuple[LiveService, bytes, RoutedBy]:
         """Returns the service, the target to send upstream, and what named the service. By PATH, the first segment is
         removed from the target.
 
@@ -175,7 +175,7 @@ class RoutingTable:
             service = self._by_host.get(_host_of(authority))
         return service
 
-    def _find_by_path(self, target: bytes, host: bytes | None = None) -> tuple[LiveService, bytes, Found]:
+    def _find_by_path(self, target: bytes, host: bytes | None = None) -> tuple[LiveService, bytes, RoutedBy]:
         end = target.find(b"/", 1)
         name = target[1:] if end < 0 else target[1:end]
         service = self._by_path.get(name)
@@ -196,7 +196,7 @@ class RoutingTable:
         rest = target[1 + len(name) :]
         return service, rest if rest[:1] == b"/" else b"/" + rest, PATH
 
-    def _find_by_form(self, method: str, target: bytes, host: bytes | None) -> tuple[LiveService, bytes, Found]:
+    def _find_by_form(self, method: str, target: bytes, host: bytes | None) -> tuple[LiveService, bytes, RoutedBy]:
         if target == b"*":
             if method != "OPTIONS":  # RFC 9112, section 3.2.4
                 raise NotRouted(400, "bad_request", "the target * is allowed for OPTIONS only")

@@ -19,7 +19,7 @@ from sidecar.telemetry.families import Collector, CounterFamily, Family, GaugeFa
 from sidecar.telemetry.metrics_aggregates import aggregates_family
 from sidecar.telemetry.metrics_discovery import SourceView, discovery_families
 from sidecar.telemetry.metrics_endpoints import EndpointsView, EndpointView, endpoint_families
-from sidecar.telemetry.metrics_limits import LimitsView, RestingView, limit_families
+from sidecar.telemetry.metrics_limits import IdleView, LimitsView, limit_families
 from sidecar.telemetry.metrics_runtime import runtime_families
 from sidecar.telemetry.text_format import render, rendering
 
@@ -50,7 +50,7 @@ class BreakerView(Protocol):
     def forced(self) -> str | None: ...
 
 
-class PresentView(EndpointView, RestingView, Protocol):
+class PresentView(EndpointView, IdleView, Protocol):
     """An endpoint, with everything that the metrics modules read."""
 
 

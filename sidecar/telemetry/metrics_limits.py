@@ -16,7 +16,7 @@ class BudgetView(Protocol):
         """How many retries the budget can pay for now."""
 
 
-class RestingView(Protocol):
+class IdleView(Protocol):
     @property
     def idle(self) -> int: ...
 
@@ -37,9 +37,9 @@ class LimitsView(Protocol):
         """Requests that wait for a connection."""
 
     @property
-    def present(self) -> Sequence[tuple[RestingView, bool]]: ...
+    def present(self) -> Sequence[tuple[IdleView, bool]]: ...
     @property
-    def departed(self) -> Sequence[RestingView]: ...
+    def departed(self) -> Sequence[IdleView]: ...
 
 
 def limit_families(services: Sequence[LimitsView], monotonic_s: float) -> Iterable[GaugeFamily]:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.client.aiohttp_server import middleware
-from sidecar.client.context import Handed, detached, handed, remaining, serving
+from sidecar.client.context import RequestContext, detached, remaining, request_context, serving
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 HEADERS = {
@@ -25,7 +25,7 @@ HEADERS = {
 
 
 def described() -> dict[str, object]:
-    now, left = handed(), remaining()
+    now, left = request_context(), remaining()
     seconds = None if left is None else round(left)
     return {"id": now.request_id, "trace": now.traceparent, "attempt": now.attempt, "seconds": seconds}
 
@@ -129,7 +129,7 @@ async def test_a_handlers_own_streaming_is_inside_and_has_more_time() -> None:
         assert remaining() is not None
         await response.prepare(request)
         for _ in range(2):
-            await response.write(handed().request_id.encode())
+            await response.write(request_context().request_id.encode())
             assert remaining() is None
         return response
 
@@ -142,11 +142,11 @@ async def test_the_middlewares_after_it_are_inside() -> None:
 
     @web.middleware
     async def other(request: web.Request, handler: Handler) -> web.StreamResponse:
-        seen.append(handed().request_id)
+        seen.append(request_context().request_id)
         try:
             return await handler(request)
         finally:
-            seen.append(handed().request_id)
+            seen.append(request_context().request_id)
 
     async with serve(look, other) as (session, url):
         await asked(session, url, HEADERS)
@@ -159,7 +159,7 @@ async def test_a_websocket_belongs_to_its_request() -> None:
         assert remaining() is not None
         await socket.prepare(request)
         assert remaining() is None  # the caller awaited the handshake; a socket may be open for long
-        await socket.send_str(handed().request_id)
+        await socket.send_str(request_context().request_id)
         await socket.close()
         return socket
 
@@ -187,7 +187,7 @@ def test_a_mock_request_is_enough_for_it() -> None:
     """No server around: as an app's own unit tests may drive it."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        assert handed() == Handed("4f2c")
+        assert request_context() == RequestContext("4f2c")
         return web.Response()
 
     from aiohttp.test_utils import make_mocked_request

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.client.asgi import ContextMiddleware, Message, Receive, Scope, Send
-from sidecar.client.context import Handed, deadline_at, detached, handed, remaining
+from sidecar.client.context import RequestContext, deadline_at, detached, remaining, request_context
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 HEADERS = [
@@ -50,8 +50,8 @@ async def test_a_request_is_taken_over_and_left_again(kind: str) -> None:
     left = await serve(remaining, HEADERS, kind)
     assert isinstance(left[0], float)
     assert 1 < left[0] <= 1.5
-    assert await serve(handed, HEADERS, kind) == [Handed("4f2c", TRACEPARENT, "", 2)]
-    assert (handed(), deadline_at()) == (Handed(), None)
+    assert await serve(request_context, HEADERS, kind) == [RequestContext("4f2c", TRACEPARENT, "", 2)]
+    assert (request_context(), deadline_at()) == (RequestContext(), None)
 
 
 async def test_other_scopes_pass_as_they_are() -> None:
@@ -60,7 +60,7 @@ async def test_other_scopes_pass_as_they_are() -> None:
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         scopes.append(scope)
-        assert handed() == Handed()
+        assert request_context() == RequestContext()
 
     lifespan: Scope = {"type": "lifespan", "asgi": {"version": "3.0"}}
     await ContextMiddleware(application)(lifespan, nothing_to_receive, sent_nowhere)
@@ -70,7 +70,7 @@ async def test_other_scopes_pass_as_they_are() -> None:
 
 async def test_a_scope_without_headers_is_a_request_that_came_with_nothing() -> None:
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        assert handed() == Handed()
+        assert request_context() == RequestContext()
 
     await ContextMiddleware(application)({"type": "http"}, nothing_to_receive, sent_nowhere)
 
@@ -84,12 +84,12 @@ async def test_what_is_sent_after_the_start_of_the_response_is_inside() -> None:
         for part in (b"one", b"two"):
             await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-        seen.append(("background", handed().request_id))
+        seen.append(("background", request_context().request_id))
         with detached():
-            seen.append(("detached", handed().request_id))
+            seen.append(("detached", request_context().request_id))
 
     async def send(message: Message) -> None:
-        seen.append((message["type"], handed().request_id))
+        seen.append((message["type"], request_context().request_id))
 
     await ContextMiddleware(application)(scope_of(HEADERS), nothing_to_receive, send)
     body = ("http.response.body", "4f2c")
@@ -99,8 +99,8 @@ async def test_what_is_sent_after_the_start_of_the_response_is_inside() -> None:
 
 async def test_one_task_serves_one_request_after_the_other() -> None:
     """As servers do on a connection that is kept alive."""
-    assert await serve(handed, HEADERS) == [Handed("4f2c", TRACEPARENT, "", 2)]
-    assert await serve(handed, [(b"x-request-id", b"second")]) == [Handed("second")]
+    assert await serve(request_context, HEADERS) == [RequestContext("4f2c", TRACEPARENT, "", 2)]
+    assert await serve(request_context, [(b"x-request-id", b"second")]) == [RequestContext("second")]
     assert await serve(deadline_at, []) == [None]
 
 
@@ -110,7 +110,7 @@ async def test_it_is_left_when_the_application_fails() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await serve(fail, HEADERS)
-    assert handed() == Handed()
+    assert request_context() == RequestContext()
 
 
 async def test_a_task_that_outlives_a_request_that_failed_has_no_deadline_of_the_callers() -> None:
@@ -135,7 +135,7 @@ async def test_concurrent_requests_do_not_see_each_other() -> None:
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await meet.wait()
-        await send({"type": "done", "request_id": handed().request_id})
+        await send({"type": "done", "request_id": request_context().request_id})
 
     async def one(name: bytes) -> str:
         seen: list[str] = []
@@ -165,7 +165,7 @@ async def test_the_callers_time_is_for_the_beginning_of_the_answer(kind: str, be
         await send({"type": "http.response.debug"})
         seen.append(deadline_at() is not None)
         await send({"type": begins})
-        seen.extend([deadline_at(), handed().request_id])
+        seen.extend([deadline_at(), request_context().request_id])
 
     await ContextMiddleware(application)(scope_of(HEADERS, kind), nothing_to_receive, sent_nowhere)
     assert seen == [True, None, "4f2c"]
@@ -177,7 +177,7 @@ async def test_the_callers_time_is_for_the_beginning_of_the_answer(kind: str, be
     )
 )
 def test_no_header_breaks_it(headers: list[tuple[bytes, bytes]]) -> None:
-    got = asyncio.run(serve(handed, headers))[0]
-    assert isinstance(got, Handed)
+    got = asyncio.run(serve(request_context, headers))[0]
+    assert isinstance(got, RequestContext)
     assert got.request_id.isascii()
     assert got.traceparent.isascii()

@@ -15,12 +15,12 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from sidecar.client.context import (
     GRACE_S,
-    Handed,
+    RequestContext,
     deadline,
     deadline_at,
     detached,
-    handed,
     remaining,
+    request_context,
     serving,
 )
 
@@ -42,33 +42,33 @@ async def hang() -> None:
 
 
 def test_outside_of_everything_there_is_nothing() -> None:
-    assert (handed(), deadline_at(), remaining()) == (Handed(), None, None)
+    assert (request_context(), deadline_at(), remaining()) == (RequestContext(), None, None)
 
 
 def test_a_request_is_taken_over_and_left_again() -> None:
     with serving(HEADERS):
-        assert handed() == Handed("4f2c", TRACEPARENT, "vendor=1, other=2", 2)
+        assert request_context() == RequestContext("4f2c", TRACEPARENT, "vendor=1, other=2", 2)
         left = remaining()
         assert left is not None
         assert 1.4 < left <= 1.5
-    assert (handed(), deadline_at()) == (Handed(), None)
+    assert (request_context(), deadline_at()) == (RequestContext(), None)
 
 
 def test_it_is_left_when_the_handler_fails() -> None:
     with pytest.raises(ZeroDivisionError), serving(HEADERS):
         _ = 1 / 0
-    assert handed() == Handed()
+    assert request_context() == RequestContext()
 
 
 def test_requests_do_not_add_up() -> None:
     """A server may have been started while another request was served: its tasks inherit that one's context."""
     with serving(HEADERS), serving({"x-request-id": "inner"}):
-        assert (handed(), deadline_at()) == (Handed("inner"), None)
+        assert (request_context(), deadline_at()) == (RequestContext("inner"), None)
 
 
 def request_id(value: str) -> str:
     with serving({"x-request-id": value}):
-        return handed().request_id
+        return request_context().request_id
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_spaces_around_a_value_are_not_its_own() -> None:
 
 def trace(headers: dict[str, str] | list[tuple[str, str]]) -> tuple[str, str]:
     with serving(headers):
-        return handed().traceparent, handed().tracestate
+        return request_context().traceparent, request_context().tracestate
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_of_two_traceparents_none_counts() -> None:
 def test_fields_of_a_multidict_are_all_seen() -> None:
     headers = CIMultiDictProxy(CIMultiDict([("X-Request-Id", "one"), ("x-request-id", "two")]))
     with serving(headers):
-        assert handed().request_id == ""
+        assert request_context().request_id == ""
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_deadlines_of_a_request(value: str, milliseconds: int | None) -> None:
 @pytest.mark.parametrize(("value", "attempt"), [("1", 1), ("12", 12), ("0", 0), ("x", 0), ("-2", 0), ("1" * 11, 0)])
 def test_attempt_counts(value: str, attempt: int) -> None:
     with serving({"x-envoy-attempt-count": value}):
-        assert handed().attempt == attempt
+        assert request_context().attempt == attempt
 
 
 ANY_VALUE = st.text(max_size=600) | st.text("0123456789abcdef-,=\r\n\x00 ", max_size=80)
@@ -181,7 +181,7 @@ NAMES = st.sampled_from([*HEADERS, *(name.lower() for name in HEADERS), "cookie"
 @example([("x-request-id", "\x7f"), ("tracestate", "a=1")])
 def test_nothing_malformed_is_taken_over(headers: list[tuple[str, str]]) -> None:
     with serving(headers):
-        got, at = handed(), deadline_at()
+        got, at = request_context(), deadline_at()
     for value in (got.request_id, got.traceparent, got.tracestate):
         assert value.isascii()
         assert value == "" or value.isprintable()
@@ -197,14 +197,14 @@ def test_nothing_malformed_is_taken_over(headers: list[tuple[str, str]]) -> None
 async def test_a_task_started_while_serving_inherits_the_request() -> None:
     async def look() -> tuple[str, float | None]:
         await asyncio.sleep(0)
-        return handed().request_id, deadline_at()
+        return request_context().request_id, deadline_at()
 
     with serving(HEADERS):
         async with asyncio.TaskGroup() as group:
             inside = group.create_task(look())
             with detached():
                 free = group.create_task(look())
-            assert handed().request_id == "4f2c"
+            assert request_context().request_id == "4f2c"
         assert inside.result() == ("4f2c", deadline_at())
         assert deadline_at() is not None
     assert free.result() == ("", None)
@@ -218,7 +218,7 @@ async def test_a_task_that_outlives_the_request_has_no_deadline_of_the_callers()
     async def work() -> tuple[str, float | None, float | None]:
         before = remaining()
         await over.wait()
-        return handed().request_id, before, remaining()
+        return request_context().request_id, before, remaining()
 
     async def handler() -> None:
         with serving(HEADERS):
@@ -242,7 +242,7 @@ async def test_concurrent_requests_do_not_see_each_other() -> None:
             await meet.wait()
             left = remaining()
             assert left is not None
-            return handed().request_id, left > 5
+            return request_context().request_id, left > 5
 
     assert await asyncio.gather(serve("one", 1000), serve("two", 10_000)) == [("one", False), ("two", True)]
 
@@ -297,7 +297,7 @@ async def test_the_callers_time_is_for_the_beginning_of_the_answer() -> None:
         assert remaining() is None
         async with deadline(1):
             assert remaining() is not None
-        assert handed() == Handed()
+        assert request_context() == RequestContext()
 
 
 async def test_an_outer_deadline_comes_out_of_the_outer_block() -> None:

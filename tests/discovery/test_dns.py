@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sidecar.discovery.discovered_endpoint import DiscoveredEndpoint
 from sidecar.discovery.dns import LONGEST_RETRY_S, MOST_ENDPOINTS, DnsSource, next_s, retry_s
 from sidecar.discovery.dns_lookup import STRAGGLER_S, Answer, Ask, LookupFailed, NoRecords, Service
-from sidecar.discovery.found import Found
 from sidecar.discovery.resolv_conf import Search
 from sidecar.policy.settings import DnsSettings
 from tests.support.dns_server import DnsServer, dns_server
@@ -86,9 +86,9 @@ class Watcher:
 
     def __init__(self) -> None:
         self.pushed: list[tuple[float, list[str]]] = []
-        self.last: list[Found] = []
+        self.last: list[DiscoveredEndpoint] = []
 
-    def __call__(self, found: list[Found]) -> None:
+    def __call__(self, found: list[DiscoveredEndpoint]) -> None:
         self.last = found
         self.pushed.append((since_start(), [f"{one.address}:{one.url.port}" for one in found]))
 
@@ -547,7 +547,7 @@ def test_closing_a_watch_ends_only_its_own_lookups(drive: Drive) -> None:
 
 def test_a_watcher_that_raises_ends_nothing(drive: Drive, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
-        def broken(found: list[Found]) -> None:
+        def broken(found: list[DiscoveredEndpoint]) -> None:
             raise ValueError("not today")
 
         names = Names({("venue", "A"): ips("10.0.0.1")})
@@ -651,9 +651,9 @@ class Pushed:
     """Takes what is pushed; a test waits for the next one."""
 
     def __init__(self) -> None:
-        self.queue: asyncio.Queue[list[Found]] = asyncio.Queue()
+        self.queue: asyncio.Queue[list[DiscoveredEndpoint]] = asyncio.Queue()
 
-    def __call__(self, found: list[Found]) -> None:
+    def __call__(self, found: list[DiscoveredEndpoint]) -> None:
         self.queue.put_nowait(found)
 
     async def next(self) -> list[str]:

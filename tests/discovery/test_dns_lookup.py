@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.config.schema import Url
+from sidecar.discovery.discovered_endpoint import DiscoveredEndpoint
 from sidecar.discovery.dns_lookup import (
     MOST_SERVICES,
     STRAGGLER_S,
@@ -22,7 +23,6 @@ from sidecar.discovery.dns_lookup import (
     Service,
     merge,
 )
-from sidecar.discovery.found import Found
 from tests.support.dns_server import DnsServer, dns_server, records
 
 LIMIT_S = 8.0
@@ -242,8 +242,8 @@ def services(*entries: tuple[int, int, int, str]) -> list[Service]:
     return [Service(*entry) for entry in entries]
 
 
-def found(host: str, port: int, address: str, weight: int = 1, priority: int = 0) -> Found:
-    return Found(Url("http", host, port), address, weight, priority)
+def found(host: str, port: int, address: str, weight: int = 1, priority: int = 0) -> DiscoveredEndpoint:
+    return DiscoveredEndpoint(Url("http", host, port), address, weight, priority)
 
 
 @pytest.mark.parametrize(
@@ -273,13 +273,15 @@ def found(host: str, port: int, address: str, weight: int = 1, priority: int = 0
         ),
     ],
 )
-def test_merging(records: list[Service], addresses: dict[tuple[str, str], list[str]], expected: list[Found]) -> None:
+def test_merging(
+    records: list[Service], addresses: dict[tuple[str, str], list[str]], expected: list[DiscoveredEndpoint]
+) -> None:
     assert merge(records, addresses, "http") == expected
 
 
 def test_merging_under_another_host() -> None:
     assert merge(services((0, 1, 80, "a.search.test")), {("a.search.test", "A"): ["10.0.0.1"]}, "https", "a") == [
-        Found(Url("https", "a", 80), "10.0.0.1")
+        DiscoveredEndpoint(Url("https", "a", 80), "10.0.0.1")
     ]
 
 

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from sidecar.config.schema import Url
-from sidecar.discovery.found import Found, PushFound
+from sidecar.discovery.discovered_endpoint import DiscoveredEndpoint, PushEndpoints
 from sidecar.discovery.kubernetes.api import TIMES, Api, Times
 from sidecar.discovery.kubernetes.credentials import Credentials
 from sidecar.discovery.kubernetes.feed import Feed
@@ -57,7 +57,7 @@ class Watch:
 
     kind: Final = "kubernetes"
 
-    def __init__(self, source: Kubernetes, shared: _Shared, port: int | str | None, push: PushFound) -> None:
+    def __init__(self, source: Kubernetes, shared: _Shared, port: int | str | None, push: PushEndpoints) -> None:
         self._source = source
         self._shared = shared
         self._port = port
@@ -123,7 +123,8 @@ class Watch:
             return
         self._known = selection.places
         found = [
-            Found(url=Url(scheme, self._host, port), address=address) for address, port, scheme in selection.places
+            DiscoveredEndpoint(url=Url(scheme, self._host, port), address=address)
+            for address, port, scheme in selection.places
         ]
         try:
             self._push(found)
@@ -156,7 +157,7 @@ class Kubernetes:
         self._tasks = Tasks(_log)
         self._closed = False
 
-    def watch(self, settings: KubernetesSettings, push: PushFound) -> Watch:
+    def watch(self, settings: KubernetesSettings, push: PushEndpoints) -> Watch:
         """Call `push` with the complete set: now, if any slice is known, and on each change."""
         if self._closed:
             raise RuntimeError("discovery is closed")

@@ -12,7 +12,7 @@ from sidecar.proxy.http1.head_syntax import UNKNOWN_METHOD, BadRequest
 from sidecar.proxy.http1.request_head import RequestHead, parse_request
 from sidecar.runtime.live import Live
 from sidecar.runtime.route import LiveRoute
-from sidecar.runtime.routing import Found, NotRouted
+from sidecar.runtime.routing import NotRouted, RoutedBy
 from sidecar.runtime.service import LiveService
 
 
@@ -22,7 +22,7 @@ class Routed(NamedTuple):
     service: LiveService
     route: LiveRoute
     upstream_target: bytes
-    by: Found
+    by: RoutedBy
 
 
 def head_asked(method: str, target: str, host: str, max_head: int) -> RequestHead:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sidecar.config.schema import Url
-from sidecar.discovery.found import Found
+from sidecar.discovery.discovered_endpoint import DiscoveredEndpoint
 from sidecar.discovery.kubernetes.credentials import Credentials
 from sidecar.discovery.kubernetes.watcher import Kubernetes
 from sidecar.policy.settings import KubernetesSettings
@@ -37,9 +37,9 @@ class Pushed:
 
     def __init__(self) -> None:
         self.sets: list[list[str]] = []
-        self.found: list[Found] = []
+        self.found: list[DiscoveredEndpoint] = []
 
-    def __call__(self, found: list[Found]) -> None:
+    def __call__(self, found: list[DiscoveredEndpoint]) -> None:
         self.found = found
         self.sets.append([f"{one.address}:{one.url.port}" for one in found])
 
@@ -75,7 +75,9 @@ async def test_a_set_is_pushed_as_endpoints(server: KubernetesApi, source: Kuber
     watch = source.watch(of(server), pushed)
     assert pushed.sets == []
     assert await source.ready(5)
-    assert pushed.found == [Found(url=Url("http", "venue.default.svc", 3002), address="10.0.0.1", weight=1, priority=0)]
+    assert pushed.found == [
+        DiscoveredEndpoint(url=Url("http", "venue.default.svc", 3002), address="10.0.0.1", weight=1, priority=0)
+    ]
     assert pushed.found[0].url.authority == "venue.default.svc:3002"
     assert source.feeds == [watch.feed]
 
@@ -176,7 +178,7 @@ async def test_a_push_may_close_watches_and_may_fail(
 ) -> None:
     last, quiet = Pushed(), Pushed()
 
-    def faulty(found: list[Found]) -> None:
+    def faulty(found: list[DiscoveredEndpoint]) -> None:
         doomed.close()
         raise RuntimeError("not today")
 

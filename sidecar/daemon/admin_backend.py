@@ -1,4 +1,4 @@
-"""Steering: the daemon as the admin API sees it.
+"""The backend of the admin API: the daemon as the API sees it.
 
 It only forwards each call to the part that answers it (`sidecar.admin.running.Running`).
 """
@@ -21,7 +21,7 @@ from sidecar.telemetry.events import Events
 from sidecar.telemetry.history import History
 
 
-class Steering:
+class AdminBackend:
     """`is_draining` and `drain` belong to the process; `loop` is its only event loop."""
 
     def __init__(

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from sidecar.config.schema import EndpointSpec, Url
+from sidecar.config.schema import Url
 
 
-class Found(Struct, frozen=True):
+class DiscoveredEndpoint(Struct, frozen=True):
     """One endpoint. `url` gives scheme, port, and the name for Host and TLS; `address` is its IP address."""
 
     url: Url
@@ -24,19 +24,5 @@ class Found(Struct, frozen=True):
     """Lower is preferred. Only the order matters: SRV records may use 10 and 20 (RFC 2782)."""
 
 
-PushFound = Callable[[list[Found]], None]
+PushEndpoints = Callable[[list[DiscoveredEndpoint]], None]
 """Called with the complete set after each change."""
-
-
-def from_specs(push: PushFound) -> Callable[[list[tuple[EndpointSpec, str]]], None]:
-    """Wrap `push` for `Resolver.watch`, so that it receives `Found` objects."""
-
-    def convert(known: list[tuple[EndpointSpec, str]]) -> None:
-        push(
-            [
-                Found(url=spec.url, address=address, weight=spec.weight, priority=spec.priority)
-                for spec, address in known
-            ]
-        )
-
-    return convert
