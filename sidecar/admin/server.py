@@ -158,7 +158,7 @@ class Admin:
         except ConnectionError:
             raise
         except Exception:
-            log.exception("an admin request failed through a defect of the sidecar")
+            log.exception("an admin request failed because of a bug in the sidecar")
             return ApiProblem(500, "internal", "this is a bug of the sidecar; its log says more").response()
 
     def _found(self, request: web.Request) -> LiveService:

@@ -34,6 +34,7 @@ _SOURCES = {
 }
 _MOST_ERRORS: Final = 3
 _LONGEST_NAME: Final = 16
+_SINCE_START: Final = (("request", "requests"), ("failure", "failures"), ("retry", "retries"))
 """On a narrow terminal a service's name is cut to this length before a column is left out."""
 
 NO_FAILURES: Final = ("ok", "client_disconnect", "bad_request", "loop", "unknown_service", "stale_connection")
@@ -121,7 +122,7 @@ def one_service(answer: dict[str, Any]) -> list[RenderableType]:
     facts += [
         ("requests", f"{flow}, {latency}" if rates["requests_per_s"] else "none in the last ten seconds"),
         ("in flight", str(answer["in_flight"])),
-        ("since start", f"{answer['requests']} requests, {answer['failures']} failures, {answer['retries']} retries"),
+        ("since start", ", ".join(_counted(answer[many], one, many) for one, many in _SINCE_START)),
         *_failures(answer),
         ("retry budget", f"{number(budget['balance'])} left, {number(budget['denied'])} denied"),
     ]
@@ -137,6 +138,10 @@ def one_service(answer: dict[str, Any]) -> list[RenderableType]:
     if failing:
         parts += ["", table(["endpoint", "failures"], failing, whole=True)]
     return parts
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _failures(answer: dict[str, Any]) -> list[tuple[str, Any]]:

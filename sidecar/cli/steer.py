@@ -147,6 +147,4 @@ def drain(admin: Admin, yes: bool) -> None:
     if admin.as_json:
         print_json(answer)
         return
-    click.echo(
-        f"the sidecar at {admin.client.url} is draining: it takes no new requests after a moment, and then stops"
-    )
+    click.echo(f"the sidecar at {admin.client.url} is draining: new requests are served for drain.delay, then it stops")

@@ -63,7 +63,9 @@ class LogControl:
         self._level = self._access = self.until = self._timer = None
         self._apply()
         fields = {"level_set": self.level, "access": self.access}
-        log.info("the log is as configured again", extra={"kind": "operator", "fields": fields})
+        log.info(
+            "the log settings of the configuration are in force again", extra={"kind": "operator", "fields": fields}
+        )
 
     def _apply(self) -> None:
         logs.set_level(self.level)

@@ -28,4 +28,4 @@ def notify(state: Literal["READY=1", "STOPPING=1"], environ: Mapping[str, str]) 
             sender.setblocking(False)
             sender.sendto(state.encode(), address)
     except OSError as error:
-        log.warning("the service manager cannot be told %s", state, extra={"fields": {"detail": str(error)}})
+        log.warning("the service manager could not be notified of %s", state, extra={"fields": {"detail": str(error)}})

@@ -30,7 +30,7 @@ from sidecar.net.tasks import Tasks
 from sidecar.net.threads import in_thread
 from sidecar.runtime.reload_report import ReloadReport, Trigger
 
-_ENDING: Final = "the sidecar is ending"
+_ENDING: Final = "the sidecar is stopping"
 
 log = logging.getLogger("sidecar.daemon")
 
@@ -181,7 +181,7 @@ class Reloader:
         self.loaded_at = time()
         fields = {"trigger": trigger, "generation": self._generation(), "changed": changed}
         extra = {"kind": "reload", "fields": fields}
-        log.info("configuration %s", "reloaded" if changed else "is as it was", extra=extra)
+        log.info("configuration %s", "reloaded" if changed else "unchanged", extra=extra)
         for warning in restart:
             log.warning("a change needs a restart", extra={"kind": "reload", "fields": {"detail": warning}})
         log_warnings("reload", found.warnings)
@@ -227,7 +227,7 @@ class Reloader:
 def log_warnings(kind: Literal["start", "reload"], warnings: Sequence[str]) -> None:
     """Log each warning about the configuration in force."""
     for warning in warnings:
-        log.warning("a warning on the configuration", extra={"kind": kind, "fields": {"detail": warning}})
+        log.warning("the configuration has a warning", extra={"kind": kind, "fields": {"detail": warning}})
 
 
 def _needs_restart(running: Listen, wanted: Listen) -> list[str]:

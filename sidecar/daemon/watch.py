@@ -63,7 +63,7 @@ class FileWatch:
             try:
                 content = await self._looked()
             except OSError as error:  # the system gives no thread now
-                log.debug("the configuration file could not be looked at: %s", error)
+                log.debug("the status of the configuration file could not be read: %s", error)
                 continue
             if content != self._seen:
                 self._seen = content

@@ -90,9 +90,9 @@ class Certificates:
                 kind = error.kind if isinstance(error, Problem) else type(error).__name__
                 if kind != told:
                     told = kind
-                    detail = str(error) if is_problem else f"a defect: {kind}"
+                    detail = str(error) if is_problem else f"a bug in the injector: {kind}"
                     log.error(
-                        "certificates cannot be looked after",
+                        "the certificates could not be checked",
                         exc_info=None if is_problem else error,
                         extra={"fields": {"detail": detail}},
                     )
@@ -156,7 +156,7 @@ class Certificates:
                     continue
                 raise
             fields = {"configuration": self._webhook.rpartition("/")[2], "webhooks": len(operations) - 1}
-            log.info("caBundle put right", extra={"fields": fields})
+            log.info("caBundle corrected", extra={"fields": fields})
             return material, True
         raise Problem(CONFLICT, f"another client keeps changing {self._webhook}")
 

@@ -128,7 +128,9 @@ class Webhook:
                     question.pod, self._settings, namespace=question.namespace, only_if_asked=only_if_asked
                 )
             except Exception:
-                log.exception("no sidecar was injected, through a defect", extra={"fields": _about(question)})
+                log.exception(
+                    "no sidecar was injected, because of a bug in the injector", extra={"fields": _about(question)}
+                )
                 self.counters.injections["failed"] += 1
                 if self._settings.fail_closed and self._must_have_one(question, only_if_asked):
                     return Result(denied=f"{NOT_WITHOUT}a bug in the injector; its log says more")

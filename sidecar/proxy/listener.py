@@ -58,7 +58,8 @@ def bind(name: str, addresses: Sequence[Address]) -> list[socket.socket]:
                 continue
             if no_ipv6 and len(addresses) > 1:
                 log.info(
-                    "no IPv6 here, listener left out", extra={"fields": {"listener": name, "address": str(address)}}
+                    "a listener is left out: this machine has no IPv6",
+                    extra={"fields": {"listener": name, "address": str(address)}},
                 )
                 continue
             for bound in sockets:

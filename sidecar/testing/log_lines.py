@@ -13,13 +13,13 @@ _OUR_DOING: Final = frozenset(
     {
         "an operator asks for a reload",
         "configuration reloaded",
-        "configuration is as it was",
+        "configuration unchanged",
         "configuration rejected: the last good one stays in force",
     }
 )
 """Events that the fakes cause when they are loaded. They are left out: an exception reports a wrong configuration."""
 
-_WARNING: Final = "a warning on the configuration"
+_WARNING: Final = "the configuration has a warning"
 _NO_SERVICES: Final = "is empty: every call is answered with 404 (unknown_service)"
 """Of the configuration between tests, and of a configuration without fakes."""
 

@@ -134,6 +134,11 @@ def test_one_service(lines: Any) -> None:
     ]
 
 
+def test_one_of_a_kind_is_not_several(lines: Any) -> None:
+    found = lines(one_service(detail() | {"requests": 1, "failures": 0, "retries": 1}))
+    assert "since start   1 request, 0 failures, 1 retry" in found
+
+
 def test_why_calls_fail(lines: Any) -> None:
     last = {"at": in_seconds(-3.5), "reason": "connect_failure", "detail": "10.0.0.7:1: connection refused\x1b"}
     reasons = {"status": 25, "circuit_open": 112}

@@ -45,7 +45,7 @@ def test_nobody_is_told_without_the_variable(caplog: pytest.LogCaptureFixture) -
 def test_a_manager_that_is_gone_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "sidecar.daemon"):
         notify("READY=1", {"NOTIFY_SOCKET": str(tmp_path / "gone")})
-    assert [record.message for record in caplog.records] == ["the service manager cannot be told READY=1"]
+    assert [record.message for record in caplog.records] == ["the service manager could not be notified of READY=1"]
 
 
 def test_the_daemon_says_ready_when_it_is_and_stopping_when_it_drains(

@@ -161,7 +161,7 @@ async def test_a_bundle_that_is_put_right_is_logged_once_a_repair(caplog: Any) -
     caplog.set_level(logging.INFO)
 
     def repairs() -> list[int]:
-        found = [record for record in caplog.records if record.message == "caBundle put right"]
+        found = [record for record in caplog.records if record.message == "caBundle corrected"]
         assert all(record.fields["configuration"] == "sidecar-injector" for record in found)
         return [record.fields["webhooks"] for record in found]
 

@@ -173,7 +173,7 @@ def test_warnings_on_the_configuration_are_logged_at_the_start(upstream: Upstrea
     daemon = start(cut_short)
     daemon.terminate()
     (warning,) = [line for line in daemon.log_lines() if line["level"] == "warning"]
-    assert warning["event"] == "a warning on the configuration"
+    assert warning["event"] == "the configuration has a warning"
     assert warning["detail"].startswith("services.venue: timeout.attempt (2s, line ")
 
 

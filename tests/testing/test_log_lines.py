@@ -35,7 +35,7 @@ def test_another_event_has_its_fields() -> None:
 def test_what_the_fakes_brought_about_is_left_out() -> None:
     assert readable([AT + '"event":"configuration reloaded","changed":[]}']) == []
     empty = "services (line 2) is empty: every call is answered with 404 (unknown_service)"
-    warning = AT + '"event":"a warning on the configuration","detail":"%s"}'
+    warning = AT + '"event":"the configuration has a warning","detail":"%s"}'
     assert readable([warning % empty]) == []
     assert len(readable([warning % "another one"])) == 1
 

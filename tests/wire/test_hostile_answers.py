@@ -112,7 +112,7 @@ def test_bad_answer_and_the_end(rig: Rig, venue: Upstream, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("words", "what came back is not HTTP/1"),
+        ("words", "the answer is not HTTP/1"),
         ("status 600", "the status line has no status from 100 to 599"),
         ("two lengths", "Content-Length is given twice, with values that differ"),
         ("signed length", "Content-Length is not a number of bytes"),

@@ -18,7 +18,7 @@ MAX_HEAD: Final = 32 * 1024
 MAX_FIELDS: Final = 128
 """The default of `listen.max_header_fields` and `limits.max_header_fields`."""
 
-UNKNOWN_METHOD: Final = "the method is not known here: name it in allow_methods, or in the methods of a route's match"
+UNKNOWN_METHOD: Final = "the method is unknown: add it to allow_methods, or to the methods of a route's match"
 
 CHUNKED: Final = -2
 """`length` of a body framed by chunks."""
@@ -29,7 +29,7 @@ UNTIL_CLOSE: Final = -1
 BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
 BARE_CR = re.compile(rb"\r(?!\n|\Z)")
 
-NOT_HTTP: Final = "what came back is not HTTP/1"
+NOT_HTTP: Final = "the answer is not HTTP/1"
 LONE_CR: Final = "the head has a carriage return that does not end a line"
 """Words for two faults of a response's head, which may be seen before all of it has come."""
 

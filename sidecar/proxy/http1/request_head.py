@@ -139,11 +139,11 @@ def _why_not_a_request_line(head: bytes) -> BadRequest:
         return BadRequest(400, "a line of the head does not end with CRLF")
     parts = line.split(b" ")
     if len(parts) == 2:
-        return BadRequest(400, "HTTP/0.9 is not spoken here: the request line has no version")
+        return BadRequest(400, "the request line has no version: HTTP/0.9 is not supported")
     if len(parts) != 3 or not parts[1]:
         return BadRequest(400, "the request line is not method, target and version with one space between them")
     if parts[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
-        return BadRequest(400, "only HTTP/1.1 and HTTP/1.0 are spoken here")
+        return BadRequest(400, "only HTTP/1.1 and HTTP/1.0 are supported")
     return BadRequest(400, "the target has a byte that is not printable ASCII: percent-encode it")
 
 
@@ -154,7 +154,7 @@ def _refusal(head: bytes, method: bytes, error: HttpParserError) -> BadRequest:
     if codings not in ([], [b"chunked"]) and not re.search(rb"\r\ncontent-length:", head, re.IGNORECASE):
         return _bad_codings(codings)
     if method == b"PRI":
-        return BadRequest(400, "HTTP/2 is not spoken here")
+        return BadRequest(400, "HTTP/2 is not supported")
     return BadRequest(400, f"the head is malformed: {error.args[0] if error.args else 'syntax'}")
 
 
@@ -168,10 +168,10 @@ def _codings(head: bytes) -> list[bytes]:
 def _bad_codings(codings: list[bytes]) -> BadRequest:
     """Why a list of transfer codings, in lower case, is refused: RFC 9112, sections 6.1 and 6.3."""
     if codings[-1] != b"chunked":
-        return BadRequest(400, "the last transfer coding is not chunked, so nobody can say where the body ends")
+        return BadRequest(400, "the last transfer coding is not chunked, so the end of the body is unknown")
     if codings.count(b"chunked") > 1:
         return BadRequest(400, "Transfer-Encoding names chunked more than once")
-    return BadRequest(501, "the only transfer coding spoken here is chunked")
+    return BadRequest(501, "chunked is the only transfer coding that is supported")
 
 
 def _is_sound_but_for_its_method(head: bytes, method: bytes) -> bool:
@@ -233,7 +233,9 @@ def parse_thoroughly(head: bytes, max_fields: int = MAX_FIELDS) -> RequestHead:
     if head.count(b"\n") - 2 > max_fields:
         raise BadRequest(431, f"more than {max_fields} header fields, which is listen.max_header_fields")
     if method == b"CONNECT":
-        raise BadRequest(405, "CONNECT is not offered: set HTTP_PROXY only, and call services by http://")
+        raise BadRequest(
+            405, "CONNECT is not supported: set HTTP_PROXY and not HTTPS_PROXY, and call services by http://"
+        )
     if b"#" in target:
         raise BadRequest(400, "the target has a fragment")
 
@@ -255,7 +257,7 @@ def parse_thoroughly(head: bytes, max_fields: int = MAX_FIELDS) -> RequestHead:
         name = name.lower()
         if name == b"host":
             if request.host is not None:
-                raise BadRequest(400, "more than one Host")
+                raise BadRequest(400, "more than one Host header")
             request.host = value = value.rstrip(b" \t")
             if not _HOST.fullmatch(value):
                 raise BadRequest(400, "the Host is not host[:port]")
