@@ -78,7 +78,7 @@ def test_a_forced_breaker(fakes: Fakes) -> None:
     assert fakes.payment.breaker.state == "open"
     answered = ask(fakes.payment.url + "/")
     assert (answered.status, answered.reason) == (503, "circuit_open")
-    assert answered.headers["retry-after"] == "30"
+    assert 30 <= int(answered.headers["retry-after"]) <= 36, "apps are spread over a fifth"
     fakes.payment.assert_not_called()
     fakes.payment.breaker.close()
     assert [ask(fakes.payment.url + "/").status for _ in range(2)] == [500, 201]
@@ -93,7 +93,8 @@ def test_a_forced_breaker_stays_open_beyond_its_retry_after(fakes: Fakes) -> Non
     end = time.monotonic() + 1.5
     while time.monotonic() < end:
         answered = ask(fakes.payment.url + "/")
-        assert (answered.reason, answered.headers["retry-after"]) == ("circuit_open", "1")
+        assert answered.reason == "circuit_open"
+        assert answered.headers["retry-after"] in ("1", "2"), "apps are spread over a second"
         time.sleep(0.05)
     fakes.payment.breaker.auto()
     assert ask(fakes.payment.url + "/").status == 200
