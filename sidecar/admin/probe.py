@@ -1,96 +1,160 @@
-"""The probe listener: `/livez`, `/readyz`, `/health` and `/metrics`, read only, reachable from outside the pod.
+"""The probe listener, on a thread and an event loop of its own.
 
-Its responses contain no addresses except in metric labels, and no error texts. `/readyz` reports on this process only.
-If it followed `/health`, a Redis that is down would take every pod out of its Service.
+A kubelet that gets no answer in time takes the pod out of its Service, and then restarts the sidecar. Both make an
+overload worse. So `/livez` and `/readyz` are answered by a thread that does next to nothing else, whatever the event
+loop of the requests has to do. `/metrics` and `/health` are made on that loop, in slices. This thread hands over the
+question and the answer, and never works while a request waits for the interpreter.
+
+Owns the thread, and what passes between the two loops. `probe_answers` owns what is answered, `probe_connection` the
+connections.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
-import msgspec
-from aiohttp import web
-
-from sidecar.admin.pieces import send
-from sidecar.health.report import UNHEALTHY, Report
-from sidecar.net.http_listener import IDLE_S, Bounds, HttpListener, http_logger
-from sidecar.telemetry.metrics import CONTENT_TYPE
-
-_OURS: Final = {"Server": "sidecar"}
-"""aiohttp's default gives its version and Python's."""
+from sidecar.admin.probe_answers import INTERNAL, Answer, ProbeAnswers, text
+from sidecar.admin.probe_connection import ProbeServer
+from sidecar.net import threads
+from sidecar.net.http_listener import Bounds, HttpListener
+from sidecar.net.loop import Loop
+from sidecar.net.tasks import Tasks
 
 log = logging.getLogger("sidecar.admin")
 
+LONGEST_ANSWER_S: Final = 30.0
+"""The longest wait for the event loop of the requests."""
+END_S: Final = 1.0
+"""How long responses under way may take at the end."""
+
+_TOO_LATE: Final = text(503, "the sidecar could not answer in time\n")
+_ENDING: Final = text(503, "the sidecar ends\n")
+
 
 class Probes:
-    """Serves on sockets that are already bound. It calls `ready`, `metrics` and `health` for each request.
+    """Serves on sockets that are already bound. Create, start and close it on the event loop of the requests."""
 
-    `metrics` gives the text in pieces, and its age in seconds: 0 if it was made for this request.
-    """
+    def __init__(self, answers: ProbeAnswers, bounds: Bounds | None = None) -> None:
+        self.answers = answers
+        self._bounds = bounds
+        self._main = asyncio.get_running_loop()
+        self._tasks = Tasks(log)
+        self._thread: _ProbeLoop | None = None
+        self._started: asyncio.Future[None] = self._main.create_future()
+        self._ended: asyncio.Future[None] = self._main.create_future()
+
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        self._thread = _ProbeLoop(self, sockets, self._bounds)
+        threads.start(self._main, self._thread.run, self._told_the_end, "probes")
+        await self._started
+
+    def ask(self, path: str) -> None:
+        """Answer one question of the thread. On the event loop of the requests."""
+        self._tasks.start(self._answer(path), "probe")
+
+    def ask_from_thread(self, path: str) -> None:
+        """Have a question answered soon. On the thread."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._main.call_soon_threadsafe(self.ask, path)
+
+    def serves_from_thread(self) -> None:
+        """Tell that connections are accepted. On the thread."""
+        with suppress(RuntimeError):
+            self._main.call_soon_threadsafe(_done, self._started)
+
+    async def close(self) -> None:
+        """Accept no more, let responses under way end, and wait for the thread, but not for ever."""
+        if self._thread is not None:
+            self._thread.stop()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(2 * END_S):
+                    await asyncio.shield(self._ended)
+        self._tasks.cancel()
+        await self._tasks.ended()
+
+    async def _answer(self, path: str) -> None:
+        answer = _ENDING
+        try:
+            answer = await self.answers.in_time(path)
+        except Exception:
+            log.exception("a probe failed through a defect of the sidecar")
+            answer = INTERNAL
+        finally:
+            if self._thread is not None:
+                self._thread.answered(path, answer)
+
+    def _told_the_end(self, _: None, error: Exception | None) -> None:
+        if error is not None and not self._started.done():
+            self._started.set_exception(error)
+        elif error is not None:
+            log.error("the probe listener failed", exc_info=error)
+        _done(self._ended)
+
+
+class _ProbeLoop:
+    """What runs in the thread. Methods without a remark are for that thread."""
 
     def __init__(
         self,
-        ready: Callable[[], bool],
-        metrics: Callable[[], Awaitable[tuple[Sequence[bytes], int]]],
-        health: Callable[[], Awaitable[Report]],
-        bounds: Bounds | None = None,
+        probes: Probes,
+        sockets: Sequence[socket.socket],
+        bounds: Bounds | None,
     ) -> None:
-        self._ready = ready
-        self._metrics = metrics
-        self._health = health
+        self._probes = probes
+        self._sockets = sockets
         self._bounds = bounds
-        self._listener: HttpListener | None = None
+        self._loop = Loop()
+        self._stopped = asyncio.Event()
+        self._asked: dict[str, asyncio.Future[Answer]] = {}
+        """Questions to the other loop without an answer yet, by path. Whoever asks the same meanwhile shares it."""
 
-    async def start(self, sockets: Sequence[socket.socket]) -> None:
-        http_log = http_logger("sidecar.admin.http")
-        server = web.Server(
-            self._bounded,
-            access_log=None,
-            logger=http_log,
-            keepalive_timeout=IDLE_S,
-            auto_decompress=False,  # request bodies are never read, so they are not decompressed either
-        )
-        self._listener = HttpListener(server, self._bounds)
-        await self._listener.start(sockets)
+    def run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            self._loop.close()
 
-    async def _bounded(self, request: web.BaseRequest) -> web.StreamResponse:
-        assert self._listener is not None
-        with self._listener.under_way(request):
-            response = await self.answer(request)
-        if not response.prepared:
-            response.headers.update(_OURS)
-        return response
+    def stop(self) -> None:
+        """From the other thread."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._stopped.set)
 
-    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """The response on these paths; a long one has been sent already. The admin listener uses it too."""
-        if request.method not in ("GET", "HEAD"):
-            return web.Response(status=405, text="read only\n", headers={"Allow": "GET, HEAD"})
-        path = request.path
-        if path == "/livez":
-            return web.Response(text="ok\n")
-        if path == "/readyz":
-            return web.Response(text="ok\n") if self._ready() else web.Response(status=503, text="draining\n")
-        if path == "/metrics":
-            text, age_s = await self._metrics()
-            age = {"Age": str(age_s)} if age_s else {}
-            return await send(request, text, {"Content-Type": CONTENT_TYPE, **age, **_OURS})
-        if path == "/health":
-            return await _health_response(request, await self._health())
-        return web.Response(status=404, text="this listener has /livez, /readyz, /health and /metrics\n")
+    def answered(self, path: str, answer: Answer) -> None:
+        """From the other thread."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._pass_on, path, answer)
 
-    async def close(self) -> None:
-        if self._listener is not None:
-            await self._listener.end(1.0)
+    async def _serve(self) -> None:
+        server = ProbeServer(self._probes.answers.at_once, self._in_time)
+        server.listener = HttpListener(server, self._bounds)
+        await server.listener.start(self._sockets)
+        self._probes.serves_from_thread()
+        await self._stopped.wait()
+        await server.listener.end(END_S)
+
+    async def _in_time(self, path: str) -> Answer:
+        """As `ProbeAnswers.in_time`, which the other loop does."""
+        asked = self._asked.get(path)
+        if asked is None:
+            asked = self._asked[path] = self._loop.create_future()
+            self._probes.ask_from_thread(path)
+        try:
+            async with asyncio.timeout(LONGEST_ANSWER_S):
+                return await asyncio.shield(asked)
+        except TimeoutError:
+            return _TOO_LATE
+
+    def _pass_on(self, path: str, answer: Answer) -> None:
+        asked = self._asked.pop(path, None)
+        if asked is not None and not asked.done():
+            asked.set_result(answer)
 
 
-async def _health_response(request: web.BaseRequest, report: Report) -> web.StreamResponse:
-    """200 unless the sidecar is down. A caller that needs to know about `degraded` has to read the body."""
-    return await send(
-        request,
-        [msgspec.json.encode(report), b"\n"],
-        {"Content-Type": "application/json", "Cache-Control": "no-store", **_OURS},
-        503 if report.status == UNHEALTHY else 200,
-    )
+def _done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

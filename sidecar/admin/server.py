@@ -26,14 +26,15 @@ from sidecar.admin.explain import BadQuestion, explain
 from sidecar.admin.guard import Guard
 from sidecar.admin.page import Page
 from sidecar.admin.pieces import send
-from sidecar.admin.probe import Probes
+from sidecar.admin.probe_answers import ProbeAnswers
 from sidecar.admin.problem import ApiProblem
 from sidecar.admin.route_state import RouteState
 from sidecar.admin.running import Running
 from sidecar.admin.services_view import ServicesView
 from sidecar.admin.stream import stream
 from sidecar.config.schema import Address
-from sidecar.net.http_listener import IDLE_S, Bounds, HttpListener, http_logger
+from sidecar.net.aiohttp_log import http_logger
+from sidecar.net.http_listener import IDLE_S, Bounds, HttpListener
 from sidecar.net.tasks import Tasks
 from sidecar.runtime.service import LiveService
 from sidecar.telemetry.events import KEPT
@@ -63,7 +64,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Admin:
     """Serves on sockets that are already bound."""
 
-    def __init__(self, running: Running, probes: Probes, bound: Address, bounds: Bounds | None = None) -> None:
+    def __init__(self, running: Running, probes: ProbeAnswers, bound: Address, bounds: Bounds | None = None) -> None:
         self._running = running
         self._probes = probes
         self._clock = WallClock(running.loop.time)
@@ -139,7 +140,7 @@ class Admin:
     async def _bounded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Wraps every request: checks access, limits the time, and makes sure that there is a response."""
         assert self._listener is not None
-        with self._listener.under_way(request):
+        with self._listener.under_way(request.protocol):
             return await self._answered(request, handler)
 
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -205,7 +206,9 @@ class Admin:
         return self._page.answer(request, request.match_info["name"])
 
     async def _probe(self, request: web.Request) -> web.StreamResponse:
-        return await self._probes.answer(request)
+        method, path = request.method, request.path
+        answer = self._probes.at_once(method, path) or await self._probes.in_time(path)
+        return await send(request, answer.body, answer.headers, answer.status)
 
     async def _long(self, request: web.Request, work: Generator[None, None, Any]) -> web.StreamResponse:
         """The response to a request about all services: made in slices, and sent in pieces."""

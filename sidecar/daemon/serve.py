@@ -21,6 +21,7 @@ from typing import Final, Literal
 
 from sidecar import __version__
 from sidecar.admin.probe import Probes
+from sidecar.admin.probe_answers import ProbeAnswers
 from sidecar.admin.scrapes import Scrapes
 from sidecar.admin.server import Admin
 from sidecar.config.load import Origins
@@ -136,7 +137,8 @@ class Daemon:
             ],
         )
         self.scrapes = Scrapes(lambda: metrics.exposing(collector), self.slices)
-        self.probes = Probes(lambda: not self.core.draining, self.scrapes.text, self.chain.report, watchers)
+        answers = ProbeAnswers(lambda: not self.core.draining, self.scrapes.text, self.chain.report, self.lag.silent_s)
+        self.probes = Probes(answers, watchers)
         self.log_control = LogControl(config.log, loop, self._set_access)
         self.admin_backend = AdminBackend(
             loop=loop,
@@ -150,7 +152,7 @@ class Daemon:
         )
         self._event_handler = EventHandler(self.admin_backend.events, loop)
         logging.getLogger("sidecar").addHandler(self._event_handler)
-        self.admin = Admin(self.admin_backend, self.probes, config.listen.admin, watchers)
+        self.admin = Admin(self.admin_backend, answers, config.listen.admin, watchers)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
 
     async def run(self, sockets: dict[str, list[socket.socket]]) -> int:
@@ -239,7 +241,6 @@ class Daemon:
 
     async def _close(self) -> None:
         self.reloader.close()
-        self.lag.stop()
         self._tasks.cancel()
         await self._tasks.ended()
         await self.reloader.ended()
@@ -247,6 +248,7 @@ class Daemon:
         await self.core.close()
         await self.traces.close()
         await self.probes.close()
+        self.lag.stop()
         await self.scrapes.close()
         await self.admin.close()
         logging.getLogger("sidecar").removeHandler(self._event_handler)

@@ -28,7 +28,8 @@ from sidecar.kubernetes.patch import Result, patch
 from sidecar.kubernetes.pod import NotAPod, Object
 from sidecar.kubernetes.server_tls import ServerTls
 from sidecar.kubernetes.settings import InjectorSettings
-from sidecar.net.http_listener import Bounds, HttpListener, http_logger
+from sidecar.net.aiohttp_log import http_logger
+from sidecar.net.http_listener import Bounds, HttpListener
 from sidecar.telemetry.metrics import CONTENT_TYPE, exposition
 
 log = logging.getLogger("sidecar.injector")
@@ -101,7 +102,7 @@ class Webhook:
 
     async def _handle(self, request: web.BaseRequest) -> web.Response:
         try:
-            with self.connections.under_way(request):
+            with self.connections.under_way(request.protocol):
                 only_if_asked = _checked(request)
                 body = await self._body(request)
                 question = review.read(body)
@@ -197,7 +198,7 @@ class Webhook:
         return self._last(response)
 
     async def _handle_probe(self, request: web.BaseRequest) -> web.Response:
-        with self._probe_connections.under_way(request):
+        with self._probe_connections.under_way(request.protocol):
             return self._probed(request)
 
     def _probed(self, request: web.BaseRequest) -> web.Response:

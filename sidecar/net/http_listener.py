@@ -1,10 +1,10 @@
 """HTTP listeners besides the proxy: limits on the number of connections and on idle time.
 
-Owns the connections of the admin, probe and webhook listeners once they are accepted. aiohttp and the handlers serve
-the requests on them. When the limit is reached, a new connection replaces the one that has been idle longest, so
-clients that open connections and send nothing cannot keep a probe out. It is refused only when every connection has a
-request in flight. One client address has a limit of its own, by the same rule among its own connections: it cannot keep
-the others out with requests that take long either.
+Owns the connections of the admin, probe and webhook listeners once they are accepted. A `Server` serves the requests on
+them: aiohttp's, or the probe listener's own. When the limit is reached, a new connection replaces the one that has been
+idle longest, so clients that open connections and send nothing cannot keep a probe out. It is refused only when every
+connection has a request in flight. One client address has a limit of its own, by the same rule among its own
+connections: it cannot keep the others out with requests that take long either.
 
 With TLS the same holds before the handshake: a refused connection costs no handshake, and a client that does not finish
 its handshake loses its place. So connections are accepted without TLS, and TLS begins (`start_tls`) once there is room.
@@ -16,18 +16,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from math import inf
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from msgspec import Struct
 
 from sidecar.net.tasks import Tasks
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 log = logging.getLogger("sidecar.http")
 
@@ -63,27 +63,23 @@ def most_each(most: int) -> int:
     return max(most // 2, 1)
 
 
-class _OurFaultsOnly(logging.Filter):
-    """Drops log records about invalid HTTP. The sender is told; a traceback for each would let anyone fill the log."""
+class Server(Protocol):
+    """What serves the requests; aiohttp's `web.Server` is one."""
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], (HttpProcessingError, web.RequestPayloadError)))
+    def __call__(self) -> asyncio.Protocol:
+        """The handler of a new connection."""
 
+    def pre_shutdown(self) -> None:
+        """Close idle connections."""
 
-_OUR_FAULTS_ONLY: Final = _OurFaultsOnly()
-
-
-def http_logger(name: str) -> logging.Logger:
-    """A logger for one of aiohttp's servers."""
-    found = logging.getLogger(name)
-    found.addFilter(_OUR_FAULTS_ONLY)
-    return found
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """Close the others after their response, or after so many seconds."""
 
 
 class HttpListener:
     """Accepts connections for `server`, with TLS if `tls` is given. Needs a running event loop."""
 
-    def __init__(self, server: web.Server, bounds: Bounds | None = None, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, server: Server, bounds: Bounds | None = None, tls: SSLContext | None = None) -> None:
         self._server = server
         self._bounds = bounds or Bounds()
         self._tls = tls
@@ -93,7 +89,7 @@ class HttpListener:
         self._until: dict[_Connection, float] = {}
         """Deadline of each connection, the longest idle one first; `inf` while a request is in flight."""
         self._by_address: Counter[str] = Counter()
-        self._of: dict[web.RequestHandler, _Connection] = {}
+        self._of: dict[asyncio.BaseProtocol, _Connection] = {}
         self._timer: asyncio.TimerHandle | None = None
         self.refused = 0
 
@@ -106,9 +102,9 @@ class HttpListener:
             self._accepting.append(await self._loop.create_server(lambda: _Connection(self), sock=one))
 
     @contextmanager
-    def under_way(self, request: web.BaseRequest) -> Iterator[None]:
-        """Wrap the handling of a request in this: meanwhile its connection is not idle."""
-        connection = self._of.get(request.protocol)
+    def under_way(self, handler: asyncio.BaseProtocol | None) -> Iterator[None]:
+        """Wrap the handling of a request in this: meanwhile the connection of its handler is not idle."""
+        connection = self._of.get(handler) if handler is not None else None
         if connection in self._until:
             self._until[connection] = inf
         try:
@@ -153,7 +149,7 @@ class HttpListener:
         if connection.handler is not None:
             self._of.pop(connection.handler, None)
 
-    async def _shake_hands(self, connection: _Connection, tls: ssl.SSLContext) -> None:
+    async def _shake_hands(self, connection: _Connection, tls: SSLContext) -> None:
         if connection not in self._until:
             return
         secured: asyncio.Transport | None = None
@@ -218,13 +214,13 @@ class _Connection(asyncio.Protocol):
         self._listener = listener
         self._early = bytearray()
         """Bytes that arrived with the end of the handshake, before the handshake task continued."""
-        self.handler: web.RequestHandler | None = None
+        self.handler: asyncio.Protocol | None = None
         self.address = ""
         """The client's IP address."""
         self.wire: asyncio.Transport
         """The accepted transport, below TLS."""
 
-    def begin(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+    def begin(self, handler: asyncio.Protocol, transport: asyncio.Transport) -> None:
         self.handler = handler
         handler.connection_made(transport)
         if self._early:
@@ -263,7 +259,7 @@ class _Connection(asyncio.Protocol):
         if self.handler is not None:
             self.handler.resume_writing()
 
-    def connection_lost(self, exc: BaseException | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._listener.lost(self)
         if self.handler is not None:
             self.handler.connection_lost(exc)

@@ -36,7 +36,7 @@ class LoopLag:
         self._random = random
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
-        self._span_began = clock()
+        self._span_began = self._ran_at = clock()
         self._largest = self._largest_before = 0.0
 
     def start(self) -> None:
@@ -48,6 +48,10 @@ class LoopLag:
             self._timer.cancel()
             self._timer = None
 
+    def silent_s(self) -> float:
+        """Seconds since the loop last took a sample; at rest up to 0.75. Any thread may ask."""
+        return self._clock() - self._ran_at
+
     def largest(self) -> float:
         """The largest lag of the last one to two minutes, in seconds."""
         self._turn_span(self._clock())
@@ -55,6 +59,7 @@ class LoopLag:
 
     def _sample(self, due: float) -> None:
         now = self._clock()
+        self._ran_at = now
         lag = max(0.0, now - due)  # uvloop may be 1 ms early
         self.buckets[bisect_left(LAG_BUCKETS_S, lag)] += 1
         self.total_s += lag

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 
 from sidecar.admin.clock import WallClock
-from sidecar.admin.probe import Probes
+from sidecar.admin.probe_answers import ProbeAnswers
 from sidecar.admin.server import Admin
 from sidecar.admin.services_view import ServicesView
 from sidecar.config.errors import ConfigError
@@ -201,7 +201,7 @@ async def serving(stage: Stage, bound: str = "127.0.0.1") -> AsyncIterator[Clien
     async def metrics() -> tuple[list[bytes], int]:
         return [b"metrics 1\n"], 0
 
-    probes = Probes(lambda: not stage.draining, metrics, health)
+    probes = ProbeAnswers(lambda: not stage.draining, metrics, health)
     admin = Admin(stage, probes, Address(bound, port))
     await admin.start([one])
     try:

@@ -1,4 +1,7 @@
-"""The probe listener as kubelet, load balancers and Prometheus see it: real requests on a loopback socket."""
+"""The probe listener as kubelet, load balancers and Prometheus see it: real requests on a loopback socket.
+
+And what it does while the event loop of the requests does something else.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,24 @@ import asyncio
 import json
 import logging
 import socket
+import sys
+import threading
+import time
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from sidecar.admin import probe
 from sidecar.admin.probe import Probes
+from sidecar.admin.probe_answers import STUCK_S, ProbeAnswers
+from sidecar.daemon.serve import SWITCH_S
 from sidecar.health.report import Endpoints, Part, Report, ServicePart
 from sidecar.net.http_listener import MOST
 from sidecar.telemetry.counters import ServiceCounters
 from sidecar.telemetry.metrics import SidecarCollector, exposition
+from tests.support.kubernetes_api import until
 
 SECRET = "connection to 10.0.0.7:3002 refused"
 
@@ -31,7 +41,11 @@ class Sidecar:
         self.age_s = 0
         self.status = "healthy"
         self.reports = 0
+        self.late_s = 0.0
         self._collector = SidecarCollector(list, ServiceCounters, lambda: 1, lambda: 0)
+
+    def answers(self) -> ProbeAnswers:
+        return ProbeAnswers(lambda: self.ready, self.metrics, self.health, lambda: self.late_s)
 
     async def metrics(self) -> tuple[list[bytes], int]:
         self.scrapes += 1
@@ -70,11 +84,11 @@ class Probed:
 
 @pytest.fixture
 async def probed() -> AsyncIterator[Probed]:
-    probe = loopback()
-    port = probe.getsockname()[1]
+    bound = loopback()
+    port = bound.getsockname()[1]
     sidecar = Sidecar()
-    probes = Probes(lambda: sidecar.ready, sidecar.metrics, sidecar.health)
-    await probes.start([probe])
+    probes = Probes(sidecar.answers())
+    await probes.start([bound])
     async with aiohttp.ClientSession() as client:
         yield Probed(sidecar, client, port)
     await probes.close()
@@ -224,11 +238,11 @@ async def test_an_answered_probe_is_idle_again(probed: Probed) -> None:
 
 
 async def test_once_closed_it_takes_no_connection() -> None:
-    probe = loopback()
-    port = probe.getsockname()[1]
+    bound = loopback()
+    port = bound.getsockname()[1]
     sidecar = Sidecar()
-    probes = Probes(lambda: True, sidecar.metrics, sidecar.health)
-    await probes.start([probe])
+    probes = Probes(sidecar.answers())
+    await probes.start([bound])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
@@ -241,4 +255,135 @@ async def test_once_closed_it_takes_no_connection() -> None:
 
 
 async def test_what_never_started_can_be_closed() -> None:
-    await Probes(lambda: True, Sidecar().metrics, Sidecar().health).close()
+    await Probes(Sidecar().answers()).close()
+
+
+async def test_it_cannot_start_on_a_socket_that_is_closed() -> None:
+    bound = loopback()
+    bound.close()
+    probes = Probes(Sidecar().answers())
+    with pytest.raises((OSError, ValueError)):
+        await probes.start([bound])
+    await probes.close()
+
+
+# While the event loop of the requests is busy.
+
+
+def ask_by_hand(port: int, path: str, seconds: float = 2.0) -> tuple[str, float]:
+    """The response, and how many seconds it took. Blocks: the test's own event loop is the one of the requests."""
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", port), seconds) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        got = b""
+        while piece := connection.recv(65536):
+            got += piece
+    return got.decode(), time.monotonic() - began
+
+
+async def test_a_blocked_event_loop_delays_no_probe(probed: Probed) -> None:
+    """No await in here: the event loop does not run until the end of the test."""
+    for path in ("/livez", "/readyz") * 5:
+        answer, took_s = ask_by_hand(probed.probe_port, path)
+        assert answer.startswith("HTTP/1.1 200 OK\r\n")
+        assert took_s < 0.1
+    probed.sidecar.ready = False
+    assert ask_by_hand(probed.probe_port, "/readyz")[0].endswith("draining\n")
+
+
+async def test_a_thread_that_computes_delays_no_probe(probed: Probed) -> None:
+    """As a big configuration that is read, with the switch interval of the daemon."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_S)
+    ended = threading.Event()
+
+    def compute() -> None:
+        while not ended.is_set():
+            sum(range(1000))
+
+    computing = threading.Thread(target=compute)
+    computing.start()
+    try:
+        took = sorted(ask_by_hand(probed.probe_port, "/livez")[1] for _ in range(20))
+    finally:
+        ended.set()
+        computing.join()
+        sys.setswitchinterval(before)
+    assert took[len(took) // 2] < 0.1
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+async def test_an_event_loop_that_never_runs_again_is_told(probed: Probed, path: str) -> None:
+    for late_s, status in ((STUCK_S, 200), (STUCK_S + 0.1, 503), (0.0, 200)):
+        probed.sidecar.late_s = late_s
+        found, _, text = await probed.ask(path)
+        assert found == status
+        assert text == ("ok\n" if status == 200 else "the event loop does not run\n")
+
+
+async def test_metrics_wait_for_the_event_loop_but_not_for_ever(
+    probed: Probed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "LONGEST_ANSWER_S", 0.1)
+    answer, _ = ask_by_hand(probed.probe_port, "/metrics")
+    assert answer.startswith("HTTP/1.1 503 Service Unavailable\r\n")
+    assert answer.endswith("the sidecar could not answer in time\n")
+    assert probed.sidecar.scrapes == 0  # it has not run yet
+    monkeypatch.setattr(probe, "LONGEST_ANSWER_S", 5.0)
+    assert (await probed.ask("/metrics"))[0] == 200
+
+
+async def test_questions_that_wait_are_one_question(probed: Probed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks again and again while the event loop does not run leaves no heap of work."""
+    monkeypatch.setattr(probe, "LONGEST_ANSWER_S", 0.02)
+    for _ in range(5):
+        assert ask_by_hand(probed.probe_port, "/health")[0].startswith("HTTP/1.1 503")
+    await until(lambda: probed.sidecar.reports == 1)
+    monkeypatch.setattr(probe, "LONGEST_ANSWER_S", 5.0)
+    await probed.ask("/health")
+    assert probed.sidecar.reports == 2
+
+
+async def test_at_the_end_a_question_that_waits_is_answered() -> None:
+    sidecar, bound = Sidecar(), loopback()
+    port = bound.getsockname()[1]
+    gate = asyncio.Event()
+
+    async def metrics() -> tuple[list[bytes], int]:
+        sidecar.scrapes += 1
+        await gate.wait()
+        return [b"metrics 1\n"], 0
+
+    probes = Probes(ProbeAnswers(lambda: True, metrics, sidecar.health))
+    await probes.start([bound])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    await until(lambda: sidecar.scrapes == 1)
+    asyncio.get_running_loop().call_later(0.1, gate.set)
+    async with asyncio.timeout(5):
+        await probes.close()
+        got = await reader.read()
+    assert got.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert got.endswith(b"\r\n\r\nmetrics 1\n")
+    writer.close()
+
+
+async def test_the_end_waits_for_no_question_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "END_S", 0.1)
+    sidecar, bound = Sidecar(), loopback()
+    port = bound.getsockname()[1]
+
+    async def metrics() -> tuple[list[bytes], int]:
+        sidecar.scrapes += 1
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    probes = Probes(ProbeAnswers(lambda: True, metrics, sidecar.health))
+    await probes.start([bound])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    await until(lambda: sidecar.scrapes == 1)
+    async with asyncio.timeout(5):
+        await probes.close()
+        assert await reader.read() == b""
+    writer.close()

@@ -122,3 +122,17 @@ def test_after_stop_there_are_no_more_samples() -> None:
         assert sum(held.lag.buckets) == 2
 
     run(scenario())
+
+
+def test_a_loop_that_does_not_run_is_silent() -> None:
+    async def scenario() -> None:
+        held = Held()
+        await held.samples(1)
+        assert held.lag.silent_s() <= EVERY_S
+        held.hold(20.0)
+        assert held.lag.silent_s() >= 20.0
+        await asyncio.sleep(EVERY_S)
+        assert held.lag.silent_s() <= EVERY_S
+        held.lag.stop()
+
+    run(scenario())
