@@ -102,7 +102,10 @@ def is_set(assignment: ast.Assign, name: str) -> bool:
 
 def given_reasons() -> set[str]:
     """The reasons that the code gives: at each place where one is raised, recorded, answered, noted or returned."""
-    tell = {"Lost", "NotRouted", "_answer", "_fail", "_note", "_record", "_send_problem", "connect_failed", "request"}
+    tell = {
+        *("Lost", "NotRouted", "_answer", "_failed", "_refused", "_record", "abandon", "note", "_send_problem"),
+        *("connect_failed", "request"),
+    }
     found: set[str] = set()
     for module in [*sources("sidecar/proxy"), *sources("sidecar/runtime")]:
         for node in ast.walk(module):

@@ -17,6 +17,12 @@ WITHOUT_TEST_FILE: dict[str, str] = {
     "sidecar/daemon/admin_backend.py": "wiring alone; tests/system/test_admin.py runs the real one as a process",
     "sidecar/daemon/start.py": "wiring alone; tests/system/ runs the real one as a process",
     "sidecar/policy/settings.py": "shapes and defaults only; tests/config/test_load.py holds them against the file",
+    "sidecar/proxy/body_sink.py": "shapes only; tests/proxy/exchange/test_body_copy.py holds the budget",
+    "sidecar/proxy/downstream/stream.py": "an interface only; http1_connection and inner_call have it",
+    "sidecar/proxy/exchange/request.py": "a shape only; tests/proxy/exchange/test_service_call.py has all of it",
+    "sidecar/proxy/upstream/stream.py": "an interface only; http1_connection has it",
+    "sidecar/proxy/watermarks.py": "a number only",
+    "sidecar/runtime/additions.py": "a shape only; tests/proxy/test_outgoing.py holds what it is made of",
     "sidecar/telemetry/request_line.py": "a shape only; tests/telemetry/test_access_log.py holds its lines",
     "sidecar/runtime/reload_report.py": "a shape only; tests/daemon/test_reload.py holds what is reported",
 }

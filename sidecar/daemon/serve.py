@@ -124,7 +124,7 @@ class Daemon:
             self.live.configured,
             lambda: self.live.unrouted,
             lambda: self.live.generation,
-            lambda: len(self.core.connections),
+            lambda: len(self.core.registry.connections),
             lambda: writer.dropped,
             self.sources.views,
             lambda: self.live.aggregates,
@@ -202,7 +202,7 @@ class Daemon:
 
     def _set_access(self, mode: Literal["off", "errors", "all"]) -> None:
         self.access_log.set_mode(mode)
-        self.core.logs_all = self.access_log.all
+        self.core.recorder.logs_all = self.access_log.all
 
     async def _watch(self, path: Path) -> None:
         watch = FileWatch(path, lambda: self.reloader.reload("file"))

@@ -26,17 +26,18 @@ class Watched(Protocol):
 class Deadlines:
     """Watches any number of deadlines; each is noticed within some milliseconds."""
 
-    __slots__ = ("_handle", "_loop", "_next", "_watched")
+    __slots__ = ("_handle", "_loop", "_watched", "soonest")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._watched: set[Watched] = set()
-        self._next = inf
+        self.soonest = inf
+        """When it looks next."""
         self._handle: asyncio.TimerHandle | None = None
 
     def watch(self, watched: Watched) -> None:
         self._watched.add(watched)
-        self._notice(watched.deadline)
+        self.notice(watched.deadline)
 
     def forget(self, watched: Watched) -> None:
         self._watched.discard(watched)
@@ -44,25 +45,26 @@ class Deadlines:
     def arm(self, watched: Watched, when: float) -> None:
         """Set the deadline of something watched. Moving it further away costs nothing."""
         watched.deadline = when
-        if when < self._next:
-            self._notice(when)
+        if when < self.soonest:
+            self.notice(when)
 
     def close(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
         self._watched.clear()
 
-    def _notice(self, when: float) -> None:
-        if when >= self._next:
+    def notice(self, when: float) -> None:
+        """A deadline has been set that may be sooner than the next look."""
+        if when >= self.soonest:
             return
         if self._handle is not None:
             self._handle.cancel()
-        self._next = when
+        self.soonest = when
         self._handle = self._loop.call_at(when, self._look)
 
     def _look(self) -> None:
         self._handle = None
-        self._next = inf
+        self.soonest = inf
         now = self._loop.time()
         # uvloop's timers count whole milliseconds and may fire up to one early.
         due = [one for one in self._watched if one.deadline <= now + 0.001]
@@ -73,7 +75,7 @@ class Deadlines:
         if self._watched:
             soonest = min(one.deadline for one in self._watched)
             if soonest < inf:
-                self._notice(max(soonest, now + CLOSEST_S))
+                self.notice(max(soonest, now + CLOSEST_S))
 
     def __repr__(self) -> str:
-        return f"<Deadlines watched={len(self._watched)} next={self._next:.3f}>"
+        return f"<Deadlines watched={len(self._watched)} next={self.soonest:.3f}>"

@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 from sidecar.config.schema import Address
 from sidecar.proxy.core import ProxyCore
 from sidecar.proxy.downstream.http1_connection import Downstream
+from sidecar.proxy.exchange.dispatch import Dispatch
 
 BACKLOG: Final = 4096
 DRAIN_LOOK_S: Final = 0.02
@@ -80,10 +81,11 @@ class ProxyListener:
         self.ports = [one.getsockname()[1] for one in sockets]
 
     async def start(self) -> None:
-        core = self._core
+        core, registry = self._core, self._core.registry
+        registry.dispatcher = Dispatch(core)
         core.live.listens_on(self.ports)
         for one in self._sockets:
-            server = await core.loop.create_server(lambda: cast(Any, Downstream(core)), sock=one, backlog=BACKLOG)
+            server = await core.loop.create_server(lambda: cast(Any, Downstream(registry)), sock=one, backlog=BACKLOG)
             self._servers.append(server)
 
     async def drain(self, delay_s: float, timeout_s: float, now_please: asyncio.Event) -> int:
@@ -92,16 +94,17 @@ class ProxyListener:
         Returns how many requests (tunnels apart) have to be cut because they took longer than `timeout_s`.
         """
         core = self._core
-        core.draining = True
+        registry = core.registry
+        registry.draining = True
         await _pause(delay_s, now_please)
         await self._empty_accept_queues()
         for server in self._servers:
             server.close()
         finish = core.loop.time() + timeout_s
         while True:
-            for connection in list(core.connections):
+            for connection in list(registry.connections):
                 connection.close_at_rest()
-            if not core.connections or core.loop.time() >= finish or now_please.is_set():
+            if not registry.connections or core.loop.time() >= finish or now_please.is_set():
                 break
             await _pause(DRAIN_LOOK_S, now_please)
         return core.live.in_flight

@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from sidecar.config.schema import Match
 from sidecar.policy.breaker import Breaker
 from sidecar.policy.settings import FALLBACK_METHODS, FallbackStale, FallbackStep, Policy
+from sidecar.runtime.additions import Additions
 
 
 class LiveRoute:
     """The options that a request needs, and its breaker."""
 
     __slots__ = (
+        "additions",
+        "additions_by_path",
         "allowed_methods",
         "attempt_s",
         "breaker",
@@ -24,7 +27,6 @@ class LiveRoute:
         "connect_s",
         "failure_status",
         "fallback_methods",
-        "first_lines",
         "forgives_impatience",
         "half_close",
         "idle_s",
@@ -74,8 +76,10 @@ class LiveRoute:
         self.prefix_aware = None if policy.prefix_aware == "auto" else policy.prefix_aware == "true"
         self.via = policy.via
         self.half_close = policy.half_close
-        self.first_lines: dict[bool, bytes] = {}
-        """Field lines that the proxy adds to a first attempt; the key says whether the request was routed by path."""
+        self.additions: Additions | None = None
+        """What the proxy adds to a first attempt, once one was made."""
+        self.additions_by_path: Additions | None = None
+        """The same for a request that was routed by its path."""
 
     def matches(self, method: str, path: bytes) -> bool:
         """Whether the route matches. `path` has no query. A route's path is a prefix of whole segments, compared as raw

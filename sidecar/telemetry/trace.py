@@ -130,11 +130,9 @@ class Trace:
         self.path = target.partition(b"?")[0].decode("latin-1")
         self.started = started
 
-    def line(self, number: int) -> bytes:
-        """The traceparent field line for an attempt, beginning with CRLF: the attempt's span is the upstream's
-        parent.
-        """
-        return b"\r\ntraceparent: 00-%032x-%016x-%02x" % (self.trace_id, self._id_of(number), self.flags)
+    def traceparent(self, number: int) -> bytes:
+        """The traceparent of an attempt: its span is the upstream's parent."""
+        return b"00-%032x-%016x-%02x" % (self.trace_id, self._id_of(number), self.flags)
 
     def attempt(
         self,

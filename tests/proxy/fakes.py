@@ -21,9 +21,9 @@ import pytest
 import sidecar.proxy.downstream.closing
 import sidecar.proxy.downstream.http1_connection
 import sidecar.proxy.exchange.aggregate
-import sidecar.proxy.exchange.call
 import sidecar.proxy.exchange.exchange
-import sidecar.proxy.exchange.fallback
+import sidecar.proxy.exchange.inner_call
+import sidecar.proxy.exchange.service_call
 import sidecar.proxy.exchange.stale
 import sidecar.proxy.exchange.tunnel
 import sidecar.proxy.upstream.pool
@@ -31,7 +31,10 @@ from sidecar.config.schema import Aggregate, Config, EndpointSpec, Listen, Route
 from sidecar.policy.settings import Policy, RetrySettings, Timeouts
 from sidecar.proxy.core import ProxyCore
 from sidecar.proxy.downstream.http1_connection import Downstream
+from sidecar.proxy.exchange.dispatch import Dispatch
+from sidecar.proxy.http1.request_head import RequestHead
 from sidecar.proxy.upstream.http1_connection import Upstream
+from sidecar.runtime.additions import Additions
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.live import Live
 from sidecar.runtime.service import LiveService
@@ -367,10 +370,10 @@ class Wire:
 
 TIMED = (
     *(
-        sidecar.proxy.exchange.call,
+        sidecar.proxy.exchange.service_call,
         sidecar.proxy.downstream.http1_connection,
         sidecar.proxy.exchange.exchange,
-        sidecar.proxy.exchange.fallback,
+        sidecar.proxy.exchange.inner_call,
         sidecar.proxy.upstream.pool,
     ),
     *(
@@ -435,6 +438,7 @@ class World:
             self.live.services[name].set_endpoints([(_spec_of(name), f"10.0.{number}.1")], loop.now)
         self.access_log = AccessLog(self._access, self._log, loop)  # type: ignore[arg-type]
         self.core = ProxyCore(self.live, self.access_log, random=lambda: 0.5)
+        self.core.registry.dispatcher = Dispatch(self.core)
         loop.after_settling = self.check
         return self
 
@@ -444,7 +448,7 @@ class World:
                 self.loop.run(self.core.close())
                 self.loop.settle()
                 self.check_at_rest()
-                assert not self.core.connections
+                assert not self.core.registry.connections
                 assert not self.core.inner
                 assert all(service.connections == 0 for service in self.live.services.values())
                 assert not self.loop.failures
@@ -464,7 +468,7 @@ class World:
 
     def app(self) -> Wire:
         """A new connection from the app."""
-        downstream = Downstream(self.core)
+        downstream = Downstream(self.core.registry)
         wire = Wire(self.loop, downstream)
         downstream.connection_made(wire)  # type: ignore[arg-type]
         self._apps.append(wire)
@@ -504,7 +508,7 @@ class World:
         """No request is under way, and none has left anything behind."""
         self.check()
         assert not self.core.tunnels
-        assert not self.core.paused
+        assert not self.core.registry.paused
         for service in self.live.services.values():
             assert service.limit.in_flight == 0
             assert service.counters.tunnels == 0
@@ -550,6 +554,22 @@ def check_counts(
         f"{service.connections} counted, {living} and {pending} opening"
     )
     assert service.connections <= (service.max_connections if most is None else most)
+
+
+def send_on(
+    connection: Upstream,
+    listener: Any,
+    method: str = "GET",
+    *,
+    plain: bool = False,
+    websocket: bool = False,
+    body: list[bytes] | None = None,
+) -> bool:
+    """Begin a plain request on a connection to an endpoint."""
+    head = RequestHead()
+    head.method, head.target, head.pieces, head.websocket = method, b"/", [], websocket
+    additions = Additions(b"sidecar-1", None, 1, 1000, False)
+    return connection.send(listener, head, b"/", b"venue", additions, None, None, body, plain)
 
 
 def request(head: str | bytes = "GET /venue/", *fields: str, body: bytes = b"") -> bytes:

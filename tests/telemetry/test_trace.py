@@ -85,9 +85,9 @@ def test_each_attempt_is_its_upstreams_parent() -> None:
     assert parent is not None
     trace = tracer.trace_below(parent)
     assert (trace.parent_id, trace.flags) == (parent.span_id, 3)
-    first, again, second = trace.line(1), trace.line(1), trace.line(2)
+    first, again, second = trace.traceparent(1), trace.traceparent(1), trace.traceparent(2)
     assert first == again != second
-    found = re.fullmatch(rb"\r\ntraceparent: 00-%b-([0-9a-f]{16})-03" % TRACE.encode(), second)
+    found = re.fullmatch(rb"00-%b-([0-9a-f]{16})-03" % TRACE.encode(), second)
     assert found is not None
     trace.attempt(2, "venue", "10.0.0.1", 3002, "ok", 200, 5.0, 6.0)
     assert trace.attempts[0].span_id == int(found[1], 16) not in (trace.span_id, parent.span_id)
@@ -97,7 +97,7 @@ def test_an_attempt_that_was_never_sent_has_an_id_too() -> None:
     tracer, _ = made()
     trace = tracer.trace_root(tracer.root())
     trace.attempt(1, "venue", "10.0.0.1", 3002, "connect_failure", None, 5.0, 6.0)
-    trace.line(2)
+    trace.traceparent(2)
     trace.attempt(2, "venue", "10.0.0.2", 3002, "ok", 200, 6.0, 7.0)
     first, second = trace.attempts
     assert first.span_id not in (0, second.span_id)

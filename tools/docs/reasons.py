@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from sidecar.policy.settings import RETRY_REASONS, RetrySettings
-from sidecar.proxy.exchange.call import BY_IMPATIENCE, ENDPOINT_FAILURES
 from sidecar.proxy.exchange.fallback import FALLEN_BACK
+from sidecar.proxy.exchange.outcome import BY_IMPATIENCE, ENDPOINT_FAILURES
 from sidecar.proxy.problem import STATUS, TITLES
 from sidecar.telemetry.history import NO_ANSWER_WANTED
 from tools.docs.text import code, prose, table

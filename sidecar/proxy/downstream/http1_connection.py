@@ -1,7 +1,7 @@
 """One connection from the app: its requests one after the other, and the way back for their answers.
 
 Owns the order of requests on a connection, when it is kept and when it is closed (how, is `closing`'s). What answers a
-request is `dispatch`'s to say, and what becomes of it its handler's business.
+request is the dispatcher's to say, and what becomes of it its handler's business.
 """
 
 from __future__ import annotations
@@ -10,21 +10,20 @@ import asyncio
 from contextlib import suppress
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from sidecar.net.under_way import bytes_under_way
 from sidecar.proxy.downstream.closing import DRAIN_S, LINGER_S, Closing, hung_up, nothing_unread, reset, worth_draining
-from sidecar.proxy.exchange.dispatch import dispatch
-from sidecar.proxy.exchange.handler import Handler
+from sidecar.proxy.downstream.handler import Dispatcher, Handler
+from sidecar.proxy.downstream.registry import Registry
+from sidecar.proxy.downstream.stream import DownstreamStream
 from sidecar.proxy.http1.head_syntax import UNTIL_CLOSE, BadRequest
 from sidecar.proxy.http1.request_body import RequestBody
 from sidecar.proxy.http1.request_head import RequestHead, check_partial, parse_request
 from sidecar.proxy.http1.response_head import ResponseHead
 from sidecar.proxy.http1.scan import head_end
 from sidecar.proxy.problem import Problem
-from sidecar.proxy.upstream.http1_connection import WRITE_HIGH_WATER
-
-if TYPE_CHECKING:
-    from sidecar.proxy.core import ProxyCore
+from sidecar.proxy.watermarks import WRITE_HIGH_WATER
 
 HEAD_TIMEOUT_S: Final = 10.0
 MAX_PIPELINED: Final = 64 * 1024
@@ -44,8 +43,8 @@ UNREAD: Final = 4
 _READY, _EXCHANGE, _DRAINING, _LINGERING, _CLOSING, _TUNNEL, _CLOSED = range(7)
 
 
-class Downstream:
-    """A connection. Watched by the core's deadlines for as long as it is open."""
+class Downstream(DownstreamStream):
+    """A connection, and the one stream that it carries. Watched by the deadlines for as long as it is open."""
 
     __slots__ = (
         "_at",
@@ -54,38 +53,38 @@ class Downstream:
         "_checked",
         "_client_idle_s",
         "_closing",
-        "_core",
-        "_exchange",
+        "_deadlines",
+        "_dispatcher",
         "_fresh_until",
         "_half_closed",
+        "_handler",
         "_keep",
         "_paused",
         "_phase",
         "_pumping",
         "_reading_head",
         "_rechunk",
-        "deadline",
-        "inner",
-        "last_activity",
-        "responding",
-        "sent",
+        "_recorder",
+        "_registry",
         "transport",
-        "writable",
     )
 
     transport: asyncio.Transport
 
-    def __init__(self, core: ProxyCore) -> None:
-        self._core = core
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._recorder = registry.recorder
+        self._deadlines = registry.deadlines
+        self._dispatcher: Dispatcher = registry.dispatcher
         self._phase = _READY
         self._buffer = b""
         """What has come and is not taken yet, from `_at` on."""
         self._at = 0
         self._checked = 0
         """Up to where an incomplete head has been looked at."""
-        self._exchange: Handler | None = None
+        self._handler: Handler | None = None
         self._body: RequestBody | None = None
-        self._client_idle_s = core.client_idle_s
+        self._client_idle_s = registry.client_idle_s
         self._closing: Closing | None = None
         self._half_closed = False
         self._keep = True
@@ -93,15 +92,11 @@ class Downstream:
         self._reading_head = False
         self._paused = 0
         self._rechunk = False
-        self.inner = False
-        """This is the connection of a call that the sidecar makes on behalf of an app."""
         self.deadline = inf
         self.last_activity = 0.0
-        """When a part of a body last went to the app."""
+        self.plain = False
         self.responding = False
-        """Whether the final response's head has gone to the app."""
         self.sent = 0
-        """Bytes of the last response's body that were written, framing by the upstream included."""
         self.writable = True
 
     # What the event loop says.
@@ -112,7 +107,7 @@ class Downstream:
         now = monotonic()
         self._fresh_until = now + NEWCOMER_S
         self.deadline = now + self._client_idle_s
-        self._core.opened(self)
+        self._registry.opened(self)
 
     def data_received(self, data: bytes) -> None:
         phase = self._phase
@@ -131,16 +126,16 @@ class Downstream:
 
     def eof_received(self) -> bool:
         if self._phase == _EXCHANGE:
-            exchange = self._exchange
-            assert exchange is not None
-            if exchange.half_close and (self._body is None or self._body.complete):
+            handler = self._handler
+            assert handler is not None
+            if handler.half_close and (self._body is None or self._body.complete):
                 self._half_closed = True
                 return True
             self._keep = False
             self._take_rest()
-            exchange.disconnected("the app closed the connection")
+            handler.disconnected("the app closed the connection")
             return False
-        if self._phase == _READY and self in self._core.waiting:
+        if self._phase == _READY and self in self._registry.waiting:
             return self._left_before_its_turn()
         if self._phase == _READY and self._waiting:
             self._refuse(BadRequest(400, "the request ends before its head does"))
@@ -148,48 +143,48 @@ class Downstream:
 
     def _left_before_its_turn(self) -> bool:
         """The app ends its sending while a request waits. Whether to keep the connection, for an app that may do so."""
-        del self._core.waiting[self]
-        if self._core.serves_half_closed:
+        del self._registry.waiting[self]
+        if self._registry.serves_half_closed:
             self._begin()  # only its route knows whether the app may still wait for the answer
             if self._phase == _EXCHANGE:
                 return self.eof_received()
         else:
-            self._core.gone()
+            self._recorder.gone()
             self._close()
         return self._phase == _CLOSING
 
     def connection_lost(self, exc: Exception | None) -> None:
-        exchange = self._exchange
-        if self in self._core.waiting:
-            self._core.gone()
+        handler = self._handler
+        if self in self._registry.waiting:
+            self._recorder.gone()
         self._phase = _CLOSED
-        self._core.closed(self)
-        if exchange is not None:
-            exchange.disconnected("the app closed the connection")
+        self._registry.closed(self)
+        if handler is not None:
+            handler.disconnected("the app closed the connection")
 
     def pause_writing(self) -> None:
         self.writable = False
-        if self._exchange is not None:
-            self._exchange.pause_download()
+        if self._handler is not None:
+            self._handler.pause_download()
 
     def resume_writing(self) -> None:
         self.writable = True
-        if self._exchange is not None:
-            self._exchange.resume_download()
+        if self._handler is not None:
+            self._handler.resume_download()
         self.resume_reading(UNREAD)
         if self._phase == _READY and self._waiting:
             self._pump()
 
     def deadline_passed(self, now: float) -> None:
         if self._phase == _EXCHANGE:
-            assert self._exchange is not None
-            self._exchange.deadline_passed(now)
+            assert self._handler is not None
+            self._handler.deadline_passed(now)
         elif self._phase == _READY and self._reading_head:
             self._refuse(BadRequest(408, f"the head took longer than {HEAD_TIMEOUT_S:g} s"))
         elif self._phase == _READY:
             self._close()
         elif self._closing is not None and self._closing.goes_on(now):
-            self._core.deadlines.arm(self, now + LINGER_S)
+            self.arm(now + LINGER_S)
         else:
             self.transport.abort()
 
@@ -220,7 +215,7 @@ class Downstream:
                 if not self.writable:
                     self.pause_reading(UNREAD)
                     break
-                if not self.inner and not self._core.may_begin(self):
+                if not self._registry.may_begin(self):
                     break
                 if not self._begin():
                     break
@@ -245,9 +240,9 @@ class Downstream:
             return False
         self._checked = 0
         try:
-            if end - at > self._core.max_head:
-                raise BadRequest(431, self._core.head_too_large)
-            request = parse_request(data[at:end], self._core.max_header_fields)
+            if end - at > self._registry.max_head:
+                raise BadRequest(431, self._registry.head_too_large)
+            request = parse_request(data[at:end], self._registry.max_header_fields)
         except BadRequest as refusal:
             self._refuse(refusal)
             return False
@@ -258,7 +253,7 @@ class Downstream:
             self._at = end
         self._fresh_until = 0.0
         try:
-            handler = dispatch(self._core, self, request)
+            handler = self._dispatcher.dispatch(self, request)
         except BadRequest as refusal:
             self._refuse(refusal, request)
             return False
@@ -267,36 +262,26 @@ class Downstream:
             return True
         self._phase = _EXCHANGE
         self._body = body = handler.body
+        self.plain = request.minor == 0
         self.responding = False
         self._client_idle_s = handler.client_idle_s
-        self._exchange = handler
+        self._handler = handler
         if body is not None and self._buffer:
             try:
                 pieces, self._buffer = body.take(self._take_rest())
             except BadRequest as refusal:
-                self._exchange = None
+                self._handler = None
                 self._refuse(refusal, request, handler.service_name)
                 return False
             body.keep(pieces)
         handler.start()
         return True
 
-    def for_inner_call(self) -> Downstream:
-        """Another connection, for a call on behalf of this one's app."""
-        made = Downstream(self._core)
-        made.inner = True
-        return made
-
-    @property
-    def answering(self) -> Handler | None:
-        """What answers the present request."""
-        return self._exchange
-
     def _await_head(self, data: bytes) -> None:
         """What there is of a head, from its beginning, is not all of it."""
         try:
-            if len(data) > self._core.max_head:
-                raise BadRequest(431, self._core.head_too_large)
+            if len(data) > self._registry.max_head:
+                raise BadRequest(431, self._registry.head_too_large)
             if data != b"\r" and (
                 len(data) - self._checked >= CHECK_EVERY or not self._checked or b"\n" in data[self._checked :]
             ):
@@ -307,19 +292,19 @@ class Downstream:
             return
         if not self._reading_head:  # the first bytes of a head start its clock; further ones do not push it on
             self._reading_head = True
-            self._core.deadlines.arm(self, monotonic() + HEAD_TIMEOUT_S)
+            self.arm(monotonic() + HEAD_TIMEOUT_S)
 
     def _during_exchange(self, data: bytes) -> None:
-        exchange = self._exchange
-        assert exchange is not None
+        handler = self._handler
+        assert handler is not None
         body = self._body
         if body is not None and not body.complete:
             try:
                 pieces, rest = body.take(data)
             except BadRequest as refusal:
-                exchange.refused(refusal)
+                handler.refused(refusal)
                 return
-            exchange.body_received(pieces)
+            handler.body_received(pieces)
             if not rest:
                 return
             data = rest
@@ -327,13 +312,25 @@ class Downstream:
         if self._waiting > MAX_PIPELINED:
             self.pause_reading(PIPELINED)
 
-    # What the exchange asks for.
+    # What the handler asks for.
+
+    def arm(self, when: float) -> None:
+        self.deadline = when
+        if when < self._deadlines.soonest:
+            self._deadlines.notice(when)
+
+    def unsent(self) -> int:
+        return bytes_under_way(self.transport)
+
+    def peer(self) -> str | None:
+        peername = self.transport.get_extra_info("peername")
+        return str(peername[0]) if peername else None
 
     def begin_response(self, request: RequestHead, response: ResponseHead, held: list[bytes]) -> None:
         """Send the final response's head, and what there is of its body, framed as the app's version of HTTP wants."""
         self.responding = True
         self._rechunk = False
-        keep = request.keep_alive and not self._core.draining
+        keep = request.keep_alive and not self._registry.draining
         if self._body is not None and not self._body.complete:
             keep = keep and worth_draining(request, self._body)
         length = response.length
@@ -378,10 +375,11 @@ class Downstream:
         else:
             self.transport.writelines(pieces)
 
-    def end_response(self) -> None:
-        """The response is whole."""
+    def end_response(self, trailers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        """The response is whole. Trailers need chunks, which HTTP/1.0 does not know, nor a body of known length."""
         if self._rechunk:
-            self.transport.write(b"0\r\n\r\n")
+            lines = [name + b": " + value + b"\r\n" for name, value in trailers]
+            self.transport.write(b"".join([b"0\r\n", *lines, b"\r\n"]))
 
     def write_interim(self, response: ResponseHead) -> None:
         self.transport.write(response.bytes_for(b""))
@@ -393,7 +391,7 @@ class Downstream:
         """
         self.responding = True
         self._rechunk = False
-        keep = request is not None and request.keep_alive and not self._core.draining
+        keep = request is not None and request.keep_alive and not self._registry.draining
         if request is not None and self._body is not None and not self._body.complete:
             keep = keep and worth_draining(request, self._body)
         self._keep = keep
@@ -410,17 +408,17 @@ class Downstream:
 
     def cut(self) -> None:
         """Break off in the middle of a response, so that the app cannot take it for a whole one."""
-        exchange = self._exchange
-        if exchange is not None and exchange.request.minor == 0:
+        handler = self._handler
+        if handler is not None and handler.head.minor == 0:
             # Where the connection's end is the body's end, only a reset says that it is not.
             self._phase = _CLOSING
             reset(self.transport)
         else:
             self._close()
 
-    def exchange_ended(self) -> None:
-        """The exchange is over, its permits are given back: on to the next request, or to the connection's end."""
-        self._exchange = None
+    def handler_ended(self) -> None:
+        """The request is over, its permits are given back: on to the next request, or to the connection's end."""
+        self._handler = None
         body, self._body = self._body, None
         if self._phase != _EXCHANGE:
             return
@@ -428,7 +426,7 @@ class Downstream:
             if self._keep:
                 self._body = body
                 self._phase = _DRAINING
-                self._core.deadlines.arm(self, monotonic() + DRAIN_S)
+                self.arm(monotonic() + DRAIN_S)
                 self.resume_reading(UPLOAD)
             else:
                 self._linger()
@@ -446,23 +444,23 @@ class Downstream:
         if self._half_closed and not self._waiting:
             self._close()
             return
-        self._core.deadlines.arm(self, monotonic() + self._client_idle_s)
+        self.arm(monotonic() + self._client_idle_s)
         self.resume_reading(UPLOAD)
         if self._at < len(self._buffer):
             self._pump()
         if self._waiting <= MAX_PIPELINED or self._phase == _READY:  # a head that is not whole may be larger than that
             self.resume_reading(PIPELINED)
 
-    def take_over(self) -> bytes:
-        """A tunnel takes the transport: what the app has sent already. Reading goes on."""
+    def detach(self) -> tuple[asyncio.Transport, bytes]:
+        """A tunnel takes the transport. Reading goes on."""
         self._phase = _TUNNEL
-        self._core.deadlines.arm(self, inf)
+        self.arm(inf)
         self.resume_reading(UPLOAD | PIPELINED | UNREAD)
-        return self._take_rest()
+        return self.transport, self._take_rest()
 
     def tunnel_closed(self) -> None:
         self._phase = _CLOSED
-        self._core.closed(self)
+        self._registry.closed(self)
 
     def pause_upload(self) -> None:
         self.pause_reading(UPLOAD)
@@ -474,7 +472,7 @@ class Downstream:
         if not self._paused:
             with suppress(RuntimeError):
                 self.transport.pause_reading()
-            self._core.paused.add(self)
+            self._registry.paused.add(self)
         self._paused |= reason
 
     def resume_reading(self, reason: int) -> None:
@@ -484,15 +482,15 @@ class Downstream:
             if not self._paused:
                 with suppress(RuntimeError):
                     self.transport.resume_reading()
-                self._core.paused.discard(self)
+                self._registry.paused.discard(self)
 
     def check_hang_up(self) -> None:
         """While reading is paused nobody tells that the app has left: ask the kernel."""
-        exchange = self._exchange
-        if exchange is not None and hung_up(self.transport, half_close=exchange.half_close):
+        handler = self._handler
+        if handler is not None and hung_up(self.transport, half_close=handler.half_close):
             self._keep = False
             self._take_rest()
-            exchange.disconnected("the app closed the connection")
+            handler.disconnected("the app closed the connection")
 
     # Closing.
 
@@ -516,11 +514,11 @@ class Downstream:
 
     def abort(self) -> None:
         """The proxy ends: it is not the app that went away, and its request's record should not say so."""
-        exchange = self._exchange
-        if exchange is not None:
+        handler = self._handler
+        if handler is not None:
             self._keep = False
             self._take_rest()
-            exchange.disconnected("the sidecar ended before the answer was whole")
+            handler.disconnected("the sidecar ended before the answer was whole")
         self.transport.abort()
 
     def _drain(self, data: bytes) -> None:
@@ -546,14 +544,14 @@ class Downstream:
             service=service,
             request_id=request_id.decode("latin-1") if request_id else "",
         )
-        self._core.refused(problem, request)
+        self._recorder.refused(problem, request)
         head_only = self._buffer.startswith(b"HEAD ", self._at) if request is None else request.method == "HEAD"
         self.answer(problem, None, head_only=head_only)
         self._linger()
 
     def _stray(self, request: RequestHead, problem: Problem) -> None:
         """Answer a request that no service takes; the connection is fit for the next one."""
-        self._core.refused(problem, request)
+        self._recorder.refused(problem, request)
         if request.length:
             self._body = body = RequestBody(request.length, 0)
             if self._waiting:
@@ -563,7 +561,7 @@ class Downstream:
                     self._keep = False
         self.answer(problem, request)
         self._phase = _EXCHANGE
-        self.exchange_ended()
+        self.handler_ended()
 
     def _linger(self) -> None:
         self._begin_closing(_LINGERING)
@@ -580,8 +578,8 @@ class Downstream:
     def _begin_closing(self, phase: int) -> None:
         self._phase = phase
         self._closing = Closing(self.transport, self._client_idle_s)
-        self._core.deadlines.arm(self, monotonic() + LINGER_S)
+        self.arm(monotonic() + LINGER_S)
 
     def __repr__(self) -> str:
         phase = ("ready", "exchange", "draining", "lingering", "closing", "tunnel", "closed")[self._phase]
-        return f"<Downstream {phase} buffered={self._waiting} {self._exchange or ''}>"
+        return f"<Downstream {phase} buffered={self._waiting} {self._handler or ''}>"

@@ -11,27 +11,24 @@ import logging
 from email.utils import formatdate
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
 from sidecar.config.schema import Aggregate as AggregateConfig
 from sidecar.config.schema import AggregatePart
-from sidecar.net.under_way import bytes_under_way
 from sidecar.policy.deadline import effective, parse_timeout_ms
-from sidecar.proxy.exchange.handler import Disconnected, Handler
+from sidecar.proxy.core import ProxyCore
+from sidecar.proxy.downstream.handler import Disconnected, Dispatcher, Handler, event
+from sidecar.proxy.downstream.stream import DownstreamStream
 from sidecar.proxy.exchange.inner_call import MAX_BODY, InnerCall
 from sidecar.proxy.exchange.path_values import filled, values_of
 from sidecar.proxy.http1.head_syntax import BadRequest, field_lines
 from sidecar.proxy.http1.request_head import RequestHead, field_values, has_foreign_context
 from sidecar.proxy.http1.response_head import ResponseHead
 from sidecar.proxy.problem import STATUS, TITLES, Attempt, PartFailure, Problem
-from sidecar.telemetry.trace import FOREIGN_CONTEXT
-
-if TYPE_CHECKING:
-    from sidecar.proxy.core import ProxyCore
-    from sidecar.proxy.downstream.http1_connection import Downstream
+from sidecar.telemetry.trace import FOREIGN_CONTEXT, traceparent
 
 PREFIX: Final = b"/_aggregate/"
 
@@ -85,24 +82,27 @@ class Aggregate(Handler):
     def __init__(
         self,
         core: ProxyCore,
-        downstream: Downstream,
-        request: RequestHead,
+        dispatcher: Dispatcher,
+        stream: DownstreamStream,
+        head: RequestHead,
         name: str,
         config: AggregateConfig,
         targets: list[bytes],
     ) -> None:
         self._core = core
-        self._downstream = downstream
-        self.request = request
+        self._dispatcher = dispatcher
+        self.stream = stream
+        self.head = head
         self._name = name
         self._config = config
         self._counters = core.live.aggregates[name]
         self._targets = targets
         self._started = monotonic()
-        self._request_id = request.request_id or core.new_request_id()
-        self._traceparent = request.traceparent
-        if self._traceparent is None and not has_foreign_context(request):
-            self._traceparent = core.new_traceparent()
+        self._request_id = head.request_id or core.outgoing.new_request_id()
+        self._traceparent = head.traceparent
+        if self._traceparent is None and not has_foreign_context(head):
+            tracer = core.tracer
+            self._traceparent = traceparent(tracer.root()) if tracer is not None else None
         self._calls: dict[str, InnerCall] = {}
         self._pending: dict[InnerCall, str] = {}
         self._bodies: dict[str, bytes] = {}
@@ -120,7 +120,7 @@ class Aggregate(Handler):
             self._ask()
             failed = ""
             while self._pending and not failed:
-                failed = self._settle(await self._wait())
+                failed = self._settle(await event())
             if failed and self._passes(failed):
                 code, reason = self._pass_on(self._calls[failed]), "passed"
             elif failed:
@@ -133,26 +133,26 @@ class Aggregate(Handler):
             self._record(code, reason)
         except Disconnected as gone:
             self._record(499, "client_disconnect", str(gone))
-            if self._downstream.responding:
-                self._downstream.cut()
+            if self.stream.responding:
+                self.stream.cut()
         finally:
             self._stop()
 
     def _ask(self) -> None:
-        core, downstream = self._core, self._downstream
-        given = [parse_timeout_ms(one) for one in self.request.deadline_ms]
+        core = self._core
+        given = [parse_timeout_ms(one) for one in self.head.deadline_ms]
         whole_s = effective(self._config.timeout, *given)
         common = self._common_lines()
-        peer = downstream.transport.get_extra_info("peername")
+        peer = self.stream.peer()
         for (name, part), target in zip(self._config.parts.items(), self._targets, strict=True):
             seconds = whole_s if part.timeout is None else min(whole_s, part.timeout)
             line = b"GET /%b%b HTTP/1.1\r\n" % (part.service.encode(), target)
             deadline = b"x-envoy-upstream-rq-timeout-ms: %d\r\n\r\n" % max(int(seconds * 1000), 1)
-            call = InnerCall(core.loop, peer, core.answer_budget, self._resume)
-            call.deadline = self._started + seconds + LATER_S
+            call = InnerCall(core, peer, core.answer_budget, self.resume)
+            call.due = self._started + seconds + LATER_S
             self._calls[name] = call
             self._pending[call] = name
-            call.start(downstream.for_inner_call(), line + common + deadline)
+            call.start(self._dispatcher, line + common + deadline)
         self._watch()
 
     def _common_lines(self) -> bytes:
@@ -167,12 +167,12 @@ class Aggregate(Handler):
         if self._traceparent is not None:
             lines.append(b"traceparent: " + self._traceparent)
         for name, written in _PASSED_ON:
-            lines += [written + b": " + value for value in field_values(self.request, name)]
-        if self.request.via is not None:
-            lines.append(b"Via: " + self.request.via)
-        if self.request.loop is not None:
-            lines.append(b"x-sidecar-loop: " + self.request.loop)
-        if self.request.for_repeated:
+            lines += [written + b": " + value for value in field_values(self.head, name)]
+        if self.head.via is not None:
+            lines.append(b"Via: " + self.head.via)
+        if self.head.loop is not None:
+            lines.append(b"x-sidecar-loop: " + self.head.loop)
+        if self.head.for_repeated:
             lines.append(b"x-envoy-attempt-count: 2")
         return b"".join([line + b"\r\n" for line in lines])
 
@@ -181,7 +181,7 @@ class Aggregate(Handler):
         ended: list[InnerCall]
         if event is None:
             now = monotonic()
-            ended = [call for call in self._pending if call.deadline <= now + 0.001]  # as Deadlines counts
+            ended = [call for call in self._pending if call.due <= now + 0.001]  # as Deadlines counts
         else:
             ended = [event]
         failed = ""
@@ -233,8 +233,8 @@ class Aggregate(Handler):
         )
 
     def _watch(self) -> None:
-        soonest = min([call.deadline for call in self._pending], default=inf)
-        self._core.deadlines.arm(self._downstream, soonest)
+        soonest = min([call.due for call in self._pending], default=inf)
+        self.stream.arm(soonest)
 
     def _stop(self) -> None:
         """Nothing of it is wanted any more: permits, upstream connections and memory go back."""
@@ -281,7 +281,7 @@ class Aggregate(Handler):
         assert head is not None
         fields = [
             found[0]
-            for found in _HANDED_ON.finditer(call.raw)
+            for found in _HANDED_ON.finditer(call.fields)
             if call.coding or found[1].lower() != b"content-encoding"
         ]
         if call.fallback:
@@ -304,8 +304,8 @@ class Aggregate(Handler):
         ]
         if attempts > 1:
             response.pieces.append(b"\r\nx-envoy-attempt-count: %d" % attempts)
-        self._downstream.begin_response(self.request, response, [] if self.request.method == "HEAD" else body)
-        self._downstream.end_response()
+        self.stream.begin_response(self.head, response, [] if self.head.method == "HEAD" else body)
+        self.stream.end_response()
 
     def _answer_failure(self, failed: str) -> tuple[int, str]:
         reason = "request_timeout" if self._failures[failed].reason in _OUT_OF_TIME else "aggregate_failed"
@@ -317,23 +317,23 @@ class Aggregate(Handler):
             errors=self._failures,
             attempts=tuple(self._attempts),
         )
-        self._downstream.answer(problem, self.request)
+        self.stream.answer(problem, self.head)
         return problem.status, reason
 
     async def _sent(self) -> None:
         """Until the app has taken the answer, but for what a connection's own buffer may hold: it counts as long."""
-        downstream = self._downstream
+        stream = self.stream
         idle_s = self._core.live.config.defaults.timeout.idle
         self._sending = True
         unread = 0
-        while not downstream.writable:
-            self._core.deadlines.arm(downstream, monotonic() + idle_s)
-            if await self._wait() is None:
-                before, unread = unread, bytes_under_way(downstream.transport)
+        while not stream.writable:
+            stream.arm(monotonic() + idle_s)
+            if await event() is None:
+                before, unread = unread, stream.unsent()
                 if before and unread >= before:
                     raise Disconnected(f"the app read nothing for timeout.idle, {idle_s:g} s")
 
-    # What the connection asks and says.
+    # What the app's side asks and says.
 
     @property
     def service_name(self) -> str:
@@ -341,21 +341,21 @@ class Aggregate(Handler):
 
     @property
     def client_idle_s(self) -> float:
-        return self._core.client_idle_s
+        return self._core.registry.client_idle_s
 
     @property
     def half_close(self) -> bool:
         return self._core.live.config.defaults.half_close
 
     def deadline_passed(self, now: float) -> None:
-        self._resume(None)
+        self.resume(None)
 
     def pause_download(self) -> None:
         """The whole answer has been written: `_sent` sees whether the app takes it."""
 
     def resume_download(self) -> None:
         if self._sending:
-            self._resume(True)
+            self.resume(True)
 
     # Ends.
 
@@ -365,12 +365,12 @@ class Aggregate(Handler):
         self.code = code
         seconds = monotonic() - self._started
         self._counters.request(code, reason, seconds)
-        access_log = self._core.access_log
-        if self._core.logs_all or (reason != "ok" and access_log.errors):
+        access_log = self._core.recorder.access_log
+        if self._core.recorder.logs_all or (reason != "ok" and access_log.errors):
             failed = [f"{name}: {failure.reason}" for name, failure in self._failures.items()]
             access_log.aggregate(
                 name=self._name,
-                method=self.request.method,
+                method=self.head.method,
                 request_id=self._request_id,
                 traceparent=self._traceparent,
                 code=code,
@@ -384,8 +384,8 @@ class Aggregate(Handler):
         log.error("an aggregate failed through a defect of the sidecar", exc_info=error, extra={"fields": fields})
         self._stop()
         self._record(500, "internal", str(error))
-        if self._downstream.responding:
-            self._downstream.cut()
+        if self.stream.responding:
+            self.stream.cut()
         else:
             problem = Problem(
                 status=500,
@@ -393,7 +393,7 @@ class Aggregate(Handler):
                 detail="an error in the sidecar; its log has the details",
                 request_id=self._request_id.decode("latin-1"),
             )
-            self._downstream.answer(problem, self.request)
+            self.stream.answer(problem, self.head)
         self._ended()
 
     def __repr__(self) -> str:

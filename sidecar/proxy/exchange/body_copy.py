@@ -6,29 +6,18 @@ copied no further.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from sidecar.proxy.body_sink import BodySink, ByteBudget
 from sidecar.proxy.http1.chunked import ChunkScanner
 
-if TYPE_CHECKING:
-    from sidecar.proxy.downstream.http1_connection import Downstream
 
-
-class ByteBudget:
-    """Bytes that all copies together may still take; shared by them."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self.left = max_bytes
-
-
-class BodyCopy:
-    """Stands between an upstream and the app's connection. `chunked`: the pieces are framed as chunks.
+class BodyCopy(BodySink):
+    """Stands between a service's answer and the app. `chunked`: the pieces are framed as chunks.
 
     `release` gives its bytes back, and has to be called once the response is over, well or not.
     """
 
-    def __init__(self, downstream: Downstream, budget: ByteBudget, max_bytes: int, *, chunked: bool) -> None:
-        self._downstream = downstream
+    def __init__(self, app: BodySink, budget: ByteBudget, max_bytes: int, *, chunked: bool) -> None:
+        self._app = app
         self._budget = budget
         self._max_bytes = max_bytes
         self._scanner = ChunkScanner(decode=True) if chunked else None
@@ -37,7 +26,7 @@ class BodyCopy:
         self._given_up = False
 
     def write_body(self, pieces: list[bytes]) -> None:
-        self._downstream.write_body(pieces)
+        self._app.write_body(pieces)
         self.add(pieces)
 
     def add(self, pieces: list[bytes]) -> None:

@@ -1,443 +1,375 @@
-"""One request's life, from its head to its last byte: route, admit, pick, send, judge, retry, stream, record.
+"""One request's life, from its head to its last byte: ask its service, fall back if that failed, deliver, record.
 
-Owns the order in which policies are asked, and every decision about a request. It reads from top to bottom as one
-coroutine, `_live`; how that is driven stands in `handler`, what the connections say and the clocks in `call`.
+Owns that order, the answer's way to the app, and the record. It reads from top to bottom as one coroutine, `_live`; how
+that is driven stands in `downstream.handler`. What a service's policies say is `service_call`'s.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
-from time import monotonic, time
-from typing import Final
+from time import monotonic
 
-from sidecar.policy.balancers.ewma import PeakEwma
 from sidecar.policy.breaker import NullBreaker
-from sidecar.policy.concurrency import ConcurrencyLimit
-from sidecar.policy.retry import parse_retry_after, retry_delay, wants_retry
-from sidecar.policy.settings import BreakerSettings, Policy
-from sidecar.policy.verdict import FAILURE, IGNORED, SUCCESS
-from sidecar.proxy.exchange.call import NONE, REQUEST, Call
-from sidecar.proxy.exchange.handler import Disconnected
-from sidecar.proxy.exchange.hash_key import hash_key
+from sidecar.policy.settings import BreakerSettings, FallbackService, FallbackStale, Policy
+from sidecar.proxy.core import ProxyCore
+from sidecar.proxy.downstream.handler import Disconnected, Handler, event
+from sidecar.proxy.downstream.stream import DownstreamStream
+from sidecar.proxy.exchange.fallback import FIRST_PART, LocalAnswer, is_answered_for, static_answer
 from sidecar.proxy.exchange.location import below_prefix
+from sidecar.proxy.exchange.request import Request
+from sidecar.proxy.exchange.service_call import ServiceCall
+from sidecar.proxy.exchange.stale import copy_of, stale_answer
+from sidecar.proxy.exchange.tracing import begin_trace
 from sidecar.proxy.exchange.tunnel import Tunnel
 from sidecar.proxy.http1.head_syntax import BadRequest
+from sidecar.proxy.http1.request_body import RequestBody
+from sidecar.proxy.http1.request_head import RequestHead
 from sidecar.proxy.http1.response_head import ResponseHead
-from sidecar.proxy.upstream.http1_connection import Lost, Upstream
-from sidecar.runtime.endpoint import Endpoint
+from sidecar.proxy.problem import STATUS, Attempt, Problem
+from sidecar.proxy.upstream.stream import Lost
 from sidecar.runtime.route import LiveRoute
+from sidecar.runtime.service import LiveService
 
-LARGE_BODY: Final = 64 * 1024
-"""Bytes of a body that may stand in the kernel's buffers unread: who refuses so large a one may close behind it."""
-
-_CONNECT_REASONS: Final = ("connect_failure", "connect_timeout")
+_TUNNELLED = LiveRoute("", None, Policy(), NullBreaker(BreakerSettings(mode="off"), 0.0))
 
 
-_TUNNELLED: Final = LiveRoute("", None, Policy(), NullBreaker(BreakerSettings(mode="off"), 0.0))
+_NOBODY = Handler()
+"""Whom the events of a request that has ended would go to."""
 
 
-class Exchange(Call):
-    """A request on its way; made by the connection it came on."""
+class Exchange(Handler):
+    """A request on its way to `service`, which it was routed to, with the target that the service is asked for."""
+
+    # Defaults stand on the class: storing each would cost every request.
+    code: int = 0
+    """Of the answer; 0 until it is recorded."""
+    reason: str = ""
+    fallback: str = ""
+    """What answers in place of the service, as `x-sidecar-fallback` says it."""
+    _end: float = inf
+    """When the request's time with its fallbacks is over; unknown while the app is still sending."""
+    _failure: ServiceCall | None = None
+    """The service's own call, once that has failed and something else may answer."""
+    _standing_in: bool = False
+    """Another service's answer has begun to go to the app."""
+
+    def __init__(
+        self,
+        core: ProxyCore,
+        stream: DownstreamStream,
+        head: RequestHead,
+        service: LiveService,
+        route: LiveRoute,
+        target: bytes,
+        body: RequestBody | None,
+        *,
+        by_path: bool,
+    ) -> None:
+        self._core = core
+        self.stream = stream
+        self.head = head
+        self.service = service
+        self.route = route
+        self.body = body
+        now = monotonic()
+        request_id = head.request_id or core.outgoing.new_request_id()
+        request = self.request = Request(head, body, stream, self, request_id, now, by_path)
+        self._falls_back = head.method in route.fallback_methods and not head.websocket
+        share = FIRST_PART if self._falls_back else 1.0
+        call = self._call = ServiceCall(core, request, service, route, target, now, None, share)
+        if self._falls_back and (body is None or body.complete):
+            self._end = now + call.whole_s
 
     # Its life, from the top.
 
-    def start(self) -> None:
-        self.started = self._call_started = monotonic()
-        self.request_id = self.request.request_id or self._core.new_request_id()
+    async def _live(self) -> None:
+        call, request = self._call, self.request
         tracer = self._core.tracer
         if tracer is not None:
-            self._begin_trace(tracer)
-        super().start()
-
-    async def _live(self) -> None:
-        """Routed it is already. Admit, cheap refusals first; make the attempts; tell the breaker one outcome."""
-        request, service, breaker = self.request, self.service, self.route.breaker
-        now = self._call_started
-        if self._core.is_loop(request):
-            self._answer("loop", f"the request came back to this sidecar for the third time, through {service.name}")
-            return
-        limit = service.limit
-        if not limit.acquire():
-            detail = f"{limit.limit} requests to {service.name} are in flight, which is limits.max_concurrent"
-            self._answer("overloaded", detail, retry_after=1.0)
-            return
-        permit = 0
+            begin_trace(tracer, request, self.service.name, self.route.name, call.target)
         try:
-            service.last_request = now
-            service.budget.request(now)
-            if service.hash is not None:
-                self._key = hash_key(service.hash, request, self._downstream)
-            permit = self._permit = breaker.admit(now)
-            if not permit:
-                wait_s = breaker.retry_after(now)
-                if breaker.forced is None:
-                    detail = f"too many calls to {service.name} failed; the next probe is let through in {wait_s:.1f} s"
-                else:
-                    detail = f"an operator holds the breaker of {service.name} open, for {wait_s:.0f} s more"
-                self._answer("circuit_open", detail, retry_after=wait_s)
-                return
-            self._set_deadline(now)
-            await self._attempts_until_done(now)
-            if self._switched is not None:
-                await self._tunnel(self._switched)
+            response = await call.ask()
+            if self._falls_back and is_answered_for(call.reason, response):
+                await self._fall_back(call, response)
+            elif response is None:
+                self._answer(call.reason, call.detail, call.retry_after)
+            elif response.status == 101:
+                await self._tunnel(call, response)
+            else:
+                await self._deliver(call, response)
         except Disconnected as gone:
-            self._note("client_disconnect", None)
-            self._close_upstream()
+            self._call.abandon("client_disconnect")
             self._record(499, "client_disconnect", str(gone))
-            if self._downstream.responding:
-                self._downstream.cut()
+            if self.stream.responding:
+                self.stream.cut()
         except BadRequest as refusal:
-            self._note("bad_request", None)
-            self._close_upstream()
+            self._call.abandon("bad_request")
             self._refuse(refusal)
         finally:
-            self._give_back(limit)
-            if permit:
-                self._drop_held()
-                if not self._told:
-                    self._tell_at_the_end()
+            self._call.close()
+            if self._failure is not None:
+                self._failure.close()
 
-    def _give_back(self, limit: ConcurrencyLimit) -> None:
-        """The service has nothing more to do with this request."""
-        limit.release()
-
-    async def _attempts_until_done(self, now: float) -> None:
-        """Retry around pick and send. Whatever ends the retrying, the last real attempt's answer goes to the app."""
-        route, service = self.route, self.service
-        endpoint = service.pick(now, (), self._key)
-        if endpoint is None:
-            self._answer("no_endpoint", f"no address of {service.name} is known", retry_after=1.0)
-            return
-        while True:
-            self._drop_held()
-            response: ResponseHead | None = None
-            detail = ""
-            try:
-                response = await self._attempt(endpoint, now)
-            except Lost as lost:  # its words are kept, not it: with its traceback it would hold all this in a cycle
-                reason, detail = lost.reason, lost.detail
-                self._close_upstream()
-                self._note(reason, None)
-            else:
-                status = response.status
-                reason = "status" if status in route.failure_status else "ok"
-                if status == 101:
-                    self._switched = response
-                    return
-                if status not in route.retry_statuses:
-                    await self._stream(response, reason)
-                    return
-            now = monotonic()
-            delay, following = self._plan_retry(reason, response, endpoint, now)
-            if delay is not None and response is not None:
-                self._hold(response, reason)
-            if delay:
-                await self._sleep(delay)
-                now = monotonic()
-            if delay is not None and following is None:
-                if route.breaker.may_retry(self._permit):
-                    following = service.pick(now, self._tried, self._key)
-                    if following is not None:
-                        service.counters.retry("sent")
-                else:
-                    service.counters.retry("denied_breaker")
-            if following is None:
-                if response is not None:
-                    await self._stream(response, reason)
-                else:
-                    self._fail(reason, detail)
-                return
-            endpoint = following
-
-    async def _attempt(self, endpoint: Endpoint, now: float) -> ResponseHead:
-        """Send the request to one endpoint and await the final response's head. Raises Lost."""
-        self._attempt_number += 1
-        self._attempt_started = now
-        self._queued = False
-        self._endpoint = endpoint
-        self._tried = (*self._tried, endpoint)
-        pool = self._pool
-        repeatable = self._repeatable and not self._replayed and (self.body is None or self.body.stays_whole)
-        upstream = pool.take(endpoint, now, repeatable=repeatable)
-        while True:
-            if upstream is None:
-                upstream = await self._connect(endpoint)
-                now = monotonic()
-            reused = upstream.served
-            self._upstream = upstream
-            self._send(upstream, endpoint, now)
-            try:
-                response: ResponseHead = await self._wait()
-            except Lost as lost:
-                self._awaiting = False
-                # Perhaps the upstream closed an idle connection just as this request was sent on it. If the connection
-                # breaks later, the upstream may have been at work on the request.
-                at_once = reused and lost.reason == "reset" and monotonic() - now <= upstream.stale_within_s
-                if not at_once or upstream.heard or self._replayed or not self._may_repeat():
-                    raise
-                self._replayed = True
-                self._close_upstream()
-                self._note("stale_connection", None)
-                self.service.counters.retry("stale_connection")
-                self._attempt_number += 1
-                self._attempt_started = monotonic()
-                upstream = None
-                continue
-            self._awaiting = False
-            if endpoint.health is not None and response.immediate_fail:
-                self.service.fail_at_once(endpoint, monotonic())
-            if endpoint.latency is not None:
-                self._measure(endpoint.latency, response)
-            return response
-
-    def _measure(self, latency: PeakEwma, response: ResponseHead) -> None:
-        """A quick refusal is no quick answer; one that says for how long counts as an answer that took so long."""
-        now = monotonic()
-        wait_s = None
-        if response.status in (429, 503) and response.retry_after is not None:
-            wait_s = parse_retry_after(response.retry_after, time())
-        took_s = now - max(self._attempt_started, self._body_ended)
-        if wait_s is not None:
-            latency.penalize(wait_s, now)
-        elif response.status >= 500 or response.status == 429 or response.status in self.route.failure_status:
-            latency.failed(took_s, now)
-        else:
-            latency.observe(took_s, now)
-
-    async def _connect(self, endpoint: Endpoint) -> Upstream:
-        """A new connection to this endpoint. Raises Lost with connect_failure, connect_timeout or overloaded."""
-        self._arm(REQUEST, self._request_deadline)
-        connecting = self._pool.connect(endpoint, self, self.route.connect_s)
-        began = monotonic()
+    async def _deliver(self, call: ServiceCall, response: ResponseHead) -> None:
+        """Pass the answer on. Once its head has gone to the app nothing is retried."""
+        request, stream, body = self.request, self.stream, self.body
+        copy = None
+        if call.service.keeps_stale and call.stands_in is None:
+            copy = copy_of(self._core, request, call, response)
+        if call.stands_in is not None:
+            response.add(b"x-sidecar-fallback", self.fallback.encode())
+            self._standing_in = True
+        if request.by_path and response.location_at >= 0:
+            self._rewrite_location(call, response)
+        if request.attempt_number > 1:  # Envoy: include_attempt_count_in_response
+            response.add(b"x-envoy-attempt-count", b"%d" % request.attempt_number)
+        upstream = call.answering()
+        early = call.cut_short or (body is not None and not upstream.has_all(body))
+        held = upstream.relay(stream if copy is None else copy)
+        trailers: tuple[tuple[bytes, bytes], ...] = ()
         try:
-            upstream: Upstream = await self._wait()
-        except BaseException:
-            self._queued = connecting.queued
-            connecting.cancel()
-            raise
-        finally:
-            self.connecting_s += monotonic() - began
-        return upstream
-
-    def _send(self, upstream: Upstream, endpoint: Endpoint, now: float) -> None:
-        request, body, route = self.request, self.body, self.route
-        left = min(route.attempt_s, self._request_deadline - now, self._request_s)
-        if left == route.attempt_s and self._attempt_number == 1 and self._prefix is None:
-            more = self._core.first_lines(route, self.service, by_path=self._by_path)
-        else:
-            prefix = (self._prefix or self.service.prefix) if self._by_path else None
-            more = self._core.lines(prefix, self._attempt_number, left, via=route.via)
-        if self._by_path and request.forwarded_prefix_at >= 0:
-            request.pieces[request.forwarded_prefix_at] = b""
-        if request.request_id is None:
-            more += b"\r\nX-Request-Id: " + self.request_id
-        trace = self.trace
-        if trace is not None:
-            more += trace.line(self._attempt_number)
-        if request.websocket:
-            more += b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
-        host = endpoint.authority
-        if route.preserve_host and (own := request.host_sent()):
-            host = own
-        head = request.bytes_for(self._target, host, more)
-        pieces = [head]
-        if body is not None and body.kept:
-            pieces += body.kept
-        sent = upstream.send(
-            self, pieces, request.method, decode=request.minor == 0, websocket=request.websocket
-        )  # fmt: skip
-        if not sent:
-            raise Lost("reset", "the connection was closed as soon as it was open")
-        self._sent = True
-        self._cut_short = False
-        self._awaiting = True
-        if body is not None:
-            body.sent()
-            if upstream.writable:
-                self._downstream.resume_upload()
-        self._arm_response(now)
-
-    async def _stream(self, response: ResponseHead, reason: str) -> None:
-        """Pass the response on. Once its head has gone to the app nothing is retried."""
-        upstream, downstream, body = self._upstream, self._downstream, self.body
-        if upstream is None:
-            upstream = self._held
-            assert upstream is not None
-            self._upstream, self._held = upstream, None
-        if self._by_path and response.location_at >= 0:
-            at, service = response.location_at, self.service
-            prefix = self._prefix or service.prefix
-            own = self.request.host_sent() if self.route.preserve_host else b""
-            response.pieces[at] = below_prefix(
-                response.pieces[at], prefix, service.authorities, self._target, self.route.prefix_aware, own
-            )
-        if self._attempt_number > 1:  # Envoy: include_attempt_count_in_response
-            response.pieces.append(b"\r\nx-envoy-attempt-count: %d" % self._attempt_number)
-        if reason == "ok":
-            self._verdict = IGNORED  # of attempts that this answer made good
-            if self.route.breaker.is_probe(self._permit):
-                self._succeeded(self._answer_came())  # the others wait for this verdict, however long the body lasts
-        else:
-            self._judge(FAILURE, reason, monotonic())
-            self._tell_failure()
-        early = self._cut_short or (body is not None and not upstream.has_all(body))
-        held = upstream.relay(downstream if self._copy is None else self._copy)
-        downstream.begin_response(self.request, response, held)
-        if self._copy is not None:
-            self._copy.add(held)
-        if not upstream.complete:
-            try:
+            stream.begin_response(self.head, response, held)
+            if copy is not None:
+                copy.add(held)
+            if not upstream.complete:
                 if upstream.broken is not None:
                     raise Lost("truncated", upstream.broken)
-                if not downstream.writable:
+                if not stream.writable:
                     upstream.pause_reading()
-                now = self._answer_came()
-                self._success_due = now + self.route.attempt_s
-                self._arm_download(now + self.route.idle_s)
-                downstream.last_activity = now
-                await self._wait()
-            except Lost as lost:
-                self._close_upstream()
-                self._note("truncated", response.status, IGNORED if lost.ours else FAILURE)
-                self._tell_failure()
-                self._record(response.status, "truncated", lost.detail)
-                downstream.cut()
-                return
-            finally:
-                self._success_due = inf
-        downstream.end_response()
-        now = monotonic()
-        if not self._told and not self._answered_s:
-            self._answered_s = now - max(self._attempt_started, self._body_ended)
-        noted = self._attempt_number <= len(self.attempts)
-        if reason == "ok" and not noted and not self._notes_all and not self._core.logs_all:
-            self._endpoint.counters.attempt(reason)  # nobody will read how this attempt went
-            self._judge(SUCCESS, reason, now)
-        else:
-            self._note(reason, response.status)
-        self._upstream = None
-        if early or (body is not None and response.status >= 400 and body.received > LARGE_BODY):
-            upstream.close()
-        else:
-            self._pool.release(upstream, now)
-        if reason == "ok":
-            self._tell(outcome=True, now=now)
-        self._record(response.status, reason, "", now)
+                call.answer_goes_on()
+                trailers = await event()
+            stream.end_response(trailers)
+            now = call.answer_ended(response, early)
+            self._record(response.status, call.reason, "", now)
+            if copy is not None and call.reason == "ok":
+                copy.keep(now)
+        except Lost as lost:
+            call.answer_broke(response, lost)
+            self._record(response.status, "truncated", lost.detail)
+            stream.cut()
+        finally:
+            if copy is not None:
+                copy.release()
 
-    def _answer_came(self) -> float:
-        """Now, as the head of the answer has come."""
-        now = monotonic()
-        self._answered_s = now - max(self._attempt_started, self._body_ended)
-        return now
+    def _rewrite_location(self, call: ServiceCall, response: ResponseHead) -> None:
+        """A redirect leads the app through the sidecar again, by the prefix that it called."""
+        service, route = call.service, call.route
+        own = self.head.host_sent() if route.preserve_host else b""
+        response.pieces[response.location_at] = below_prefix(
+            response.pieces[response.location_at],
+            call.stands_in or service.prefix,
+            service.authorities,
+            call.target,
+            route.prefix_aware,
+            own,
+        )
 
-    async def _tunnel(self, response: ResponseHead) -> None:
+    async def _tunnel(self, call: ServiceCall, response: ResponseHead) -> None:
         """After a 101 both sides talk past us; the concurrency permit is held until they are done."""
-        upstream = self._upstream
-        assert upstream is not None
-        self._answer_came()
-        self._note("ok", 101)
-        self._tell(outcome=True)
+        upstream = call.switched()
         self._record(101, "ok")
         core, service = self._core, self.service
-        self._upstream = None
-        tunnel = Tunnel(self._downstream, upstream, self.route.idle_s, core.deadlines, self._tunnel_ended)
-        self.route = _TUNNELLED  # a tunnel may last for days: it must not keep a configuration that long
+        tunnel = Tunnel(self.stream, upstream, call.route.idle_s, core.deadlines, self._tunnel_ended)
+        call.route = self.route = _TUNNELLED  # a tunnel may last for days: it must not keep a configuration that long
         core.tunnels.add(tunnel)
         service.counters.tunnels += 1
         try:
-            tunnel.open(response.bytes_for(b"\r\nConnection: Upgrade\r\nUpgrade: websocket"))
-            await self._wait()
+            tunnel.open(response)
+            await event()
         finally:
             service.counters.tunnels -= 1
             core.tunnels.discard(tunnel)
-            if core.logs_all:
-                core.access_log.tunnel(
-                    service=service.name,
-                    request_id=self.request_id,
-                    endpoint=self._endpoint.label,
-                    seconds=monotonic() - tunnel.opened,
-                    received=tunnel.received,
-                    sent=tunnel.sent,
-                    ended_by=tunnel.ended_by,
-                )
+            core.recorder.tunnel(service.name, self.request.id, call.endpoint.label, tunnel)
             upstream.tunnel_ended()
 
-    # Retrying.
+    def _tunnel_ended(self) -> None:
+        self.resume(None)
 
-    def _plan_retry(
-        self, reason: str, response: ResponseHead | None, endpoint: Endpoint, now: float
-    ) -> tuple[float | None, Endpoint | None]:
-        """Whether and when there is another attempt: the wait in seconds (None: there is none), and where, if settled.
+    # Fallbacks.
 
-        What could not be connected to moves on at once and at no cost, whatever the method: nothing was sent.
-        """
-        route, service = self.route, self.service
-        breaker, retry, counters = route.breaker, route.retry, service.counters
-        if not self._may_repeat():
-            return None, None
-        if reason in _CONNECT_REASONS:
-            following = service.pick_untried(now, self._tried, self._key)
-            if following is not None and now < self._request_deadline:
-                if breaker.may_retry(self._permit) or breaker.is_probe(self._permit):
-                    counters.retry("failover")
-                    return 0.0, following
-                counters.retry("denied_breaker")
-                return None, None
-        status = response.status if response is not None else 0
-        if self._retries >= retry.max_retries or not wants_retry(retry, reason, status):
-            return None, None
-        if self.request.for_repeated:
-            # Whoever called the app tries again by itself: retries at each hop would multiply.
-            counters.retry("denied_repeated")
-            return None, None
-        if not breaker.may_retry(self._permit):
-            counters.retry("denied_breaker")
-            return None, None
-        retry_after = None
-        if response is not None and response.retry_after is not None:
-            retry_after = parse_retry_after(response.retry_after, time())
-        remaining = min(self._request_deadline - now, self._request_s)
+    async def _fall_back(self, failed: ServiceCall, response: ResponseHead | None) -> None:
+        """The steps in their order; where none has an answer, the failure is the app's."""
+        method = self.head.method
         if response is not None:
-            remaining -= now - self._attempt_started  # another try takes as long as this one did
-        delay = retry_delay(retry, self._retries, self._core.random, retry_after, remaining)
-        if delay is None:
-            counters.retry("denied_deadline")
-            return None, None
-        if not service.budget.withdraw(now):
-            counters.retry("denied_budget")
-            return None, None
-        self._retries += 1
-        return delay, None
+            failed.failed_by_status(response)
+        failed.settle()
+        self._failure = failed
+        for step in self.route.policy.fallback:
+            if isinstance(step, FallbackService):
+                if method in step.methods and await self._ask(step, failed):
+                    return
+            elif isinstance(step, FallbackStale):
+                found = stale_answer(self._core, self.request, failed, step)
+                if found is not None:
+                    self._reply(found, failed)
+                    return
+            elif method in step.methods:
+                self._reply(static_answer(step), failed)
+                return
+        self._failure = None
+        self.fallback = ""
+        self.service.counters.fallback("none")
+        if response is None:
+            self._answer(failed.reason, failed.detail, failed.retry_after)
+        else:
+            await self._deliver(failed, response)
 
-    def _may_repeat(self) -> bool:
-        """Whether the request may go out (again): its body is still whole, and it is safe to repeat or was not sent."""
-        if self._interim_sent or self._downstream.responding:
+    async def _ask(self, step: FallbackService, failed: ServiceCall) -> bool:
+        """Make this the other service's request, through all of its own policies but its fallback. Whether the app has
+        its answer."""
+        core, request = self._core, self.request
+        now = monotonic()
+        left_s = min(self._end - now, failed.whole_s)
+        service = core.live.services.get(step.service)
+        if service is None or left_s <= 0 or not failed.may_repeat():
             return False
-        if self.body is not None and not self.body.whole:
-            return False
-        return self._repeatable or not self._sent
+        target = failed.target if step.path is None else step.path.encode()
+        route = service.route_for(self.head.method, target)
+        self.fallback = f"service:{service.name}"
+        request.notes_all = True
+        prefix = self.service.prefix  # what the app called stays what it sees in redirects
+        call = self._call = ServiceCall(core, request, service, route, target, now, prefix, 1.0, left_s)
+        response = await call.ask()
+        answers = False
+        if response is None:
+            self._count_for(call, STATUS[call.reason], call.reason)
+        elif is_answered_for(call.reason, response):
+            call.failed_by_status(response)
+            self._count_for(call, response.status, "status")
+        else:
+            await self._deliver(call, response)
+            answers = True
+        call.close()
+        self._call = failed
+        return answers
 
-    def _hold(self, response: ResponseHead, reason: str) -> None:
-        """Keep a response that a retry may replace: it goes to the app if there is no other attempt after all."""
-        assert self._upstream is not None
-        self._note(reason, response.status)
-        self._cut_short = self.body is not None and not self._upstream.has_all(self.body)
-        self._held, self._upstream = self._upstream, None
+    def _count_for(self, call: ServiceCall, code: int, reason: str) -> None:
+        """What another service's part counts as: its own."""
+        call.service.counters.request(code, reason, monotonic() - call.started)
 
-    def _drop_held(self) -> None:
-        upstream, self._held = self._held, None
-        if upstream is not None:
-            if self._cut_short:
-                upstream.close()
+    def _reply(self, answer: LocalAnswer, failed: ServiceCall) -> None:
+        """An answer of ours, out of memory or out of the file."""
+        self.fallback = answer.name
+        response = answer.response(self.request.id)
+        with_body = bool(answer.body) and self.head.method != "HEAD"
+        response.length = len(answer.body) if with_body else 0
+        self.stream.begin_response(self.head, response, [answer.body] if with_body else [])
+        self.stream.end_response()
+        self._record(response.status, failed.reason, failed.detail)
+
+    # Answers of our own, and the record.
+
+    def _answer(self, reason: str, detail: str, retry_after: float | None = None) -> None:
+        status = STATUS[reason]
+        self._send_problem(status, reason, detail, retry_after, keep=True)
+        self._record(status, reason, detail)
+
+    def _refuse(self, refusal: BadRequest) -> None:
+        responding = self.stream.responding
+        if not responding:
+            self._send_problem(refusal.status, "bad_request", refusal.detail, None, keep=False)
+        self._record(refusal.status, "bad_request", refusal.detail)
+        if responding:
+            self.stream.cut()
+
+    def _send_problem(self, status: int, reason: str, detail: str, retry_after: float | None, *, keep: bool) -> None:
+        problem = Problem(
+            status=status,
+            reason=reason,
+            detail=detail,
+            service=self.service.name,
+            request_id=self.request.id.decode("latin-1"),
+            retry_after=retry_after,
+            jitter=0.0 if retry_after is None else self._core.random(),
+            attempts=tuple(self.request.attempts),
+        )
+        self.stream.answer(problem, self.head if keep else None, head_only=self.head.method == "HEAD")
+
+    def _record(self, code: int, reason: str, detail: str = "", now: float | None = None) -> None:
+        """Once for the service that the app called, and once for one that answered in its place."""
+        if self.code:
+            return
+        call, failed = self._call, self._failure
+        if call.stands_in is not None:
+            self._count_for(call, code, reason)
+        if failed is not None:
+            if self._standing_in or reason == failed.reason:
+                self.service.counters.fallback(self.fallback)
+                self.route.breaker.counters.fallbacks += 1
             else:
-                self._pool.release(upstream, monotonic())  # closes it where the response was not whole
+                self.fallback = ""  # it was being asked, and had not answered
+            if reason in ("ok", "status"):
+                reason = failed.reason
+            else:
+                detail = f"{detail}; it had failed with {failed.reason} before"
+            detail = failed.detail if reason == failed.reason else detail
+        self.code = code
+        self.reason = reason
+        request = self.request
+        seconds = (monotonic() if now is None else now) - request.started
+        self._core.recorder.request(
+            self.service, self.route, self.head, request.id, request.attempts, code, reason, detail, seconds,
+            request.connecting_s, request.backoff_s, self._received(), self._sent(), self.fallback,
+        )  # fmt: skip
+        if request.trace is not None:
+            request.trace.finish(code, reason, self.fallback, seconds)
 
-    async def _sleep(self, seconds: float) -> None:
-        self._arm(NONE, inf)
-        began = monotonic()
-        timer = self._core.loop.call_later(seconds + 0.001, self._resume, None)  # uvloop may be 1 ms early
-        try:
-            await self._wait()
-        finally:
-            timer.cancel()
-            self.backoff_s += monotonic() - began
+    def _received(self) -> int:
+        """Bytes of the request's body that have come, framing included."""
+        return self.body.received if self.body is not None else 0
+
+    def _sent(self) -> int:
+        """Bytes of a response's body that were written to the app."""
+        return self.stream.sent if self.stream.responding else 0
+
+    def _crashed(self, error: Exception) -> None:
+        """A defect of ours. Say so; the app gets an answer if it can still have one, and never a false one."""
+        self._core.recorder.crashed(self.service.name, self.request.id, error)
+        if self._failure is not None:
+            self._call = self._failure
+        if self.stream.responding:
+            self._record(self.code or 500, "internal", str(error))
+            self.stream.cut()
+        else:
+            self._answer("internal", "an error in the sidecar; its log has the details")
+        self._ended()
+
+    def _ended(self) -> None:
+        self.request.handler = _NOBODY  # it refers to this exchange, which refers to it
+        super()._ended()
+
+    # What the app's side asks and says.
+
+    @property
+    def service_name(self) -> str:
+        return self.service.name
+
+    def attempts_so_far(self) -> tuple[Sequence[Attempt], int]:
+        return self.request.attempts, self.request.attempt_number
+
+    @property
+    def client_idle_s(self) -> float:
+        return self.route.client_idle_s
+
+    @property
+    def half_close(self) -> bool:
+        return self.route.half_close
+
+    def body_received(self, pieces: list[bytes]) -> None:
+        now = monotonic()
+        self._call.body_received(pieces, now)
+        if self._falls_back and self.body is not None and self.body.complete:
+            self._end = now + (self._failure or self._call).whole_s
+
+    def pause_download(self) -> None:
+        self._call.pause_download()
+
+    def resume_download(self) -> None:
+        self._call.resume_download()
+
+    def deadline_passed(self, now: float) -> None:
+        self._call.deadline_passed(now)
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.head.method} {self._call}>"

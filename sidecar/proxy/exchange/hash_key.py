@@ -5,16 +5,12 @@ Owns where to look. None where the request has no such value: the balancer then 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sidecar.policy.settings import HashSettings
+from sidecar.proxy.downstream.stream import DownstreamStream
 from sidecar.proxy.http1.request_head import RequestHead, field_values
 
-if TYPE_CHECKING:
-    from sidecar.proxy.downstream.http1_connection import Downstream
 
-
-def hash_key(settings: HashSettings, request: RequestHead, downstream: Downstream) -> bytes | None:
+def hash_key(settings: HashSettings, request: RequestHead, stream: DownstreamStream) -> bytes | None:
     """The key of a request, whatever it holds; an empty value counts as none."""
     if settings.header is not None:
         return b",".join(field_values(request, settings.header.lower().encode())) or None
@@ -22,8 +18,8 @@ def hash_key(settings: HashSettings, request: RequestHead, downstream: Downstrea
         return _parameter(b";".join(field_values(request, b"cookie")), b";", settings.cookie.encode())
     if settings.query is not None:
         return _parameter(request.target.partition(b"?")[2], b"&", settings.query.encode())
-    peer = downstream.transport.get_extra_info("peername")
-    return str(peer[0]).encode() if peer else None
+    peer = stream.peer()
+    return peer.encode() if peer else None
 
 
 def _parameter(text: bytes, separator: bytes, name: bytes) -> bytes | None:

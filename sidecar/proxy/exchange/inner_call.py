@@ -1,28 +1,27 @@
 """A call that the sidecar makes on behalf of an app, through the very same data path as the app's own calls.
 
-Owns the app's side of it, in memory: an `InnerCall` is the transport of a connection of its own, says one request on
-it and gathers the one response. Routing, policies and metrics are those of any call, because it is one. What is not a
-whole response of bounded size is a failure.
+Owns the app's side of it, in memory: an `InnerCall` is the stream that is answered, and gathers the one response.
+Routing, policies and metrics are those of any call, because it is one. What is not a whole response of bounded size is
+a failure.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-from sidecar.proxy.exchange.body_copy import ByteBudget
-from sidecar.proxy.http1.chunked import BadChunk, ChunkScanner
-from sidecar.proxy.http1.head_syntax import CHUNKED, BadResponse
-from sidecar.proxy.http1.response_head import ResponseHead, parse_response
-from sidecar.proxy.problem import Attempt
-
-if TYPE_CHECKING:
-    from sidecar.proxy.downstream.http1_connection import Downstream
+from sidecar.proxy.body_sink import ByteBudget
+from sidecar.proxy.core import ProxyCore
+from sidecar.proxy.downstream.handler import Dispatcher, Handler
+from sidecar.proxy.downstream.stream import DownstreamStream
+from sidecar.proxy.http1.head_syntax import BadRequest
+from sidecar.proxy.http1.request_head import RequestHead, parse_request
+from sidecar.proxy.http1.response_head import ResponseHead
+from sidecar.proxy.problem import Attempt, Problem
 
 MAX_BODY: Final = 1024 * 1024
 """Bytes of a response's body that are taken, packed or not."""
@@ -32,33 +31,37 @@ PACKED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 _GZIP: Final = b"\x1f\x8b"
 _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 
-_REASON = re.compile(rb"\r\nx-sidecar-reason: ([a-z_]+)", re.IGNORECASE)
 _CODING = re.compile(rb"\r\ncontent-encoding:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _FALLBACK = re.compile(rb"\r\nx-sidecar-fallback: ([^\r\n]+)", re.IGNORECASE)
 
 
-class InnerCall(asyncio.Transport):
+class InnerCall(DownstreamStream):
     """One GET. `on_end` hears of its end once, from the event loop, after all it held in the data path is given back.
 
     `peer` is the app's address, `budget` is what all bodies together may still take; `release` gives it back.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, peer: Any, budget: ByteBudget, on_end: Callable[[InnerCall], None]
+        self, core: ProxyCore, peer: str | None, budget: ByteBudget, on_end: Callable[[InnerCall], None]
     ) -> None:
-        super().__init__({"peername": peer} if peer else None)
         self.deadline = inf
+        self.last_activity = 0.0
+        self.plain = True
+        self.responding = False
+        self.sent = 0
+        self.writable = True
+        self.due = inf
         """Seconds of the loop's clock; whoever makes the call looks after it."""
         self.head: ResponseHead | None = None
         self.failure = ""
-        """Why there is no whole response: `too_large`, `overloaded`, `truncated`, `bad_response`, or `not_json` for a
-        body that does not match its coding; else empty."""
+        """Why there is no whole response: `too_large`, `overloaded`, `truncated`, or `not_json` for a body that does
+        not match its coding; else empty."""
         self.reason = ""
-        """The sidecar's own for the response (`x-sidecar-reason`); an upstream's is not let pass."""
+        """The sidecar's own for the response (`x-sidecar-reason`); empty where the service has answered."""
         self.fallback = ""
-        """What answered in place of the service (`x-sidecar-fallback`), as above; empty where nothing did."""
-        self.raw = b""
-        """The head of the response, as it came."""
+        """What answered in place of the service (`x-sidecar-fallback`); empty where nothing did."""
+        self.fields = b""
+        """Of the response, each opened by CRLF."""
         self.coding = ""
         """The content codings of `body`, lower case; empty where there is none any more."""
         self.attempts: Sequence[Attempt] = ()
@@ -67,29 +70,50 @@ class InnerCall(asyncio.Transport):
         """How often the request was sent to an endpoint, or began to be."""
         self.ended_at = 0.0
         """Seconds of the loop's clock."""
-        self._loop = loop
+        self._core = core
+        self._peer = peer
         self._budget = budget
         self._on_end: Callable[[InnerCall], None] | None = on_end
-        self._downstream: Downstream | None = None
-        self._start = b""
-        self._scanner: ChunkScanner | None = None
+        self._handler: Handler | None = None
         self._whole = False
         self._pieces: list[bytes] = []
         self._size = 0
-        self._closing = False
+        self._leaving = False
+        self._over = False
 
-    def start(self, downstream: Downstream, request: bytes) -> None:
-        """Say `request` on `downstream`, a connection that nobody has used yet. It has to ask for `Connection: close`:
-        the connection's end is the call's."""
-        self._downstream = downstream
-        downstream.connection_made(self)
-        downstream.data_received(request)
+    def start(self, dispatcher: Dispatcher, request: bytes) -> None:
+        """Ask: `request` is a head, from its first byte to its blank line."""
+        core = self._core
+        registry = core.registry
+        head: RequestHead | None = None
+        try:
+            if len(request) > registry.max_head:
+                raise BadRequest(431, registry.head_too_large)
+            head = parse_request(request, registry.max_header_fields)
+            found = dispatcher.dispatch(self, head)
+        except BadRequest as refusal:
+            request_id = head.request_id if head is not None else None
+            found = Problem(
+                status=refusal.status,
+                reason="bad_request",
+                detail=refusal.detail,
+                request_id=request_id.decode("latin-1") if request_id else "",
+            )
+        if isinstance(found, Problem):
+            core.recorder.refused(found, head)
+            self.answer(found, head)
+            self._end()
+            return
+        self._handler = found
+        core.inner.add(found)
+        core.deadlines.watch(self)
+        found.start()
 
     def cancel(self) -> None:
         """Nobody waits for it any more: as if an app had gone away."""
         self._on_end = None
         self.release()
-        self.abort()
+        self._leave()
 
     def release(self) -> None:
         """Give the body's bytes back."""
@@ -104,96 +128,82 @@ class InnerCall(asyncio.Transport):
             self._pieces = [b"".join(self._pieces)]
         return self._pieces[0] if self._pieces else b""
 
-    # The transport, as the data path sees it.
+    # The stream, as the data path sees it.
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self._closing or self._whole:
-            return
-        try:
-            if self.head is None:
-                self._take_heads(bytes(data))
-            else:
-                self._take_body(bytes(data))
-        except (BadResponse, BadChunk):
-            self._fail("bad_response")
+    def arm(self, when: float) -> None:
+        self._core.deadlines.arm(self, when)
 
-    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
-        for data in list_of_data:
-            self.write(data)
+    def deadline_passed(self, now: float) -> None:
+        if self._handler is not None:
+            self._handler.deadline_passed(now)
 
-    def write_eof(self) -> None:
-        self.close()  # an app that has its answer would close now
-
-    def close(self) -> None:
-        self._end()
-
-    def abort(self) -> None:
-        self._end()
-
-    def is_closing(self) -> bool:
-        return self._closing
-
-    def pause_reading(self) -> None:
-        """There is nothing more to read."""
-
-    def resume_reading(self) -> None:
-        """As above."""
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """What is written is taken at once."""
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    # The response.
-
-    def _take_heads(self, data: bytes) -> None:
-        """Up to the final one's end; what follows is body."""
-        self._start += data
-        while self.head is None:
-            head, end, rest = self._start.partition(b"\r\n\r\n")
-            if not end:
-                return
-            self._start = rest
-            response = parse_response(head + end, "GET", max_fields=len(head))  # it was bounded when it came in
-            if response.status >= 200:
-                self.head = response
-                self.raw = head
-                self.coding = _found(_CODING, head).strip().lower().replace("identity", "")
-                self._count()
-                self.reason = _found(_REASON, head)
-                self.fallback = _found(_FALLBACK, head)
-        body, self._start = self._start, b""
-        if self.head.length == CHUNKED:
-            self._scanner = ChunkScanner(decode=True)
-        elif self.head.length > MAX_BODY:
+    def begin_response(self, request: RequestHead, response: ResponseHead, held: list[bytes]) -> None:
+        self.responding = True
+        self.head = response
+        self.fields = b"".join(response.pieces)
+        self.coding = _found(_CODING, self.fields).strip().lower().replace("identity", "")
+        self.fallback = _found(_FALLBACK, self.fields)
+        self._count()
+        if response.length > MAX_BODY:
             self._fail("too_large")
-            return
-        self._take_body(body)
+        else:
+            self.write_body(held)
 
-    def _take_body(self, data: bytes) -> None:
-        scanner, head = self._scanner, self.head
-        assert head is not None
-        pieces = [data] if scanner is None else scanner.feed(data)[0]
+    def write_body(self, pieces: list[bytes]) -> None:
+        if self._leaving:
+            return
+        self.last_activity = monotonic()
         for piece in pieces:
             self._pieces.append(piece)
             self._size += len(piece)
+            self.sent += len(piece)
             self._budget.left -= len(piece)
         if self._size > MAX_BODY:
             self._fail("too_large")
         elif self._budget.left < 0:
             self._fail("overloaded")
-        else:
-            self._whole = scanner.done if scanner is not None else self._size == head.length
+
+    def end_response(self, trailers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        self._whole = not self._leaving
+
+    def write_interim(self, response: ResponseHead) -> None:
+        """Nobody waits for one."""
+
+    def answer(self, problem: Problem, request: RequestHead | None, *, head_only: bool = False) -> None:
+        self.responding = True
+        response = self.head = ResponseHead()
+        response.status = problem.status
+        self.reason = problem.reason
+        self._count()
+        self._whole = True
+
+    def cut(self) -> None:
+        """Not whole: `_ended` sees it."""
+
+    def handler_ended(self) -> None:
+        self._end()
+
+    def pause_upload(self) -> None:
+        """It has no body."""
+
+    def resume_upload(self) -> None:
+        """As above."""
+
+    def unsent(self) -> int:
+        return 0
+
+    def peer(self) -> str | None:
+        return self._peer
+
+    # Its end.
 
     def _fail(self, failure: str) -> None:
         self._spoil(failure)
-        self.abort()
+        self._leave()
 
     def _count(self) -> None:
-        handler = self._downstream.answering if self._downstream is not None else None
-        if handler is not None:
-            self.attempts, self.attempts_made = handler.attempts_so_far()
+        if self._handler is not None:
+            self.attempts, self.attempts_made = self._handler.attempts_so_far()
 
     def _unpack(self) -> None:
         """Undo a coding that nobody asked for. A few KiB may become a GiB: no more than the bounds is unpacked."""
@@ -219,18 +229,34 @@ class InnerCall(asyncio.Transport):
         self.failure = failure
         self.release()
 
+    def _leave(self) -> None:
+        """As an app that closes its connection: never from within a call of the data path."""
+        if not self._leaving and not self._over:
+            self._leaving = True
+            self._note_end()
+            self._core.loop.call_soon(self._left)
+
+    def _left(self) -> None:
+        if self._handler is not None:
+            self._handler.disconnected("the app closed the connection")
+
     def _end(self) -> None:
-        if not self._closing:
-            if self.head is None:
-                self._count()
-            self.ended_at = monotonic()
-            self._closing = True
-            self._loop.call_soon(self._ended)  # as every transport does: never from within a call of the data path
+        if not self._over:
+            self._over = True
+            if not self._leaving:
+                self._note_end()
+            handler, self._handler = self._handler, None
+            if handler is not None:
+                self._core.inner.discard(handler)
+                self._core.deadlines.forget(self)
+            self._core.loop.call_soon(self._ended)
+
+    def _note_end(self) -> None:
+        if self.head is None:
+            self._count()
+        self.ended_at = monotonic()
 
     def _ended(self) -> None:
-        downstream, self._downstream = self._downstream, None
-        if downstream is not None:
-            downstream.connection_lost(None)
         if not self._whole and not self.failure:
             self._spoil("truncated")
         if self._whole and self._on_end is not None:
@@ -243,6 +269,6 @@ class InnerCall(asyncio.Transport):
         return f"<InnerCall {self.head.status if self.head else '-'} {self._size} bytes {self.failure}>"
 
 
-def _found(field: re.Pattern[bytes], head: bytes) -> str:
-    found = field.search(head)
+def _found(field: re.Pattern[bytes], fields: bytes) -> str:
+    found = field.search(fields)
     return found[1].decode("latin-1") if found else ""

@@ -1,7 +1,6 @@
-"""A request of a service that keeps its last good responses: what is kept of it, and what it makes wrong.
+"""The last good responses of a service: what is kept of an answer as it goes to the app, and what is answered of it.
 
-Owns when the cache is told. What may be kept, and for whom, is `sidecar.policy.stale_cache`'s; answering from it is
-`fallback`'s.
+Owns when the cache is told. What may be kept, and for whom, is `sidecar.policy.stale_cache`'s.
 """
 
 from __future__ import annotations
@@ -10,78 +9,96 @@ from time import monotonic
 
 from sidecar.policy.settings import FALLBACK_METHODS, FallbackStale
 from sidecar.policy.stale_cache import invalidates, storable
+from sidecar.proxy.core import ProxyCore
 from sidecar.proxy.exchange.body_copy import BodyCopy
-from sidecar.proxy.exchange.exchange import Exchange
+from sidecar.proxy.exchange.fallback import LocalAnswer
+from sidecar.proxy.exchange.request import Request
+from sidecar.proxy.exchange.service_call import ServiceCall
 from sidecar.proxy.http1.head_syntax import CHUNKED
 from sidecar.proxy.http1.request_head import field_values
 from sidecar.proxy.http1.response_head import ResponseHead
+from sidecar.runtime.route import LiveRoute
 
 
-class StaleExchange(Exchange):
-    """An exchange that keeps a copy of a good response to GET, where its route asks for that."""
+class StaleKey:
+    """Where an answer to this request is kept, and which of its fields tell answers apart."""
 
-    async def _stream(self, response: ResponseHead, reason: str) -> None:
-        step = self._stale_step()
-        if reason == "ok" and step is not None and self._may_keep(response, step):
-            await self._stream_and_keep(response, step)
-            return
-        if reason == "ok":
-            self._forget(response.status)
-        await Exchange._stream(self, response, reason)
+    def __init__(self, request: Request, call: ServiceCall) -> None:
+        self._request = request
+        self._route: LiveRoute = call.route
+        self._prefix = call.service.prefix
+        self.service = call.service.name
+        # With `preserve_host` the app's own Host tells the resources of a service apart, too.
+        self.key = (request.head.host_sent() if call.route.preserve_host else b"") + call.target
 
-    def _forget(self, status: int) -> None:
-        """The service has just said otherwise: at the head already, whatever becomes of the rest."""
-        stale, method = self._core.stale, self.request.method
-        if invalidates(method, status):
-            stale.invalidate(self.service.name, self._stale_key())
-        elif method in FALLBACK_METHODS and status in (200, 203, 401, 403):
-            stale.forget(self.service.name, self._stale_key(), self._field)
-
-    def _stale_step(self) -> FallbackStale | None:
-        for step in self.route.policy.fallback:
-            if isinstance(step, FallbackStale):
-                return step
-        return None
-
-    def _stale_key(self) -> bytes:
-        """What tells the resources of a service apart: with `preserve_host` the app's own Host does too."""
-        host = self.request.host_sent() if self.route.preserve_host else b""
-        return host + self._target
-
-    def _field(self, name: bytes) -> tuple[bytes, ...]:
+    def field(self, name: bytes) -> tuple[bytes, ...]:
         """A field as the service sees it, but for what differs from attempt to attempt."""
+        head = self._request.head
         if name == b"host":
-            return (self.request.host_sent(),) if self.route.preserve_host else ()
-        if name == b"x-forwarded-prefix" and self._by_path:
-            return (self.service.prefix,)
-        return tuple(field_values(self.request, name))
+            return (head.host_sent(),) if self._route.preserve_host else ()
+        if name == b"x-forwarded-prefix" and self._request.by_path:
+            return (self._prefix,)
+        return tuple(field_values(head, name))
 
-    def _may_keep(self, response: ResponseHead, step: FallbackStale) -> bool:
-        if self.request.method != "GET" or response.length > self._core.stale.max_entry:
-            return False
-        return storable("GET", self._field, response.status, b"".join(response.pieces), step.keys)
 
-    async def _stream_and_keep(self, response: ResponseHead, step: FallbackStale) -> None:
-        """Pass the response on, and keep a copy if all of it came."""
-        core = self._core
-        status_line, fields = response.status_line, b"".join(response.pieces)
-        chunked = response.length == CHUNKED and self.request.minor > 0  # for HTTP/1.0 it is decoded already
-        copy = self._copy = BodyCopy(self._downstream, core.copy_budget, core.stale.max_entry, chunked=chunked)
-        try:
-            await Exchange._stream(self, response, "ok")
-            body = copy.whole()
-            if self.reason == "ok" and body is not None:
-                core.stale.store(
-                    self.service.name,
-                    self._stale_key(),
-                    self._field,
-                    response.status,
-                    status_line,
-                    fields,
-                    body,
-                    monotonic(),
-                    step.keys,
-                )
-        finally:
-            self._copy = None
-            copy.release()
+class StaleCopy(BodyCopy):
+    """A copy of a response that is kept once all of it has gone to the app."""
+
+    def __init__(
+        self, core: ProxyCore, request: Request, key: StaleKey, response: ResponseHead, step: FallbackStale
+    ) -> None:
+        chunked = response.length == CHUNKED and not request.stream.plain
+        super().__init__(request.stream, core.copy_budget, core.stale.max_entry, chunked=chunked)
+        self._core = core
+        self._key = key
+        self._step = step
+        self._status = response.status
+        self._status_line = response.status_line
+        self._fields = b"".join(response.pieces)
+
+    def keep(self, now: float) -> None:
+        """All of it came."""
+        body = self.whole()
+        if body is not None:
+            key = self._key
+            self._core.stale.store(
+                key.service,
+                key.key,
+                key.field,
+                self._status,
+                self._status_line,
+                self._fields,
+                body,
+                now,
+                self._step.keys,
+            )
+
+
+def copy_of(core: ProxyCore, request: Request, call: ServiceCall, response: ResponseHead) -> StaleCopy | None:
+    """A copy of this answer, where it may be kept. If not, the cache forgets what the answer makes wrong."""
+    if call.reason != "ok":
+        return None
+    method, status, key = request.head.method, response.status, StaleKey(request, call)
+    step = next((one for one in call.route.policy.fallback if isinstance(one, FallbackStale)), None)
+    if step is not None and method == "GET" and response.length <= core.stale.max_entry:
+        fields = b"".join(response.pieces)
+        if storable("GET", key.field, status, fields, step.keys):
+            return StaleCopy(core, request, key, response, step)
+    # The service has just said otherwise: at the head already, whatever becomes of the rest.
+    if invalidates(method, status):
+        core.stale.invalidate(key.service, key.key)
+    elif method in FALLBACK_METHODS and status in (200, 203, 401, 403):
+        core.stale.forget(key.service, key.key, key.field)
+    return None
+
+
+def stale_answer(core: ProxyCore, request: Request, call: ServiceCall, step: FallbackStale) -> LocalAnswer | None:
+    """The last good response to such a request, if there is one that is not too old."""
+    if request.head.method not in FALLBACK_METHODS:
+        return None
+    now, key = monotonic(), StaleKey(request, call)
+    stored = core.stale.find(key.service, key.key, key.field, now, step.stale, step.keys)
+    if stored is None:
+        return None
+    age = b"\r\nAge: %d" % stored.age(now)
+    return LocalAnswer("stale", stored.status_line, [stored.fields, age], stored.body)

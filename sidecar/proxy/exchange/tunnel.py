@@ -10,15 +10,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 from sidecar.net.under_way import bytes_under_way
 from sidecar.proxy.deadlines import Deadlines
-
-if TYPE_CHECKING:
-    from sidecar.proxy.downstream.http1_connection import Downstream
-    from sidecar.proxy.upstream.http1_connection import Upstream
-
+from sidecar.proxy.downstream.stream import DownstreamStream
+from sidecar.proxy.http1.response_head import ResponseHead
+from sidecar.proxy.upstream.stream import UpstreamStream
 
 CLOSING_S: Final = 5.0
 """How long the last bytes may take to go out once one side has left."""
@@ -88,8 +86,8 @@ class Tunnel:
 
     def __init__(
         self,
-        downstream: Downstream,
-        upstream: Upstream,
+        downstream: DownstreamStream,
+        upstream: UpstreamStream,
         idle_s: float,
         deadlines: Deadlines,
         ended: Callable[[], None],
@@ -105,20 +103,20 @@ class Tunnel:
         self.ended_by = ""
         """Who ended it: `app`, `service`, `idle` (timeout.idle), or `sidecar` (its own end)."""
 
-    def open(self, head: bytes) -> None:
+    def open(self, response: ResponseHead) -> None:
         """Send the 101 to the app, then what each side has said already, and let the bytes flow."""
-        app = self._app = _Side(self, self._downstream.transport)
-        service = self._service = _Side(self, self._upstream.transport)
+        to_app, early = self._downstream.detach()
+        to_service, late = self._upstream.detach()
+        app = self._app = _Side(self, to_app)
+        service = self._service = _Side(self, to_service)
         app.other, service.other = service, app
         self._open = {app, service}
-        early = self._downstream.take_over()
-        app.transport.set_protocol(cast(Any, app))
-        service.transport.set_protocol(cast(Any, service))
-        late = self._upstream.detach_tunnel()
+        to_app.set_protocol(cast(Any, app))
+        to_service.set_protocol(cast(Any, service))
         app.received, service.received = len(early), len(late)
-        app.transport.writelines([head, late])
+        to_app.writelines([response.bytes_for(b"\r\nConnection: Upgrade\r\nUpgrade: websocket"), late])
         if early:
-            service.transport.write(early)
+            to_service.write(early)
         self.deadline = self.last_activity + self._idle_s / 4
         self._deadlines.watch(self)
 
@@ -136,6 +134,11 @@ class Tunnel:
     def ended_first(self, side: _Side) -> None:
         """This side has sent its last byte; the first one to do so has ended the tunnel."""
         self.ended_by = self.ended_by or ("app" if side is self._app else "service")
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been open."""
+        return monotonic() - self.opened
 
     @property
     def received(self) -> int:

@@ -85,6 +85,10 @@ class RequestHead:
             return re.split(rb"[/?]", self.target.partition(b"://")[2], maxsplit=1)[0]
         return self.host or b""
 
+    def add(self, name: bytes, value: bytes) -> None:
+        """One field more to send on."""
+        self.pieces.append(b"\r\n" + name + b": " + value)
+
     def bytes_for(self, target: bytes, host: bytes, more: bytes) -> bytes:
         """The head to send upstream. `more` is further field lines, each opened (not closed) by CRLF."""
         pieces = self.pieces

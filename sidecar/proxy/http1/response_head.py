@@ -64,6 +64,10 @@ class ResponseHead:
     immediate_fail: bool = False
     """The endpoint says of itself that it should get no requests (Envoy: x-envoy-immediate-health-check-fail)."""
 
+    def add(self, name: bytes, value: bytes) -> None:
+        """One field more for the app."""
+        self.pieces.append(b"\r\n" + name + b": " + value)
+
     def bytes_for(self, more: bytes) -> bytes:
         """The head to send to the app; `more` is further field lines, each opened (not closed) by CRLF."""
         return b"".join((b"HTTP/1.1", self.status_line, *self.pieces, more, b"\r\n\r\n"))

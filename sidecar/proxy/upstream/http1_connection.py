@@ -1,7 +1,7 @@
 """One connection to an endpoint: sends one request at a time and cuts what comes back into head and body.
 
 Owns response framing and the proof that a connection may be used again. It judges nothing: what happened is told to the
-exchange that holds it, and where the body goes is the exchange's word (`relay`).
+listener of its request, who also says where the body goes (`relay`).
 """
 
 from __future__ import annotations
@@ -11,20 +11,22 @@ import os
 import select
 from contextlib import suppress
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final
 
 from sidecar.net.under_way import bytes_under_way
+from sidecar.proxy.body_sink import BodySink
 from sidecar.proxy.http1.chunked import BadChunk, ChunkScanner
 from sidecar.proxy.http1.head_syntax import CHUNKED, UNTIL_CLOSE, BadResponse
 from sidecar.proxy.http1.lenient_head import HEAD_END, mend
 from sidecar.proxy.http1.request_body import RequestBody
+from sidecar.proxy.http1.request_head import RequestHead
 from sidecar.proxy.http1.response_head import ResponseHead, parse_response, why_no_response
 from sidecar.proxy.http1.scan import head_end
-
-if TYPE_CHECKING:
-    from sidecar.proxy.upstream.pool import Pool
-    from sidecar.proxy.upstream.slots import Slot
-    from sidecar.runtime.endpoint import Endpoint
+from sidecar.proxy.upstream.slots import Slot
+from sidecar.proxy.upstream.stream import AttemptListener, Lost, UpstreamStream
+from sidecar.proxy.watermarks import WRITE_HIGH_WATER
+from sidecar.runtime.additions import Additions
+from sidecar.runtime.endpoint import Endpoint
 
 HELD_MAX: Final = 64 * 1024
 """Bytes of a body kept while it is not decided whether the response goes to the app."""
@@ -39,99 +41,84 @@ STALE_WITHIN_S: Final = 0.05
 INTERIM_MAX: Final = 100
 """1xx answers before the final one."""
 
-WRITE_HIGH_WATER: Final = 256 * 1024
-"""Bytes waiting to be sent before the sender is paused; one read of the event loop is up to as large."""
-
 _IDLE, _HEAD, _BODY, _DONE, _TUNNEL, _CLOSED = range(6)
 
 
-class Lost(Exception):
-    """An attempt ended without a usable response; `ours` where a limit of the sidecar's own ended it."""
+class ConnectionOwner:
+    """Whose connection it is: the pool."""
 
-    def __init__(self, reason: str, detail: str, *, ours: bool = False) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
-        self.ours = ours
+    def opened(self, connection: Upstream) -> None:
+        """It is there."""
+        raise NotImplementedError
 
+    def closed(self, connection: Upstream) -> None:
+        """It has ended, for whatever reason."""
+        raise NotImplementedError
 
-class Holder(Protocol):
-    """What a connection tells the exchange that it serves."""
+    def release(self, connection: Upstream, now: float) -> None:
+        """Its request is over: it rests, or closes."""
+        raise NotImplementedError
 
-    def response_began(self, response: ResponseHead) -> None: ...
-    def interim(self, response: ResponseHead) -> None: ...
-    def response_ended(self) -> None: ...
-    def attempt_lost(self, lost: Lost) -> None: ...
-    def pause_upload(self) -> None: ...
-    def resume_upload(self) -> None: ...
+    def line_ends_are_mixed(self, where: str) -> None:
+        """A head's lines end differently; `where` is the first field that does."""
+        raise NotImplementedError
 
-
-class Sink(Protocol):
-    """Where a response's body goes."""
-
-    def write_body(self, pieces: list[bytes]) -> None: ...
+    def most_of_a_head(self) -> tuple[int, int]:
+        """How large an answer's head may be: in bytes, and in fields."""
+        raise NotImplementedError
 
 
-class Upstream:
-    """A connection. `transport` is set once it is up."""
+class Upstream(UpstreamStream):
+    """A connection, and the one stream that it carries. `transport` is set once it is up."""
 
     __slots__ = (
         "_buffer",
-        "_decode",
         "_held",
         "_held_size",
         "_interims",
         "_left",
         "_method",
         "_mixed",
+        "_owner",
         "_paused",
+        "_plain",
         "_poll",
-        "_pool",
         "_scanned",
         "_scanner",
         "_sink",
         "_state",
         "_unsent",
         "_websocket",
-        "broken",
-        "endpoint",
         "expires_share",
-        "heard",
-        "holder",
         "idle_since",
+        "listener",
         "made",
         "made_at",
         "requests",
-        "response",
-        "served",
         "slot",
-        "stale_within_s",
         "transport",
-        "writable",
     )
 
     transport: asyncio.Transport
     slot: Slot
     """How the pool counts it; set by the pool."""
 
-    def __init__(self, endpoint: Endpoint, pool: Pool) -> None:
+    def __init__(self, endpoint: Endpoint, owner: ConnectionOwner) -> None:
         self.endpoint = endpoint
-        self._pool = pool
-        self.holder: Holder | None = None
+        self._owner = owner
+        self.listener: AttemptListener | None = None
         self._state = _IDLE
         self._buffer = b""
         self._scanner: ChunkScanner | None = None
-        self._sink: Sink | None = None
+        self._sink: BodySink | None = None
         self._held: list[bytes] = []
         self._held_size = 0
         self._left = 0
         self._paused = False
         self._poll: select.poll | None = None
-        self.response: ResponseHead | None = None
-        self.broken: str | None = None
-        """Why the response that is being held will not be whole."""
+        self.response = None
+        self.broken = None
         self.heard = False
-        """Whether anything came back for the present request."""
         self.idle_since = 0.0
         self.made_at = 0.0
         self.requests = 0
@@ -139,9 +126,7 @@ class Upstream:
         self.expires_share = 1.0
         """The part of `limits.max_connection_age` that this connection lives: they must not all end at once."""
         self.stale_within_s = STALE_WITHIN_S
-        """A connection that breaks so soon after a request was sent was closed before the request arrived."""
         self.served = False
-        """It has carried a request before the present one."""
         self._interims = 0
         self._mixed = False
         """A head that came mixed line ends, so this connection is not used again."""
@@ -158,19 +143,26 @@ class Upstream:
         # A TLS handshake adds at least one round trip to that of TCP.
         self.stale_within_s = max(STALE_WITHIN_S, took_s if self.endpoint.tls else 2 * took_s)
 
-    # What the exchange asks for.
+    # What an attempt asks for.
 
-    def send(self, holder: Holder, head: list[bytes], method: str, *, decode: bool, websocket: bool) -> bool:
-        """Begin a request: head and what there is of the body. With `decode` the response's chunks are taken apart.
-
-        False where the connection has ended meanwhile, and nothing was sent.
-        """
+    def send(
+        self,
+        listener: AttemptListener,
+        head: RequestHead,
+        target: bytes,
+        host: bytes,
+        additions: Additions,
+        request_id: bytes | None,
+        traceparent: bytes | None,
+        body: list[bytes] | None,
+        plain: bool,
+    ) -> bool:
         if self._state == _CLOSED:
             return False
-        self.holder = holder
-        self._method = method
-        self._decode = decode
-        self._websocket = websocket
+        self.listener = listener
+        self._method = head.method
+        self._plain = plain
+        self._websocket = head.websocket
         self._state = _HEAD
         self.heard = False
         self._interims = 0
@@ -178,14 +170,24 @@ class Upstream:
         self.requests += 1
         self.response = None
         self.broken = None
-        if len(head) == 1:
-            self.transport.write(head[0])
+        more = additions.http1 or _lines(additions)
+        if additions.prefix is not None and head.forwarded_prefix_at >= 0:
+            head.pieces[head.forwarded_prefix_at] = b""
+        if request_id is not None:
+            more += b"\r\nX-Request-Id: " + request_id
+        if traceparent is not None:
+            more += b"\r\ntraceparent: " + traceparent
+        if head.websocket:
+            more += b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
+        written = head.bytes_for(target, host, more)
+        if body:
+            self.transport.writelines([written, *body])
         else:
-            self.transport.writelines(head)
+            self.transport.write(written)
         return True
 
     def send_body(self, pieces: list[bytes]) -> None:
-        """The next part of the request's body. After the connection's end it goes nowhere; the holder knows of that."""
+        """After the connection's end it goes nowhere; the listener knows of that."""
         if self._state in (_HEAD, _BODY, _DONE):
             self.transport.writelines(pieces)
 
@@ -203,7 +205,7 @@ class Upstream:
         """Whether the whole request has left for the endpoint. One that answers sooner is not sent another."""
         return body.complete and not self.transport.get_write_buffer_size()
 
-    def relay(self, sink: Sink) -> list[bytes]:
+    def relay(self, sink: BodySink) -> list[bytes]:
         """From now on the body goes to `sink`; returns what had been held of it."""
         self._sink = sink
         held = self._held
@@ -214,10 +216,9 @@ class Upstream:
                 self.resume_reading()
         return held
 
-    def detach_tunnel(self) -> bytes:
-        """After a 101: what came behind it. From here on the transport belongs to the tunnel."""
+    def detach(self) -> tuple[asyncio.Transport, bytes]:
         rest, self._buffer = self._buffer, b""
-        return rest
+        return self.transport, rest
 
     def tunnel_ended(self) -> None:
         """The tunnel closes the transport itself; the connection no longer counts."""
@@ -231,7 +232,7 @@ class Upstream:
     def rest(self, now: float) -> None:
         """Fall idle."""
         self._state = _IDLE
-        self.holder = self._sink = self.response = None
+        self.listener = self._sink = self.response = None
         self.idle_since = now
         self.served = True
         if self._held:  # of a response that a retry replaced
@@ -257,8 +258,11 @@ class Upstream:
             self._poll.register(socket.fileno(), select.POLLIN | select.POLLRDHUP)
         return bool(self._poll.poll(0))
 
+    def release(self, now: float) -> None:
+        self._owner.release(self, now)
+
     def close(self) -> None:
-        """Close at once. The holder, if any, hears nothing more."""
+        """Close at once. The listener, if any, hears nothing more."""
         if self._state != _CLOSED:
             self._end()
             self.transport.abort()
@@ -281,7 +285,7 @@ class Upstream:
         self.transport = transport  # type: ignore[assignment]
         self.transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
         self.made = True
-        self._pool.opened(self)
+        self._owner.opened(self)
 
     def data_received(self, data: bytes) -> None:
         state = self._state
@@ -311,13 +315,13 @@ class Upstream:
     def pause_writing(self) -> None:
         self.writable = False
         self._unsent = bytes_under_way(self.transport)
-        if self.holder is not None:
-            self.holder.pause_upload()
+        if self.listener is not None:
+            self.listener.pause_upload()
 
     def resume_writing(self) -> None:
         self.writable = True
-        if self.holder is not None:
-            self.holder.resume_upload()
+        if self.listener is not None:
+            self.listener.resume_upload()
 
     # Framing.
 
@@ -326,17 +330,18 @@ class Upstream:
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
-        holder = self.holder
-        assert holder is not None
+        listener = self.listener
+        assert listener is not None
+        most, most_fields = self._owner.most_of_a_head()
         while True:
             end = head_end(data, max(self._scanned - 3, 0))
             if not end and not self._has_lenient_end(data):
                 return
             self._scanned = 0
             try:
-                if not 4 <= end <= self._pool.service.max_head:
+                if not 4 <= end <= most:
                     raise BadResponse("it is read leniently, if at all")
-                response = parse_response(data[:end], self._method, self._pool.service.max_header_fields)
+                response = parse_response(data[:end], self._method, most_fields)
             except BadResponse:
                 try:
                     response, end = self._read_leniently(data)
@@ -353,7 +358,7 @@ class Upstream:
             if self._interims > INTERIM_MAX:
                 self._fail(Lost("bad_response", f"more than {INTERIM_MAX} interim answers"))
                 return
-            holder.interim(response)
+            listener.interim(response)
             if self._state != _HEAD:
                 return
             if not data:
@@ -371,22 +376,22 @@ class Upstream:
         else:
             self._state = _BODY
             if length == CHUNKED:
-                self._scanner = ChunkScanner(decode=self._decode, lenient=True)
+                self._scanner = ChunkScanner(decode=self._plain, lenient=True)
             else:
                 self._left = length
             if len(data) > end:
                 self._body(data[end:])
                 if self.broken is not None:  # nothing has gone to the app yet, so this can still be a proper answer
-                    holder.attempt_lost(Lost("bad_response", self.broken))
+                    listener.attempt_lost(Lost("bad_response", self.broken))
                     return
-        holder.response_began(response)
+        listener.response_began(response)
 
     def _has_lenient_end(self, data: bytes) -> bool:
         """Whether there is the end of a head with bare LFs. If not, the rest is awaited, as long as there is hope.
 
         One that trickles in is looked at again at each line's end.
         """
-        since, most = self._scanned, self._pool.service.max_head
+        since, most = self._scanned, self._owner.most_of_a_head()[0]
         if len(data) > most or not since or len(data) - since >= CHECK_EVERY or b"\n" in data[since:]:
             if HEAD_END.search(data, max(since - 2, 0)):
                 return True
@@ -404,26 +409,26 @@ class Upstream:
         """A head that is not strict, put right, and where it ends. Raises BadResponse."""
         found = HEAD_END.search(data)
         end = found.end() if found is not None else len(data)
-        service = self._pool.service
-        if end > service.max_head:
-            raise BadResponse(_too_large(service.max_head))
+        most, most_fields = self._owner.most_of_a_head()
+        if end > most:
+            raise BadResponse(_too_large(most))
         head, mixed_at = mend(data[:end])
-        response = parse_response(head, self._method, service.max_header_fields)
+        response = parse_response(head, self._method, most_fields)
         if mixed_at is not None:
             # Whoever mixes them may have let somebody write a field: what follows the answer is not to be trusted.
             self._mixed = True
-            self._pool.line_ends_are_mixed(mixed_at)
+            self._owner.line_ends_are_mixed(mixed_at)
         return response, end
 
     def _switch(self, response: ResponseHead, rest: bytes) -> None:
         if not (self._websocket and response.websocket):
             self._fail(Lost("bad_response", "a 101 that nobody asked for"))
             return
-        assert self.holder is not None
+        assert self.listener is not None
         self._state = _TUNNEL
         self._buffer = rest
         self.response = response
-        self.holder.response_began(response)
+        self.listener.response_began(response)
 
     def _body(self, data: bytes) -> None:
         scanner = self._scanner
@@ -453,8 +458,8 @@ class Upstream:
         if self._sink is not None:
             if pieces:
                 self._sink.write_body(pieces)
-            if self._state == _DONE and self.holder is not None:
-                self.holder.response_ended()
+            if self._state == _DONE and self.listener is not None:
+                self.listener.response_ended()
         else:
             self._held += pieces
             self._held_size += len(data)
@@ -485,31 +490,46 @@ class Upstream:
         elif state == _BODY:
             if clean and self._left == UNTIL_CLOSE and self._scanner is None:
                 self._state = _DONE
-                if self._sink is not None and self.holder is not None:
-                    self.holder.response_ended()
+                if self._sink is not None and self.listener is not None:
+                    self.listener.response_ended()
             else:
                 self._fail(Lost("truncated", "the connection broke in the middle of the body"))
-        elif state == _IDLE or (state == _TUNNEL and self.holder is not None):
+        elif state == _IDLE or (state == _TUNNEL and self.listener is not None):
             self.close()
         elif state == _DONE and self.response is not None:
             self.response.keep_alive = False
 
     def _fail(self, lost: Lost) -> None:
         waiting = self._state == _HEAD or self._sink is not None
-        holder = self.holder
+        listener = self.listener
         self.broken = lost.detail
         self.close()
-        if waiting and holder is not None:
-            holder.attempt_lost(lost)
+        if waiting and listener is not None:
+            listener.attempt_lost(lost)
 
     def _end(self) -> None:
         self._state = _CLOSED
-        self.holder = None
-        self._pool.closed(self)
+        self.listener = None
+        self._owner.closed(self)
 
     def __repr__(self) -> str:
         state = ("idle", "head", "body", "done", "tunnel", "closed")[self._state]
         return f"<Upstream {self.endpoint.label} {state}>"
+
+
+def _lines(additions: Additions) -> bytes:
+    """What the sidecar adds, as field lines, each opened (not closed) by CRLF; kept for the next request."""
+    lines = b"\r\nx-sidecar-loop: " + additions.loop_name
+    if additions.via:
+        lines += b"\r\nVia: 1.1 " + additions.loop_name
+    lines += b"\r\nx-envoy-attempt-count: %d\r\nx-envoy-expected-rq-timeout-ms: %d" % (
+        additions.attempt,
+        additions.timeout_ms,
+    )
+    if additions.prefix is not None:
+        lines += b"\r\nX-Forwarded-Prefix: " + additions.prefix
+    additions.http1 = lines
+    return lines
 
 
 def _too_large(most: int) -> str:

@@ -14,12 +14,13 @@ import logging
 from collections.abc import Callable
 from random import random
 from time import monotonic
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
-from sidecar.proxy.upstream.http1_connection import Upstream
+from sidecar.proxy.upstream.http1_connection import ConnectionOwner, Upstream
 from sidecar.proxy.upstream.linked_list import LinkedList, Node
 from sidecar.proxy.upstream.opening import CANCELLED, Opening, Openings
 from sidecar.proxy.upstream.slots import ConnectionBudget, Slot, Slots
+from sidecar.proxy.upstream.stream import AttemptListener
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.service import LiveService
 
@@ -30,19 +31,12 @@ being closed by its upstream at this moment."""
 log = logging.getLogger("sidecar.pool")
 
 
-class Waiter(Protocol):
-    """Who asked for a connection; hears exactly one of these, unless it cancelled."""
-
-    def connected(self, upstream: Upstream) -> None: ...
-    def connect_failed(self, reason: str, detail: str) -> None: ...
-
-
 class Connecting:
     """A connection that was asked for and is not there yet: it is in the queue, or being opened."""
 
     __slots__ = ("_place", "_timer", "began", "endpoint", "in_background", "pool", "slot", "timeout_s", "waiter")
 
-    def __init__(self, pool: Pool, endpoint: Endpoint, waiter: Waiter | None, timeout_s: float) -> None:
+    def __init__(self, pool: Pool, endpoint: Endpoint, waiter: AttemptListener | None, timeout_s: float) -> None:
         self.pool = pool
         self.endpoint = endpoint
         self.in_background = waiter is None
@@ -92,7 +86,7 @@ class Connecting:
         self.pool.opening_ended(self, cast(Upstream, opening.protocol), reason, detail)
 
 
-class Pool:
+class Pool(ConnectionOwner):
     """See the module. All calls on the event loop's thread."""
 
     def __init__(
@@ -153,7 +147,7 @@ class Pool:
             return connection
         return None
 
-    def connect(self, endpoint: Endpoint, waiter: Waiter, timeout_s: float) -> Connecting:
+    def connect(self, endpoint: Endpoint, waiter: AttemptListener, timeout_s: float) -> Connecting:
         """Open a connection, or wait for one of the `max_connections` to be given back."""
         connecting = Connecting(self, endpoint, waiter, timeout_s)
         if not self._queue.size and (slot := self._slots.take(endpoint)) is not None:
@@ -218,6 +212,9 @@ class Pool:
         """It has ended."""
         self._slots.end(connection.slot)
         self._serve_soon()
+
+    def most_of_a_head(self) -> tuple[int, int]:
+        return self.service.max_head, self.service.max_header_fields
 
     def line_ends_are_mixed(self, where: str) -> None:
         """Warn of a head of this service's whose lines end differently, the first time."""

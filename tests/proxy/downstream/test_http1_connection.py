@@ -9,13 +9,13 @@ from collections.abc import Callable
 import pytest
 
 from sidecar.policy.settings import Policy
-from sidecar.proxy.core import MOST_BEGUN
 from sidecar.proxy.downstream.http1_connection import (
     HEAD_TIMEOUT_S,
     LINGER_S,
     MAX_PIPELINED,
     NEWCOMER_S,
 )
+from sidecar.proxy.downstream.registry import MOST_BEGUN
 from sidecar.proxy.http1.head_syntax import MAX_HEAD
 from tests.proxy.fakes import Wire, World, field_of, ok, problem, request, status
 
@@ -129,7 +129,7 @@ def test_end_of_file_at_rest_is_no_error(world: World) -> None:
     app = world.app()
     app.leaves()
     assert (app.heard, app.open) == (b"", False)
-    assert not world.core.connections
+    assert not world.core.registry.connections
 
 
 def test_idle_connection_is_closed(world: World) -> None:
@@ -384,7 +384,7 @@ def test_app_that_goes_away_takes_its_request_with_it(world: World, end: Callabl
     end(app)
     assert not world.upstream.open
     assert world.reasons() == {(499, "client_disconnect"): 1}
-    assert not world.core.connections
+    assert not world.core.registry.connections
 
 
 def test_app_that_goes_away_takes_its_pipeline_with_it(world: World) -> None:
@@ -414,7 +414,7 @@ def test_half_close_within_a_body_is_a_disconnect_all_the_same(make_world: Calla
 
 def test_draining_closes_after_the_present_answer(world: World) -> None:
     app = world.asks().says(request("GET /venue/2"))
-    world.core.draining = True
+    world.core.registry.draining = True
     world.upstream.says(ok())
     assert field_of(app.heard, "connection") == ["close"]
     assert app.eof_sent
@@ -449,12 +449,14 @@ def test_few_of_the_requests_that_arrive_together_are_begun_in_one_turn(world: W
     for app in apps:
         arrives(app, request())
     assert world.service.limit.in_flight == MOST_BEGUN
-    assert len(world.core.waiting) == 2 * MOST_BEGUN
-    world.core._next_turn()
+    assert len(world.core.registry.waiting) == 2 * MOST_BEGUN
+    world.core.registry._next_turn()
     assert world.service.limit.in_flight == 2 * MOST_BEGUN
-    assert list(world.core.waiting) == [app.protocol for app in apps[2 * MOST_BEGUN :]], "first come, first served"
+    assert list(world.core.registry.waiting) == [app.protocol for app in apps[2 * MOST_BEGUN :]], (
+        "first come, first served"
+    )
     world.settle()
-    assert not world.core.waiting
+    assert not world.core.registry.waiting
     assert world.service.limit.in_flight == 3 * MOST_BEGUN
 
 
@@ -463,9 +465,9 @@ def test_who_comes_later_does_not_overtake_those_that_wait(world: World) -> None
     for app in apps[:-1]:
         arrives(app, request())
     late = apps[-1]
-    world.core._next_turn()
+    world.core.registry._next_turn()
     arrives(late, request())
-    assert late.protocol not in world.core.waiting, "there was room in this turn"
+    assert late.protocol not in world.core.registry.waiting, "there was room in this turn"
     assert world.service.limit.in_flight == MOST_BEGUN + 2
 
 
@@ -482,7 +484,7 @@ def test_work_for_an_app_that_left_before_its_turn_is_not_begun(world: World, en
     assert world.service.limit.in_flight == MOST_BEGUN
     assert not apps[-1].open
     assert world.live.unrouted.requests == {(499, "client_disconnect"): 1}
-    assert len(world.core.connections) == MOST_BEGUN
+    assert len(world.core.registry.connections) == MOST_BEGUN
 
 
 def test_an_app_that_may_half_close_is_served_when_it_left_before_its_turn(make_world: Callable[..., World]) -> None:

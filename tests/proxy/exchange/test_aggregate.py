@@ -342,7 +342,7 @@ def test_a_huge_query(page: Page) -> None:
 
 
 def test_our_own_name_three_times_is_a_loop(page: Page) -> None:
-    own = page.core.loop_name.decode()
+    own = page.core.outgoing.loop_name.decode()
     app = page.asks(GET, f"x-sidecar-loop: other, {own}, {own}", f"x-sidecar-loop: {own}")
     assert status(app.heard) == 508
     assert problem(app.heard)["reason"] == "loop"
@@ -723,7 +723,7 @@ def test_the_room_for_all_answers_is_bounded(page: Page) -> None:
 
 def test_the_end_of_the_daemon_cuts_it(page: Page) -> None:
     app = page.asks(GET)
-    page.core.draining = True
+    page.core.registry.draining = True
     app.protocol.close_at_rest()
     assert app.open
     page.loop.run(page.core.close())

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.proxy.downstream.http1_connection import Downstream
-from sidecar.proxy.exchange.body_copy import BodyCopy, ByteBudget
+from sidecar.proxy.body_sink import BodySink, ByteBudget
+from sidecar.proxy.exchange.body_copy import BodyCopy
 
 
-class App:
+class App(BodySink):
     def __init__(self) -> None:
         self.heard: list[bytes] = []
 
@@ -21,7 +20,7 @@ class App:
 
 
 def copy_of(app: App, budget: ByteBudget, *, max_bytes: int = 1000, chunked: bool = False) -> BodyCopy:
-    return BodyCopy(cast(Downstream, app), budget, max_bytes, chunked=chunked)
+    return BodyCopy(app, budget, max_bytes, chunked=chunked)
 
 
 def in_slices(data: bytes, cuts: list[int]) -> list[bytes]:

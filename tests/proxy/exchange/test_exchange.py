@@ -37,7 +37,7 @@ def test_request_by_path(world: World) -> None:
     assert field_of(head, "x-forwarded-prefix") == ["/venue"]
     assert field_of(head, "x-envoy-attempt-count") == ["1"]
     assert field_of(head, "x-envoy-expected-rq-timeout-ms") == ["1000"]
-    assert field_of(head, "x-sidecar-loop") == [world.core.loop_name.decode()]
+    assert field_of(head, "x-sidecar-loop") == [world.core.outgoing.loop_name.decode()]
     assert len(field_of(head, "x-request-id")) == 1
     assert [field_of(head, name) for name in ("via", "traceparent")] == [[], []]
 
@@ -95,10 +95,10 @@ def test_location_is_put_right_by_path(world: World, sent: str, arrived: str) ->
 
 @pytest.mark.parametrize("field", ["X-Sidecar-Loop: other, {0}, {0}", "x-sidecar-loop: {0}", "Via: 1.1 other, 1.1 {0}"])
 def test_our_own_name_three_times_is_a_loop(world: World, field: str) -> None:
-    own = field.format(world.core.loop_name.decode())
+    own = field.format(world.core.outgoing.loop_name.decode())
     world.asks("GET /venue/", own)
     world.upstream.says(ok())
-    assert field_of(world.upstream.heard, "x-sidecar-loop")[-1] == world.core.loop_name.decode()
+    assert field_of(world.upstream.heard, "x-sidecar-loop")[-1] == world.core.outgoing.loop_name.decode()
     app = world.asks("GET /venue/", own, own, own)
     assert (status(app.heard), problem(app.heard)["reason"]) == (508, "loop")
     assert len(world.upstreams) == 1
@@ -730,7 +730,7 @@ def test_what_failed_is_not_kept_in_a_cycle(end: str) -> None:
                 app = world.asks("PUT /venue/", "Transfer-Encoding: chunked").says(b"5\r\nhello\r\n")
             else:
                 app = world.asks("PUT /venue/", "Content-Length: 5").says(b"hello")
-            exchange = weakref.ref(app.protocol._exchange)
+            exchange = weakref.ref(app.protocol._handler)
             assert exchange() is not None
             if end == "the upstream breaks":
                 for _ in range(9):
@@ -754,7 +754,7 @@ def test_a_crash_before_the_first_attempt_gives_the_permit_back(monkeypatch: pyt
     def boom(*_: object) -> bytes:
         raise ValueError("a defect")
 
-    monkeypatch.setattr("sidecar.proxy.exchange.exchange.hash_key", boom)
+    monkeypatch.setattr("sidecar.proxy.exchange.service_call.hash_key", boom)
     with World(Policy(balancer=HashSettings(source=True))) as world:
         app = world.asks("GET /venue/")
         assert (status(app.heard), problem(app.heard)["reason"]) == (500, "internal")

@@ -152,7 +152,7 @@ def test_what_the_breaker_the_limit_or_discovery_refuses_falls_back(make_world: 
 
 def test_a_loop_and_a_bad_request_never_do(falls: Make) -> None:
     world = falls(STATIC)
-    app = world.asks("GET /venue/", "x-sidecar-loop: " + ", ".join([world.core.loop_name.decode()] * 3))
+    app = world.asks("GET /venue/", "x-sidecar-loop: " + ", ".join([world.core.outgoing.loop_name.decode()] * 3))
     assert problem(app.heard)["reason"] == "loop"
     app = world.asks(b"GET /venue/ HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
     app.says(b"zz\r\n")

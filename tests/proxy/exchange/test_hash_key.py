@@ -14,12 +14,11 @@ from sidecar.proxy.http1.request_head import parse_request
 class App:
     """The app's connection, as far as it matters here."""
 
-    def __init__(self, peer: tuple[str, int] | None = ("127.0.0.1", 4711)) -> None:
-        self.transport = self
+    def __init__(self, peer: str | None = "127.0.0.1") -> None:
         self._peer = peer
 
-    def get_extra_info(self, name: str) -> object:
-        return self._peer if name == "peername" else None
+    def peer(self) -> str | None:
+        return self._peer
 
 
 def key(settings: HashSettings, target: str = "/", *fields: str, app: Any = None) -> bytes | None:

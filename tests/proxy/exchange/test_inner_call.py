@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sidecar.policy.settings import HashSettings, Policy
-from sidecar.proxy.downstream.http1_connection import Downstream
-from sidecar.proxy.exchange.body_copy import ByteBudget
+from sidecar.proxy.body_sink import ByteBudget
 from sidecar.proxy.exchange.inner_call import MAX_BODY, InnerCall
 from sidecar.proxy.http1.head_syntax import MAX_HEAD
-from tests.proxy.fakes import ManualLoop, World, field_of, ok
+from tests.proxy.fakes import World, field_of, ok
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -27,11 +24,11 @@ class Caller:
         self.budget = ByteBudget(budget)
         self.ended: list[InnerCall] = []
 
-    def call(self, target: str = "/venue/a", *fields: str, peer: Any = ("192.0.2.7", 40000)) -> InnerCall:
-        call = InnerCall(cast(Any, self.world.loop), peer, self.budget, self.ended.append)
+    def call(self, target: str = "/venue/a", *fields: str, peer: str | None = "192.0.2.7") -> InnerCall:
+        core = self.world.core
+        call = InnerCall(core, peer, self.budget, self.ended.append)
         lines = [f"GET {target} HTTP/1.1", "Host: localhost", "Connection: close", *fields]
-        downstream: Downstream = self.app.protocol.for_inner_call()
-        call.start(downstream, "\r\n".join(lines).encode() + b"\r\n\r\n")
+        call.start(core.registry.dispatcher, "\r\n".join(lines).encode() + b"\r\n\r\n")
         self.world.settle()
         return call
 
@@ -57,7 +54,7 @@ def test_a_call_goes_the_way_of_an_app_s(caller: Caller) -> None:
 def test_it_is_no_app_s_connection_and_is_gone_with_its_end(caller: Caller) -> None:
     core = caller.world.core
     caller.call()
-    assert core.connections == {caller.app.protocol}
+    assert core.registry.connections == {caller.app.protocol}
     assert len(core.inner) == 1
     caller.world.upstream.says(ok())
     assert not core.inner
@@ -67,12 +64,9 @@ def test_it_is_no_app_s_connection_and_is_gone_with_its_end(caller: Caller) -> N
 def test_the_end_is_told_after_what_it_held_is_given_back(caller: Caller) -> None:
     world = caller.world
     in_flight: list[int] = []
-    call = InnerCall(
-        cast(Any, world.loop), None, caller.budget, lambda _: in_flight.append(world.service.limit.in_flight)
-    )
-    call.start(
-        caller.app.protocol.for_inner_call(), b"GET /venue/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    )
+    call = InnerCall(world.core, None, caller.budget, lambda _: in_flight.append(world.service.limit.in_flight))
+    head = b"GET /venue/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    call.start(world.core.registry.dispatcher, head)
     world.settle()
     world.upstream.says(ok())
     assert in_flight == [0]
@@ -245,21 +239,9 @@ def test_balancing_by_source_goes_by_the_app_s_address() -> None:
     with World(by_source, endpoints=5) as world:
         caller = Caller(world)
         hosts = []
-        for peer in (("192.0.2.1", 1), ("192.0.2.1", 2), *[(f"192.0.2.{last}", 3) for last in range(2, 12)], None):
+        for peer in ("192.0.2.1", "192.0.2.1", *[f"192.0.2.{last}" for last in range(2, 12)], None):
             caller.call(peer=peer)
             hosts.append(world.loop.dials[-1].host)
             world.upstream.says(ok(b"", "Connection: close"))
         assert hosts[0] == hosts[1]
         assert len(set(hosts)) > 1
-
-
-def test_the_parts_of_a_transport_that_say_nothing_here() -> None:
-    call = InnerCall(cast(Any, ManualLoop()), None, ByteBudget(1), lambda _: None)
-    assert call.get_extra_info("peername") is None
-    assert call.get_extra_info("socket") is None
-    assert call.get_write_buffer_size() == 0
-    assert not call.is_closing()
-    call.close()
-    assert call.is_closing()
-    call.write(b"nobody reads this")
-    assert call.head is None

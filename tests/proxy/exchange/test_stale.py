@@ -181,7 +181,7 @@ def test_a_defect_while_falling_back_is_an_answer_still(falls: Make, monkeypatch
         raise RuntimeError("a defect")
 
     monkeypatch.setattr(world.core.stale, "find", broken)
-    monkeypatch.setattr(world.core, "crashed", lambda *_: None)
+    monkeypatch.setattr(world.core.recorder, "crashed", lambda *_: None)
     assert problem(failed(world))["reason"] == "internal"
 
 

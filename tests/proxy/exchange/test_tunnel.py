@@ -10,10 +10,14 @@ import sidecar.proxy.exchange.tunnel
 from sidecar.config.schema import EndpointSpec, Url
 from sidecar.proxy.deadlines import Deadlines
 from sidecar.proxy.exchange.tunnel import CLOSING_S, Tunnel
+from sidecar.proxy.http1.response_head import parse_response
 from sidecar.runtime.endpoint import Endpoint
 from tests.proxy.fakes import ManualLoop, Wire
 
 IDLE_S = 10.0
+
+
+SWITCHED = parse_response(b"HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", "GET")
 
 
 class Side:
@@ -26,12 +30,9 @@ class Side:
         self.early = early
         self.closed = 0
 
-    def take_over(self) -> bytes:
+    def detach(self) -> tuple[Wire, bytes]:
         self.transport.resume_reading()
-        return self.early
-
-    def detach_tunnel(self) -> bytes:
-        return self.early
+        return self.transport, self.early
 
     def tunnel_closed(self) -> None:
         self.closed += 1
@@ -52,7 +53,7 @@ class Bench:
         self.ended += 1
 
     def open(self) -> Bench:
-        self.tunnel.open(b"HTTP/1.1 101 X\r\n\r\n")
+        self.tunnel.open(SWITCHED)
         self.loop.settle()
         self.app.sent[:1] = []
         return self
@@ -73,8 +74,8 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 def test_what_was_said_before_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(monkeypatch, b"from the app", b"from the service")
-    bench.tunnel.open(b"HTTP/1.1 101 X\r\n\r\n")
-    assert bench.app.heard == b"HTTP/1.1 101 X\r\n\r\nfrom the service"
+    bench.tunnel.open(SWITCHED)
+    assert bench.app.heard == (b"HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nfrom the service")
     assert bench.service.heard == b"from the app"
     assert bench.app.reading
 

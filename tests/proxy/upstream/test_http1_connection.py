@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from sidecar.config.schema import EndpointSpec, Url
+from sidecar.proxy.body_sink import BodySink
 from sidecar.proxy.http1.head_syntax import MAX_FIELDS, MAX_HEAD
+from sidecar.proxy.http1.request_head import RequestHead
 from sidecar.proxy.http1.response_head import ResponseHead
-from sidecar.proxy.upstream.http1_connection import HELD_MAX, Lost, Upstream
+from sidecar.proxy.upstream.http1_connection import HELD_MAX, Upstream
+from sidecar.proxy.upstream.stream import AttemptListener, Lost
+from sidecar.runtime.additions import Additions
 from sidecar.runtime.endpoint import Endpoint
-from tests.proxy.fakes import ManualLoop, Wire, ok
+from tests.proxy.fakes import ManualLoop, Wire, ok, send_on
 
 
-class Holder:
-    """What an exchange hears; relays each answer to itself as soon as it begins, unless `holds`."""
+class Listener(AttemptListener, BodySink):
+    """What an attempt hears; relays each answer to itself as soon as it begins, unless `holds`."""
 
     def __init__(self, *, holds: bool = False) -> None:
         self.heard: list[str] = []
@@ -39,7 +42,7 @@ class Holder:
     def interim(self, response: ResponseHead) -> None:
         self.heard.append(f"interim {response.status}")
 
-    def response_ended(self) -> None:
+    def response_ended(self, trailers: object = ()) -> None:
         self.heard.append("ended")
 
     def attempt_lost(self, lost: Lost) -> None:
@@ -62,13 +65,15 @@ class Pool:
     def __init__(self) -> None:
         self.closed_connections: list[Upstream] = []
         self.mixed: list[str] = []
-        self.service = SimpleNamespace(max_head=MAX_HEAD, max_header_fields=MAX_FIELDS)
 
     def opened(self, connection: Upstream) -> None:
         connection.endpoint.active += 1
 
     def closed(self, connection: Upstream) -> None:
         self.closed_connections.append(connection)
+
+    def most_of_a_head(self) -> tuple[int, int]:
+        return MAX_HEAD, MAX_FIELDS
 
     def line_ends_are_mixed(self, where: str) -> None:
         self.mixed.append(where)
@@ -84,21 +89,21 @@ class Bench:
         self.connection = Upstream(self.endpoint, cast("Any", self.pool))
         self.wire = Wire(self.loop, self.connection)
         self.connection.connection_made(cast("Any", self.wire))
-        self.holder = Holder()
+        self.listener = Listener()
 
     def send(
-        self, method: str = "GET", *, decode: bool = False, websocket: bool = False, holds: bool = False
-    ) -> Holder:
-        self.holder = holder = Holder(holds=holds)
-        holder.upstream = self.connection
-        assert self.connection.send(holder, [b"HEAD"], method, decode=decode, websocket=websocket)
-        return holder
+        self, method: str = "GET", *, plain: bool = False, websocket: bool = False, holds: bool = False
+    ) -> Listener:
+        self.listener = listener = Listener(holds=holds)
+        listener.upstream = self.connection
+        assert send_on(self.connection, listener, method, plain=plain, websocket=websocket)
+        return listener
 
-    def asks(self, *answer: bytes, method: str = "GET", **more: bool) -> Holder:
+    def asks(self, *answer: bytes, method: str = "GET", **more: bool) -> Listener:
         """A request, and what comes back."""
-        holder = self.send(method, **more)
+        listener = self.send(method, **more)
         self.wire.says(*answer)
-        return holder
+        return listener
 
 
 @pytest.fixture
@@ -126,34 +131,34 @@ OPEN, CHUNKS = b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encodin
 def test_whole_answer_cut_at_every_position(answer: bytes, body: bytes) -> None:
     for at in range(1, len(answer) + 1):
         bench = Bench()
-        holder = bench.asks(answer[:at], *([answer[at:]] if at < len(answer) else []))
-        began, *ended = holder.heard
+        listener = bench.asks(answer[:at], *([answer[at:]] if at < len(answer) else []))
+        began, *ended = listener.heard
         assert began.startswith("began")
         assert ended in ([], ["ended"])  # nobody needs to be told of what was there when it began
         assert bench.connection.complete
-        assert holder.body == body
+        assert listener.body == body
         assert bench.connection.may_be_reused()
         bench.wire.dispose()
 
 
 def test_answer_byte_by_byte(bench: Bench) -> None:
     answer = CHUNKS + b"5;x=y\r\nhello\r\n0\r\nX-A: 1\r\n\r\n"
-    holder = bench.asks(*[answer[at : at + 1] for at in range(len(answer))])
-    assert holder.heard == ["began 200", "ended"]
-    assert holder.body == b"5\r\nhello\r\n0\r\nX-A: 1\r\n\r\n"
+    listener = bench.asks(*[answer[at : at + 1] for at in range(len(answer))])
+    assert listener.heard == ["began 200", "ended"]
+    assert listener.body == b"5\r\nhello\r\n0\r\nX-A: 1\r\n\r\n"
     assert bench.connection.may_be_reused()
 
 
 def test_chunks_are_taken_apart_for_who_knows_none(bench: Bench) -> None:
-    holder = bench.asks(CHUNKS + b"5\r\nhel", b"lo\r\n1\r\n!\r\n0\r\nX-A: 1\r\n\r\n", decode=True)
-    assert (holder.heard, holder.body) == (["began 200", "ended"], b"hello!")
+    listener = bench.asks(CHUNKS + b"5\r\nhel", b"lo\r\n1\r\n!\r\n0\r\nX-A: 1\r\n\r\n", plain=True)
+    assert (listener.heard, listener.body) == (["began 200", "ended"], b"hello!")
 
 
 def test_answer_until_close_ends_with_the_connection(bench: Bench) -> None:
-    holder = bench.asks(OPEN, b"hel", b"lo")
+    listener = bench.asks(OPEN, b"hel", b"lo")
     assert not bench.connection.complete
     bench.wire.leaves()
-    assert (holder.heard, holder.body) == (["began 200", "ended"], b"hello")
+    assert (listener.heard, listener.body) == (["began 200", "ended"], b"hello")
     assert bench.connection.complete
     assert not bench.connection.may_be_reused()
 
@@ -163,26 +168,26 @@ def test_answer_until_close_ends_with_the_connection(bench: Bench) -> None:
 )
 @pytest.mark.parametrize("end", [Wire.leaves, Wire.breaks])
 def test_answer_cut_short_is_truncated(bench: Bench, answer: bytes, end: Any) -> None:
-    holder = bench.asks(answer)
+    listener = bench.asks(answer)
     end(bench.wire)
-    assert holder.heard == ["began 200", "lost truncated"]
+    assert listener.heard == ["began 200", "lost truncated"]
     assert bench.connection.ended
 
 
 def test_answer_until_close_that_breaks_is_truncated(bench: Bench) -> None:
-    holder = bench.asks(OPEN + b"hello")
+    listener = bench.asks(OPEN + b"hello")
     bench.wire.breaks()
-    assert holder.heard == ["began 200", "lost truncated"]
+    assert listener.heard == ["began 200", "lost truncated"]
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Le"])
 @pytest.mark.parametrize("end", [Wire.leaves, Wire.breaks])
 def test_end_before_a_whole_head_is_a_reset(bench: Bench, answer: bytes, end: Any) -> None:
-    holder = bench.send()
+    listener = bench.send()
     if answer:
         bench.wire.says(answer)
     end(bench.wire)
-    assert holder.heard == ["lost reset"]
+    assert listener.heard == ["lost reset"]
     assert bench.connection.heard is bool(answer)
     assert bench.connection.ended
 
@@ -207,15 +212,15 @@ def test_end_before_a_whole_head_is_a_reset(bench: Bench, answer: bytes, end: An
     ],
 )
 def test_what_is_not_http(bench: Bench, answer: bytes) -> None:
-    holder = bench.asks(answer)
-    assert [one for one in holder.heard if not one.startswith("interim")] == ["lost bad_response"]
+    listener = bench.asks(answer)
+    assert [one for one in listener.heard if not one.startswith("interim")] == ["lost bad_response"]
     assert bench.connection.ended
-    assert holder.body == b""
+    assert listener.body == b""
 
 
 def test_bad_chunk_after_the_answer_began_is_truncated(bench: Bench) -> None:
-    holder = bench.asks(CHUNKS + b"5\r\nhello\r\n", b"nonsense\r\n")
-    assert holder.heard == ["began 200", "lost truncated"]
+    listener = bench.asks(CHUNKS + b"5\r\nhello\r\n", b"nonsense\r\n")
+    assert listener.heard == ["began 200", "lost truncated"]
 
 
 LF = b"HTTP/1.1 200 OK\nContent-Length: 12\n\n"
@@ -242,9 +247,9 @@ def test_lenient_head_cut_at_every_position(head: bytes, mixed: list[str]) -> No
         [answer[at : at + 1] for at in range(len(answer))],
     ]:
         bench = Bench()
-        holder = bench.asks(*pieces)
-        assert holder.heard[0] == "began 200"
-        assert holder.body == BODY
+        listener = bench.asks(*pieces)
+        assert listener.heard[0] == "began 200"
+        assert listener.body == BODY
         assert bench.connection.complete
         assert bench.connection.may_be_reused() is (not mixed)
         assert bench.pool.mixed == mixed
@@ -253,24 +258,24 @@ def test_lenient_head_cut_at_every_position(head: bytes, mixed: list[str]) -> No
 
 def test_interim_answers_with_bare_line_feeds(bench: Bench) -> None:
     interims = b"HTTP/1.1 100 Continue\n\nHTTP/1.1 103 Early Hints\r\nLink: x\n\r\n"
-    holder = bench.asks(interims[:50], interims[50:] + b"HTTP/1.1 102\n\n" + ok(b"hello"))
-    assert holder.heard == ["interim 100", "interim 103", "interim 102", "began 200"]
-    assert holder.body == b"hello"
+    listener = bench.asks(interims[:50], interims[50:] + b"HTTP/1.1 102\n\n" + ok(b"hello"))
+    assert listener.heard == ["interim 100", "interim 103", "interim 102", "began 200"]
+    assert listener.body == b"hello"
     assert not bench.connection.may_be_reused()  # one of them mixed its line ends
     assert bench.pool.mixed == ["Link"]
 
 
 def test_tunnel_behind_a_head_with_bare_line_feeds(bench: Bench) -> None:
     head = b"HTTP/1.1 101 Switching Protocols\nConnection: Upgrade\nUpgrade: websocket\n\n"
-    holder = bench.asks(head + b"frames\r\n\r\n", websocket=True, holds=True)
-    assert holder.heard == ["began 101"]
-    assert bench.connection.detach_tunnel() == b"frames\r\n\r\n"
+    listener = bench.asks(head + b"frames\r\n\r\n", websocket=True, holds=True)
+    assert listener.heard == ["began 101"]
+    assert bench.connection.detach()[1] == b"frames\r\n\r\n"
 
 
 def test_second_request_after_a_lenient_head(bench: Bench) -> None:
     for _ in range(2):
-        holder = bench.asks(LF[:20], LF[20:] + BODY)
-        assert (holder.heard, holder.body) == (["began 200"], BODY)
+        listener = bench.asks(LF[:20], LF[20:] + BODY)
+        assert (listener.heard, listener.body) == (["began 200"], BODY)
         assert bench.connection.may_be_reused()
         bench.connection.rest(0.0)
 
@@ -302,25 +307,25 @@ def test_bound_on_the_head(bench: Bench, more: int, heard: str, bytewise: bool) 
     shortest = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: \r\n\r\n"
     head = shortest[:-4] + b"a" * (MAX_HEAD + more - len(shortest)) + b"\r\n\r\n"
     assert len(head) == MAX_HEAD + more
-    holder = (
+    listener = (
         bench.asks(head[:-6], *[head[at : at + 1] for at in range(len(head) - 6, len(head))])
         if bytewise
         else bench.asks(head)
     )
-    assert holder.heard == [heard]
+    assert listener.heard == [heard]
 
 
 def test_head_without_end_is_not_waited_for(bench: Bench) -> None:
-    holder = bench.asks(b"HTTP/1.1 200 OK\r\nX: " + b"a" * MAX_HEAD)
-    assert holder.heard == ["lost bad_response"]
+    listener = bench.asks(b"HTTP/1.1 200 OK\r\nX: " + b"a" * MAX_HEAD)
+    assert listener.heard == ["lost bad_response"]
 
 
 def test_interim_answers(bench: Bench) -> None:
-    holder = bench.asks(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 1")
-    assert holder.heard == ["interim 100", "interim 103"]
+    listener = bench.asks(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 1")
+    assert listener.heard == ["interim 100", "interim 103"]
     bench.wire.says(b"02 X\r\n\r\n", ok(b"hello"))
-    assert holder.heard == ["interim 100", "interim 103", "interim 102", "began 200"]
-    assert holder.body == b"hello"
+    assert listener.heard == ["interim 100", "interim 103", "interim 102", "began 200"]
+    assert listener.body == b"hello"
     assert bench.connection.may_be_reused()
 
 
@@ -328,25 +333,25 @@ SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: w
 
 
 def test_tunnel_that_was_asked_for(bench: Bench) -> None:
-    holder = bench.asks(SWITCH + b"frames", websocket=True, holds=True)
-    assert holder.heard == ["began 101"]
-    assert bench.connection.detach_tunnel() == b"frames"
-    assert bench.connection.detach_tunnel() == b""
+    listener = bench.asks(SWITCH + b"frames", websocket=True, holds=True)
+    assert listener.heard == ["began 101"]
+    assert bench.connection.detach()[1] == b"frames"
+    assert bench.connection.detach()[1] == b""
     bench.connection.tunnel_ended()
     bench.connection.tunnel_ended()
     assert bench.connection.ended
 
 
 def test_answer_to_head_has_no_body(bench: Bench) -> None:
-    holder = bench.asks(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", method="HEAD")
-    assert holder.heard == ["began 200"]
+    listener = bench.asks(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", method="HEAD")
+    assert listener.heard == ["began 200"]
     assert bench.connection.complete
     assert bench.connection.may_be_reused()
 
 
 def test_body_where_none_may_be_is_not_passed_on(bench: Bench) -> None:
-    holder = bench.asks(ok(b"hello"), method="HEAD")
-    assert (holder.heard, holder.body) == (["began 200"], b"")
+    listener = bench.asks(ok(b"hello"), method="HEAD")
+    assert (listener.heard, listener.body) == (["began 200"], b"")
     assert not bench.connection.may_be_reused()
 
 
@@ -354,32 +359,32 @@ def test_body_where_none_may_be_is_not_passed_on(bench: Bench) -> None:
 @pytest.mark.parametrize("split", [False, True])
 def test_bytes_after_the_end_are_never_another_answer(bench: Bench, answer: bytes, split: bool) -> None:
     second = ok(b"not asked for")
-    holder = bench.asks(answer, second) if split else bench.asks(answer + second)
-    assert [one for one in holder.heard if "began" in one] == ["began 200"]
-    assert b"not asked" not in holder.body
+    listener = bench.asks(answer, second) if split else bench.asks(answer + second)
+    assert [one for one in listener.heard if "began" in one] == ["began 200"]
+    assert b"not asked" not in listener.body
     assert not bench.connection.may_be_reused()
 
 
 @pytest.mark.parametrize("end", [Wire.leaves, Wire.breaks, lambda wire: wire.says(b"x"), lambda wire: wire.says(ok())])
 def test_anything_on_an_idle_connection_closes_it(bench: Bench, end: Any) -> None:
-    holder = bench.asks(ok())
+    listener = bench.asks(ok())
     bench.connection.rest(5.0)
     assert bench.connection.idle_since == 5.0
     end(bench.wire)
     assert bench.connection.ended
-    assert holder.heard == ["began 200"]  # whoever had it before hears nothing
+    assert listener.heard == ["began 200"]  # whoever had it before hears nothing
 
 
 def test_connection_is_used_again(bench: Bench) -> None:
     for body in (b"one", b"two", b"three"):
-        holder = bench.asks(ok(body))
-        assert (holder.heard, holder.body) == (["began 200"], body)
+        listener = bench.asks(ok(body))
+        assert (listener.heard, listener.body) == (["began 200"], body)
         bench.connection.rest(1.0)
 
 
 def test_ended_connection_sends_nothing(bench: Bench) -> None:
     bench.connection.close()
-    assert not bench.connection.send(Holder(), [b"HEAD"], "GET", decode=False, websocket=False)
+    assert not send_on(bench.connection, Listener())
     bench.connection.send_body([b"body"])
     assert bench.wire.heard == b""
 
@@ -387,7 +392,8 @@ def test_ended_connection_sends_nothing(bench: Bench) -> None:
 def test_request_and_body_go_out(bench: Bench) -> None:
     bench.send()
     bench.connection.send_body([b"one", b"two"])
-    assert bench.wire.heard == b"HEADonetwo"
+    assert bench.wire.heard.startswith(b"GET / HTTP/1.1\r\nHost: venue\r\n")
+    assert bench.wire.heard.endswith(b"\r\n\r\nonetwo")
 
 
 def test_whether_anything_was_heard_is_of_the_present_request(bench: Bench) -> None:
@@ -402,63 +408,63 @@ def test_whether_anything_was_heard_is_of_the_present_request(bench: Bench) -> N
 
 
 def test_body_is_held_until_it_is_relayed(bench: Bench) -> None:
-    holder = bench.asks(ok(b"hello, world")[:-7], holds=True)
-    assert holder.body == b""
-    holder.relay()
-    assert holder.body == b"hello"
+    listener = bench.asks(ok(b"hello, world")[:-7], holds=True)
+    assert listener.body == b""
+    listener.relay()
+    assert listener.body == b"hello"
     bench.wire.says(b", world")
-    assert (holder.heard, holder.body) == (["began 200", "ended"], b"hello, world")
+    assert (listener.heard, listener.body) == (["began 200", "ended"], b"hello, world")
 
 
 @pytest.mark.parametrize(("size", "paused"), [(HELD_MAX - 1, False), (HELD_MAX, False), (HELD_MAX + 1, True)])
 def test_no_more_than_so_much_is_held(bench: Bench, size: int, paused: bool) -> None:
-    holder = bench.asks(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"a" * size, holds=True)
+    listener = bench.asks(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"a" * size, holds=True)
     assert bench.wire.reading is not paused
-    holder.relay()
+    listener.relay()
     assert bench.wire.reading
-    assert len(holder.body) == size
+    assert len(listener.body) == size
 
 
 def test_answer_that_breaks_while_it_is_held(bench: Bench) -> None:
-    holder = bench.asks(ok(b"hello")[:-1], holds=True)
+    listener = bench.asks(ok(b"hello")[:-1], holds=True)
     bench.wire.breaks()
-    assert holder.heard == ["began 200"]
+    assert listener.heard == ["began 200"]
     assert bench.connection.broken is not None
     assert "middle of the body" in bench.connection.broken
-    holder.relay()
-    assert holder.body == b"hell"
+    listener.relay()
+    assert listener.body == b"hell"
 
 
 @pytest.mark.parametrize("end", [Wire.leaves, Wire.breaks, lambda wire: wire.says(b"more")])
 def test_whole_answer_stays_whole_whatever_comes_while_it_is_held(bench: Bench, end: Any) -> None:
-    holder = bench.asks(ok(b"hello"), holds=True)
+    listener = bench.asks(ok(b"hello"), holds=True)
     end(bench.wire)
     assert bench.connection.complete
     assert bench.connection.broken is None
     assert not bench.connection.may_be_reused()
-    holder.relay()
-    assert holder.body == b"hello"
+    listener.relay()
+    assert listener.body == b"hello"
     bench.connection.close()
 
 
 def test_held_body_is_forgotten_at_rest(bench: Bench) -> None:
     bench.asks(ok(b"first"), holds=True)
     bench.connection.rest(1.0)
-    holder = bench.asks(ok(b"second"))
-    assert holder.body == b"second"
+    listener = bench.asks(ok(b"second"))
+    assert listener.body == b"second"
 
 
 # Backpressure.
 
 
 def test_upload_pauses_with_the_transport(bench: Bench) -> None:
-    holder = bench.send()
+    listener = bench.send()
     bench.wire.stall()
     bench.connection.send_body([b"a" * 300_000])
-    assert holder.heard == ["pause"]
+    assert listener.heard == ["pause"]
     assert not bench.connection.writable
     bench.wire.flow()
-    assert holder.heard == ["pause", "resume"]
+    assert listener.heard == ["pause", "resume"]
     assert bench.connection.writable
 
 
@@ -485,32 +491,32 @@ def test_rest_resumes_reading(bench: Bench) -> None:
 
 
 def test_close_is_heard_by_nobody(bench: Bench) -> None:
-    holder = bench.asks(ok(b"hello")[:-1])
+    listener = bench.asks(ok(b"hello")[:-1])
     bench.connection.close()
     bench.connection.close()
     bench.loop.settle()
     assert bench.wire.how == "abort"
-    assert holder.heard == ["began 200"]
+    assert listener.heard == ["began 200"]
     assert bench.connection.ended
 
 
 def test_what_was_said_before_a_reset_is_still_read(bench: Bench) -> None:
     """Who refuses an upload says why, then resets: the event loop may drop the transport before it has read that."""
-    holder = bench.send("POST")
+    listener = bench.send("POST")
     bench.wire.peer.send(ok(b"too much", status="413 Content Too Large"))
     bench.wire.breaks()
-    assert holder.heard == ["began 413"]
-    assert holder.body == b"too much"
+    assert listener.heard == ["began 413"]
+    assert listener.body == b"too much"
     assert bench.connection.complete
     assert not bench.connection.may_be_reused()
     bench.connection.close()
 
 
 def test_half_of_an_answer_before_a_reset_is_truncated(bench: Bench) -> None:
-    holder = bench.send("POST")
+    listener = bench.send("POST")
     bench.wire.peer.send(ok(b"too much")[:-1])
     bench.wire.breaks()
-    assert holder.heard == ["began 200", "lost truncated"]
+    assert listener.heard == ["began 200", "lost truncated"]
 
 
 def test_stale_is_what_the_kernel_can_read(bench: Bench) -> None:
@@ -525,3 +531,23 @@ def test_repr_says_the_state(bench: Bench) -> None:
     assert repr(bench.connection) == "<Upstream 10.0.0.1:80 idle>"
     bench.send()
     assert repr(bench.connection) == "<Upstream 10.0.0.1:80 head>"
+
+
+@pytest.mark.parametrize("via", [False, True])
+@pytest.mark.parametrize("prefix", [None, b"/venue"])
+def test_what_the_sidecar_adds_is_written_once_and_used_again(bench: Bench, via: bool, prefix: bytes | None) -> None:
+    head = RequestHead()
+    head.method, head.target, head.pieces = "GET", b"/", [b"\r\nA: 1"]
+    additions = Additions(b"sidecar-1", prefix, 2, 1234, via)
+    for _ in range(2):
+        assert bench.connection.send(
+            Listener(), head, b"/x", b"venue:80", additions, b"the-id", b"00-1-2-01", [b"body"], False
+        )  # fmt: skip
+    lines = b"\r\nx-sidecar-loop: sidecar-1"
+    lines += b"\r\nVia: 1.1 sidecar-1" if via else b""
+    lines += b"\r\nx-envoy-attempt-count: 2\r\nx-envoy-expected-rq-timeout-ms: 1234"
+    lines += b"\r\nX-Forwarded-Prefix: /venue" if prefix else b""
+    assert additions.http1 == lines
+    sent = b"GET /x HTTP/1.1\r\nHost: venue:80\r\nA: 1" + lines
+    assert bench.wire.heard == 2 * (sent + b"\r\nX-Request-Id: the-id\r\ntraceparent: 00-1-2-01\r\n\r\nbody")
+    bench.connection.close()

@@ -19,7 +19,7 @@ from sidecar.proxy.upstream.pool import SAFE_IDLE_S, Connecting, Pool
 from sidecar.proxy.upstream.slots import ConnectionBudget, Slots
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.service import LiveService
-from tests.proxy.fakes import START, Dial, ManualLoop, Wire, check_counts, ok
+from tests.proxy.fakes import START, Dial, ManualLoop, Wire, check_counts, ok, send_on
 
 CONNECT_S = 1.0
 
@@ -160,7 +160,7 @@ class Bench:
 
     def use(self, connection: Upstream, answer: bytes = ok()) -> None:
         """A request and its whole answer; the connection is still held."""
-        assert connection.send(Waiter(), [b"GET"], "GET", decode=False, websocket=False)
+        assert send_on(connection, Waiter())
         wire_of(connection).says(answer)
 
     def release(self, connection: Upstream) -> None:
@@ -513,7 +513,7 @@ def test_connection_that_ends_as_soon_as_it_is_there(bench: Bench) -> None:
     bench.loop.settle()
     assert waiter.upstream is not None
     assert waiter.upstream.ended
-    assert not waiter.upstream.send(Waiter(), [b"GET"], "GET", decode=False, websocket=False)
+    assert not send_on(waiter.upstream, Waiter())
     assert (bench.endpoint.active, bench.service.connections) == (0, 0)
 
 

@@ -1,7 +1,7 @@
-"""What becomes of one request: the part that every way of answering shares.
+"""What answers a request: the part that every way of answering shares.
 
-Owns how a request's life is driven: one coroutine, `_live`, by hand. It waits in `_wait` only, and is resumed straight
-from the callback that has what it waits for (`_resume`), or with the exception that ends the waiting (`_interrupt`). An
+Owns how a request's life is driven: one coroutine, `_live`, by hand. It waits in `event` only, and is resumed straight
+from the callback that has what it waits for (`resume`), or with the exception that ends the waiting (`interrupt`). An
 asyncio task and a future for each wait would cost several times as much (docs/decisions/0001-hand-driven-exchange.md).
 
 Callbacks come while it waits, never while it runs: a transport calls back from the event loop only, but for
@@ -12,39 +12,44 @@ from __future__ import annotations
 
 import types
 from collections.abc import Coroutine, Generator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sidecar.proxy.downstream.stream import DownstreamStream
 from sidecar.proxy.http1.head_syntax import BadRequest
 from sidecar.proxy.http1.request_body import RequestBody
 from sidecar.proxy.http1.request_head import RequestHead
-from sidecar.proxy.problem import Attempt
-
-if TYPE_CHECKING:
-    from sidecar.proxy.downstream.http1_connection import Downstream
+from sidecar.proxy.problem import Attempt, Problem
 
 
 class Disconnected(Exception):
     """The app went away."""
 
 
-class Handler:
-    """Made by the connection that a request came on, and told by it what the app does."""
+@types.coroutine
+def event() -> Generator[None, Any, Any]:
+    """Wait until the handler is resumed with an event, or interrupted by an exception. The one place that waits."""
+    return (yield)
 
-    request: RequestHead
+
+class Handler:
+    """Made for one request of a stream, and told by that what the app does."""
+
+    head: RequestHead
+    """Of the request."""
     body: RequestBody | None = None
-    """Of the request; the connection takes it off what the app sends."""
-    _downstream: Downstream
+    """Of the request; the stream takes it off what the app sends."""
+    stream: DownstreamStream
     _coroutine: Coroutine[None, Any, None] | None = None
 
     def start(self) -> None:
         self._coroutine = self._live()
-        self._resume(None)
+        self.resume(None)
 
     async def _live(self) -> None:
         """From the request's head to the answer's last byte. Nothing it holds may outlast it."""
         raise NotImplementedError
 
-    # What the connection asks.
+    # What the stream asks.
 
     @property
     def service_name(self) -> str:
@@ -60,18 +65,18 @@ class Handler:
         """How long the connection may rest after this request, and how long an app may take nothing at its end."""
         raise NotImplementedError
 
-    # What the connection says.
-
     @property
     def half_close(self) -> bool:
         """Whether the app may close its sending side and still wait for the answer."""
         raise NotImplementedError
 
+    # What the stream says.
+
     def disconnected(self, why: str) -> None:
-        self._interrupt(Disconnected(why))
+        self.interrupt(Disconnected(why))
 
     def refused(self, refusal: BadRequest) -> None:
-        self._interrupt(refusal)
+        self.interrupt(refusal)
 
     def body_received(self, pieces: list[bytes]) -> None:
         raise NotImplementedError
@@ -83,17 +88,11 @@ class Handler:
         raise NotImplementedError
 
     def deadline_passed(self, now: float) -> None:
-        """Told by the connection that is watched."""
         raise NotImplementedError
 
     # Waiting.
 
-    @types.coroutine
-    def _wait(self) -> Generator[None, Any, Any]:
-        """Until `_resume` is called with an event, or `_interrupt` with an exception. The one place that waits."""
-        return (yield)
-
-    def _resume(self, event: object) -> None:
+    def resume(self, event: object) -> None:
         coroutine = self._coroutine
         if coroutine is not None:
             try:
@@ -103,7 +102,7 @@ class Handler:
             except Exception as error:
                 self._crashed(error)
 
-    def _interrupt(self, error: Exception) -> None:
+    def interrupt(self, error: Exception) -> None:
         coroutine = self._coroutine
         if coroutine is not None:
             try:
@@ -119,8 +118,16 @@ class Handler:
 
     def _ended(self) -> None:
         self._coroutine = None
-        self._downstream.exchange_ended()
+        self.stream.handler_ended()
 
     def _crashed(self, error: Exception) -> None:
         """A defect of ours."""
+        raise NotImplementedError
+
+
+class Dispatcher:
+    """Chooses what answers a request."""
+
+    def dispatch(self, stream: DownstreamStream, request: RequestHead) -> Handler | Problem:
+        """The handler of a request, not started yet, or the answer where no service takes it. Raises BadRequest."""
         raise NotImplementedError

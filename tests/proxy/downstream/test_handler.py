@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
-from sidecar.proxy.downstream.http1_connection import Downstream
-from sidecar.proxy.exchange.handler import Disconnected, Handler
+from sidecar.proxy.downstream.handler import Disconnected, Handler, event
+from sidecar.proxy.downstream.stream import DownstreamStream
 from sidecar.proxy.http1.head_syntax import BadRequest
 
 
 class Connection:
     ended = 0
 
-    def exchange_ended(self) -> None:
+    def handler_ended(self) -> None:
         self.ended += 1
 
 
@@ -23,14 +23,14 @@ class Scripted(Handler):
 
     def __init__(self) -> None:
         self.connection = Connection()
-        self._downstream = cast(Downstream, self.connection)
+        self.stream = cast(DownstreamStream, self.connection)
         self.events: list[object] = []
         self.failures: list[Exception] = []
 
     async def _live(self) -> None:
         for _ in range(2):
             try:
-                self.events.append(await self._wait())
+                self.events.append(await event())
             except (Disconnected, BadRequest) as error:
                 self.events.append(error)
                 return
@@ -40,19 +40,15 @@ class Scripted(Handler):
         self._ended()
 
 
-def resume(handler: Scripted, event: object) -> None:
-    cast(Any, handler)._resume(event)
-
-
 def test_events_come_where_it_waits_and_the_connection_hears_of_the_end_once() -> None:
     handler = Scripted()
     handler.start()
-    resume(handler, "first")
+    handler.resume("first")
     assert handler.connection.ended == 0
-    resume(handler, "second")
+    handler.resume("second")
     assert handler.events == ["first", "second"]
     assert handler.connection.ended == 1
-    resume(handler, "nobody waits any more")
+    handler.resume("nobody waits any more")
     handler.disconnected("nor does this reach anyone")
     assert handler.events == ["first", "second"]
     assert handler.connection.ended == 1
@@ -76,14 +72,14 @@ def test_what_nobody_expected_is_a_crash_and_still_an_end(how: str) -> None:
     class Broken(Scripted):
         async def _live(self) -> None:
             try:
-                await self._wait()
+                await event()
             finally:
                 raise RuntimeError("a defect")
 
     handler = Broken()
     handler.start()
     if how == "resume":
-        resume(handler, None)
+        handler.resume(None)
     else:
         handler.disconnected("gone")
     assert [str(one) for one in handler.failures] == ["a defect"]

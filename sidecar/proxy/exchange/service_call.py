@@ -1,0 +1,727 @@
+"""One service's part in a request: attempts at its endpoints until one has an answer, or none will.
+
+Owns the order in which a service's policies are asked (admit, pick, send, judge, retry), the clocks of an attempt, and
+what its two sides say meanwhile. It reads from top to bottom as `ask`. What becomes of the answer or the failure is the
+exchange's word.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from time import monotonic, time
+from typing import Final
+
+from sidecar.policy.balancers.ewma import PeakEwma
+from sidecar.policy.deadline import effective, parse_timeout_ms
+from sidecar.policy.retry import parse_retry_after, retry_delay, wants_retry
+from sidecar.policy.verdict import FAILURE, IGNORED, SUCCESS
+from sidecar.proxy.core import ProxyCore
+from sidecar.proxy.downstream.handler import Disconnected, event
+from sidecar.proxy.exchange.hash_key import hash_key
+from sidecar.proxy.exchange.outcome import ENDPOINT_FAILURES, Outcome
+from sidecar.proxy.exchange.request import Request
+from sidecar.proxy.http1.head_syntax import BadRequest
+from sidecar.proxy.http1.response_head import ResponseHead
+from sidecar.proxy.problem import Attempt
+from sidecar.proxy.upstream.stream import AttemptListener, Lost, UpstreamStream
+from sidecar.runtime.additions import Additions
+from sidecar.runtime.endpoint import Endpoint
+from sidecar.runtime.route import LiveRoute
+from sidecar.runtime.service import LiveService
+
+BUFFER_MAX: Final = 64 * 1024
+"""Bytes of a body that are read before there is a connection to send them on."""
+
+LARGE_BODY: Final = 64 * 1024
+"""Bytes of a body that may stand in the kernel's buffers unread: who refuses so large a one may close behind it."""
+
+_CONNECT_REASONS: Final = ("connect_failure", "connect_timeout")
+
+# What the armed deadline is of.
+ATTEMPT, REQUEST, UPLOAD, DOWNLOAD, NONE = range(5)
+
+
+class ServiceCall(AttemptListener):
+    """Made for a request, with the route that its service has for it.
+
+    `target` is what the service is asked for. `stands_in` is the prefix of the service that the app called, where this
+    is another one. Of the request's time the call may use the part `share`, and `at_most_s`.
+    """
+
+    # Defaults stand on the class: storing each would cost every request.
+    reason: str = "ok"
+    """Of the answer: `ok`, or `status` where that is a failure. Without one, why there is none."""
+    detail: str = ""
+    retry_after: float | None = None
+    upstream: UpstreamStream | None = None
+    _held: UpstreamStream | None = None
+    """It has answered, and a retry or a fallback may still replace its answer."""
+    cut_short: bool = False
+    """The present or held stream has not got the whole request, and will not: nothing else may be sent on it."""
+    endpoint: Endpoint
+    _attempt_started: float
+    _awaiting: bool = False
+    _kind: int = NONE
+    _key: bytes | None = None
+    """What a hash balancer goes by."""
+    _retries: int = 0
+    _replayed: bool = False
+    """The one fresh connection that makes good a stale one has been spent."""
+    _queued: bool = False
+    """The attempt ended while it waited for one of the service's connections to be given back."""
+    _success_due: float = inf
+    """When a response that still streams counts as a success."""
+    _tried: tuple[Endpoint, ...] = ()
+    _unread: int = 0
+
+    def __init__(
+        self,
+        core: ProxyCore,
+        request: Request,
+        service: LiveService,
+        route: LiveRoute,
+        target: bytes,
+        started: float,
+        stands_in: bytes | None = None,
+        share: float = 1.0,
+        at_most_s: float = inf,
+    ) -> None:
+        self._core = core
+        self.request = request
+        self.service = service
+        self.route = route
+        self.target = target
+        self.started = started
+        self.stands_in = stands_in
+        self._pool = core.pools[service.name]
+        self.outcome = Outcome(service, route.breaker)
+        head, body = request.head, request.body
+        self.repeatable = head.method in route.repeatable_methods or head.idempotency_key
+        self.whole_s = route.request_s
+        """What the app's request may take, by the policy and by the app."""
+        if head.deadline_ms:
+            self.whole_s = effective(route.request_s, *[parse_timeout_ms(one) for one in head.deadline_ms])
+        self._share = share
+        self._at_most_s = at_most_s
+        self._request_s = min(self.whole_s * share, at_most_s)
+        # The clock does not run while the app is still sending (Envoy: route.timeout starts at the request's end).
+        self._request_deadline = started + self._request_s if body is None or body.complete else inf
+
+    # Its life, from the top.
+
+    async def ask(self) -> ResponseHead | None:
+        """The head of the service's answer, whose body is held until `relay`; None where there will be none, and
+        `reason` and `detail` say why. Raises Disconnected and BadRequest."""
+        core, request, service, now = self._core, self.request, self.service, self.started
+        outcome = self.outcome
+        if core.outgoing.is_loop(request.head):
+            detail = f"the request came back to this sidecar for the third time, through {service.name}"
+            return self._refused("loop", detail, None)
+        if not outcome.enter():
+            detail = f"{service.limit.limit} requests to {service.name} are in flight, which is limits.max_concurrent"
+            return self._refused("overloaded", detail, 1.0)
+        service.last_request = now
+        service.budget.request(now)
+        if service.hash is not None:
+            self._key = hash_key(service.hash, request.head, request.stream)
+        if not outcome.admit(now):
+            return self._open(now)
+        request.last_upload = now
+        endpoint = service.pick(now, (), self._key)
+        if endpoint is None:
+            return self._refused("no_endpoint", f"no address of {service.name} is known", 1.0)
+        return await self._attempts_until_done(endpoint, now)
+
+    async def _attempts_until_done(self, endpoint: Endpoint, now: float) -> ResponseHead | None:
+        """Retry around pick and send. Whatever ends the retrying, it is the last real attempt's answer that counts."""
+        route, service = self.route, self.service
+        while True:
+            self._drop_held()
+            response: ResponseHead | None = None
+            detail = ""
+            try:
+                response = await self._attempt(endpoint, now)
+            except Lost as lost:  # its words are kept, not it: with its traceback it would hold all this in a cycle
+                reason, detail = lost.reason, lost.detail
+                unprocessed = lost.unprocessed
+                self._close_upstream()
+                self.note(reason, None)
+            else:
+                unprocessed = False
+                status = response.status
+                reason = "status" if status in route.failure_status else "ok"
+                if status not in route.retry_statuses or status == 101:
+                    self.reason = reason
+                    return response
+            now = monotonic()
+            delay, following = self._plan_retry(reason, unprocessed, response, now)
+            if delay is not None and response is not None:
+                self.hold(response, reason)
+            if delay:
+                await self._sleep(delay)
+                now = monotonic()
+            if delay is not None and following is None:
+                if self.outcome.may_retry():
+                    following = service.pick(now, self._tried, self._key)
+                    if following is not None:
+                        service.counters.retry("sent")
+                else:
+                    service.counters.retry("denied_breaker")
+            if following is None:
+                if response is not None:
+                    self.reason = reason
+                    return response
+                return self._failed(reason, detail)
+            endpoint = following
+
+    async def _attempt(self, endpoint: Endpoint, now: float) -> ResponseHead:
+        """Send the request to one endpoint and await the final response's head. Raises Lost."""
+        request = self.request
+        body = request.body
+        request.attempt_number += 1
+        self._attempt_started = now
+        self._queued = False
+        self.endpoint = endpoint
+        self._tried = (*self._tried, endpoint)
+        repeatable = self.repeatable and not self._replayed and (body is None or body.stays_whole)
+        upstream: UpstreamStream | None = self._pool.take(endpoint, now, repeatable=repeatable)
+        while True:
+            if upstream is None:
+                upstream = await self._connect(endpoint)
+                now = monotonic()
+            reused = upstream.served
+            self.upstream = upstream
+            self._send(upstream, endpoint, now)
+            try:
+                response: ResponseHead = await event()
+            except Lost as lost:
+                self._awaiting = False
+                # Perhaps the upstream closed an idle connection just as this request was sent on it. If the connection
+                # breaks later, the upstream may have been at work on the request.
+                at_once = reused and lost.reason == "reset" and monotonic() - now <= upstream.stale_within_s
+                if not at_once or upstream.heard or self._replayed or not self.may_repeat():
+                    raise
+                self._replayed = True
+                self._close_upstream()
+                self.note("stale_connection", None)
+                self.service.counters.retry("stale_connection")
+                request.attempt_number += 1
+                self._attempt_started = monotonic()
+                upstream = None
+                continue
+            self._awaiting = False
+            if endpoint.health is not None and response.immediate_fail:
+                self.service.fail_at_once(endpoint, monotonic())
+            if endpoint.latency is not None:
+                self._measure(endpoint.latency, response)
+            return response
+
+    async def _connect(self, endpoint: Endpoint) -> UpstreamStream:
+        """A new connection to this endpoint. Raises Lost with connect_failure, connect_timeout or overloaded."""
+        self._arm(REQUEST, self._request_deadline)
+        connecting = self._pool.connect(endpoint, self, self.route.connect_s)
+        began = monotonic()
+        try:
+            upstream: UpstreamStream = await event()
+        except BaseException:
+            self._queued = connecting.queued
+            connecting.cancel()
+            raise
+        finally:
+            self.request.connecting_s += monotonic() - began
+        return upstream
+
+    def _send(self, upstream: UpstreamStream, endpoint: Endpoint, now: float) -> None:
+        request, route = self.request, self.route
+        head, body, by_path = request.head, request.body, request.by_path
+        outgoing, service = self._core.outgoing, self.service
+        left_s = min(route.attempt_s, self._request_deadline - now, self._request_s)
+        if left_s == route.attempt_s and request.attempt_number == 1 and self.stands_in is None:
+            additions = outgoing.first(route, service, by_path)
+        else:
+            prefix = (self.stands_in or service.prefix) if by_path else None
+            additions = Additions(
+                outgoing.loop_name, prefix, request.attempt_number, int(max(left_s * 1000, 1)), route.via
+            )
+        trace = request.trace
+        host = endpoint.authority
+        if route.preserve_host and (own := head.host_sent()):
+            host = own
+        sent = upstream.send(
+            self,
+            head,
+            self.target,
+            host,
+            additions,
+            request.id if head.request_id is None else None,
+            trace.traceparent(request.attempt_number) if trace is not None else None,
+            body.kept if body is not None else None,
+            request.stream.plain,
+        )
+        if not sent:
+            raise Lost("reset", "the connection was closed as soon as it was open")
+        request.sent = True
+        self.cut_short = False
+        self._awaiting = True
+        if body is not None:
+            body.sent()
+            if upstream.writable:
+                request.stream.resume_upload()
+        self._arm_response(now)
+
+    def _measure(self, latency: PeakEwma, response: ResponseHead) -> None:
+        """A quick refusal is no quick answer; one that says for how long counts as an answer that took so long."""
+        now = monotonic()
+        wait_s = None
+        if response.status in (429, 503) and response.retry_after is not None:
+            wait_s = parse_retry_after(response.retry_after, time())
+        took_s = self._waited_s(now)
+        if wait_s is not None:
+            latency.penalize(wait_s, now)
+        elif response.status >= 500 or response.status == 429 or response.status in self.route.failure_status:
+            latency.failed(took_s, now)
+        else:
+            latency.observe(took_s, now)
+
+    # Retrying.
+
+    def _plan_retry(
+        self, reason: str, unprocessed: bool, response: ResponseHead | None, now: float
+    ) -> tuple[float | None, Endpoint | None]:
+        """Whether and when there is another attempt: the wait in seconds (None: there is none), and where, if settled.
+
+        What could not be connected to moves on at once and at no cost, whatever the method: nothing was sent.
+        """
+        route, service = self.route, self.service
+        outcome, retry, counters = self.outcome, route.retry, service.counters
+        if not self.may_repeat() and not (unprocessed and self._is_whole()):
+            return None, None
+        if reason in _CONNECT_REASONS:
+            following = service.pick_untried(now, self._tried, self._key)
+            if following is not None and now < self._request_deadline:
+                if outcome.may_retry() or outcome.is_probe():
+                    counters.retry("failover")
+                    return 0.0, following
+                counters.retry("denied_breaker")
+                return None, None
+        status = response.status if response is not None else 0
+        if self._retries >= retry.max_retries or not wants_retry(retry, reason, status):
+            return None, None
+        if self.request.head.for_repeated:
+            # Whoever called the app tries again by itself: retries at each hop would multiply.
+            counters.retry("denied_repeated")
+            return None, None
+        if not outcome.may_retry():
+            counters.retry("denied_breaker")
+            return None, None
+        retry_after = None
+        if response is not None and response.retry_after is not None:
+            retry_after = parse_retry_after(response.retry_after, time())
+        remaining = min(self._request_deadline - now, self._request_s)
+        if response is not None:
+            remaining -= now - self._attempt_started  # another try takes as long as this one did
+        delay = retry_delay(retry, self._retries, self._core.random, retry_after, remaining)
+        if delay is None:
+            counters.retry("denied_deadline")
+            return None, None
+        if not service.budget.withdraw(now):
+            counters.retry("denied_budget")
+            return None, None
+        self._retries += 1
+        return delay, None
+
+    def may_repeat(self) -> bool:
+        """Whether the request may go out (again): its body is still whole, and it is safe to repeat or was not sent."""
+        return self._is_whole() and (self.repeatable or not self.request.sent)
+
+    def _is_whole(self) -> bool:
+        """Whether all of the request could be sent (again), and the app has heard nothing of an answer."""
+        request = self.request
+        if request.interim_sent or request.stream.responding:
+            return False
+        return request.body is None or request.body.whole
+
+    async def _sleep(self, seconds: float) -> None:
+        self._arm(NONE, inf)
+        began = monotonic()
+        resume = self.request.handler.resume
+        timer = self._core.loop.call_later(seconds + 0.001, resume, None)  # uvloop may be 1 ms early
+        try:
+            await event()
+        finally:
+            timer.cancel()
+            self.request.backoff_s += monotonic() - began
+
+    # Answers, as they go to the app.
+
+    def hold(self, response: ResponseHead, reason: str) -> None:
+        """Keep an answer that something may replace: it goes to the app if nothing does after all."""
+        upstream, body = self.upstream, self.request.body
+        assert upstream is not None
+        self.note(reason, response.status)
+        self.cut_short = body is not None and not upstream.has_all(body)
+        self._held, self.upstream = upstream, None
+
+    def _drop_held(self) -> None:
+        upstream, self._held = self._held, None
+        if upstream is not None:
+            if self.cut_short:
+                upstream.close()
+            else:
+                upstream.release(monotonic())  # closes it where the response was not whole
+
+    def answering(self) -> UpstreamStream:
+        """The stream of the answer at hand, which goes to the app now: nothing replaces it any more."""
+        upstream = self.upstream
+        if upstream is None:
+            upstream = self._held
+            assert upstream is not None
+            self.upstream, self._held = upstream, None
+        outcome = self.outcome
+        if self.reason == "ok":
+            outcome.made_good()
+            if outcome.is_probe():
+                self._succeeded(self._answer_came())  # the others wait for this verdict, however long the body lasts
+        else:
+            now = monotonic()
+            self._judge(FAILURE, self.reason, now)
+            outcome.failed(now)
+        return upstream
+
+    def answer_goes_on(self) -> None:
+        """Its body is still coming."""
+        now = self._answer_came()
+        self._success_due = now + self.route.attempt_s
+        self._arm_download(now + self.route.idle_s)
+        self.request.stream.last_activity = now
+
+    def answer_broke(self, response: ResponseHead, lost: Lost) -> None:
+        """It will not be whole."""
+        self._success_due = inf
+        self._close_upstream()
+        self.note("truncated", response.status, IGNORED if lost.ours else FAILURE)
+        self.outcome.failed(monotonic())
+
+    def answer_ended(self, response: ResponseHead, early: bool) -> float:
+        """All of it has gone to the app. `early`: it began before the whole request had left. Returns the time."""
+        request, outcome, upstream, reason = self.request, self.outcome, self.upstream, self.reason
+        assert upstream is not None
+        body = request.body
+        self._success_due = inf
+        now = monotonic()
+        if not outcome.told and not outcome.answered_s:
+            outcome.answered_s = self._waited_s(now)
+        noted = request.attempt_number <= len(request.attempts)
+        if reason == "ok" and not noted and not request.notes_all and not self._core.recorder.logs_all:
+            self.endpoint.counters.attempt(reason)  # nobody will read how this attempt went
+            self._judge(SUCCESS, reason, now)
+        else:
+            self.note(reason, response.status)
+        self.upstream = None
+        if early or (body is not None and response.status >= 400 and body.received > LARGE_BODY):
+            upstream.close()
+        else:
+            upstream.release(now)
+        if reason == "ok":
+            outcome.succeeded(now)
+        return now
+
+    def switched(self) -> UpstreamStream:
+        """The answer is a 101: both sides talk past us from here on."""
+        upstream = self.upstream
+        assert upstream is not None
+        self._answer_came()
+        self.note("ok", 101)
+        self.outcome.succeeded(monotonic())
+        self.upstream = None
+        return upstream
+
+    def _answer_came(self) -> float:
+        """Now, as the head of the answer has come."""
+        now = monotonic()
+        self.outcome.answered_s = self._waited_s(now)
+        return now
+
+    def _succeeded(self, now: float) -> None:
+        """The service has served this request, whatever becomes of the rest of its body."""
+        self._success_due = inf
+        self._judge(SUCCESS, "ok", now)
+        self.outcome.succeeded(now)
+
+    # Ends.
+
+    def _refused(self, reason: str, detail: str, retry_after: float | None) -> ResponseHead | None:
+        self.reason = reason
+        self.detail = detail
+        self.retry_after = retry_after
+        return None
+
+    def _open(self, now: float) -> ResponseHead | None:
+        breaker, name = self.route.breaker, self.service.name
+        wait_s = breaker.retry_after(now)
+        if breaker.forced is None:
+            detail = f"too many calls to {name} failed; the next probe is let through in {wait_s:.1f} s"
+        else:
+            detail = f"an operator holds the breaker of {name} open, for {wait_s:.0f} s more"
+        return self._refused("circuit_open", detail, wait_s)
+
+    def _failed(self, reason: str, detail: str) -> ResponseHead | None:
+        """No attempt brought an answer: say what became of the last."""
+        self.outcome.failed(monotonic())
+        label = f"{self.endpoint.label}: " if reason not in ("request_timeout", "overloaded") else ""
+        return self._refused(reason, f"{label}{detail}", 1.0 if reason == "overloaded" else None)
+
+    def abandon(self, reason: str) -> None:
+        """The app's side has ended the request: nobody waits for the attempt that is under way."""
+        self._success_due = inf
+        self.note(reason, None)
+        self._close_upstream()
+
+    def failed_by_status(self, response: ResponseHead) -> None:
+        """Its answer is a failure that something else may answer for."""
+        if self.upstream is not None:
+            self.hold(response, "status")
+        self.outcome.failed(monotonic())
+
+    def settle(self) -> None:
+        """The call has failed and says so to its breaker now, whatever answers in its place."""
+        self.outcome.settle(monotonic())
+
+    def close(self) -> None:
+        """Give back whatever is still held: connections, permits. May be called again."""
+        now = monotonic()
+        self._close_upstream()
+        self._drop_held()
+        self.outcome.close(now)
+
+    def _close_upstream(self) -> None:
+        upstream, self.upstream = self.upstream, None
+        if upstream is not None:
+            upstream.close()
+
+    # What an attempt was.
+
+    def note(self, reason: str, status: int | None, verdict: int | None = None) -> None:
+        """Count the attempt that is under way, and remember it for the answer and the log."""
+        request = self.request
+        if request.attempt_number > len(request.attempts):
+            endpoint, number = self.endpoint, request.attempt_number
+            endpoint.counters.attempt(reason)
+            now = monotonic()
+            self._judge(self._verdict_on(reason, now) if verdict is None else verdict, reason, now)
+            if request.trace is not None:
+                request.trace.attempt(
+                    number,
+                    self.service.name,
+                    endpoint.address,
+                    endpoint.port,
+                    reason,
+                    status,
+                    self._attempt_started,
+                    now,
+                )
+            took_ms = int((now - self._attempt_started) * 10_000 + 0.5) / 10  # `round` takes ten times as long
+            request.attempts.append(Attempt(endpoint.label, reason, status, took_ms))
+
+    def _judge(self, verdict: int, reason: str, now: float) -> None:
+        self.outcome.judge(
+            verdict,
+            self.endpoint,
+            self.request.attempt_number,
+            self._attempt_started,
+            reason,
+            now,
+            self._waited_s(now),
+            self._is_asked(),
+            self._queued,
+        )
+
+    def _verdict_on(self, reason: str, now: float) -> int:
+        """What the end of the attempt says about its endpoint."""
+        if reason == "ok":
+            return SUCCESS
+        if reason in ENDPOINT_FAILURES:
+            return FAILURE
+        if reason == "request_timeout" and not self.hurried:
+            return IGNORED if self._queued else FAILURE
+        if reason == "request_timeout" or (reason == "client_disconnect" and not self.request.stream.responding):
+            if self._waited_enough(now):
+                return FAILURE
+            self.outcome.impatient = True
+        return IGNORED
+
+    def _waited_enough(self, now: float) -> bool:
+        """Whether the app, which gave up, had waited so long that this is the service's failure."""
+        if self._queued or self.route.forgives_impatience or not self._is_asked():
+            return False
+        return self._waited_s(now) >= self.route.breaker.patience.enough_s
+
+    def _waited_s(self, now: float) -> float:
+        """How long the present attempt has had the whole request."""
+        return now - max(self._attempt_started, self.request.body_ended)
+
+    def _is_asked(self) -> bool:
+        """Whether the app has sent the whole request."""
+        body = self.request.body
+        return body is None or body.complete
+
+    @property
+    def hurried(self) -> bool:
+        """The app gives less time than the policy: where that runs out, it is the app that gave up."""
+        return min(self.whole_s, self._at_most_s) < self.route.request_s
+
+    # Clocks.
+
+    def _arm(self, kind: int, when: float) -> None:
+        self._kind = kind
+        self.request.stream.arm(when)
+
+    def _arm_response(self, now: float) -> None:
+        request, body = self.request, self.request.body
+        sending = body is not None and not body.complete
+        if sending and request.head.expects_continue and body is not None and not body.received:
+            sending = request.interim_sent  # until the upstream says 100, it is the one that is waited for
+        if sending:
+            self._arm_upload(now + self.route.idle_s)
+            return
+        latest = now + self.route.attempt_s
+        if self._request_deadline <= latest:
+            self._arm(REQUEST, self._request_deadline)
+        else:
+            self._arm(ATTEMPT, latest)
+
+    def _arm_upload(self, when: float) -> None:
+        if self.outcome.is_probe():
+            when = min(when, self._attempt_started + self.route.attempt_s)
+        self._arm(UPLOAD, when)
+
+    def _arm_download(self, when: float) -> None:
+        self._arm(DOWNLOAD, when if self.outcome.told else min(when, self._success_due))
+
+    def deadline_passed(self, now: float) -> None:
+        route, handler, kind = self.route, self.request.handler, self._kind
+        if kind == ATTEMPT:
+            handler.interrupt(Lost("attempt_timeout", f"no answer within timeout.attempt, {route.attempt_s:g} s"))
+        elif kind == REQUEST:
+            detail = f"no answer within {self._time_given()}, {self._request_s:g} s"
+            handler.interrupt(Lost("request_timeout", detail))
+        elif kind == UPLOAD:
+            self._upload_idle(now)
+        elif kind == DOWNLOAD:
+            self._download_idle(now)
+
+    def _upload_idle(self, now: float) -> None:
+        request, route, upstream = self.request, self.route, self.upstream
+        if now >= self._attempt_started + route.attempt_s and self.outcome.is_probe():
+            self.outcome.make_room()  # the app may send for as long as it likes, but the others do not wait for it
+        latest = request.last_upload + route.idle_s
+        if latest > now:
+            self._arm_upload(latest)
+        elif upstream is not None and upstream.drained_since_last_look():
+            self._arm_upload(now + route.idle_s)
+        elif upstream is not None and not upstream.writable:
+            detail = f"the service took nothing of the body for {route.idle_s:g} s"
+            request.handler.interrupt(Lost("attempt_timeout", detail))
+        else:
+            request.handler.interrupt(BadRequest(408, f"nothing more of the body came for {route.idle_s:g} s"))
+
+    def _download_idle(self, now: float) -> None:
+        if now >= self._success_due:
+            self._succeeded(now)
+        request, idle_s = self.request, self.route.idle_s
+        stream = request.stream
+        latest = max(stream.last_activity, request.last_upload) + idle_s
+        if stream.writable:
+            if latest > now:
+                self._arm_download(latest)
+            else:
+                detail = f"nothing more of the body came for timeout.idle, {idle_s:g} s"
+                request.handler.interrupt(Lost("truncated", detail, ours=True))
+            return
+        # We wait for the app: it is idle only if it has taken nothing since the last look.
+        unread, self._unread = self._unread, stream.unsent()
+        if unread and self._unread >= unread:
+            request.handler.interrupt(Disconnected(f"the app read nothing for timeout.idle, {idle_s:g} s"))
+        else:
+            self._arm_download(now + idle_s)
+
+    def _time_given(self) -> str:
+        """Who set `_request_s`, in words."""
+        if self.stands_in is not None:
+            return "what the first service left of the request's time"
+        words = "timeout.request" if self.whole_s == self.route.request_s else "the app's own deadline"
+        return words if self._share == 1.0 else f"the part of {words} that is not kept for the fallbacks"
+
+    # What the endpoint's side says.
+
+    def connected(self, stream: UpstreamStream) -> None:
+        self.request.handler.resume(stream)
+
+    def connect_failed(self, reason: str, detail: str) -> None:
+        self.request.handler.interrupt(Lost(reason, detail))
+
+    def response_began(self, response: ResponseHead) -> None:
+        self.request.handler.resume(response)
+
+    def response_ended(self, trailers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        self.request.handler.resume(trailers)
+
+    def attempt_lost(self, lost: Lost) -> None:
+        self.request.handler.interrupt(lost)
+
+    def interim(self, response: ResponseHead) -> None:
+        """A 1xx goes to the app, after which there is no other attempt. HTTP/1.0 knows none: RFC 9110, section 15.2."""
+        request = self.request
+        if request.head.minor:
+            request.interim_sent = True
+            request.stream.write_interim(response)
+            if not request.stream.writable and self.upstream is not None:
+                self.upstream.pause_reading()
+            body = request.body
+            if self._awaiting and body is not None and not body.received:  # told to go on, the app sends the body now
+                request.last_upload = monotonic()
+                self._arm_response(request.last_upload)
+
+    def pause_upload(self) -> None:
+        self.request.stream.pause_upload()
+
+    def resume_upload(self) -> None:
+        self.request.stream.resume_upload()
+
+    # What the app's side says.
+
+    def body_received(self, pieces: list[bytes], now: float) -> None:
+        """More of the request's body: on to the upstream if there is one, else kept for when there will be."""
+        request, upstream = self.request, self.upstream
+        body = request.body
+        assert body is not None
+        request.last_upload = now
+        if upstream is None or self.cut_short:
+            if not request.stream.responding:
+                body.keep(pieces)
+            if body.kept_size > BUFFER_MAX and not body.complete:
+                request.stream.pause_upload()
+        else:
+            upstream.send_body(pieces)
+            if body.whole:
+                body.keep(pieces)
+                body.sent()
+        if body.complete:
+            request.body_ended = now
+            self._request_deadline = now + self._request_s
+            if self._awaiting:
+                self._arm_response(now)
+        elif self._awaiting and self._kind != UPLOAD:
+            self._arm_response(now)
+
+    def pause_download(self) -> None:
+        if self.upstream is not None:
+            self.upstream.pause_reading()
+
+    def resume_download(self) -> None:
+        self._unread = 0
+        if self.upstream is not None:
+            self.upstream.resume_reading()
+
+    def __repr__(self) -> str:
+        return f"<ServiceCall {self.service.name} attempt={self.request.attempt_number} {self.upstream}>"

@@ -1,0 +1,126 @@
+"""A call's permits go back once, and its breaker hears one outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.policy.settings import BreakerSettings, Limits, Policy
+from sidecar.policy.verdict import FAILURE, IGNORED, SUCCESS
+from sidecar.proxy.exchange.outcome import Outcome
+from tests.proxy.fakes import World
+
+PROBED = Policy(breaker=BreakerSettings(volume_threshold=1, reset_timeout=1.0), limits=Limits(max_concurrent=1))
+
+
+def outcome_of(world: World, *, entered: bool = True) -> Outcome:
+    outcome = Outcome(world.service, world.service.default_route.breaker)
+    if entered:
+        assert outcome.enter()
+        assert outcome.admit(world.loop.now)
+    return outcome
+
+
+def judge(world: World, outcome: Outcome, verdict: int, reason: str = "reset", number: int = 1) -> None:
+    now = world.loop.now
+    outcome.judge(verdict, world.service.endpoints[0], number, now, reason, now, 0.1, True, False)
+
+
+def test_what_was_refused_gives_back_nothing(make_world: Callable[..., World]) -> None:
+    world = make_world(PROBED)
+    first = outcome_of(world)
+    second = outcome_of(world, entered=False)
+    assert not second.enter()
+    second.close(world.loop.now)
+    assert world.service.limit.in_flight == 1
+    first.close(world.loop.now)
+    first.close(world.loop.now)
+    assert (world.service.limit.in_flight, world.breaker()) == (0, (0, 0))
+
+
+def test_an_attempt_has_one_verdict_and_the_last_one_counts(world: World) -> None:
+    outcome = outcome_of(world)
+    judge(world, outcome, FAILURE)
+    judge(world, outcome, SUCCESS)
+    assert outcome.verdict == FAILURE
+    judge(world, outcome, IGNORED, number=2)
+    assert outcome.verdict == FAILURE
+    outcome.settle(world.loop.now)
+    outcome.close(world.loop.now)
+    assert world.breaker() == (0, 1)
+
+
+def test_an_answer_makes_good_what_failed_before(world: World) -> None:
+    outcome = outcome_of(world)
+    judge(world, outcome, FAILURE)
+    outcome.made_good()
+    outcome.succeeded(world.loop.now)
+    outcome.failed(world.loop.now)
+    outcome.close(world.loop.now)
+    assert world.breaker() == (1, 0)
+
+
+def test_an_impatient_app_s_probe_makes_the_next_one_wait(make_world: Callable[..., World]) -> None:
+    world = make_world(PROBED)
+    failed = outcome_of(world)
+    judge(world, failed, FAILURE)
+    failed.close(world.loop.now)
+    world.pass_time(1.1)
+    probe = outcome_of(world)
+    assert probe.is_probe()
+    assert not probe.may_retry()
+    probe.impatient = True
+    probe.close(world.loop.now)
+    refused = outcome_of(world, entered=False)
+    assert refused.enter()
+    assert not refused.admit(world.loop.now)
+    refused.close(world.loop.now)
+    world.pass_time(1.0)
+    last = outcome_of(world)
+    assert last.is_probe()
+    last.close(world.loop.now)
+
+
+STEPS = ["enter", "admit", "success", "failure", "judge bad", "judge good", "settle", "close", "make room"]
+
+
+@given(st.lists(st.sampled_from(STEPS), max_size=12))
+def test_whatever_happens_all_permits_are_back_and_one_outcome_is_told(steps: list[str]) -> None:
+    with World(PROBED) as world:
+        outcome, now = outcome_of(world, entered=False), world.loop.now
+        entered = admitted = False
+        for number, step in enumerate(steps, 1):
+            if step == "enter" and not entered:
+                entered = outcome.enter()
+            elif step == "admit" and entered and not admitted:
+                admitted = outcome.admit(now)
+            elif step == "success" and admitted:
+                outcome.succeeded(now)
+            elif step == "failure" and admitted:
+                outcome.failed(now)
+            elif step.startswith("judge") and admitted:
+                judge(world, outcome, FAILURE if step == "judge bad" else SUCCESS, number=number)
+            elif step == "settle":
+                outcome.settle(now)
+            elif step == "close":
+                outcome.close(now)
+            elif step == "make room" and admitted and not outcome.told:
+                outcome.make_room()
+        outcome.close(now)
+        assert world.service.limit.in_flight == 0
+        assert sum(world.breaker()) <= 1
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_an_ejection_that_has_dealt_with_it_leaves_the_breaker_out(world: World, failed: bool) -> None:
+    outcome = outcome_of(world)
+    endpoint = world.service.endpoints[0]
+    endpoint.ejected = failed
+    outcome.breaker.forgiven_at = world.loop.now
+    judge(world, outcome, FAILURE)
+    endpoint.ejected = False
+    outcome.close(world.loop.now)
+    assert world.breaker() == (0, 0 if failed else 1)
