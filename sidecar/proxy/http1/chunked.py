@@ -18,6 +18,7 @@ MAX_SIZE_LINE: Final = 1024
 
 MAX_TRAILERS: Final = 8 * 1024
 
+_HEX: Final = b"0123456789abcdefABCDEF"
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e]|\\[\t \x21-\x7e])*"'
 _BWS = rb"[ \t]*"
@@ -92,14 +93,19 @@ class ChunkScanner:
                     if so_far > MAX_SIZE_LINE or not fit.fullmatch(data, position):
                         raise BadChunk("a chunk's size line is malformed or too long")
                     break
-                line = (_LENIENT_SIZE_LINE if self._lenient else _SIZE_LINE).fullmatch(data, position, end)
-                if line is None:
-                    raise BadChunk("a chunk's size is malformed")
-                self._left = int(line[1], 16)
+                size_end = end
+                digits = data[position:end]
+                if not 0 < end - position <= 16 or digits.strip(_HEX):  # not plain, as almost all are
+                    line = (_LENIENT_SIZE_LINE if self._lenient else _SIZE_LINE).fullmatch(data, position, end)
+                    if line is None:
+                        raise BadChunk("a chunk's size is malformed")
+                    digits = line[1]
+                    size_end = line.end(1)
+                self._left = int(digits, 16)
                 if self._decode:
                     passed = end + 2
-                elif line[2]:
-                    out.append(data[passed : line.end(1)])
+                elif size_end < end:
+                    out.append(data[passed:size_end])
                     passed = end
                 position = end + 2
                 self._state = _DATA if self._left else _TRAILERS
