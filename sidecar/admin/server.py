@@ -1,6 +1,6 @@
-"""The admin listener: its paths, handlers and limits.
+"""The HTTP server of the admin listener: its paths, handlers and limits. `sidecar.admin.listener` loads it.
 
-This module owns the application and its lifetime. Every response except pages and metrics is JSON. Errors are
+This module owns the application. Every response except pages and metrics is JSON. Errors are
 problem+json; unexpected errors are also logged.
 """
 
@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import socket
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator
 from functools import partial
-from time import time
 from typing import Any, Final
 
 import msgspec
@@ -34,11 +32,10 @@ from sidecar.admin.services_view import ServicesView
 from sidecar.admin.stream import stream
 from sidecar.config.schema import Address
 from sidecar.net.aiohttp_log import http_logger
-from sidecar.net.http_listener import IDLE_S, Bounds, HttpListener
-from sidecar.net.tasks import Tasks
+from sidecar.net.http_listener import IDLE_S, HttpListener, Server
+from sidecar.net.threads import in_thread
 from sidecar.runtime.service import LiveService
 from sidecar.telemetry.events import KEPT
-from sidecar.telemetry.history import SAMPLE_S
 
 log = logging.getLogger("sidecar.admin")
 
@@ -61,10 +58,10 @@ _HEADERS: Final = {
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Admin:
-    """Serves on sockets that are already bound."""
+class AdminServer:
+    """Answers requests on the connections of `listener`, whose address is `bound`."""
 
-    def __init__(self, running: Running, probes: ProbeAnswers, bound: Address, bounds: Bounds | None = None) -> None:
+    def __init__(self, running: Running, probes: ProbeAnswers, bound: Address, listener: HttpListener) -> None:
         self._running = running
         self._probes = probes
         self._clock = WallClock(running.loop.time)
@@ -73,10 +70,8 @@ class Admin:
         self._commands = Commands(running, self._view, self._clock)
         self._guard = Guard(bound)
         self._page = Page()
-        self._document = _ENCODER.encode(openapi.document()) + b"\n"
-        self._bounds = bounds
-        self._tasks = Tasks(log)
-        self._listener: HttpListener | None = None
+        self._document: bytes | None = None
+        self._listener = listener
         application = web.Application(middlewares=[self._bounded], client_max_size=MOST_BODY_BYTES)
         application.add_routes(self._routes())
         application.on_response_prepare.append(_dress)
@@ -92,30 +87,15 @@ class Admin:
             auto_decompress=False,  # a compressed body is not accepted as JSON, so decompressing it is only a risk
         )
 
-    async def start(self, sockets: Sequence[socket.socket]) -> None:
+    async def started(self) -> Server:
+        """What serves connections from now on."""
         await self._runner.setup()
         assert self._runner.server is not None
-        self._listener = HttpListener(self._runner.server, self._bounds)
-        await self._listener.start(sockets)
-        await self._sample()
-        self._tasks.start(self._sample_on(), "history")
+        return self._runner.server
 
     async def close(self) -> None:
-        self._tasks.cancel()
-        if self._listener is not None:
-            self._listener.close()
-        self._running.events.close()
+        """End all connections, after the responses under way."""
         await self._runner.cleanup()
-
-    async def _sample_on(self) -> None:
-        while True:
-            await asyncio.sleep(SAMPLE_S)
-            await self._sample()
-
-    async def _sample(self) -> None:
-        running = self._running
-        services = running.live.services.values()
-        await running.slices.run(running.history.sampling(services, running.loop.time(), time()))
 
     def _routes(self) -> list[web.RouteDef]:
         found = [
@@ -139,7 +119,6 @@ class Admin:
     @web.middleware
     async def _bounded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Wraps every request: checks access, limits the time, and makes sure that there is a response."""
-        assert self._listener is not None
         with self._listener.under_way(request.protocol):
             return await self._answered(request, handler)
 
@@ -197,6 +176,8 @@ class Admin:
             raise ApiProblem(400, "bad_request", str(problem)) from None
 
     async def _openapi(self, request: web.Request) -> web.Response:
+        if self._document is None:
+            self._document = await in_thread(lambda: _ENCODER.encode(openapi.document()) + b"\n")
         return web.Response(body=self._document, content_type="application/json")
 
     async def _index(self, request: web.Request) -> web.Response:

@@ -20,10 +20,10 @@ from time import monotonic
 from typing import Final, Literal
 
 from sidecar import __version__
+from sidecar.admin.listener import Admin
 from sidecar.admin.probe import Probes
 from sidecar.admin.probe_answers import ProbeAnswers
 from sidecar.admin.scrapes import Scrapes
-from sidecar.admin.server import Admin
 from sidecar.config.load import Origins
 from sidecar.config.schema import Config
 from sidecar.daemon.admin_backend import AdminBackend
@@ -152,7 +152,8 @@ class Daemon:
         )
         self._event_handler = EventHandler(self.admin_backend.events, loop)
         logging.getLogger("sidecar").addHandler(self._event_handler)
-        self.admin = Admin(self.admin_backend, answers, config.listen.admin, watchers)
+        # What its server imports stays, as what is frozen at the start: the collector need not look at it.
+        self.admin = Admin(self.admin_backend, answers, config.listen.admin, watchers, on_load=gc.freeze)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
 
     async def run(self, sockets: dict[str, list[socket.socket]]) -> int:

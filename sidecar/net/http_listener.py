@@ -17,7 +17,7 @@ import asyncio
 import logging
 import socket
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol, cast
@@ -34,6 +34,8 @@ log = logging.getLogger("sidecar.http")
 MOST: Final = 256
 IDLE_S: Final = 15.0
 HANDSHAKE_S: Final = 5.0
+LOAD_S: Final = 30.0
+"""How long a connection waits for its server to be loaded: a second of CPU time, of which there may be little."""
 
 _SWEEP_S: Final = 1.0
 _FULL: Final = (
@@ -77,10 +79,23 @@ class Server(Protocol):
 
 
 class HttpListener:
-    """Accepts connections for `server`, with TLS if `tls` is given. Needs a running event loop."""
+    """Accepts connections for `server`, with TLS if `tls` is given. Needs a running event loop.
 
-    def __init__(self, server: Server, bounds: Bounds | None = None, tls: SSLContext | None = None) -> None:
+    Where `server` is None, `load` gives it when the first connection comes, which waits meanwhile, unread. If that
+    fails, the connection ends, and the next one tries again.
+    """
+
+    def __init__(
+        self,
+        server: Server | None,
+        bounds: Bounds | None = None,
+        tls: SSLContext | None = None,
+        *,
+        load: Callable[[], Awaitable[Server]] | None = None,
+    ) -> None:
         self._server = server
+        self._load = load
+        self._loading = asyncio.Lock()
         self._bounds = bounds or Bounds()
         self._tls = tls
         self._loop = asyncio.get_running_loop()
@@ -125,8 +140,12 @@ class HttpListener:
         """Close idle connections now, and the others after their response or after `seconds`."""
         self.close()
         await self._tasks.ended()
-        self._server.pre_shutdown()  # otherwise shutdown would wait for idle connections
-        await self._server.shutdown(seconds)
+        if self._server is not None:
+            self._server.pre_shutdown()  # otherwise shutdown would wait for idle connections
+            await self._server.shutdown(seconds)
+        else:
+            for connection in list(self._until):
+                self._drop(connection)
 
     # Called by connections.
 
@@ -134,12 +153,12 @@ class HttpListener:
         if not self._has_room(connection.address):
             self.refused += 1
             connection.refuse(b"" if self._tls else _FULL)
-        elif self._tls is None:
-            self._begin(connection, connection.wire)
+        elif self._server is None:
+            connection.wire.pause_reading()
+            self._wait(connection, LOAD_S)
+            self._tasks.start(self._admit_when_loaded(connection), "first connection")
         else:
-            connection.wire.pause_reading()  # the next bytes belong to the TLS handshake
-            self._wait(connection, self._bounds.handshake_s)
-            self._tasks.start(self._shake_hands(connection, self._tls), "TLS handshake")
+            self._admit(connection, self._server)
 
     def lost(self, connection: _Connection) -> None:
         if self._until.pop(connection, None) is not None:
@@ -149,7 +168,30 @@ class HttpListener:
         if connection.handler is not None:
             self._of.pop(connection.handler, None)
 
-    async def _shake_hands(self, connection: _Connection, tls: SSLContext) -> None:
+    def _admit(self, connection: _Connection, server: Server) -> None:
+        if self._tls is None:
+            self._begin(connection, server, connection.wire)
+        else:
+            connection.wire.pause_reading()  # the next bytes belong to the TLS handshake
+            self._wait(connection, self._bounds.handshake_s)
+            self._tasks.start(self._shake_hands(connection, server, self._tls), "TLS handshake")
+
+    async def _admit_when_loaded(self, connection: _Connection) -> None:
+        async with self._loading:
+            if self._server is None and self._load is not None:
+                try:
+                    self._server = await self._load()
+                except Exception:
+                    log.exception("the server of a listener could not be loaded")
+        if connection not in self._until:
+            return
+        if self._server is None:
+            self._drop(connection)
+        else:
+            connection.wire.resume_reading()
+            self._admit(connection, self._server)
+
+    async def _shake_hands(self, connection: _Connection, server: Server, tls: SSLContext) -> None:
         if connection not in self._until:
             return
         secured: asyncio.Transport | None = None
@@ -162,10 +204,10 @@ class HttpListener:
                 if secured is None:  # failed or cancelled: `connection_lost` is not called before the handshake ends
                     self.lost(connection)
         if secured is not None and connection in self._until:
-            self._begin(connection, secured)
+            self._begin(connection, server, secured)
 
-    def _begin(self, connection: _Connection, transport: asyncio.Transport) -> None:
-        handler = self._server()
+    def _begin(self, connection: _Connection, server: Server, transport: asyncio.Transport) -> None:
+        handler = server()
         self._of[handler] = connection
         self._wait(connection, self._bounds.head_s)
         connection.begin(handler, transport)

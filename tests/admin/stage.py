@@ -13,8 +13,8 @@ from typing import Any
 import aiohttp
 
 from sidecar.admin.clock import WallClock
+from sidecar.admin.listener import Admin
 from sidecar.admin.probe_answers import ProbeAnswers
-from sidecar.admin.server import Admin
 from sidecar.admin.services_view import ServicesView
 from sidecar.config.errors import ConfigError
 from sidecar.config.load import _read

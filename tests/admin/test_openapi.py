@@ -45,10 +45,10 @@ def test_every_reference_leads_somewhere_and_every_schema_is_one() -> None:
 
 
 def test_every_path_is_described_and_every_description_is_a_path() -> None:
-    from sidecar.admin.server import Admin
+    from sidecar.admin.server import AdminServer
 
     stage_routes = set()
-    for route in Admin._routes(_Nobody()):  # type: ignore[arg-type]
+    for route in AdminServer._routes(_Nobody()):  # type: ignore[arg-type]
         stage_routes.add((route.method.lower(), route.path))
     described = {(method, path) for path, methods in DOCUMENT["paths"].items() for method in methods}
     assert stage_routes - described == {("get", "/ui/{name:.+}")}

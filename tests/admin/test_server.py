@@ -169,7 +169,7 @@ async def test_a_defect_is_a_500_without_its_words_and_is_logged(caplog: pytest.
             status, problem = await client.get("/services/venue")
     assert (status, problem["reason"]) == (500, "internal")
     assert "NoneType" not in str(problem)
-    assert "a defect of the sidecar" in caplog.text
+    assert "a bug in the sidecar" in caplog.text
 
 
 async def test_a_listener_that_is_open_to_all_says_so() -> None:

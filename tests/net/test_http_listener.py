@@ -365,3 +365,111 @@ async def test_at_the_end_idle_connections_close_and_requests_in_flight_are_answ
         with pytest.raises(ConnectionRefusedError):
             await found.open()
         await until(lambda: len(found.listener) == 0)
+
+
+# A server that is loaded when it is wanted.
+
+
+class Later:
+    """A listener whose server is loaded by the first connection."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.loads = 0
+        self.error: Exception | None = None
+        self.server = web.Server(self._handle, access_log=None)
+        self.port = 0
+        self.opened: list[asyncio.StreamWriter] = []
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(text="here")
+
+    async def load(self) -> web.Server:
+        self.loads += 1
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return self.server
+
+    async def open(self) -> Stream:
+        stream = await asyncio.open_connection("127.0.0.1", self.port)
+        self.opened.append(stream[1])
+        return stream
+
+
+@asynccontextmanager
+async def loading(tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[Later, HttpListener]]:
+    later = Later()
+    listener = HttpListener(None, Bounds(most=3), tls, load=later.load)
+    bound = socket.create_server(("127.0.0.1", 0))
+    bound.setblocking(False)
+    later.port = bound.getsockname()[1]
+    await listener.start([bound])
+    try:
+        yield later, listener
+    finally:
+        await listener.end(0.1)
+        for writer in later.opened:
+            writer.transport.abort()
+
+
+async def test_connections_wait_while_their_server_is_loaded() -> None:
+    async with loading() as (later, listener):
+        streams = [await later.open() for _ in range(3)]
+        for stream in streams:
+            stream[1].write(ASK)
+        await until(lambda: (later.loads, len(listener)) == (1, 3))
+        later.gate.set()
+        async with asyncio.timeout(5):
+            for stream in streams:
+                await stream[0].readuntil(b"here")
+            await ask(await later.open())
+        assert later.loads == 1
+
+
+async def test_a_handshake_begins_once_the_server_is_loaded(tmp_path: Path) -> None:
+    certificate = Certificate(tmp_path)
+    async with loading(certificate.server) as (later, _):
+        opening = asyncio.get_running_loop().create_task(
+            asyncio.open_connection("127.0.0.1", later.port, ssl=certificate.client)
+        )
+        await until(lambda: later.loads == 1)
+        later.gate.set()
+        async with asyncio.timeout(5):
+            stream = await opening
+            await ask(stream)
+        stream[1].transport.abort()
+
+
+async def test_a_server_that_cannot_be_loaded_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    async with loading() as (later, listener):
+        later.gate.set()
+        later.error = ImportError("no aiohttp")
+        await closed(await later.open())
+        await until(lambda: len(listener) == 0)
+        assert "no aiohttp" in caplog.text
+        later.error = None
+        async with asyncio.timeout(5):
+            await ask(await later.open())
+        assert later.loads == 2
+
+
+@pytest.mark.usefixtures("swept")
+async def test_nobody_waits_for_a_server_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOAD_S", 0.05)
+    async with loading() as (later, listener):
+        await closed(await later.open())
+        assert len(listener) == 0
+        later.gate.set()
+        async with asyncio.timeout(5):
+            await ask(await later.open())
+
+
+async def test_connections_that_wait_keep_to_the_limit_and_end_with_it() -> None:
+    async with loading() as (later, listener):
+        streams = [await later.open() for _ in range(4)]
+        await closed(streams[0])
+        assert len(listener) == 3
+        await listener.end(0.1)
+        for stream in streams[1:]:
+            await closed(stream)
