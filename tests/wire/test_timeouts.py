@@ -64,6 +64,19 @@ def test_clocks_run_once_the_upload_is_complete(rig: Rig) -> None:
         assert 0.25 <= time.monotonic() - began < 3
 
 
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_body_that_comes_with_its_head_is_complete_at_once(rig: Rig, framing: str) -> None:
+    """So the app's own deadline runs, although no further byte of the body ever comes."""
+    rig["venue"].play(steps.silence)
+    given = ("x-envoy-upstream-rq-timeout-ms", "100")
+    with rig.client() as client:
+        if framing == "length":
+            client.send(request_bytes("POST", "/venue/", [given], b"whole"))
+        else:
+            client.send(request_bytes("POST", "/venue/", [given, ("Transfer-Encoding", "chunked")]) + chunked(b"whole"))
+        assert_problem(client.read_response(), 504, "request_timeout", "venue")
+
+
 def test_slow_body_of_an_answer_is_no_timeout(rig: Rig) -> None:
     """`attempt` and `request` end at the head."""
 

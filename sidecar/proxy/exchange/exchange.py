@@ -77,14 +77,14 @@ class Exchange(Handler):
         request = self.request = Request(head, body, stream, self, request_id, now, by_path)
         self._falls_back = head.method in route.fallback_methods and not head.websocket
         share = FIRST_PART if self._falls_back else 1.0
-        call = self._call = ServiceCall(core, request, service, route, target, now, None, share)
-        if self._falls_back and (body is None or body.complete):
-            self._end = now + call.whole_s
+        self._call = ServiceCall(core, request, service, route, target, now, None, share)
 
     # Its life, from the top.
 
     async def _live(self) -> None:
-        call, request = self._call, self.request
+        call, request, body = self._call, self.request, self.body
+        if self._falls_back and (body is None or body.complete):
+            self._end = call.started + call.whole_s
         tracer = self._core.tracer
         if tracer is not None:
             begin_trace(tracer, request, self.service.name, self.route.name, call.target)

@@ -104,8 +104,7 @@ class ServiceCall(AttemptListener):
         self._share = share
         self._at_most_s = at_most_s
         self._request_s = min(self.whole_s * share, at_most_s)
-        # The clock does not run while the app is still sending (Envoy: route.timeout starts at the request's end).
-        self._request_deadline = started + self._request_s if body is None or body.complete else inf
+        self._request_deadline = inf
 
     # Its life, from the top.
 
@@ -113,7 +112,10 @@ class ServiceCall(AttemptListener):
         """The head of the service's answer, whose body is held until `relay`; None where there will be none, and
         `reason` and `detail` say why. Raises Disconnected and BadRequest."""
         core, request, service, now = self._core, self.request, self.service, self.started
-        outcome = self.outcome
+        outcome, body = self.outcome, request.body
+        # The clock does not run while the app is still sending (Envoy: route.timeout starts at the request's end).
+        if body is None or body.complete:
+            self._request_deadline = now + self._request_s
         if core.outgoing.is_loop(request.head):
             detail = f"the request came back to this sidecar for the third time, through {service.name}"
             return self._refused("loop", detail, None)
