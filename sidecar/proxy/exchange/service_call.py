@@ -95,7 +95,7 @@ class ServiceCall(AttemptListener):
         self.stands_in = stands_in
         self._pool = core.pools[service.name]
         self.outcome = Outcome(service, route.breaker)
-        head, body = request.head, request.body
+        head = request.head
         self.repeatable = head.method in route.repeatable_methods or head.idempotency_key
         self.whole_s = route.request_s
         """What the app's request may take, by the policy and by the app."""
