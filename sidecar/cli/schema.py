@@ -5,10 +5,9 @@ from __future__ import annotations
 import click
 
 
-@click.command(
-    short_help="Print the JSON Schema of the configuration, for editors.",
-    help="""
-    Print the JSON Schema of the configuration, so that an editor completes and checks it as you type.
+@click.command(short_help="Print the JSON Schema of the configuration, for editors.")
+def schema() -> None:
+    """Print the JSON Schema of the configuration, so that an editor completes and checks it as you type.
 
     Editors with the YAML language server (VS Code, Neovim, Emacs) use the schema that the first line of a configuration
     names:
@@ -21,9 +20,7 @@ import click
     \b
     Examples:
       sidecar schema > sidecar.schema.json
-    """,
-)
-def schema() -> None:
+    """
     from sidecar.config.json_schema import json_schema_text
 
     click.echo(json_schema_text(), nl=False)

@@ -30,10 +30,10 @@ import sidecar.proxy.upstream.pool
 from sidecar.config.schema import Aggregate, Config, EndpointSpec, Listen, Route, Service, Url
 from sidecar.policy.settings import Policy, RetrySettings, Timeouts
 from sidecar.proxy.core import ProxyCore
-from sidecar.proxy.downstream.http1_connection import DownstreamConnection
+from sidecar.proxy.downstream.http1_connection import Downstream
 from sidecar.proxy.exchange.dispatch import Dispatch
 from sidecar.proxy.http1.request_head import RequestHead
-from sidecar.proxy.upstream.http1_connection import UpstreamConnection
+from sidecar.proxy.upstream.http1_connection import Upstream
 from sidecar.runtime.additions import Additions
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.live import Live
@@ -468,7 +468,7 @@ class World:
 
     def app(self) -> Wire:
         """A new connection from the app."""
-        downstream = DownstreamConnection(self.core.registry)
+        downstream = Downstream(self.core.registry)
         wire = Wire(self.loop, downstream)
         downstream.connection_made(wire)  # type: ignore[arg-type]
         self._apps.append(wire)
@@ -538,7 +538,7 @@ class World:
 def check_counts(
     service: LiveService,
     endpoints: Sequence[Endpoint],
-    connections: Sequence[UpstreamConnection],
+    connections: Sequence[Upstream],
     dials: Sequence[Dial],
     most: int | None = None,
 ) -> None:
@@ -557,7 +557,7 @@ def check_counts(
 
 
 def send_on(
-    connection: UpstreamConnection,
+    connection: Upstream,
     listener: Any,
     method: str = "GET",
     *,

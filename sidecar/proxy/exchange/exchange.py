@@ -89,8 +89,7 @@ class Exchange(Handler):
         if tracer is not None:
             begin_trace(tracer, request, self.service.name, self.route.name, call.target)
         try:
-            endpoint = call.admit()
-            response = await call.ask(endpoint) if endpoint is not None else None
+            response = await call.ask()
             if self._falls_back and is_answered_for(call.reason, response):
                 await self._fall_back(call, response)
             elif response is None:
@@ -231,8 +230,7 @@ class Exchange(Handler):
         request.notes_all = True
         prefix = self.service.prefix  # what the app called stays what it sees in redirects
         call = self._call = ServiceCall(core, request, service, route, target, now, prefix, 1.0, left_s)
-        endpoint = call.admit()
-        response = await call.ask(endpoint) if endpoint is not None else None
+        response = await call.ask()
         answers = False
         if response is None:
             self._count_for(call, STATUS[call.reason], call.reason)
