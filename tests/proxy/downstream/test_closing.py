@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from sidecar.proxy.downstream.closing import (
     hung_up,
     nothing_unread,
     reset,
+    send_before_close,
     worth_draining,
 )
 from sidecar.proxy.http1.head_syntax import CHUNKED
@@ -108,7 +110,7 @@ def test_app_that_never_reads_its_last_answer_is_let_go(make_world: Callable[...
     world = make_world(Policy(timeout=Timeouts(client_idle=10.0), limits=Limits()))
     app = world.asks("GET /venue/", "Connection: close")
     app.stall()
-    world.upstream.says(ok(b"a" * 1000))
+    world.upstream.says(ok(b"a" * 5000))
     assert app.how == "close"
     assert not app.lost
     world.pass_time(10.1)
@@ -125,6 +127,10 @@ class Transport:
         self.raw = raw
         self.unsent = unsent
         self.aborted = False
+        self.closing = False
+
+    def is_closing(self) -> bool:
+        return self.closing
 
     def get_extra_info(self, name: str) -> socket.socket | None:
         assert name == "socket"
@@ -216,6 +222,44 @@ def test_a_reset_is_no_end_in_order(pair: tuple[Any, socket.socket]) -> None:
         other.recv(1)
 
 
+def test_the_last_bytes_arrive_before_the_end(pair: tuple[Any, socket.socket]) -> None:
+    transport, other = pair
+    assert send_before_close(transport, b"last") == b""
+    assert transport.raw.fileno() >= 0, "the descriptor was only borrowed"
+    transport.raw.close()
+    assert other.makefile("rb").read() == b"last"
+
+
+def test_what_the_kernel_does_not_take_is_left_to_the_transport(pair: tuple[Any, socket.socket]) -> None:
+    transport, other = pair
+    transport.raw.setblocking(False)
+    data = bytes(range(256)) * (1 << 16)
+    rest = send_before_close(transport, data)
+    assert 0 < len(rest) < len(data)
+    assert data.endswith(rest)
+    assert send_before_close(transport, rest) == rest, "nothing more is taken, and that is no failure"
+    taken = len(data) - len(rest)
+    assert other.recv(taken, socket.MSG_WAITALL) == data[:taken]
+
+
+@pytest.mark.parametrize(("unsent", "closing"), [(1, False), (0, True)])
+def test_nothing_overtakes_what_waits_nor_follows_the_end(
+    pair: tuple[Any, socket.socket], unsent: int, closing: bool
+) -> None:
+    transport, other = pair
+    transport.unsent, transport.closing = unsent, closing
+    assert send_before_close(transport, b"last") == b"last"
+    transport.raw.close()
+    assert other.recv(10) == b""
+
+
+def test_a_connection_that_is_gone_takes_nothing(pair: tuple[Any, socket.socket]) -> None:
+    transport, other = pair
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    other.close()
+    assert send_before_close(transport, b"last") == b"last"
+
+
 def test_without_a_socket_nothing_is_known() -> None:
     for transport in (Transport(), Transport(socket.socket())):
         if transport.raw is not None:
@@ -223,5 +267,6 @@ def test_without_a_socket_nothing_is_known() -> None:
         of_any: Any = transport
         assert nothing_unread(of_any)
         assert not hung_up(of_any, half_close=False)
+        assert send_before_close(of_any, b"last") == b"last"
         reset(of_any)
         assert transport.aborted
