@@ -86,13 +86,7 @@ class ProxyListener:
         registry.dispatcher = Dispatch(core)
         core.live.listens_on(self.ports)
         for one in self._sockets:
-<<<<<<< HEAD
-            server = await core.loop.create_server(lambda: cast(Any, Downstream(registry)), sock=one, backlog=BACKLOG)
-=======
-            server = await core.loop.create_server(
-                cast(Any, partial(DownstreamConnection, registry)), sock=one, backlog=BACKLOG
-            )
->>>>>>> a4c9067 (The last bytes leave in one segment with the end)
+            server = await core.loop.create_server(cast(Any, partial(Downstream, registry)), sock=one, backlog=BACKLOG)
             self._servers.append(server)
 
     async def drain(self, delay_s: float, timeout_s: float, now_please: asyncio.Event) -> int:
