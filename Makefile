@@ -78,6 +78,6 @@ lock: installed ## pin the packages of pyproject.toml again (run it with Python 
 	@cat build/lock/header build/lock/requirements-run.lock > requirements-run.lock
 	@sed -n '/^#/!q;p' deploy/requirements-image.lock > build/lock/header
 	@printf "mypy\nsetuptools\n" > build/lock/compiler.in
-	@SIDECAR_COMPILE=0 build/lock/bin/pip-compile $(LOCK_OPTIONS) --constraint requirements.lock --extra dns,injector,otel,redis --output-file build/lock/requirements-image.lock pyproject.toml build/lock/compiler.in
+	@SIDECAR_COMPILE=0 build/lock/bin/pip-compile $(LOCK_OPTIONS) --constraint requirements.lock --extra dns,injector,otel --output-file build/lock/requirements-image.lock pyproject.toml build/lock/compiler.in
 	@cat build/lock/header build/lock/requirements-image.lock > deploy/requirements-image.lock
 	@git diff --stat requirements.lock requirements-run.lock deploy/requirements-image.lock 2>/dev/null || true # in an unpacked sdist there is no git

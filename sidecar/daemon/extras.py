@@ -9,7 +9,6 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 from sidecar.config.schema import Config
-from sidecar.health.checks.make import needs_redis
 from sidecar.policy.settings import DnsSettings
 
 
@@ -18,9 +17,6 @@ def missing_extra(config: Config, find: Callable[[str], object | None] = find_sp
     for service in config.services.values():
         if isinstance(service.discovery, DnsSettings) and find("aiodns") is None:
             return f"services.{service.name}.discovery.dns needs aiodns: pip install 'service-sidecar[dns]'"
-    for name, check in config.checks.items():
-        if needs_redis(check) and find("redis") is None:
-            return f"checks.{name} needs redis: pip install 'service-sidecar[redis]'"
     if config.tracing is not None and not _finds(find, "opentelemetry.exporter.otlp.proto.http"):
         return "tracing needs OpenTelemetry: pip install 'service-sidecar[otel]'"
     return None

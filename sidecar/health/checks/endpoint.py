@@ -1,7 +1,6 @@
 """The checks `tcp://` and `http(s)://`: the same as for endpoints, for an address that is not an endpoint.
 
-The addresses of the name are tried until a connection succeeds, as a client does (`localhost` often has two). The
-response of that address counts. Statuses from 200 to 399 pass; a redirect is not followed.
+Statuses from 200 to 399 pass; a redirect is not followed.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ from msgspec import Struct
 from sidecar.config.schema import CheckUrl, HealthCheck
 from sidecar.config.schema import Url as Authority
 from sidecar.health.active import Check
-from sidecar.health.http_check import CONNECT_FAILURE
-from sidecar.net.names import look_up
+from sidecar.health.checks.each_address import asking_each
 from sidecar.policy.settings import HealthSettings
 
 
@@ -36,19 +34,10 @@ def endpoint_check(config: HealthCheck, check: Check) -> Callable[[], Awaitable[
     else:
         settings = HealthSettings(path=url.target, timeout=config.timeout)
 
-    async def ask() -> str:
-        try:
-            addresses = await look_up(url.host, url.port)
-        except (OSError, UnicodeError):
-            return CONNECT_FAILURE
-        reason = CONNECT_FAILURE
-        for address in addresses:
-            reason = (await check(_server(url, address), settings)).reason
-            if reason != CONNECT_FAILURE:
-                break
-        return reason
+    async def ask_at(address: str) -> str:
+        return (await check(_server(url, address), settings)).reason
 
-    return ask
+    return asking_each(url, ask_at)
 
 
 def _server(url: CheckUrl, address: str) -> Server:

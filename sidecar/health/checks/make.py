@@ -1,6 +1,6 @@
 """Creates the checks of the health chain from the `checks` of a configuration.
 
-Owns which check belongs to which URL scheme. A module that needs an extra is imported only if a check uses it.
+Owns which check belongs to which URL scheme.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from sidecar.config.schema import HealthCheck
 from sidecar.health.active import Check as CheckEndpoint
 from sidecar.health.chain import Check
 from sidecar.health.checks.endpoint import endpoint_check
+from sidecar.health.checks.redis_ping import redis_check
 
 
 def make_checks(configured: Mapping[str, HealthCheck], check: CheckEndpoint) -> dict[str, Check]:
@@ -19,13 +20,6 @@ def make_checks(configured: Mapping[str, HealthCheck], check: CheckEndpoint) -> 
 
 
 def _ask(config: HealthCheck, check: CheckEndpoint) -> Callable[[], Awaitable[str]]:
-    if needs_redis(config):
-        from sidecar.health.checks.redis_ping import redis_check
-
+    if config.url.scheme in ("redis", "rediss"):
         return redis_check(config)
     return endpoint_check(config, check)
-
-
-def needs_redis(config: HealthCheck) -> bool:
-    """Whether the check needs the extra `redis`."""
-    return config.url.scheme in ("redis", "rediss")

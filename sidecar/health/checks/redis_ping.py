@@ -1,109 +1,101 @@
-"""The checks `redis://` and `rediss://`: connect, AUTH if a password is set, SELECT, PING.
+"""The checks `redis://` and `rediss://`: a PING, after AUTH and SELECT if the URL asks for them.
 
-Uses redis-py, an extra. It is imported when such a check is created, which is at the start.
-
-Each check opens a new connection. A kept one would cost less, but it would only show that the old Redis still answers,
-and not that an app that starts now can connect: it survives a changed password, an expired certificate, a Service that
-points elsewhere, and a new firewall rule. There is at most one check a second.
-
-A server that is not Redis may repeat what it received, including the password. So the text of an error is neither shown
-nor logged, whatever its type: redis-py may raise any type for an invalid answer. `redis_lines` limits the size.
+Owns the few lines of Redis' protocol (RESP2) that this needs. AUTH, SELECT and PING are answered by a simple string or
+an error of one line; anything else is a `bad_response` at its first line, so that no server decides how much is read in
+the event loop that carries the traffic. Each run has a connection of its own. No text of a server is logged or shown:
+it may repeat a password.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Final
 
-from sidecar.config.schema import HealthCheck
+from sidecar.config.schema import CheckUrl, HealthCheck
+from sidecar.health.checks.each_address import asking_each
 from sidecar.health.http_check import OK
 from sidecar.health.report import AUTH, BAD_RESPONSE, CONNECT_FAILURE, ERROR, TIMEOUT
-from sidecar.net.names import look_up
+
+LONGEST_LINE: Final = 64 * 1024
 
 _log = logging.getLogger("sidecar.health")
 
 
-def redis_check(config: HealthCheck) -> Callable[[], Awaitable[str]]:
-    """A function that runs the check once; calls must not overlap. Raises ImportError without redis-py."""
-    url = config.url
-    connection = _connection(config)
+class _Refused(Exception):
+    """The check has failed; `reason` says why."""
 
-    async def ask() -> str:
-        try:
-            addresses = await look_up(url.host, url.port)
-        except (OSError, UnicodeError):
-            return CONNECT_FAILURE
-        reason = CONNECT_FAILURE
-        for address in addresses:
-            reason = await ask_at(address)
-            if reason != CONNECT_FAILURE:
-                break
-        return reason
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def redis_check(config: HealthCheck) -> Callable[[], Awaitable[str]]:
+    """A function that runs the check once."""
+    url = config.url
+    # Reads the system's CA certificates now; later that would block the event loop.
+    tls = ssl.create_default_context() if url.scheme == "rediss" else None
 
     async def ask_at(address: str) -> str:
-        connection.host = address  # redis-py would look a name up in the event loop's own threads
         try:
-            await connection.connect()
-            await connection.send_command("PING", check_health=False)
-            answer = await connection.read_response()
+            async with asyncio.timeout(config.timeout):
+                return await _ask(url, address, tls)
+        except _Refused as refused:
+            reason = refused.reason
+        except TimeoutError:
+            reason = TIMEOUT
+        except OSError as error:
+            _log.debug("check of %s failed: %s", url, type(error).__name__)
+            return CONNECT_FAILURE
         except Exception as error:
             _log.debug("check of %s failed: %s", url, type(error).__name__)
-            return _reason(error)
-        finally:
-            await connection.disconnect(nowait=True)
-        return OK if answer in (b"PONG", "PONG") else BAD_RESPONSE
+            return BAD_RESPONSE
+        _log.debug("check of %s failed: %s", url, reason)
+        return reason
 
-    return ask
-
-
-def _connection(config: HealthCheck) -> Any:
-    """A connection that is not open yet and may be opened again after `disconnect`. Its TLS context is created once,
-    here.
-    """
-    from redis.asyncio import Connection, SSLConnection
-
-    from sidecar.health.checks.redis_lines import LineParser
-
-    url = config.url
-    options: dict[str, Any] = {
-        "host": url.host,
-        "port": url.port,
-        "db": url.database,
-        "username": url.username or None,
-        "password": url.password or None,
-        "protocol": 2,  # AUTH instead of HELLO, which Redis before version 6 does not know
-        "parser_class": LineParser,
-        "socket_timeout": config.timeout,
-        "socket_connect_timeout": config.timeout,
-    }
-    if url.scheme == "redis":
-        return Connection(**options)
-
-    class Secured(SSLConnection):
-        """The certificate is the name's, whatever the address."""
-
-        def _connection_arguments(self) -> Mapping[str, Any]:
-            return {**super()._connection_arguments(), "server_hostname": url.host}
-
-    connection = Secured(**options, ssl_cert_reqs="required", ssl_check_hostname=True)
-    connection.ssl_context.get()  # reads the system's CA certificates now; later that would block the event loop
-    return connection
+    return asking_each(url, ask_at)
 
 
-def _reason(error: Exception) -> str:
-    from redis import exceptions
+async def _ask(url: CheckUrl, address: str, tls: ssl.SSLContext | None) -> str:
+    reader, writer = await asyncio.open_connection(
+        address, url.port, ssl=tls, server_hostname=url.host if tls is not None else None, limit=LONGEST_LINE
+    )
+    try:
+        if url.password or url.username:
+            await _command(reader, writer, b"AUTH", *([url.username] if url.username else []), url.password)
+        if url.database:
+            await _command(reader, writer, b"SELECT", str(url.database))
+        return OK if await _command(reader, writer, b"PING") == b"PONG" else BAD_RESPONSE
+    finally:
+        writer.transport.abort()
 
-    # The first match counts: in redis-py, some refusals by the server are subclasses of ConnectionError.
-    for kinds, reason in (
-        ((exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError), AUTH),
-        ((exceptions.AuthenticationWrongNumberOfArgsError,), AUTH),
-        ((exceptions.BusyLoadingError, exceptions.ResponseError), ERROR),
-        ((exceptions.InvalidResponse,), BAD_RESPONSE),
-        ((exceptions.TimeoutError, TimeoutError), TIMEOUT),
-        ((exceptions.ConnectionError, OSError), CONNECT_FAILURE),
-        ((exceptions.RedisError,), ERROR),
-    ):
-        if isinstance(error, kinds):
-            return reason
-    return BAD_RESPONSE
+
+async def _command(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, name: bytes, *arguments: str) -> bytes:
+    """Send a command; returns the text of its answer, a simple string. Raises _Refused."""
+    words = [name, *(argument.encode() for argument in arguments)]
+    writer.write(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words))
+    try:
+        line = await reader.readline()
+    except ValueError:
+        raise _Refused(BAD_RESPONSE) from None  # it has no end within LONGEST_LINE
+    if line[:1] not in (b"+", b"-", b""):
+        raise _Refused(BAD_RESPONSE)
+    if not line.endswith(b"\r\n"):
+        raise _Refused(CONNECT_FAILURE)  # it broke off
+    kind, text = line[:1], line[1:-2]
+    if kind == b"-":
+        raise _Refused(_reason(name, text))
+    if name != b"PING" and text != b"OK":
+        raise _Refused(AUTH if name == b"AUTH" else BAD_RESPONSE)
+    return text
+
+
+def _reason(command: bytes, error: bytes) -> str:
+    """What an error of the server means, by its first word."""
+    word = error.partition(b" ")[0]
+    if word in (b"NOAUTH", b"NOPERM", b"WRONGPASS"):
+        return AUTH
+    # Before version 6, a wrong password is an ERR; so is one that nobody asked for.
+    return AUTH if command == b"AUTH" and word == b"ERR" and b"unknown command" not in error else ERROR

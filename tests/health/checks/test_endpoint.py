@@ -43,7 +43,7 @@ async def look_up(host: str, port: int) -> list[str]:
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names have the addresses of `look_up`."""
-    monkeypatch.setattr("sidecar.health.checks.endpoint.look_up", look_up)
+    monkeypatch.setattr("sidecar.health.checks.each_address.look_up", look_up)
 
 
 async def asked(url: str, asker: Asker) -> str:

@@ -105,7 +105,7 @@ async def test_a_refused_connection_and_a_name_that_nobody_knows(monkeypatch: py
     async def look_up(host: str, port: int) -> list[str]:
         raise OSError("no such name")
 
-    monkeypatch.setattr("sidecar.health.checks.redis_ping.look_up", look_up)
+    monkeypatch.setattr("sidecar.health.checks.each_address.look_up", look_up)
     assert await asked("redis://localhost") == "connect_failure"
 
 
@@ -115,7 +115,7 @@ async def test_the_addresses_of_a_name_are_tried_until_one_takes_a_connection(
     async def look_up(host: str, port: int) -> list[str]:
         return ["127.0.0.9", "127.0.0.1"]  # the server listens at the second one alone
 
-    monkeypatch.setattr("sidecar.health.checks.redis_ping.look_up", look_up)
+    monkeypatch.setattr("sidecar.health.checks.each_address.look_up", look_up)
     assert await asked(f"redis://:{ENCODED}@cache:{redis.port}") == "ok"
 
 
@@ -254,7 +254,7 @@ async def test_an_unknown_error_is_a_bad_response(
         raise RecursionError("hunter2")
 
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr("sidecar.health.checks.redis_lines.LineParser.read_response", raises)
+    monkeypatch.setattr("sidecar.health.checks.redis_ping._command", raises)
     async with server_that_says(b"+OK\r\n") as port:
         assert await asked(f"redis://app:hunter2@127.0.0.1:{port}") == "bad_response"
     assert "RecursionError" in caplog.text
