@@ -103,7 +103,7 @@ def is_set(assignment: ast.Assign, name: str) -> bool:
 def given_reasons() -> set[str]:
     """The reasons that the code gives: at each place where one is raised, recorded, answered, noted or returned."""
     tell = {
-        *("Lost", "NotRouted", "_answer", "_failed", "_refused", "_record", "abandon", "note", "_send_problem"),
+        *("Lost", "NotRouted", "_answer", "_failed", "_ends_with", "_record", "abandon", "note", "_send_problem"),
         *("connect_failed", "request"),
     }
     found: set[str] = set()

@@ -18,6 +18,7 @@ from tests.support import wants
 from tests.support.browser import Browser
 from tests.support.daemon import ROOT
 from tests.support.eventually import eventually
+from tests.support.shown import in_console
 from tools.docs.build import CONFIG, build
 from tools.docs.check import navigation
 from tools.docs.lists import widened
@@ -102,6 +103,27 @@ def test_colours_go_with_the_system_and_with_the_toggle(served: str, browser: Br
         browser.run("document.querySelector('form[data-md-component=palette] label:not([hidden])').click()")
         seen.append(scheme())
     assert set(seen) == {"default", "slate"}
+
+
+@in_a_browser
+def test_what_is_copied_from_a_console_are_its_commands(served: str, browser: Browser) -> None:
+    browser.open(served + "guides/breaker.html")
+    # The button puts the text into an element of its own for the browser's command, which a test may not use.
+    browser.run(
+        "document.execCommand = () => {"
+        " window.copied = document.querySelector('textarea:last-of-type').value; return true; }"
+    )
+    shown = in_console((ROOT / "docs" / "guides" / "breaker.md").read_text())[:3]
+
+    def copied() -> None:
+        browser.run("document.querySelector('.language-console [data-md-type=copy]').click()")
+        found = browser.run("return window.copied")
+        assert found
+        assert [line for line in found.splitlines() if line] == [
+            line for one in shown for line in one.command.splitlines()
+        ]
+
+    eventually(copied, timeout=10)
 
 
 @in_a_browser

@@ -65,6 +65,29 @@ def test_each_package_says_what_it_is() -> None:
         assert package.read_text().startswith('"""'), f"{package.relative_to(ROOT)} has no docstring"
 
 
+def states_a_fact(test: ast.expr) -> bool:
+    """`x is not None` or `isinstance(x, T)`, of a name or attribute: it is for the type checker, and does nothing."""
+    match test:
+        case ast.Compare(left, [ast.IsNot()], [ast.Constant(None)]):
+            subject = left
+        case ast.Call(ast.Name("isinstance"), [subject, _], []):
+            pass
+        case _:
+            return False
+    return all(isinstance(node, ast.Name | ast.Attribute | ast.Load) for node in ast.walk(subject))
+
+
+def test_no_assertion_does_any_work() -> None:
+    """The image runs without assertions (PYTHONOPTIMIZE=2)."""
+    found = [
+        f"{module.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}"
+        for module in sorted((ROOT / "sidecar").rglob("*.py"))
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Assert) and not states_a_fact(node.test)
+    ]
+    assert not found, "\n".join(found)
+
+
 def calls(path: Path) -> list[tuple[int, str]]:
     """The line and the last name of each call, and of each name that is imported: `urllib.request.urlopen(...)`."""
     found = []

@@ -12,8 +12,13 @@ import msgspec
 
 from sidecar import __version__
 from sidecar.admin import answers
+from sidecar.config import effective
+from sidecar.config.docstrings import docstrings
 from sidecar.config.effective import Setting
+from sidecar.telemetry import events, history
 
+_DESCRIBED: Final = (answers, effective, events, history)
+"""Where the structs are."""
 _REF: Final = "#/components/schemas/{name}"
 _PROBLEMS: Final = {
     "400": "The request is malformed",
@@ -124,6 +129,8 @@ def document() -> dict[str, Any]:
     """Builds the whole document."""
     kinds = [one for each in OPERATIONS for one in (each.answers, each.takes) if one is not None]
     _, schemas = msgspec.json.schema_components([*kinds, answers.Problem, Setting], ref_template=_REF)
+    for name, schema in schemas.items():
+        schema["description"] = _description(name)
     schemas["SettingOrTree"] = {
         "description": "An effective value and where it comes from, or the keys below it",
         "anyOf": [
@@ -146,6 +153,12 @@ def document() -> dict[str, Any]:
         },
         "security": [{}, {"token": []}],
     }
+
+
+def _description(name: str) -> str:
+    """A struct's docstring, from its source: Python keeps none under -OO."""
+    struct = next(found for module in _DESCRIBED if (found := getattr(module, name, None)) is not None)
+    return docstrings(struct)[""]
 
 
 def _operation(of: Operation) -> dict[str, Any]:

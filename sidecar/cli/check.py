@@ -20,18 +20,10 @@ if TYPE_CHECKING:
 _NOT_COMPARED: Final = " (values shown as *** are not compared)"
 
 
-@click.command(short_help="Find the mistakes in a configuration.")
-@config_option(f"The configuration file. Default: the first that exists of {PLACES}; stderr names it.")
-@click.option(
-    "--against",
-    metavar="URL",
-    help="Also show what a reload with this file would change in the sidecar with this admin listener, and what needs a"
-    " restart.",
-)
-@token_option
-@json_option
-def check(path: Path | None, against: str | None, token_file: Path | None, as_json: bool) -> None:
-    """Check the configuration. Print every error with its line, or a summary of the file. Warnings go to stderr.
+@click.command(
+    short_help="Find the mistakes in a configuration.",
+    help="""
+    Check the configuration. Print every error with its line, or a summary of the file. Warnings go to stderr.
 
     Environment variables in the file are read from this shell. Nothing is called, except the sidecar of --against.
     Values that may be secret are neither shown nor compared.
@@ -43,7 +35,18 @@ def check(path: Path | None, against: str | None, token_file: Path | None, as_js
       sidecar check --config sidecar.yaml --against http://127.0.0.1:15000
 
     Exits 0 if `sidecar run` would start with the file, 2 if not, 1 if the sidecar of --against does not answer.
-    """
+    """,
+)
+@config_option(f"The configuration file. Default: the first that exists of {PLACES}; stderr names it.")
+@click.option(
+    "--against",
+    metavar="URL",
+    help="Also show what a reload with this file would change in the sidecar with this admin listener, and what needs a"
+    " restart.",
+)
+@token_option
+@json_option
+def check(path: Path | None, against: str | None, token_file: Path | None, as_json: bool) -> None:
     from sidecar.config.warnings import warnings_of
 
     path = path or find_config(say=True)

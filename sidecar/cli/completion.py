@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 
-@click.command(short_help="Print the completion script for a shell.")
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
-    """Print the script that lets a shell complete commands, options and the names of services.
+@click.command(
+    short_help="Print the completion script for a shell.",
+    help="""
+    Print the script that lets a shell complete commands, options and the names of services.
 
     The names come from the running sidecar. If none runs, they come from the configuration file.
 
@@ -17,7 +17,10 @@ def completion(shell: str) -> None:
       sidecar completion bash >> ~/.bashrc
       sidecar completion zsh >> ~/.zshrc
       sidecar completion fish > ~/.config/fish/completions/sidecar.fish
-    """
+    """,
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
     from click.shell_completion import get_completion_class
 
     from sidecar.cli.main import main

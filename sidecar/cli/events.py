@@ -15,15 +15,10 @@ _KIND_WIDTH = 9
 _MOST_LISTED = 3
 
 
-@click.command(short_help="List past events, and follow new ones.")
-@click.option("-f", "--follow", is_flag=True, help="Then print new events as they happen, until Ctrl-C.")
-@click.option("--service", type=ServiceName(), metavar="SERVICE", help="Only the events of this service.")
-@click.option(
-    "-n", "--lines", type=click.IntRange(0, 1000), default=20, show_default=True, help="How many past events."
-)
-@admin_options
-def events(admin: Admin, follow: bool, service: str | None, lines: int) -> None:
-    """List events: breakers that opened, endpoints that were added or removed, reloads, actions of operators.
+@click.command(
+    short_help="List past events, and follow new ones.",
+    help="""
+    List events: breakers that opened, endpoints that were added or removed, reloads, actions of operators.
 
     The sidecar keeps the last 1,000 events. With --follow and --json each event is one line of JSON.
 
@@ -32,7 +27,15 @@ def events(admin: Admin, follow: bool, service: str | None, lines: int) -> None:
       sidecar events
       sidecar events --service venue --lines 100
       sidecar events --follow
-    """
+    """,
+)
+@click.option("-f", "--follow", is_flag=True, help="Then print new events as they happen, until Ctrl-C.")
+@click.option("--service", type=ServiceName(), metavar="SERVICE", help="Only the events of this service.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(0, 1000), default=20, show_default=True, help="How many past events."
+)
+@admin_options
+def events(admin: Admin, follow: bool, service: str | None, lines: int) -> None:
     if service is not None and service not in (names := service_names(admin.client)):
         raise AdminError(unknown_service(service, names))
     past = admin.client.get("events", limit=max(lines, 1), service=service)

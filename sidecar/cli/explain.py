@@ -33,16 +33,10 @@ def _target(_context: click.Context, _parameter: click.Parameter, value: str) ->
     return value
 
 
-@click.command(short_help="Show where a request would go, and its policy.")
-@click.argument("method", callback=_method)
-@click.argument("target", callback=_target)
-@click.option(
-    "--host", metavar="HOST", help="The Host header that the app would send, for a service that is found by Host."
-)
-@config_option("Explain what this file says, and call no sidecar: the route, the policy and the upstream target.")
-@admin_options
-def explain(admin: Admin, method: str, target: str, host: str | None, path: Path | None) -> None:
-    """Show what would happen to a request: its service, route, breaker and endpoint, and each value of its policy.
+@click.command(
+    short_help="Show where a request would go, and its policy.",
+    help="""
+    Show what would happen to a request: its service, route, breaker and endpoint, and each value of its policy.
 
     Nothing is sent to the service. TARGET is what the app asks the sidecar for: /venue/events/42.
 
@@ -54,7 +48,16 @@ def explain(admin: Admin, method: str, target: str, host: str | None, path: Path
       sidecar explain GET /venue/events/42
       sidecar explain POST /reports/7 --host venue-service
       sidecar explain GET /venue/events/42 --config config/sidecar.yaml
-    """
+    """,
+)
+@click.argument("method", callback=_method)
+@click.argument("target", callback=_target)
+@click.option(
+    "--host", metavar="HOST", help="The Host header that the app would send, for a service that is found by Host."
+)
+@config_option("Explain what this file says, and call no sidecar: the route, the policy and the upstream target.")
+@admin_options
+def explain(admin: Admin, method: str, target: str, host: str | None, path: Path | None) -> None:
     if path is None:
         try:
             answer = admin.client.get("explain", method=method, target=target, host=host)

@@ -24,11 +24,10 @@ class NotWritten(click.ClickException):
     exit_code = 2
 
 
-@click.command(short_help="Write a starter sidecar.yaml.")
-@click.argument("path", metavar="[PATH]", required=False, default=FILE_NAME, type=click.Path(path_type=Path))
-@click.option("--full", is_flag=True, help="Write the reference instead: every key, its default, and what it does.")
-def init(path: Path, full: bool) -> None:
-    """Write a starter configuration: three services, and the settings that most people change first.
+@click.command(
+    short_help="Write a starter sidecar.yaml.",
+    help="""
+    Write a starter configuration: three services, and the settings that most people change first.
 
     PATH is the new file, or a folder for a new sidecar.yaml. Default: sidecar.yaml in the current folder. A file that
     exists is never overwritten.
@@ -39,7 +38,11 @@ def init(path: Path, full: bool) -> None:
       sidecar init --full reference.yaml
 
     Exits 0 if the file was written; 2 if something stands there already, or the folder does not exist.
-    """
+    """,
+)
+@click.argument("path", metavar="[PATH]", required=False, default=FILE_NAME, type=click.Path(path_type=Path))
+@click.option("--full", is_flag=True, help="Write the reference instead: every key, its default, and what it does.")
+def init(path: Path, full: bool) -> None:
     if isdir(path):
         path /= FILE_NAME
     if full:

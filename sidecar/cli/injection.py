@@ -180,7 +180,17 @@ def _option(name: str, kind: Any, default: Any, purpose: str) -> Callable[[_Comm
     return click.option(name, type=kind, default=default, show_default=True, envvar=envvar, help=purpose)
 
 
-@click.command(short_help="Run the webhook that adds the sidecar to pods.")
+@click.command(
+    short_help="Run the webhook that adds the sidecar to pods.",
+    help="""
+    Run the admission webhook: it adds the sidecar to the pods that ask for one.
+
+    An environment variable can set each option: SIDECAR_INJECTOR_LOG_LEVEL sets --log-level. The manifests in
+    deploy/k8s/ run the webhook in a cluster.
+
+    Exits 0 after an orderly end, 2 if it cannot start.
+    """,
+)
 @settings_options
 @_option("--listen", _Checked("address", _address), "[::]:8443", "The address for admission reviews (HTTPS).")
 @_option("--probe", _Checked("address", _address), "[::]:8080", "The address of /livez, /readyz and /metrics (HTTP).")
@@ -217,13 +227,6 @@ def _option(name: str, kind: Any, default: Any, purpose: str) -> Callable[[_Comm
 @click.option("--token-file", metavar="FILE", envvar=f"{PREFIX}TOKEN_FILE", help="The token for --api-server.")
 @click.option("--ca-file", metavar="FILE", envvar=f"{PREFIX}CA_FILE", help="The CA certificates for --api-server.")
 def injector(settings: InjectorSettings, **options: Any) -> None:
-    """Run the admission webhook: it adds the sidecar to the pods that ask for one.
-
-    An environment variable can set each option: SIDECAR_INJECTOR_LOG_LEVEL sets --log-level. The manifests in
-    deploy/k8s/ run the webhook in a cluster.
-
-    Exits 0 after an orderly end, 2 if it cannot start.
-    """
     if options["certificates"] is None and find_spec("cryptography") is None:
         raise _WithoutExtra("cryptography")
     from sidecar.kubernetes import injector as process
@@ -244,7 +247,21 @@ def injector(settings: InjectorSettings, **options: Any) -> None:
     sys.exit(process.run(replace(settings, fail_closed=options["fail_closed"]), serving))
 
 
-@click.command(short_help="Add the sidecar to the workloads in YAML files.")
+@click.command(
+    short_help="Add the sidecar to the workloads in YAML files.",
+    help="""
+    Print YAML and JSON files with the sidecar added to their workloads. Comments stay; stderr says what was done.
+
+    The command is made for pipes: sidecar inject -f app.yaml | kubectl apply -f -
+
+    \b
+    Examples:
+      sidecar inject -f -
+      sidecar inject -f - --memory 96Mi --ordinary
+
+    Exits 1, and prints nothing, if a workload cannot get a sidecar or a file cannot be read.
+    """,
+)
 @click.option(
     "-f",
     "--file",
@@ -256,17 +273,6 @@ def injector(settings: InjectorSettings, **options: Any) -> None:
 )
 @settings_options
 def inject(files: tuple[Path, ...], settings: InjectorSettings) -> None:
-    """Print YAML and JSON files with the sidecar added to their workloads. Comments stay; stderr says what was done.
-
-    The command is made for pipes: sidecar inject -f app.yaml | kubectl apply -f -
-
-    \b
-    Examples:
-      sidecar inject -f -
-      sidecar inject -f - --memory 96Mi --ordinary
-
-    Exits 1, and prints nothing, if a workload cannot get a sidecar or a file cannot be read.
-    """
     if find_spec("ruamel") is None:
         raise _WithoutExtra("ruamel.yaml")
     from sidecar.kubernetes import files as workloads

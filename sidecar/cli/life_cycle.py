@@ -22,16 +22,19 @@ probe_option = click.option(
 )
 
 
-@click.command(short_help="Wait until the sidecar is ready.")
+@click.command(
+    short_help="Wait until the sidecar is ready.",
+    help="""
+    Wait until the sidecar is ready. For entrypoints, and for postStart hooks on clusters before 1.29.
+
+    Exits 0 when the sidecar is ready, 1 if it is not ready in time.
+    """,
+)
 @probe_option
 @click.option(
     "--timeout", type=Seconds(), default="60s", show_default=True, help="The longest wait. After that it exits 1."
 )
 def wait(probe: str, timeout: float) -> None:
-    """Wait until the sidecar is ready. For entrypoints, and for postStart hooks on clusters before 1.29.
-
-    Exits 0 when the sidecar is ready, 1 if it is not ready in time.
-    """
     from time import monotonic, sleep
 
     client = _client(probe)
@@ -39,7 +42,21 @@ def wait(probe: str, timeout: float) -> None:
         raise click.ClickException(f"the sidecar at {client.url} was not ready within {timeout:g} s")
 
 
-@click.command(short_help="Wait until the app makes no more calls: a preStop hook.")
+@click.command(
+    short_help="Wait until the app makes no more calls: a preStop hook.",
+    help="""
+    Wait until the app makes no more calls. A preStop hook for a sidecar that is an ordinary container.
+
+    A kubelet ends all containers of a pod at the same time. It sends SIGTERM to the sidecar when this hook has ended. A
+    native sidecar does not need the hook.
+
+    \b
+    Examples:
+      sidecar prestop --idle 2s --max 15s
+
+    Always exits 0: a hook that fails would change nothing.
+    """,
+)
 @probe_option
 @click.option("--idle", type=Seconds(), default="2s", show_default=True, help="How long there must be no call.")
 @click.option(
@@ -51,17 +68,6 @@ def wait(probe: str, timeout: float) -> None:
     help="The longest wait. After that it ends anyway.",
 )
 def prestop(probe: str, idle: float, longest: float) -> None:
-    """Wait until the app makes no more calls. A preStop hook for a sidecar that is an ordinary container.
-
-    A kubelet ends all containers of a pod at the same time. It sends SIGTERM to the sidecar when this hook has ended. A
-    native sidecar does not need the hook.
-
-    \b
-    Examples:
-      sidecar prestop --idle 2s --max 15s
-
-    Always exits 0: a hook that fails would change nothing.
-    """
     from time import monotonic, sleep
 
     client = _client(probe)
@@ -70,7 +76,22 @@ def prestop(probe: str, idle: float, longest: float) -> None:
     click.echo(words[how], err=True)
 
 
-@click.command(name="quit", short_help="Stop the sidecar when a Job's work is done.")
+@click.command(
+    name="quit",
+    short_help="Stop the sidecar when a Job's work is done.",
+    help="""
+    Stop the sidecar in good order, without a question. For the end of a Job's main process on clusters before 1.29.
+
+    A Job with an ordinary sidecar is complete only when the sidecar has ended too. `curl -X POST -H 'Content-Type:
+    application/json' -d '{}' localhost:15000/drain` does the same from an image without this command.
+
+    \b
+    Examples:
+      sidecar quit
+
+    Exits 0 if the sidecar stops or has stopped already, 1 if it refuses.
+    """,
+)
 @click.option(
     "--admin",
     "admin_url",
@@ -88,17 +109,6 @@ def prestop(probe: str, idle: float, longest: float) -> None:
     help="The file with the admin API's token, if the API needs one.",
 )
 def quit_(admin_url: str, token_file: Path | None) -> None:
-    """Stop the sidecar in good order, without a question. For the end of a Job's main process on clusters before 1.29.
-
-    A Job with an ordinary sidecar is complete only when the sidecar has ended too. `curl -X POST -H 'Content-Type:
-    application/json' -d '{}' localhost:15000/drain` does the same from an image without this command.
-
-    \b
-    Examples:
-      sidecar quit
-
-    Exits 0 if the sidecar stops or has stopped already, 1 if it refuses.
-    """
     from sidecar.cli.admin_client import AdminError
     from sidecar.cli.options import admin_client
 

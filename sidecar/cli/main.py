@@ -84,17 +84,11 @@ def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> 
     context.exit()
 
 
-@click.group(cls=SectionedGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option(
-    "--version",
-    is_flag=True,
-    expose_value=False,
-    is_eager=True,
-    callback=_print_version,
-    help="Show the version of the sidecar and of Python, and whether the data path is compiled or interpreted.",
-)
-def main() -> None:
-    """A small proxy that runs beside a service.
+@click.group(
+    cls=SectionedGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="""
+    A small proxy that runs beside a service.
 
     The service calls other services by name: http://localhost:15001/venue/events/42. The sidecar knows where each
     service runs. It balances the calls, retries those that are safe to repeat, and stops calling what fails. One YAML
@@ -109,17 +103,28 @@ def main() -> None:
       sidecar status    see what the running sidecar does
 
     Exit codes: 0 success; 1 the check or the call failed; 2 wrong usage or a bad configuration.
-    """
+    """,
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show the version of the sidecar and of Python, and whether the data path is compiled or interpreted.",
+)
+def main() -> None:
+    """All commands."""
 
 
 assert isinstance(main, SectionedGroup)
 main.sections = SECTIONS
 
 
-@click.command(short_help="Serve traffic until SIGTERM or Ctrl-C.")
-@config_option(f"The configuration file. Default: the first that exists of {PLACES}.")
-def run(path: Path | None) -> None:
-    """Serve traffic until SIGTERM or Ctrl-C. Requests in flight are then finished; a second signal ends it at once.
+@click.command(
+    short_help="Serve traffic until SIGTERM or Ctrl-C.",
+    help="""
+    Serve traffic until SIGTERM or Ctrl-C. Requests in flight are then finished; a second signal ends it at once.
 
     The log line `ready` names the file that is in force.
 
@@ -129,7 +134,10 @@ def run(path: Path | None) -> None:
       sidecar run --config config/sidecar.yaml
 
     Exits 0 after an orderly end. Exits 2 if it cannot start: there is no file, the file is wrong, or a port is taken.
-    """
+    """,
+)
+@config_option(f"The configuration file. Default: the first that exists of {PLACES}.")
+def run(path: Path | None) -> None:
     path = path or find_config()
     config, origins = load_or_exit(path)
     from sidecar import daemon
@@ -137,17 +145,20 @@ def run(path: Path | None) -> None:
     sys.exit(daemon.run(config, path, origins))
 
 
-@click.command(short_help="Try the sidecar with three small demo services.")
+@click.command(
+    short_help="Try the sidecar with three small demo services.",
+    help="""
+    Start the sidecar with three small services on this machine, and print what to try with them.
+
+    Port 0 means any free port. Environment variables can set the ports too: SIDECAR_DEMO_PROXY_PORT and so on.
+    """,
+)
 @_port_option("proxy", 15001, "The port for the calls of an app.")
 @_port_option("admin", 15000, "The port of the admin API and the dashboard.")
 @_port_option("probe", 15021, "The port of health and metrics.")
 @_port_option("upstream", 19101, "The first of six ports in a row for the demo services.")
 @click.option("--seed", default=None, type=int, help="Makes the random failures of /flaky the same each time.")
 def demo(proxy_port: int, admin_port: int, probe_port: int, upstream_port: int, seed: int | None) -> None:
-    """Start the sidecar with three small services on this machine, and print what to try with them.
-
-    Port 0 means any free port. Environment variables can set the ports too: SIDECAR_DEMO_PROXY_PORT and so on.
-    """
     from sidecar.demo import show
 
     ports = show.DemoPorts(proxy=proxy_port, admin=admin_port, probe=probe_port, upstream=upstream_port)

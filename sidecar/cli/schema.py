@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 
-@click.command(short_help="Print the JSON Schema of the configuration, for editors.")
-def schema() -> None:
-    """Print the JSON Schema of the configuration, so that an editor completes and checks it as you type.
+@click.command(
+    short_help="Print the JSON Schema of the configuration, for editors.",
+    help="""
+    Print the JSON Schema of the configuration, so that an editor completes and checks it as you type.
 
     Editors with the YAML language server (VS Code, Neovim, Emacs) use the schema that the first line of a configuration
     names:
@@ -20,7 +21,9 @@ def schema() -> None:
     \b
     Examples:
       sidecar schema > sidecar.schema.json
-    """
+    """,
+)
+def schema() -> None:
     from sidecar.config.json_schema import json_schema_text
 
     click.echo(json_schema_text(), nl=False)

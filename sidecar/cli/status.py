@@ -22,7 +22,21 @@ Fetch = Callable[[], Any]
 Draw = Callable[[Any], "list[RenderableType]"]
 
 
-@click.command(short_help="Show all services, or one with its endpoints.")
+@click.command(
+    short_help="Show all services, or one with its endpoints.",
+    help="""
+    Show each service with its breaker, success rate, latency and endpoints, or one SERVICE with all its endpoints.
+
+    Rates and latencies are those of the last ten seconds. `ok` is the share of requests that did not fail.
+
+    \b
+    Examples:
+      sidecar status
+      sidecar status venue
+      sidecar status --watch
+      sidecar status venue --json
+    """,
+)
 @click.argument("service", required=False, type=ServiceName())
 @click.option("-w", "--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
 @click.option(
@@ -34,17 +48,6 @@ Draw = Callable[[Any], "list[RenderableType]"]
 )
 @admin_options
 def status(admin: Admin, service: str | None, watch: bool, interval: float) -> None:
-    """Show each service with its breaker, success rate, latency and endpoints, or one SERVICE with all its endpoints.
-
-    Rates and latencies are those of the last ten seconds. `ok` is the share of requests that did not fail.
-
-    \b
-    Examples:
-      sidecar status
-      sidecar status venue
-      sidecar status --watch
-      sidecar status venue --json
-    """
     fetch = _fetch(admin, service)
     if admin.as_json and watch:
         raise click.UsageError(

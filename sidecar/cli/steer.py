@@ -16,21 +16,24 @@ _LEVELS = ("debug", "info", "warning", "error")
 _ACCESS = ("off", "errors", "all")
 
 
-@click.command(short_help="Force a breaker open or closed for a while.")
-@click.argument("service", type=ServiceName())
-@click.argument("state", type=click.Choice(["open", "closed", "auto"]))
-@for_option("5m", "How long it is forced, at most 24h. Then it decides for itself again.")
-@click.option("--route", metavar="NAME", help="The breaker of this route, as `status` names it: 'POST /reports'.")
-@admin_options
-def breaker(admin: Admin, service: str, state: str, duration: str, route: str | None) -> None:
-    """Force a service's breaker open (calls are refused) or closed (calls pass), or let it decide again (auto).
+@click.command(
+    short_help="Force a breaker open or closed for a while.",
+    help="""
+    Force a service's breaker open (calls are refused) or closed (calls pass), or let it decide again (auto).
 
     \b
     Examples:
       sidecar breaker venue open --for 10m
       sidecar breaker venue open --for 10m --route 'POST /reports'
       sidecar breaker venue auto
-    """
+    """,
+)
+@click.argument("service", type=ServiceName())
+@click.argument("state", type=click.Choice(["open", "closed", "auto"]))
+@for_option("5m", "How long it is forced, at most 24h. Then it decides for itself again.")
+@click.option("--route", metavar="NAME", help="The breaker of this route, as `status` names it: 'POST /reports'.")
+@admin_options
+def breaker(admin: Admin, service: str, state: str, duration: str, route: str | None) -> None:
     lifetime = None if state == "auto" else duration
     with about(admin.client, service):
         answer = admin.client.post(
@@ -47,14 +50,10 @@ def breaker(admin: Admin, service: str, state: str, duration: str, route: str | 
         click.echo(f"{whose}: breaker decides for itself again; it is {answer['state'].replace('_', '-')}")
 
 
-@click.command(short_help="Drain or eject an endpoint for a while.")
-@click.argument("service", type=ServiceName())
-@click.argument("address")
-@click.argument("action", type=click.Choice(["drain", "eject", "restore"]))
-@for_option("10m", "How long it gets no requests.")
-@admin_options
-def endpoint(admin: Admin, service: str, address: str, action: str, duration: str) -> None:
-    """Take an endpoint out of a service's rotation for a while, or put it back (restore).
+@click.command(
+    short_help="Drain or eject an endpoint for a while.",
+    help="""
+    Take an endpoint out of a service's rotation for a while, or put it back (restore).
 
     A drained endpoint gets no new requests, and finishes those that it has. An ejected endpoint is treated like one
     that failed. The last available endpoint cannot be ejected. `sidecar status SERVICE` shows each ADDRESS.
@@ -63,7 +62,14 @@ def endpoint(admin: Admin, service: str, address: str, action: str, duration: st
     Examples:
       sidecar endpoint venue 10.0.0.7:3002 drain --for 10m
       sidecar endpoint venue 10.0.0.7:3002 restore
-    """
+    """,
+)
+@click.argument("service", type=ServiceName())
+@click.argument("address")
+@click.argument("action", type=click.Choice(["drain", "eject", "restore"]))
+@for_option("10m", "How long it gets no requests.")
+@admin_options
+def endpoint(admin: Admin, service: str, address: str, action: str, duration: str) -> None:
     lifetime = None if action == "restore" else duration
     with about(admin.client, service):
         answer = admin.client.post("services", service, "endpoints", address, body={"action": action, "for": lifetime})
@@ -79,19 +85,22 @@ def endpoint(admin: Admin, service: str, address: str, action: str, duration: st
     click.echo(f"{service}: {address} {done} for {time_left(until)}, until {clock(until)}")
 
 
-@click.command(short_help="Log more or less for a while.")
-@click.argument("level", required=False, type=click.Choice(_LEVELS))
-@click.option("--access", type=click.Choice(_ACCESS), help="Which requests are logged.")
-@for_option("10m", "How long. Then the values of the configuration are in force again.")
-@admin_options
-def log(admin: Admin, level: str | None, access: str | None, duration: str) -> None:
-    """Log more or less for a while.
+@click.command(
+    short_help="Log more or less for a while.",
+    help="""
+    Log more or less for a while.
 
     \b
     Examples:
       sidecar log debug --for 10m
       sidecar log --access all --for 2m
-    """
+    """,
+)
+@click.argument("level", required=False, type=click.Choice(_LEVELS))
+@click.option("--access", type=click.Choice(_ACCESS), help="Which requests are logged.")
+@for_option("10m", "How long. Then the values of the configuration are in force again.")
+@admin_options
+def log(admin: Admin, level: str | None, access: str | None, duration: str) -> None:
     if level is None and access is None:
         raise click.UsageError("expected a LEVEL, --access, or both")
     answer = admin.client.post("log", body={"level": level, "access": access, "for": duration})
@@ -103,10 +112,10 @@ def log(admin: Admin, level: str | None, access: str | None, duration: str) -> N
     click.echo(f"log level {answer['level']}, access {answer['access']}{end}")
 
 
-@click.command(short_help="Read the configuration file again.")
-@admin_options
-def reload(admin: Admin) -> None:
-    """Read the configuration file again and put it in force. A file with errors changes nothing.
+@click.command(
+    short_help="Read the configuration file again.",
+    help="""
+    Read the configuration file again and put it in force. A file with errors changes nothing.
 
     The sidecar also does this by itself when the file changes. `sidecar check --against URL` shows in advance what
     would change.
@@ -114,7 +123,10 @@ def reload(admin: Admin) -> None:
     \b
     Examples:
       sidecar reload
-    """
+    """,
+)
+@admin_options
+def reload(admin: Admin) -> None:
     answer = admin.client.post("reload", body={})
     if admin.as_json:
         print_json(answer)
@@ -131,16 +143,19 @@ def reload_lines(report: dict[str, Any]) -> list[str]:
     return [head, *(f"  {key}" for key in changed), *(f"warning: {text}" for text in report.get("warnings") or [])]
 
 
-@click.command(short_help="Stop the sidecar in good order, as SIGTERM does.")
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@admin_options
-def drain(admin: Admin, yes: bool) -> None:
-    """Stop the sidecar in good order, as SIGTERM does: /readyz fails, requests in flight finish, the process exits.
+@click.command(
+    short_help="Stop the sidecar in good order, as SIGTERM does.",
+    help="""
+    Stop the sidecar in good order, as SIGTERM does: /readyz fails, requests in flight finish, the process exits.
 
     \b
     Examples:
       sidecar drain --yes
-    """
+    """,
+)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@admin_options
+def drain(admin: Admin, yes: bool) -> None:
     if not yes:
         click.confirm(f"Stop the sidecar at {admin.client.url}?", abort=True, err=True)
     answer = admin.client.post("drain", body={})

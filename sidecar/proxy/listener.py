@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 
 from sidecar.config.schema import Address
 from sidecar.proxy.core import ProxyCore
-from sidecar.proxy.downstream.http1_connection import Downstream
+from sidecar.proxy.downstream.http1_connection import DownstreamConnection
 from sidecar.proxy.exchange.dispatch import Dispatch
 
 BACKLOG: Final = 4096
@@ -86,7 +86,9 @@ class ProxyListener:
         registry.dispatcher = Dispatch(core)
         core.live.listens_on(self.ports)
         for one in self._sockets:
-            server = await core.loop.create_server(cast(Any, partial(Downstream, registry)), sock=one, backlog=BACKLOG)
+            server = await core.loop.create_server(
+                cast(Any, partial(DownstreamConnection, registry)), sock=one, backlog=BACKLOG
+            )
             self._servers.append(server)
 
     async def drain(self, delay_s: float, timeout_s: float, now_please: asyncio.Event) -> int:

@@ -65,7 +65,13 @@ def test_the_sidecar_is_what_is_built_where_no_target_is_given() -> None:
 
 
 def test_what_a_start_imports_is_in_the_image_as_byte_code() -> None:
-    assert "--no-compile" not in str(INSTRUCTIONS)
+    """Of the level at which it runs: other byte code is not used, and each start would compile everything again."""
+    (level,) = re.findall(r"PYTHONOPTIMIZE=(\d)", " ".join(value for name, value in INSTRUCTIONS if name == "ENV"))
+    compiles = [value for name, value in INSTRUCTIONS if name == "RUN" and "compileall" in value]
+    assert [f"compileall -q -o {level} " in run for run in compiles] == [True, True]
+    (installs,) = [run for run in compiles if "pip install" in run]
+    assert "--no-compile" in installs
+    assert installs.rindex("pip install") < installs.index("compileall")
     assert ("COPY", "--from=bytecode /bytecode /") in stage("common")
 
 
@@ -122,7 +128,7 @@ def test_nothing_of_a_build_can_be_a_secret() -> None:
     arguments = [value.partition("=")[0] for name, value in INSTRUCTIONS if name == "ARG"]
     assert arguments == ["BASE", "VERSION", "REVISION"], "an ARG is in the image's history"
     variables = [one.partition("=")[0] for name, value in INSTRUCTIONS if name == "ENV" for one in value.split()]
-    assert variables == ["PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"]
+    assert variables == ["PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONOPTIMIZE", "PYTHONUNBUFFERED"]
     assert "." not in copied()
 
 

@@ -31,10 +31,10 @@ import sidecar.proxy.upstream.pool
 from sidecar.config.schema import Aggregate, Config, EndpointSpec, Listen, Route, Service, Url
 from sidecar.policy.settings import Policy, RetrySettings, Timeouts
 from sidecar.proxy.core import ProxyCore
-from sidecar.proxy.downstream.http1_connection import Downstream
+from sidecar.proxy.downstream.http1_connection import DownstreamConnection
 from sidecar.proxy.exchange.dispatch import Dispatch
 from sidecar.proxy.http1.request_head import RequestHead
-from sidecar.proxy.upstream.http1_connection import Upstream
+from sidecar.proxy.upstream.http1_connection import UpstreamConnection
 from sidecar.runtime.additions import Additions
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.live import Live
@@ -472,7 +472,7 @@ class World:
 
     def app(self) -> Wire:
         """A new connection from the app."""
-        downstream = Downstream(self.core.registry)
+        downstream = DownstreamConnection(self.core.registry)
         wire = Wire(self.loop, downstream)
         downstream.connection_made(wire)  # type: ignore[arg-type]
         self._apps.append(wire)
@@ -542,7 +542,7 @@ class World:
 def check_counts(
     service: LiveService,
     endpoints: Sequence[Endpoint],
-    connections: Sequence[Upstream],
+    connections: Sequence[UpstreamConnection],
     dials: Sequence[Dial],
     most: int | None = None,
 ) -> None:
@@ -561,7 +561,7 @@ def check_counts(
 
 
 def send_on(
-    connection: Upstream,
+    connection: UpstreamConnection,
     listener: Any,
     method: str = "GET",
     *,

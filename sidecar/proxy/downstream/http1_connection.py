@@ -52,7 +52,7 @@ UNREAD: Final = 4
 _READY, _EXCHANGE, _DRAINING, _LINGERING, _CLOSING, _TUNNEL, _CLOSED = range(7)
 
 
-class Downstream(DownstreamStream):
+class DownstreamConnection(DownstreamStream):
     """A connection, and the one stream that it carries. Watched by the deadlines for as long as it is open."""
 
     __slots__ = (
@@ -599,4 +599,4 @@ class Downstream(DownstreamStream):
 
     def __repr__(self) -> str:
         phase = ("ready", "exchange", "draining", "lingering", "closing", "tunnel", "closed")[self._phase]
-        return f"<Downstream {phase} buffered={self._waiting} {self._handler or ''}>"
+        return f"<DownstreamConnection {phase} buffered={self._waiting} {self._handler or ''}>"

@@ -89,7 +89,8 @@ class Exchange(Handler):
         if tracer is not None:
             begin_trace(tracer, request, self.service.name, self.route.name, call.target)
         try:
-            response = await call.ask()
+            endpoint = call.admit()
+            response = await call.ask(endpoint) if endpoint is not None else None
             if self._falls_back and is_answered_for(call.reason, response):
                 await self._fall_back(call, response)
             elif response is None:
@@ -230,7 +231,8 @@ class Exchange(Handler):
         request.notes_all = True
         prefix = self.service.prefix  # what the app called stays what it sees in redirects
         call = self._call = ServiceCall(core, request, service, route, target, now, prefix, 1.0, left_s)
-        response = await call.ask()
+        endpoint = call.admit()
+        response = await call.ask(endpoint) if endpoint is not None else None
         answers = False
         if response is None:
             self._count_for(call, STATUS[call.reason], call.reason)

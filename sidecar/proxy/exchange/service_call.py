@@ -1,8 +1,8 @@
 """One service's part in a request: attempts at its endpoints until one has an answer, or none will.
 
 Owns the order in which a service's policies are asked (admit, pick, send, judge, retry), the clocks of an attempt, and
-what its two sides say meanwhile. It reads from top to bottom as `ask`. What becomes of the answer or the failure is the
-exchange's word.
+what its two sides say meanwhile. It reads from top to bottom as `admit` and `ask`. What becomes of the answer or the
+failure is the exchange's word.
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ class ServiceCall(AttemptListener):
 
     # Its life, from the top.
 
-    async def ask(self) -> ResponseHead | None:
-        """The head of the service's answer, whose body is held until `relay`; None where there will be none, and
-        `reason` and `detail` say why. Raises Disconnected and BadRequest."""
+    def admit(self) -> Endpoint | None:
+        """Ask the policies that come before any attempt. The endpoint of the first one; None where the service is not
+        asked at all, and `reason` and `detail` say why."""
         core, request, service, now = self._core, self.request, self.service, self.started
         outcome, body = self.outcome, request.body
         # The clock does not run while the app is still sending (Envoy: route.timeout starts at the request's end).
@@ -118,24 +118,32 @@ class ServiceCall(AttemptListener):
             self._request_deadline = now + self._request_s
         if core.outgoing.is_loop(request.head):
             detail = f"the request came back to this sidecar for the third time, through {service.name}"
-            return self._refused("loop", detail, None)
+            self._ends_with("loop", detail, None)
+            return None
         if not outcome.enter():
             detail = f"{service.limit.limit} requests to {service.name} are in flight, which is limits.max_concurrent"
-            return self._refused("overloaded", detail, 1.0)
+            self._ends_with("overloaded", detail, 1.0)
+            return None
         service.last_request = now
         service.budget.request(now)
         if service.hash is not None:
             self._key = hash_key(service.hash, request.head, request.stream)
         if not outcome.admit(now):
-            return self._open(now)
+            self._is_refused(now)
+            return None
         request.last_upload = now
         endpoint = service.pick(now, (), self._key)
         if endpoint is None:
-            return self._refused("no_endpoint", f"no address of {service.name} is known", 1.0)
-        return await self._attempts_until_done(endpoint, now)
+            self._ends_with("no_endpoint", f"no address of {service.name} is known", 1.0)
+        return endpoint
 
-    async def _attempts_until_done(self, endpoint: Endpoint, now: float) -> ResponseHead | None:
-        """Retry around pick and send. Whatever ends the retrying, it is the last real attempt's answer that counts."""
+    async def ask(self, endpoint: Endpoint) -> ResponseHead | None:
+        """The head of the service's answer, whose body is held until `relay`; None where there will be none, and
+        `reason` and `detail` say why. Raises Disconnected and BadRequest.
+
+        Retry around pick and send. Whatever ends the retrying, it is the last real attempt's answer that counts.
+        """
+        now = self.started
         route, service = self.route, self.service
         while True:
             self._drop_held()
@@ -173,7 +181,8 @@ class ServiceCall(AttemptListener):
                 if response is not None:
                     self.reason = reason
                     return response
-                return self._failed(reason, detail)
+                self._failed(reason, detail)
+                return None
             endpoint = following
 
     async def _attempt(self, endpoint: Endpoint, now: float) -> ResponseHead:
@@ -452,26 +461,27 @@ class ServiceCall(AttemptListener):
 
     # Ends.
 
-    def _refused(self, reason: str, detail: str, retry_after: float | None) -> ResponseHead | None:
+    def _ends_with(self, reason: str, detail: str, retry_after: float | None) -> None:
+        """There is no answer of the service."""
         self.reason = reason
         self.detail = detail
         self.retry_after = retry_after
-        return None
 
-    def _open(self, now: float) -> ResponseHead | None:
+    def _is_refused(self, now: float) -> None:
+        """The breaker lets nothing through."""
         breaker, name = self.route.breaker, self.service.name
         wait_s = breaker.retry_after(now)
         if breaker.forced is None:
             detail = f"too many calls to {name} failed; the next probe is let through in {wait_s:.1f} s"
         else:
             detail = f"an operator holds the breaker of {name} open, for {wait_s:.0f} s more"
-        return self._refused("circuit_open", detail, wait_s)
+        self._ends_with("circuit_open", detail, wait_s)
 
-    def _failed(self, reason: str, detail: str) -> ResponseHead | None:
+    def _failed(self, reason: str, detail: str) -> None:
         """No attempt brought an answer: say what became of the last."""
         self.outcome.failed(monotonic())
         label = f"{self.endpoint.label}: " if reason not in ("request_timeout", "overloaded") else ""
-        return self._refused(reason, f"{label}{detail}", 1.0 if reason == "overloaded" else None)
+        self._ends_with(reason, f"{label}{detail}", 1.0 if reason == "overloaded" else None)
 
     def abandon(self, reason: str) -> None:
         """The app's side has ended the request: nobody waits for the attempt that is under way."""

@@ -47,15 +47,15 @@ _IDLE, _HEAD, _BODY, _DONE, _TUNNEL, _CLOSED = range(6)
 class ConnectionOwner:
     """Whose connection it is: the pool."""
 
-    def opened(self, connection: Upstream) -> None:
+    def opened(self, connection: UpstreamConnection) -> None:
         """It is there."""
         raise NotImplementedError
 
-    def closed(self, connection: Upstream) -> None:
+    def closed(self, connection: UpstreamConnection) -> None:
         """It has ended, for whatever reason."""
         raise NotImplementedError
 
-    def release(self, connection: Upstream, now: float) -> None:
+    def release(self, connection: UpstreamConnection, now: float) -> None:
         """Its request is over: it rests, or closes."""
         raise NotImplementedError
 
@@ -68,7 +68,7 @@ class ConnectionOwner:
         raise NotImplementedError
 
 
-class Upstream(UpstreamStream):
+class UpstreamConnection(UpstreamStream):
     """A connection, and the one stream that it carries. `transport` is set once it is up."""
 
     __slots__ = (
@@ -514,7 +514,7 @@ class Upstream(UpstreamStream):
 
     def __repr__(self) -> str:
         state = ("idle", "head", "body", "done", "tunnel", "closed")[self._state]
-        return f"<Upstream {self.endpoint.label} {state}>"
+        return f"<UpstreamConnection {self.endpoint.label} {state}>"
 
 
 def _lines(additions: Additions) -> bytes:

@@ -16,7 +16,7 @@ from random import random
 from time import monotonic
 from typing import Final, cast
 
-from sidecar.proxy.upstream.http1_connection import ConnectionOwner, Upstream
+from sidecar.proxy.upstream.http1_connection import ConnectionOwner, UpstreamConnection
 from sidecar.proxy.upstream.linked_list import LinkedList, Node
 from sidecar.proxy.upstream.opening import CANCELLED, Opening, Openings
 from sidecar.proxy.upstream.slots import ConnectionBudget, Slot, Slots
@@ -72,7 +72,7 @@ class Connecting:
             self._place = self._timer = None
             self.pool.service.waiting -= 1
 
-    def tell_connected(self, upstream: Upstream) -> None:
+    def tell_connected(self, upstream: UpstreamConnection) -> None:
         waiter, self.waiter = self.waiter, None
         if waiter is not None:
             waiter.connected(upstream)
@@ -83,7 +83,7 @@ class Connecting:
             waiter.connect_failed(reason, detail)
 
     def opening_ended(self, opening: Opening, reason: str, detail: str) -> None:
-        self.pool.opening_ended(self, cast(Upstream, opening.protocol), reason, detail)
+        self.pool.opening_ended(self, cast(UpstreamConnection, opening.protocol), reason, detail)
 
 
 class Pool(ConnectionOwner):
@@ -122,17 +122,17 @@ class Pool(ConnectionOwner):
             pass  # the limit may have come down; connections in use close as they are given back
         self._serve_soon()  # or it may have gone up
 
-    def take(self, endpoint: Endpoint, now: float, *, repeatable: bool) -> Upstream | None:
+    def take(self, endpoint: Endpoint, now: float, *, repeatable: bool) -> UpstreamConnection | None:
         """The connection that was used last, if one is idle and likely to be still good; else None.
 
         Nobody overtakes requests that wait.
         """
         return None if self._queue.size else self._take(endpoint, now, repeatable)
 
-    def _take(self, endpoint: Endpoint, now: float, repeatable: bool) -> Upstream | None:
+    def _take(self, endpoint: Endpoint, now: float, repeatable: bool) -> UpstreamConnection | None:
         service, slots = self.service, self._slots
         while (slot := slots.newest(endpoint)) is not None:
-            connection = cast(Upstream, slot.connection)
+            connection = cast(UpstreamConnection, slot.connection)
             age = now - connection.idle_since
             if age >= service.pool_idle_s or connection.transport.is_closing() or self._is_over(connection, now):
                 connection.close()
@@ -167,7 +167,7 @@ class Pool(ConnectionOwner):
         else:
             endpoint.reconnecting = False
 
-    def release(self, connection: Upstream, now: float) -> None:
+    def release(self, connection: UpstreamConnection, now: float) -> None:
         """Give a connection back after a whole exchange: it rests, or closes."""
         used_up = self._slots.surplus or connection.endpoint.departed_at is not None or self._is_over(connection, now)
         if used_up or not connection.may_be_reused():
@@ -175,12 +175,12 @@ class Pool(ConnectionOwner):
         else:
             self._rest(connection, now)
 
-    def _rest(self, connection: Upstream, now: float) -> None:
+    def _rest(self, connection: UpstreamConnection, now: float) -> None:
         connection.rest(now)
         self._slots.rests(connection.slot)
         self._serve_soon()
 
-    def _is_over(self, connection: Upstream, now: float) -> bool:
+    def _is_over(self, connection: UpstreamConnection, now: float) -> bool:
         """Whether it has lived or carried as much as it may: then it closes once it is idle, so nothing is lost.
 
         Behind one address there may be a load balancer, which spreads connections and not requests.
@@ -194,7 +194,7 @@ class Pool(ConnectionOwner):
         """Close what has been idle for `pool_idle`."""
         pool_idle_s = self.service.pool_idle_s
         while (slot := self._slots.oldest) is not None:
-            if now - cast(Upstream, slot.connection).idle_since < pool_idle_s:
+            if now - cast(UpstreamConnection, slot.connection).idle_since < pool_idle_s:
                 return
             slot.close()
 
@@ -204,11 +204,11 @@ class Pool(ConnectionOwner):
 
     # What a connection says.
 
-    def opened(self, connection: Upstream) -> None:
+    def opened(self, connection: UpstreamConnection) -> None:
         """It is there."""
         self._slots.opened(connection.slot)
 
-    def closed(self, connection: Upstream) -> None:
+    def closed(self, connection: UpstreamConnection) -> None:
         """It has ended."""
         self._slots.end(connection.slot)
         self._serve_soon()
@@ -264,14 +264,14 @@ class Pool(ConnectionOwner):
 
     def _open(self, connecting: Connecting, slot: Slot) -> None:
         endpoint = connecting.endpoint
-        connection = Upstream(endpoint, self)
+        connection = UpstreamConnection(endpoint, self)
         connecting.slot = connection.slot = slot
         slot.connection = connection
         connecting.began = monotonic()
         context = self._openings.contexts.of(self.service.config) if endpoint.tls else None
         Opening(self._openings, connecting, connection, connecting.timeout_s).begin(endpoint, context)
 
-    def opening_ended(self, connecting: Connecting, connection: Upstream, reason: str, detail: str) -> None:
+    def opening_ended(self, connecting: Connecting, connection: UpstreamConnection, reason: str, detail: str) -> None:
         endpoint, now = connecting.endpoint, monotonic()
         if reason:
             self._give_up(connection)
@@ -297,7 +297,7 @@ class Pool(ConnectionOwner):
         elif not connection.ended:
             self._rest(connection, now)
 
-    def _give_up(self, connection: Upstream) -> None:
+    def _give_up(self, connection: UpstreamConnection) -> None:
         """The time was over, or the proxy ends; the connection may have come up in the same moment."""
         if connection.made:
             connection.close()  # gives its slot back itself

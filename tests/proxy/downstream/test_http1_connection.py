@@ -432,7 +432,7 @@ def test_close_at_rest_goes_only_where_nothing_is_under_way(world: World) -> Non
         wire.protocol.close_at_rest()
     world.settle()
     assert [wire.open for wire in (resting, busy, begun, unheard, newcomer)] == [False, True, True, True, True]
-    assert repr(busy.protocol).startswith("<Downstream exchange ")
+    assert repr(busy.protocol).startswith("<DownstreamConnection exchange ")
 
 
 # Many requests at once.

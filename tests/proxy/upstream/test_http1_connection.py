@@ -13,7 +13,7 @@ from sidecar.proxy.body_sink import BodySink
 from sidecar.proxy.http1.head_syntax import MAX_FIELDS, MAX_HEAD
 from sidecar.proxy.http1.request_head import RequestHead
 from sidecar.proxy.http1.response_head import ResponseHead
-from sidecar.proxy.upstream.http1_connection import HELD_MAX, Upstream
+from sidecar.proxy.upstream.http1_connection import HELD_MAX, UpstreamConnection
 from sidecar.proxy.upstream.stream import AttemptListener, Lost
 from sidecar.runtime.additions import Additions
 from sidecar.runtime.endpoint import Endpoint
@@ -27,7 +27,7 @@ class Listener(AttemptListener, BodySink):
         self.heard: list[str] = []
         self.body = b""
         self.holds = holds
-        self.upstream: Upstream | None = None
+        self.upstream: UpstreamConnection | None = None
 
     def response_began(self, response: ResponseHead) -> None:
         self.heard.append(f"began {response.status}")
@@ -63,13 +63,13 @@ class Pool:
     """Counts the connections that say they have ended."""
 
     def __init__(self) -> None:
-        self.closed_connections: list[Upstream] = []
+        self.closed_connections: list[UpstreamConnection] = []
         self.mixed: list[str] = []
 
-    def opened(self, connection: Upstream) -> None:
+    def opened(self, connection: UpstreamConnection) -> None:
         connection.endpoint.active += 1
 
-    def closed(self, connection: Upstream) -> None:
+    def closed(self, connection: UpstreamConnection) -> None:
         self.closed_connections.append(connection)
 
     def most_of_a_head(self) -> tuple[int, int]:
@@ -86,7 +86,7 @@ class Bench:
         self.loop = ManualLoop()
         self.endpoint = Endpoint(EndpointSpec(url=Url("http", "venue", 80)), "10.0.0.1")
         self.pool = Pool()
-        self.connection = Upstream(self.endpoint, cast("Any", self.pool))
+        self.connection = UpstreamConnection(self.endpoint, cast("Any", self.pool))
         self.wire = Wire(self.loop, self.connection)
         self.connection.connection_made(cast("Any", self.wire))
         self.listener = Listener()
@@ -528,9 +528,9 @@ def test_stale_is_what_the_kernel_can_read(bench: Bench) -> None:
 
 
 def test_repr_says_the_state(bench: Bench) -> None:
-    assert repr(bench.connection) == "<Upstream 10.0.0.1:80 idle>"
+    assert repr(bench.connection) == "<UpstreamConnection 10.0.0.1:80 idle>"
     bench.send()
-    assert repr(bench.connection) == "<Upstream 10.0.0.1:80 head>"
+    assert repr(bench.connection) == "<UpstreamConnection 10.0.0.1:80 head>"
 
 
 @pytest.mark.parametrize("via", [False, True])

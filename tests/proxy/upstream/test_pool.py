@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import sidecar.proxy.upstream.pool
 from sidecar.config.schema import EndpointSpec, Service, Url
 from sidecar.policy.settings import Limits, Policy, Timeouts
-from sidecar.proxy.upstream.http1_connection import Lost, Upstream
+from sidecar.proxy.upstream.http1_connection import Lost, UpstreamConnection
 from sidecar.proxy.upstream.opening import Openings
 from sidecar.proxy.upstream.pool import SAFE_IDLE_S, Connecting, Pool
 from sidecar.proxy.upstream.slots import ConnectionBudget, Slots
@@ -28,7 +28,7 @@ class Waiter:
     """Asks for a connection and remembers what it was told; then a holder that hears all and does nothing."""
 
     def __init__(self) -> None:
-        self.upstream: Upstream | None = None
+        self.upstream: UpstreamConnection | None = None
         self.failure: tuple[str, str] | None = None
         self.lost: Lost | None = None
 
@@ -36,7 +36,7 @@ class Waiter:
     def told(self) -> bool:
         return self.upstream is not None or self.failure is not None
 
-    def connected(self, upstream: Upstream) -> None:
+    def connected(self, upstream: UpstreamConnection) -> None:
         assert not self.told
         self.upstream = upstream
 
@@ -152,29 +152,29 @@ class Bench:
         self.loop.settle()
         return waiter, connecting
 
-    def connection(self, endpoint: Endpoint | None = None) -> Upstream:
+    def connection(self, endpoint: Endpoint | None = None) -> UpstreamConnection:
         """A new connection, in use."""
         waiter, _ = self.ask(endpoint)
         assert waiter.upstream is not None
         return waiter.upstream
 
-    def use(self, connection: Upstream, answer: bytes = ok()) -> None:
+    def use(self, connection: UpstreamConnection, answer: bytes = ok()) -> None:
         """A request and its whole answer; the connection is still held."""
         assert send_on(connection, Waiter())
         wire_of(connection).says(answer)
 
-    def release(self, connection: Upstream) -> None:
+    def release(self, connection: UpstreamConnection) -> None:
         self.pool.release(connection, self.loop.now)
         self.loop.settle()
 
-    def idle(self, endpoint: Endpoint | None = None) -> Upstream:
+    def idle(self, endpoint: Endpoint | None = None) -> UpstreamConnection:
         """A connection that has just fallen idle."""
         connection = self.connection(endpoint)
         self.use(connection)
         self.release(connection)
         return connection
 
-    def idle_together(self, count: int, endpoint: Endpoint | None = None) -> list[Upstream]:
+    def idle_together(self, count: int, endpoint: Endpoint | None = None) -> list[UpstreamConnection]:
         """So many, the first of them idle the longest, by a tenth of a second each."""
         connections = [self.connection(endpoint) for _ in range(count)]
         for connection in connections:
@@ -184,13 +184,13 @@ class Bench:
             self.pass_time(0.1)
         return connections
 
-    def take(self, endpoint: Endpoint | None = None, *, repeatable: bool = True) -> Upstream | None:
+    def take(self, endpoint: Endpoint | None = None, *, repeatable: bool = True) -> UpstreamConnection | None:
         connection = self.pool.take(endpoint or self.endpoint, self.loop.now, repeatable=repeatable)
         self.loop.settle()
         return connection
 
 
-def wire_of(connection: Upstream) -> Wire:
+def wire_of(connection: UpstreamConnection) -> Wire:
     return cast("Wire", connection.transport)
 
 
