@@ -29,6 +29,7 @@ from sidecar.runtime.service import LiveService
 from sidecar.telemetry.line_writer import LineWriter
 
 TRIES = 3
+AGGREGATES = 300
 IDLE_S = 5.5
 """The history takes a point every 5 s."""
 
@@ -63,6 +64,19 @@ def services(count: int, endpoints: int, attempt_s: int = 2, named: str = "s") -
         urls = ", ".join(f"http://127.{number % 250}.{at // 250}.{at % 250 + 1}:3000" for at in range(endpoints))
         name = f"{named if number == 0 else 's'}{number}"
         lines.append(f"  {name}: {{endpoints: [{urls}], timeout: {{attempt: {attempt_s}s}}, outlier: {{}}}}")
+    return "\n".join(lines) + "\n"
+
+
+def more(count: int, timeout_ms: int) -> str:
+    """YAML of that many aggregates of five parts, and that many checks."""
+    lines = ["aggregates:"]
+    for number in range(count):
+        parts = ", ".join(f"p{at}: {{service: s{at + 1}, path: /x}}" for at in range(5))
+        lines.append(f"  a{number}: {{timeout: {timeout_ms}ms, parts: {{{parts}}}}}")
+    lines.append("checks:")
+    lines += [
+        f"  c{number}: {{url: 'tcp://127.0.0.1:{number + 1}', timeout: {timeout_ms}ms}}" for number in range(count)
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -145,6 +159,9 @@ async def _longest_turns(config: Config, path: Path, count: int, endpoints: int)
     )
     found["a reload that changes all services"] = await measuring.least(
         lambda: measuring.reload(services(count, endpoints, attempt_s=3 + next(numbers)))
+    )
+    found[f"a reload that changes {AGGREGATES} aggregates and as many checks"] = await measuring.least(
+        lambda: measuring.reload(services(count, endpoints) + more(AGGREGATES, 1000 + next(numbers)))
     )
     daemon.drain()
     await running

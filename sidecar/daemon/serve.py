@@ -234,6 +234,7 @@ class Daemon:
         self.traces.adopt(config.tracing)
         self.core.put_in_force()
         self.log_control.adopt(config.log)
+        yield
         self.chain.adopt()
         yield
         yield from self.live.retiring(now)

@@ -14,7 +14,7 @@ import pytest
 import sidecar.daemon.reload
 from sidecar.config.load import load_with_origins
 from sidecar.config.schema import Config
-from sidecar.daemon.reload import Reloader
+from sidecar.daemon.reload import MOST_LOGGED, Reloader
 from sidecar.net.tasks import Tasks
 
 VENUE = "services: {venue: {url: 'http://venue:1'"
@@ -219,6 +219,29 @@ async def test_limits_of_the_listener_need_a_restart_too(tmp_path: Path) -> None
         "listen.max_head stays 32KiB; 64KiB needs a restart",
         "listen.max_header_fields stays 128; 200 needs a restart",
     )
+
+
+async def test_of_very_many_changes_and_warnings_the_log_has_the_first_ones(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A line for each would keep the loop from the requests; the report has all of them."""
+
+    def text(attempt_s: int) -> str:
+        slow = f"{{url: 'http://127.0.0.1:1', timeout: {{attempt: {attempt_s}s, request: 1s}}}}"
+        return "services:\n" + "".join(f"  s{number}: {slow}\n" for number in range(MOST_LOGGED + 2))
+
+    stage = Stage(tmp_path, text(2))
+    stage.write(text(3))
+    caplog.clear()
+    caplog.set_level(logging.INFO, "sidecar.daemon")
+    report = await stage.reloader.reload("file")
+    assert (len(report.changed), len(report.warnings)) == (MOST_LOGGED + 2, MOST_LOGGED + 2)
+    fields: list[dict[str, Any]] = [vars(one)["fields"] for one in caplog.records]
+    (changed,) = [one["changed"] for one in fields if "changed" in one]
+    assert list(changed) == [*report.changed[:MOST_LOGGED], "and 2 more"]
+    details = [one["detail"] for one in fields if "detail" in one]
+    assert details[:-1] == list(report.warnings[:MOST_LOGGED])
+    assert details[-1] == "2 more warnings: `sidecar check` and the admin API list all"
 
 
 # What must not happen.
