@@ -42,6 +42,8 @@ class Live:
         self.unrouted = ServiceCounters()
         """Counters of requests that reached no service."""
         self.aggregates = {name: ServiceCounters() for name in config.aggregates}
+        self._replaced: Config | None = None
+        """The configuration that was in force before, until `retiring`."""
 
     def configured(self) -> Iterable[LiveService]:
         """The services of the configuration in force. Call it each time, because a reload replaces the mapping."""
@@ -90,6 +92,7 @@ class Live:
         self._forget_retired()
         self._leaving += [service for name, service in self.services.items() if name not in services]
         self.aggregates = {name: self.aggregates.get(name) or ServiceCounters() for name in config.aggregates}
+        self._replaced = self.config
         # Equal parts are shared with the old configuration. So a change of one service does not hold the rest twice.
         self.config = replace(
             config,
@@ -104,6 +107,8 @@ class Live:
         """The last part of `adopt`, in steps of one service, once no request is routed to the services that are gone:
         closes their idle connections.
         """
+        self._replaced = None  # it takes milliseconds to free, with a thousand services
+        yield
         while self._leaving:
             service = self._leaving.pop()
             service.set_endpoints([], now)
