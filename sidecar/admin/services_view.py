@@ -16,7 +16,7 @@ from sidecar.policy.breaker import Breaker
 from sidecar.policy.settings import DnsSettings, KubernetesSettings, Policy
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.service import LiveService
-from sidecar.runtime.slices import as_it_is, at_once
+from sidecar.runtime.slices import as_it_is
 from sidecar.telemetry.history import INTERVAL_S, RETRIES, Series, is_failure, snapshot
 
 MOST_SHARES: Final = 8
@@ -29,10 +29,6 @@ class ServicesView:
     def __init__(self, running: Running, clock: WallClock) -> None:
         self._running = running
         self._clock = clock
-
-    def all(self) -> answers.Services:
-        """GET /services."""
-        return at_once(self.listed())
 
     def listed(self, pack: Callable[[Any], Any] = as_it_is) -> Generator[None, None, answers.Services]:
         """GET /services in steps of one service. `pack` is applied to each service."""
@@ -83,10 +79,6 @@ class ServicesView:
             history=self._running.history.series(service.name),
             **self._counted(service),
         )
-
-    def history(self) -> answers.History:
-        """GET /history."""
-        return at_once(self.histories())
 
     def histories(self, pack: Callable[[Any], Any] = as_it_is) -> Generator[None, None, answers.History]:
         """GET /history in steps of one service. `pack` is applied to each series."""

@@ -124,7 +124,7 @@ class OutlierDetector:
         if not ok:
             endpoint.checks_believed = True
         elif endpoint.checks_believed:
-            self._take_back(endpoint, CHECK_PASSED, now)
+            self._uneject(endpoint, CHECK_PASSED, now)
             self._find_due()
 
     def force(self, endpoint: EndpointState, until: float, now: float) -> None:
@@ -143,7 +143,7 @@ class OutlierDetector:
     def restore(self, endpoint: EndpointState, now: float) -> None:
         """An operator ends the ejection, whatever its reason."""
         if endpoint.ejected and endpoint in self._members:
-            self._take_back(endpoint, OPERATOR, now)
+            self._uneject(endpoint, OPERATOR, now)
             self._find_due()
 
     def tick(self, now: float) -> None:
@@ -152,7 +152,7 @@ class OutlierDetector:
             return
         for one in self._members:
             if one.ejected and one.ejected_until <= now:
-                self._take_back(one, TIME_UP, now)
+                self._uneject(one, TIME_UP, now)
         if now >= self._interval_ends:
             self._interval_ends = now + self._settings.interval
             self._judge_interval(now)
@@ -173,7 +173,7 @@ class OutlierDetector:
         self.ejected = sum([one.ejected for one in self._members])
         self._find_due()
         self.tick(now)
-        self._take_back_what_is_too_much(now)
+        self._uneject_surplus(now)
 
     def reconfigure(self, settings: OutlierSettings | None, now: float) -> None:
         """Apply new settings. Ejected endpoints stay ejected until their time, if the new limits allow it."""
@@ -182,9 +182,9 @@ class OutlierDetector:
         if settings.interval != self._settings.interval:
             self._interval_ends = now + settings.interval
         self._settings = settings
-        self._take_back_what_is_too_much(now)
+        self._uneject_surplus(now)
 
-    def _take_back_what_is_too_much(self, now: float) -> None:
+    def _uneject_surplus(self, now: float) -> None:
         if self.ejected:
             total, ejected = self._count()
             surplus = ejected - self._most(total)
@@ -194,10 +194,10 @@ class OutlierDetector:
                 if one.ejected_by_operator:
                     continue
                 if not self._on:
-                    self._take_back(one, TURNED_OFF, now)
+                    self._uneject(one, TURNED_OFF, now)
                 elif surplus > 0 and not one.draining:
                     surplus -= 1
-                    self._take_back(one, FEW_LEFT, now)
+                    self._uneject(one, FEW_LEFT, now)
         self._find_due()
 
     def _fails_everywhere(self, endpoint: EndpointState) -> bool:
@@ -281,7 +281,7 @@ class OutlierDetector:
             return 0
         return min(total - 1, max(1, int(total * self._settings.max_ejection_percent / 100)))
 
-    def _take_back(self, endpoint: EndpointState, why: str, now: float) -> None:
+    def _uneject(self, endpoint: EndpointState, why: str, now: float) -> None:
         endpoint.ejected = endpoint.ejected_by_operator = False
         endpoint.returned_at = endpoint.since = now
         endpoint.consecutive_failures = 0

@@ -8,6 +8,7 @@ import pytest
 from sidecar.admin import answers
 from sidecar.runtime import operator
 from sidecar.runtime.last_failure import last_failure
+from sidecar.runtime.slices import at_once
 from tests.admin.stage import START, Source, Stage
 
 
@@ -26,7 +27,7 @@ def test_a_service_at_a_glance() -> None:
     for step in ("stale", "none"):
         venue.counters.fallback(step)
     stage.loop.now += 1
-    found = stage.view.all()
+    found = at_once(stage.view.listed())
     assert (found.generation, found.draining, found.reload.result, found.reload.errors) == (1, False, "ok", 0)
     service, auth = found.services
     assert (service.name, service.requests, service.failures, service.retries, service.fallbacks) == (
@@ -60,7 +61,7 @@ def test_why_requests_failed() -> None:
         venue.counters.request(code, reason, 0.002)
     assert stage.view.one(venue).last_failure is None
     venue.last_failure = last_failure(START, "status", "10.0.0.0:3002 answered 503", b"the-id")
-    for found in (stage.view.all().services[0], stage.view.one(venue)):
+    for found in (at_once(stage.view.listed()).services[0], stage.view.one(venue)):
         assert found.reasons == {"circuit_open": 2, "status": 2}
         assert found.recent_reasons == {"circuit_open": 1, "status": 2}
         assert found.last_failure == answers.LastFailure(
@@ -198,12 +199,13 @@ def test_discovery_that_the_file_asks_for(discovery: str, kind: str) -> None:
 
 def test_history_has_every_service() -> None:
     stage = Stage()
-    found = stage.view.history()
+    found = at_once(stage.view.histories())
     assert (found.interval_s, sorted(found.services)) == (5, ["auth", "venue"])
 
 
 def test_what_is_told_is_what_the_structs_say() -> None:
     """Fields are filled from dictionaries here and there, which no type checker sees."""
     stage = Stage()
-    for kind, found in ((answers.Services, stage.view.all()), (answers.ServiceDetail, stage.view.one(stage["venue"]))):
+    listed, one = at_once(stage.view.listed()), stage.view.one(stage["venue"])
+    for kind, found in ((answers.Services, listed), (answers.ServiceDetail, one)):
         msgspec.json.decode(msgspec.json.encode(found), type=kind)

@@ -14,7 +14,7 @@ from sidecar.policy.balancers.priority import Priority
 from sidecar.policy.balancers.random_choice import RandomChoice
 from sidecar.policy.balancers.ring import HashRing
 from sidecar.policy.balancers.ring_points import Ring
-from sidecar.policy.balancers.round_robin import InTurn
+from sidecar.policy.balancers.round_robin import WeightedRoundRobin
 from sidecar.policy.balancers.slow_start import SlowStart
 
 
@@ -54,7 +54,7 @@ def _choice(
     rings: dict[int, Ring],
 ) -> Balancer:
     if name == "round_robin":
-        return InTurn(endpoints, random)
+        return WeightedRoundRobin(endpoints, random)
     if name == "least_request":
         return LeastRequest(endpoints, random)
     if name == "peak_ewma":

@@ -12,7 +12,7 @@ from sidecar.policy.balancers.balancer import BalancedEndpoint
 from sidecar.policy.round_robin import RoundRobin
 
 
-class InTurn:
+class WeightedRoundRobin:
     """Starts at a random endpoint, so that sidecars that start together do not all begin with the same one."""
 
     __slots__ = ("_random", "_turn")
@@ -36,4 +36,4 @@ class InTurn:
         return index if index >= 0 else self._turn.pick(lambda index: available(index) > 0.0)
 
     def __repr__(self) -> str:
-        return f"<InTurn {self._turn}>"
+        return f"<WeightedRoundRobin {self._turn}>"

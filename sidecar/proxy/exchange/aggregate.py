@@ -30,7 +30,9 @@ from sidecar.proxy.http1.response_head import ResponseHead
 from sidecar.proxy.problem import STATUS, TITLES, Attempt, PartFailure, Problem
 from sidecar.telemetry.trace import FOREIGN_CONTEXT, traceparent
 
-PREFIX: Final = b"/_aggregate/"
+_PREFIX: Final = b"/_aggregate/"
+
+UNKNOWN: Final = "no aggregate of that name is configured"
 
 LATER_S: Final = 0.01
 """A part's time is watched so much longer here than by its own call, so that the call itself says how it ended."""
@@ -63,6 +65,14 @@ _CODINGS: Final = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compres
 """Content codings that a problem names. It repeats nothing else of a service's answer."""
 
 log = logging.getLogger("sidecar.proxy")
+
+
+def name_asked(reserved: bytes) -> tuple[str, bytes] | None:
+    """The name of the aggregate that a reserved target is for, and the query; None for another target."""
+    if not reserved.startswith(_PREFIX):
+        return None
+    path, _, query = reserved.partition(b"?")
+    return path[len(_PREFIX) :].decode("latin-1"), query
 
 
 def targets_of(config: AggregateConfig, method: str, query: bytes) -> list[bytes]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sidecar.proxy.core import ProxyCore
 from sidecar.proxy.downstream.handler import Dispatcher, Handler
 from sidecar.proxy.downstream.stream import DownstreamStream
-from sidecar.proxy.exchange.aggregate import PREFIX, Aggregate, targets_of
+from sidecar.proxy.exchange.aggregate import UNKNOWN, Aggregate, name_asked, targets_of
 from sidecar.proxy.exchange.exchange import Exchange
 from sidecar.proxy.http1.head_syntax import UNKNOWN_METHOD, BadRequest
 from sidecar.proxy.http1.request_body import RequestBody
@@ -47,12 +47,12 @@ class Dispatch(Dispatcher):
     def _unrouted(self, stream: DownstreamStream, request: RequestHead, stray: NotRouted) -> Handler | Problem:
         """What becomes of a request that no service takes: an aggregate, or the answer that says why not."""
         status, reason, detail = stray.status, stray.reason, stray.detail
-        if stray.reserved.startswith(PREFIX):
-            path, _, query = stray.reserved.partition(b"?")
-            name = path[len(PREFIX) :].decode("latin-1")
+        asked = name_asked(stray.reserved)
+        if asked is not None:
+            name, query = asked
             config = self._core.live.config.aggregates.get(name)
             if config is None:
-                detail = "no aggregate of that name is configured"
+                detail = UNKNOWN
             elif self._core.outgoing.is_loop(request):
                 status, reason = STATUS["loop"], "loop"
                 detail = f"the request came back to this sidecar for the third time: a part of {name} leads to it"

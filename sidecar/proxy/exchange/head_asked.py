@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sidecar.proxy.exchange.aggregate import PREFIX, targets_of
+from sidecar.proxy.exchange.aggregate import UNKNOWN, name_asked, targets_of
 from sidecar.proxy.http1.head_syntax import UNKNOWN_METHOD, BadRequest
 from sidecar.proxy.http1.request_head import RequestHead, parse_request
 from sidecar.runtime.live import Live
@@ -46,22 +46,22 @@ def routed(live: Live, method: str, target: str, host: str) -> Routed | str:
     try:
         service, upstream_target, by = live.table.find(head.method, head.target, head.host)
     except NotRouted as stray:
-        name = _aggregate_asked(live, head.method, stray.reserved)
-        if name is None:
-            raise
-        return name
+        return _aggregate_asked(live, head.method, stray)
     route = service.route_for(head.method, upstream_target)
     if head.unusual and head.method not in route.allowed_methods:
         raise NotRouted(501, "bad_request", UNKNOWN_METHOD)
     return Routed(service, route, upstream_target, by)
 
 
-def _aggregate_asked(live: Live, method: str, reserved: bytes) -> str | None:
-    path, _, query = reserved.partition(b"?")
-    name = path.removeprefix(PREFIX).decode("latin-1")
-    aggregate = live.config.aggregates.get(name) if path.startswith(PREFIX) else None
+def _aggregate_asked(live: Live, method: str, stray: NotRouted) -> str:
+    """The aggregate that a request is for which no service takes. Raises NotRouted for any other."""
+    asked = name_asked(stray.reserved)
+    if asked is None:
+        raise stray
+    name, query = asked
+    aggregate = live.config.aggregates.get(name)
     if aggregate is None:
-        return None
+        raise NotRouted(stray.status, stray.reason, UNKNOWN, stray.reserved)
     try:
         targets_of(aggregate, method, query)
     except BadRequest as refusal:

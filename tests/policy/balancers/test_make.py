@@ -13,7 +13,7 @@ from tests.policy.balancers.support import NAMES, assert_proportion, assert_shar
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("round_robin", "<InTurn <RoundRobin of 2, at 0 of 2>>"),
+        ("round_robin", "<WeightedRoundRobin <RoundRobin of 2, at 0 of 2>>"),
         ("least_request", "<LeastRequest of 2>"),
         ("peak_ewma", "<LeastLatency of 2>"),
         ("random", "<RandomChoice of 2>"),

@@ -7,7 +7,7 @@ import pytest
 from sidecar.policy.balancers.least_request import LeastRequest
 from sidecar.policy.balancers.random_choice import RandomChoice
 from sidecar.policy.balancers.ring import HashRing
-from sidecar.policy.balancers.round_robin import InTurn
+from sidecar.policy.balancers.round_robin import WeightedRoundRobin
 from sidecar.policy.balancers.slow_start import LEAST_SHARE, SlowStart
 from tests.policy.balancers.support import FakeEndpoint, assert_proportion, assert_shares, endpoints, seeded
 
@@ -45,14 +45,14 @@ def test_round_robin_skips_turns_of_a_new_endpoint_at_random() -> None:
     one's number is a renewal process, less scattered than the binomial whose bound is used here.
     """
     found = joined(-100.0, 0.0)
-    balancer = SlowStart(InTurn(found, seeded()), found, WINDOW_S)
+    balancer = SlowStart(WeightedRoundRobin(found, seeded()), found, WINDOW_S)
     picks = [balancer.next(None, 6.0) for _ in range(20_000)]
     assert_proportion(picks.count(1), len(picks), 0.2 / 1.2)
 
 
 def test_when_all_are_new_none_is_held_back() -> None:
     found = joined(0.0, 0.0, 0.0)
-    inner = InTurn(found, lambda: 0.0)
+    inner = WeightedRoundRobin(found, lambda: 0.0)
     balancer = SlowStart(inner, found, WINDOW_S)
     assert [balancer.next(None, 1.0) for _ in range(6)] == [0, 1, 2, 0, 1, 2]
 
@@ -100,10 +100,10 @@ def test_more_and_more_keys_come_back_and_each_moves_once() -> None:
 
 def test_a_window_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="longer than 0"):
-        SlowStart(InTurn([], seeded()), [], 0.0)
+        SlowStart(WeightedRoundRobin([], seeded()), [], 0.0)
 
 
 def test_without_endpoints_there_is_nothing() -> None:
-    balancer = SlowStart(InTurn([], seeded()), [], 1.0)
+    balancer = SlowStart(WeightedRoundRobin([], seeded()), [], 1.0)
     for now in (0.5, 5.0):
         assert balancer.next(None, now) == balancer.pick(everyone, None, now) == -1

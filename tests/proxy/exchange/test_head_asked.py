@@ -78,6 +78,6 @@ def test_an_aggregate_is_named_or_refused() -> None:
     with pytest.raises(NotRouted, match="page: the query parameter id is missing") as refused:
         routed(made, "GET", "/_aggregate/page", "")
     assert refused.value.status == 400
-    with pytest.raises(NotRouted) as refused:
+    with pytest.raises(NotRouted, match="no aggregate of that name") as refused:
         routed(made, "GET", "/_aggregate/other", "")
     assert refused.value.status == 404
