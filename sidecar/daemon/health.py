@@ -51,9 +51,7 @@ class HealthChecks:
             if settings_now is None:
                 service.checker = None
             elif name not in self._checkers:
-                before, service.checker = service.checker, self._checker(service, settings_now)
-                if before is not None:  # counters that metrics read must not fall
-                    service.checker.successes, service.checker.failures = before.successes, before.failures
+                service.checker = self._checker(service, settings_now)
                 service.checker.update(service.endpoints)
                 self._checkers[name] = (service, settings_now, service.checker)
 

@@ -147,8 +147,6 @@ class ActiveChecker(Generic[T]):
         self._idle = idle
         self._random = random
         self._running: dict[T, asyncio.Task[None]] = {}
-        self.successes = self.failures = 0
-        """Checks of all endpoints that ended, by result."""
 
     def update(self, endpoints: Iterable[T]) -> None:
         """Replace the whole set of endpoints. An endpoint that left gives no more results; others keep their times."""
@@ -169,10 +167,6 @@ class ActiveChecker(Generic[T]):
         while True:
             began = loop.time()
             result = await self._check(endpoint, self.settings)
-            if result.ok:
-                self.successes += 1
-            else:
-                self.failures += 1
             try:
                 self._on_result(endpoint, *result)
             except Exception:

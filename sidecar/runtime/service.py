@@ -333,6 +333,7 @@ class LiveService:
 
     def checked(self, endpoint: Endpoint, ok: bool, reason: str, latency_s: float) -> None:
         """An active check has ended."""
+        self.counters.checks["success" if ok else "failure"] += 1
         state = endpoint.health
         if state is None:
             return

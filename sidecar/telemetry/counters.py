@@ -51,7 +51,7 @@ class EndpointCounters:
 class ServiceCounters:
     """Requests of one service (or of none, when no service was found), by (status code, reason)."""
 
-    __slots__ = ("durations", "fallbacks", "requests", "retries", "tunnels")
+    __slots__ = ("checks", "durations", "fallbacks", "requests", "retries", "tunnels")
 
     def __init__(self) -> None:
         self.requests: dict[tuple[int, str], int] = {}
@@ -63,6 +63,8 @@ class ServiceCounters:
         """Fallbacks by what answered instead of this service: `service:<name>`, `stale`, `static`, or `none` if nothing
         did.
         """
+        self.checks = {"success": 0, "failure": 0}
+        """Active checks of its endpoints that ended, by result."""
         self.durations = Histogram()
         self.tunnels = 0
         """Tunnels that are open now."""

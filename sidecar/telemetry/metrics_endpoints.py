@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from sidecar.telemetry.counters import EndpointCounters
+from sidecar.telemetry.counters import EndpointCounters, ServiceCounters
 from sidecar.telemetry.families import CounterFamily, Family, GaugeFamily
 
 
@@ -43,13 +43,6 @@ class AvailabilityView(Protocol):
     def panics(self) -> int: ...
 
 
-class CheckerView(Protocol):
-    @property
-    def successes(self) -> int: ...
-    @property
-    def failures(self) -> int: ...
-
-
 class EndpointsView(Protocol):
     """What a scrape reads of the endpoints of a live service."""
 
@@ -66,7 +59,9 @@ class EndpointsView(Protocol):
     @property
     def availability(self) -> AvailabilityView: ...
     @property
-    def checker(self) -> CheckerView | None: ...
+    def counters(self) -> ServiceCounters: ...
+    @property
+    def checker(self) -> object | None: ...
 
 
 def endpoint_families(services: Sequence[EndpointsView]) -> Iterable[Family]:
@@ -150,8 +145,7 @@ def _checks(services: Sequence[EndpointsView]) -> CounterFamily:
         "sidecar_health_checks", "Active health checks that ended, by result", labels=["service", "result"]
     )
     for service in services:
-        checker = service.checker
-        if checker is not None:
-            checks.add_metric([service.name, "success"], checker.successes)
-            checks.add_metric([service.name, "failure"], checker.failures)
+        if service.checker is not None:
+            for result, count in service.counters.checks.items():
+                checks.add_metric([service.name, result], count)
     return checks

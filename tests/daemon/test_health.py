@@ -97,12 +97,14 @@ async def test_new_settings_are_used_and_counts_continue(stage: Stage) -> None:
     await stage.until_asked("/health")
     before = stage.live.services["venue"].checker
     assert before is not None
-    before.failures = 3
+    counts = stage.live.services["venue"].counters.checks
+    counts["failure"] += 3
     stage.adopt(config("venue", health=HealthSettings(path="/other", interval=0.01, idle_interval=0.01)))
     after = stage.live.services["venue"].checker
     assert after is not None
     assert after is not before
-    assert (after.successes, after.failures) >= (before.successes, 3)
+    assert stage.live.services["venue"].counters.checks is counts
+    assert (counts["success"], counts["failure"]) >= (1, 3)
     await stage.until_asked("/other")
     assert stage.running == 1
 

@@ -116,7 +116,6 @@ def test_every_result_is_reported_with_reason_and_latency(drive: Drive) -> None:
             (5.25, good, True, "ok", 0.25),
             (5.25, bad, False, "timeout", 0.25),
         ]
-        assert (service.checker.successes, service.checker.failures) == (2, 2)
         await service.ended()
 
     drive(scenario())

@@ -55,12 +55,6 @@ class FakeAvailability:
 
 
 @dataclass
-class FakeChecker:
-    successes: int = 0
-    failures: int = 0
-
-
-@dataclass
 class FakeBudget:
     """`left` at MONOTONIC_S, and one more each second."""
 
@@ -98,7 +92,7 @@ class FakeService:
     departed: Sequence[FakeEndpoint] = ()
     outlier: FakeOutlier = field(default_factory=FakeOutlier)
     availability: FakeAvailability = field(default_factory=FakeAvailability)
-    checker: FakeChecker | None = None
+    checker: object | None = None
     budget: FakeBudget = field(default_factory=FakeBudget)
     connections: int = 0
     waiting: int = 0
@@ -175,7 +169,8 @@ def busy() -> FakeService:
     well = FakeEndpoint("10.0.0.7:3002", active=1).attempted(ok=2)
     refusing = FakeEndpoint("[fd00::8]:3002").attempted(connect_failure=1)
     service.present = [(well, True), (refusing, False)]
-    service.checker = FakeChecker(successes=4, failures=1)
+    service.checker = object()
+    service.counters.checks.update(success=4, failure=1)
     service.connections, service.waiting, service.budget.left = 4, 1, 12.0
     well.idle = 2
     return service

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tests.support.fake_metrics import (
     FakeAvailability,
-    FakeChecker,
     FakeEndpoint,
     FakeOutlier,
     FakeService,
@@ -90,7 +89,9 @@ def test_panic_is_a_state_and_panics_are_counted() -> None:
 
 
 def test_checks_of_the_services_that_are_checked() -> None:
-    families = scraped(FakeService("venue", checker=FakeChecker(successes=9, failures=3)), FakeService("auth"))
+    checked, unchecked = FakeService("venue", checker=object()), FakeService("auth")
+    checked.counters.checks.update(success=9, failure=3)
+    families = scraped(checked, unchecked)
     assert samples(families["sidecar_health_checks"], "sidecar_health_checks_total") == {
         series(service="venue", result="success"): 9,
         series(service="venue", result="failure"): 3,
