@@ -176,11 +176,13 @@ class RoutingTable:
         return service
 
     def _find_by_path(self, target: bytes, host: bytes | None = None) -> tuple[LiveService, bytes, RoutedBy]:
-        end = target.find(b"/", 1)
-        name = target[1:] if end < 0 else target[1:end]
+        end, size = 1, len(target)
+        while end < size and target[end] != 0x2F:  # compiled, far cheaper than bytes.find for a name's few bytes
+            end += 1
+        name = target[1:end]
         service = self._by_path.get(name)
         if service is not None:
-            return service, target[end:] if end > 0 else b"/", PATH
+            return service, target[end:] if end < size else b"/", PATH
         name = name.partition(b"?")[0]  # `/venue?x`, or a target with a slash only in its query
         service = self._by_path.get(name)
         if service is None:

@@ -49,7 +49,13 @@ PIPELINED: Final = 2
 UNREAD: Final = 4
 """Why reading is paused: the upstream does not take the body, too many requests wait, the app does not take answers."""
 
-_READY, _EXCHANGE, _DRAINING, _LINGERING, _CLOSING, _TUNNEL, _CLOSED = range(7)
+_READY: Final = 0
+_EXCHANGE: Final = 1
+_DRAINING: Final = 2
+_LINGERING: Final = 3
+_CLOSING: Final = 4
+_TUNNEL: Final = 5
+_CLOSED: Final = 6
 
 
 class DownstreamConnection(DownstreamStream):

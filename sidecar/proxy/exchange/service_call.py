@@ -38,7 +38,11 @@ LARGE_BODY: Final = 64 * 1024
 _CONNECT_REASONS: Final = ("connect_failure", "connect_timeout")
 
 # What the armed deadline is of.
-ATTEMPT, REQUEST, UPLOAD, DOWNLOAD, NONE = range(5)
+ATTEMPT: Final = 0
+REQUEST: Final = 1
+UPLOAD: Final = 2
+DOWNLOAD: Final = 3
+NONE: Final = 4
 
 
 class ServiceCall(AttemptListener):

@@ -41,7 +41,11 @@ _NOT_IN_TRAILERS = frozenset(
 )
 _NOT_IN_TRAILERS_PREFIXES = (b"if-", b"x-envoy-", b"x-forwarded-", b"x-sidecar-")
 
-_SIZE, _DATA, _DATA_END, _TRAILERS, _DONE = range(5)
+_SIZE: Final = 0
+_DATA: Final = 1
+_DATA_END: Final = 2
+_TRAILERS: Final = 3
+_DONE: Final = 4
 
 
 class BadChunk(Exception):

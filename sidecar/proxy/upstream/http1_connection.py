@@ -41,7 +41,12 @@ STALE_WITHIN_S: Final = 0.05
 INTERIM_MAX: Final = 100
 """1xx answers before the final one."""
 
-_IDLE, _HEAD, _BODY, _DONE, _TUNNEL, _CLOSED = range(6)
+_IDLE: Final = 0
+_HEAD: Final = 1
+_BODY: Final = 2
+_DONE: Final = 3
+_TUNNEL: Final = 4
+_CLOSED: Final = 5
 
 
 class ConnectionOwner:
