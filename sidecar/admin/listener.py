@@ -1,7 +1,7 @@
 """The admin listener: accepts connections from the start on, and loads its HTTP server when the first one comes.
 
 Owns that loading, the samples that the dashboard's history is made of, and the end. The server (`sidecar.admin.server`)
-is built on aiohttp, which is 10 MiB and a second of CPU time on a small share. In most pods no operator ever comes.
+is built on aiohttp, which is 13 MiB and a second of CPU time on a small share. In most pods no operator ever comes.
 """
 
 from __future__ import annotations

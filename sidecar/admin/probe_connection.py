@@ -5,7 +5,7 @@ the parser of the data path, so what is not sound is a 400. A body is discarded:
 long, chunked or awaits a 100 ends the connection after the response. Idle times, the number of connections and the
 share of one client are `sidecar.net.http_listener`'s.
 
-Not aiohttp: it is 10 MiB, and most sidecars need it for nothing else.
+Not aiohttp: it is 13 MiB, and most sidecars need it for nothing else.
 """
 
 from __future__ import annotations
