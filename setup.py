@@ -75,6 +75,7 @@ COMPILED = [
     "sidecar/proxy/downstream/stream.py",
     "sidecar/proxy/exchange/aggregate.py",
     "sidecar/proxy/exchange/body_copy.py",
+    "sidecar/proxy/exchange/clock.py",
     "sidecar/proxy/exchange/dispatch.py",
     "sidecar/proxy/exchange/exchange.py",
     "sidecar/proxy/exchange/fallback.py",

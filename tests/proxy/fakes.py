@@ -24,6 +24,7 @@ import sidecar.proxy.downstream.http1_connection
 import sidecar.proxy.exchange.aggregate
 import sidecar.proxy.exchange.exchange
 import sidecar.proxy.exchange.inner_call
+import sidecar.proxy.exchange.outcome
 import sidecar.proxy.exchange.service_call
 import sidecar.proxy.exchange.stale
 import sidecar.proxy.exchange.tunnel
@@ -374,6 +375,7 @@ class Wire:
 
 TIMED = (
     *(
+        sidecar.proxy.exchange.outcome,
         sidecar.proxy.exchange.service_call,
         sidecar.proxy.downstream.http1_connection,
         sidecar.proxy.exchange.exchange,

@@ -82,8 +82,8 @@ class Exchange(Handler):
     # Its life, from the top.
 
     async def _live(self) -> None:
-        call, request, body = self._call, self.request, self.body
-        if self._falls_back and (body is None or body.complete):
+        call, request = self._call, self.request
+        if self._falls_back and request.is_complete:
             self._end = call.started + call.whole_s
         tracer = self._core.tracer
         if tracer is not None:
@@ -172,7 +172,8 @@ class Exchange(Handler):
         self._record(101, "ok")
         core, service = self._core, self.service
         tunnel = Tunnel(self.stream, upstream, call.route.idle_s, core.deadlines, self._tunnel_ended)
-        call.route = self.route = _TUNNELLED  # a tunnel may last for days: it must not keep a configuration that long
+        # A tunnel may last for days: it must not keep a configuration that long.
+        call.route = call.clock.route = self.route = _TUNNELLED
         core.tunnels.add(tunnel)
         service.counters.tunnels += 1
         try:
@@ -181,7 +182,7 @@ class Exchange(Handler):
         finally:
             service.counters.tunnels -= 1
             core.tunnels.discard(tunnel)
-            core.recorder.tunnel(service.name, self.request.id, call.endpoint.label, tunnel)
+            core.recorder.tunnel(service.name, self.request.id, call.outcome.endpoint.label, tunnel)
             upstream.tunnel_ended()
 
     def _tunnel_ended(self) -> None:

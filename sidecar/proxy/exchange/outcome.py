@@ -1,16 +1,23 @@
 """What a service is told of one call: its permits, taken and given back once; a verdict on each attempt; one outcome.
 
-Owns the rules of evidence (docs/architecture.md, *Verdicts*). What an attempt is, and when it ends, is
-`service_call`'s; what follows from a verdict is decided in `sidecar.policy`.
+Owns the rules of evidence (docs/architecture.md, *Verdicts*), and what is noted of an attempt. When one begins and ends
+is `service_call`'s; what follows from a verdict is decided in `sidecar.policy`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+from time import monotonic, time
 from typing import Final
 
-from sidecar.policy.breaker import Breaker
-from sidecar.policy.verdict import FAILURE, IGNORED
+from sidecar.policy.balancers.ewma import PeakEwma
+from sidecar.policy.retry import parse_retry_after
+from sidecar.policy.verdict import FAILURE, IGNORED, SUCCESS
+from sidecar.proxy.exchange.request import Request
+from sidecar.proxy.http1.response_head import ResponseHead
+from sidecar.proxy.problem import Attempt
 from sidecar.runtime.endpoint import Endpoint
+from sidecar.runtime.route import LiveRoute
 from sidecar.runtime.service import LiveService
 
 TIMED_OUT: Final = frozenset({"connect_timeout", "attempt_timeout", "request_timeout", "client_disconnect"})
@@ -32,36 +39,55 @@ NO_ANSWER: Final = frozenset(
 
 
 class Outcome:
-    """Made with the call. `close` gives back whatever is still held, whatever happened."""
+    """Made with the call. `close` gives back whatever is still held, whatever happened.
+
+    `hurried`: the app gives less time than the policy. Where that runs out, it is the app that gave up.
+    """
 
     __slots__ = (
+        "_hurried",
+        "_impatient",
         "_in_limit",
         "_judged",
         "_permit",
+        "_request",
+        "_service",
         "_timed_out",
         "answered_s",
         "breaker",
-        "impatient",
-        "service",
+        "endpoint",
+        "forgives",
+        "queued",
+        "started",
         "told",
         "verdict",
     )
 
-    def __init__(self, service: LiveService, breaker: Breaker) -> None:
-        self.service = service
-        self.breaker = breaker
+    endpoint: Endpoint
+    """Of the present attempt."""
+    started: float
+    """When it began."""
+
+    def __init__(self, request: Request, service: LiveService, route: LiveRoute, hurried: bool) -> None:
+        self._request = request
+        self._service = service
+        self._hurried = hurried
+        self.breaker = route.breaker
+        self.forgives = route.forgives_impatience
         self._in_limit = False
         self._permit = 0
         self._judged = 0
         """The number of the attempt that the endpoint has had its verdict for."""
         self._timed_out = False
         """The last verdict is a failure by not answering."""
+        self._impatient = False
+        """The app gave up sooner than its waiting could say anything about the service."""
+        self.queued = False
+        """The attempt ended while it waited for one of the service's connections to be given back."""
         self.told = False
         """The breaker has heard the one outcome of this call."""
         self.verdict: int = IGNORED
         """Of the last attempt that was not ignored: what the breaker hears where the very last one is."""
-        self.impatient = False
-        """The app gave up sooner than its waiting could say anything about the service."""
         self.answered_s = 0.0
         """What the present attempt took from the end of the request's body to the head of its answer."""
 
@@ -69,7 +95,7 @@ class Outcome:
 
     def enter(self) -> bool:
         """Take a permit of the concurrency limit."""
-        self._in_limit = self.service.limit.acquire()
+        self._in_limit = self._service.limit.acquire()
         return self._in_limit
 
     def admit(self, now: float) -> bool:
@@ -93,7 +119,7 @@ class Outcome:
             return
         if self.verdict == FAILURE:
             self.failed(now)
-        elif self.impatient:
+        elif self._impatient:
             self.breaker.inconclusive(self._permit, now)
         else:
             self.breaker.ignore(self._permit, now)
@@ -103,7 +129,7 @@ class Outcome:
         """The service has nothing more to do with this request."""
         if self._in_limit:
             self._in_limit = False
-            self.service.limit.release()
+            self._service.limit.release()
         if not self.told:
             self.settle(now)
 
@@ -123,44 +149,107 @@ class Outcome:
             self.told = True
             self.breaker.failure(self._permit, now, self._timed_out)
 
-    # Verdicts on attempts.
+    # Attempts.
 
-    def judge(
-        self,
-        verdict: int,
-        endpoint: Endpoint,
-        number: int,
-        started: float,
-        reason: str,
-        now: float,
-        waited_s: float,
-        asked: bool,
-        queued: bool,
-    ) -> None:
-        """The verdict on an attempt, once: for ejection, for the balancer, and kept for the breaker.
+    def attempt(self, endpoint: Endpoint, now: float) -> None:
+        """One begins."""
+        self._request.attempt_number += 1
+        self.endpoint = endpoint
+        self.started = now
+        self.queued = False
 
-        `waited_s` is the time since the request's body had ended, if it had (`asked`). `queued`: nothing was opened.
-        """
-        if self._judged == number:
+    def answer_came(self, now: float) -> None:
+        """The head of its answer is here."""
+        self.answered_s = self.waited_s(now)
+
+    def measure(self, latency: PeakEwma, response: ResponseHead, failure_status: AbstractSet[int]) -> None:
+        """Teach the balancer. A quick refusal is no quick answer; one that says for how long counts as an answer that
+        took so long."""
+        now = monotonic()
+        wait_s = None
+        if response.status in (429, 503) and response.retry_after is not None:
+            wait_s = parse_retry_after(response.retry_after, time())
+        if wait_s is not None:
+            latency.penalize(wait_s, now)
+        elif response.status >= 500 or response.status == 429 or response.status in failure_status:
+            latency.failed(self.waited_s(now), now)
+        else:
+            latency.observe(self.waited_s(now), now)
+
+    def waited_s(self, now: float) -> float:
+        """How long the present attempt has had the whole request."""
+        return now - max(self.started, self._request.body_ended)
+
+    @property
+    def is_noted(self) -> bool:
+        """Whether the present attempt has ended and been noted."""
+        return self._request.attempt_number <= len(self._request.attempts)
+
+    def note(self, reason: str, status: int | None, verdict: int | None = None) -> None:
+        """Count the attempt that is under way, and remember it for the answer and the log."""
+        if self.is_noted:
             return
-        self._judged = number
-        if endpoint.latency is not None and reason in NO_ANSWER and not queued:
-            if verdict == FAILURE:
-                endpoint.latency.failed(waited_s, now)
-            elif asked:
-                endpoint.latency.penalize(waited_s, now)
-        if verdict == IGNORED:
-            return
-        failed = verdict == FAILURE
-        self.service.outlier.record(endpoint, failed, now, started, by_status=reason == "status")
-        if failed and endpoint.ejected and started <= self.breaker.forgiven_at:
-            return  # the ejection has dealt with this; the breaker judges what the other endpoints do
-        self.verdict = verdict
-        self._timed_out = failed and reason in TIMED_OUT
+        request, endpoint, started = self._request, self.endpoint, self.started
+        endpoint.counters.attempt(reason)
+        now = monotonic()
+        self.judge(self._verdict_on(reason, now) if verdict is None else verdict, reason, now)
+        if request.trace is not None:
+            number, service = request.attempt_number, self._service.name
+            request.trace.attempt(
+                number, service, endpoint.address, endpoint.port, reason, status, started, now
+            )  # fmt: skip
+        took_ms = int((now - started) * 10_000 + 0.5) / 10  # `round` takes ten times as long
+        request.attempts.append(Attempt(endpoint.label, reason, status, took_ms))
+
+    def went_well(self, now: float) -> None:
+        """The attempt has ended well, and nobody will read how it went."""
+        self.endpoint.counters.attempt("ok")
+        self.judge(SUCCESS, "ok", now)
 
     def made_good(self) -> None:
         """This answer makes good the attempts before it."""
         self.verdict = IGNORED
 
+    def judge(self, verdict: int, reason: str, now: float) -> None:
+        """The verdict on the present attempt, once: for ejection, for the balancer, and kept for the breaker."""
+        number = self._request.attempt_number
+        if self._judged == number:
+            return
+        self._judged = number
+        endpoint, started = self.endpoint, self.started
+        if endpoint.latency is not None and reason in NO_ANSWER and not self.queued:
+            if verdict == FAILURE:
+                endpoint.latency.failed(self.waited_s(now), now)
+            elif self._request.is_complete:
+                endpoint.latency.penalize(self.waited_s(now), now)
+        if verdict == IGNORED:
+            return
+        failed = verdict == FAILURE
+        self._service.outlier.record(endpoint, failed, now, started, by_status=reason == "status")
+        if failed and endpoint.ejected and started <= self.breaker.forgiven_at:
+            return  # the ejection has dealt with this; the breaker judges what the other endpoints do
+        self.verdict = verdict
+        self._timed_out = failed and reason in TIMED_OUT
+
+    def _verdict_on(self, reason: str, now: float) -> int:
+        """What the end of the attempt says about its endpoint."""
+        if reason == "ok":
+            return SUCCESS
+        if reason in ENDPOINT_FAILURES:
+            return FAILURE
+        if reason == "request_timeout" and not self._hurried:
+            return IGNORED if self.queued else FAILURE
+        if reason == "request_timeout" or (reason == "client_disconnect" and not self._request.stream.responding):
+            if self._waited_enough(now):
+                return FAILURE
+            self._impatient = True
+        return IGNORED
+
+    def _waited_enough(self, now: float) -> bool:
+        """Whether the app, which gave up, had waited so long that this is the service's failure."""
+        if self.queued or self.forgives or not self._request.is_complete:
+            return False
+        return self.waited_s(now) >= self.breaker.patience.enough_s
+
     def __repr__(self) -> str:
-        return f"<Outcome {self.service.name} permit={self._permit} told={self.told} verdict={self.verdict}>"
+        return f"<Outcome {self._service.name} permit={self._permit} told={self.told} verdict={self.verdict}>"

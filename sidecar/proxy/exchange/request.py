@@ -57,3 +57,9 @@ class Request:
         """It was routed by its path, of which the service's prefix was cut off."""
         self.attempts: list[Attempt] = []
         """Those that have ended and were noted."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the app has sent all of it."""
+        body = self.body
+        return body is None or body.complete

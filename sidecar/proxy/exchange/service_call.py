@@ -1,8 +1,8 @@
 """One service's part in a request: attempts at its endpoints until one has an answer, or none will.
 
-Owns the order in which a service's policies are asked (admit, pick, send, judge, retry), the clocks of an attempt, and
-what its two sides say meanwhile. It reads from top to bottom as `admit` and `ask`. What becomes of the answer or the
-failure is the exchange's word.
+Owns the order in which a service's policies are asked (admit, pick, send, judge, retry), and what its two sides say
+meanwhile. It reads from top to bottom as `admit` and `ask`. Its clocks are `clock`'s, its verdicts `outcome`'s; what
+becomes of the answer or the failure is the exchange's word.
 """
 
 from __future__ import annotations
@@ -11,18 +11,15 @@ from math import inf
 from time import monotonic, time
 from typing import Final
 
-from sidecar.policy.balancers.ewma import PeakEwma
-from sidecar.policy.deadline import effective, parse_timeout_ms
 from sidecar.policy.retry import parse_retry_after, retry_delay, wants_retry
 from sidecar.policy.verdict import FAILURE, IGNORED, SUCCESS
 from sidecar.proxy.core import ProxyCore
-from sidecar.proxy.downstream.handler import Disconnected, event
+from sidecar.proxy.downstream.handler import event
+from sidecar.proxy.exchange.clock import Clock, time_given
 from sidecar.proxy.exchange.hash_key import hash_key
-from sidecar.proxy.exchange.outcome import ENDPOINT_FAILURES, Outcome
+from sidecar.proxy.exchange.outcome import Outcome
 from sidecar.proxy.exchange.request import Request
-from sidecar.proxy.http1.head_syntax import BadRequest
 from sidecar.proxy.http1.response_head import ResponseHead
-from sidecar.proxy.problem import Attempt
 from sidecar.proxy.upstream.stream import AttemptListener, Lost, UpstreamStream
 from sidecar.runtime.additions import Additions
 from sidecar.runtime.endpoint import Endpoint
@@ -36,13 +33,6 @@ LARGE_BODY: Final = 64 * 1024
 """Bytes of a body that may stand in the kernel's buffers unread: who refuses so large a one may close behind it."""
 
 _CONNECT_REASONS: Final = ("connect_failure", "connect_timeout")
-
-# What the armed deadline is of.
-ATTEMPT: Final = 0
-REQUEST: Final = 1
-UPLOAD: Final = 2
-DOWNLOAD: Final = 3
-NONE: Final = 4
 
 
 class ServiceCall(AttemptListener):
@@ -62,21 +52,13 @@ class ServiceCall(AttemptListener):
     """It has answered, and a retry or a fallback may still replace its answer."""
     cut_short: bool = False
     """The present or held stream has not got the whole request, and will not: nothing else may be sent on it."""
-    endpoint: Endpoint
-    _attempt_started: float
     _awaiting: bool = False
-    _kind: int = NONE
     _key: bytes | None = None
     """What a hash balancer goes by."""
     _retries: int = 0
     _replayed: bool = False
     """The one fresh connection that makes good a stale one has been spent."""
-    _queued: bool = False
-    """The attempt ended while it waited for one of the service's connections to be given back."""
-    _success_due: float = inf
-    """When a response that still streams counts as a success."""
     _tried: tuple[Endpoint, ...] = ()
-    _unread: int = 0
 
     def __init__(
         self,
@@ -98,17 +80,17 @@ class ServiceCall(AttemptListener):
         self.started = started
         self.stands_in = stands_in
         self._pool = core.pools[service.name]
-        self.outcome = Outcome(service, route.breaker)
         head = request.head
         self.repeatable = head.method in route.repeatable_methods or head.idempotency_key
-        self.whole_s = route.request_s
-        """What the app's request may take, by the policy and by the app."""
-        if head.deadline_ms:
-            self.whole_s = effective(route.request_s, *[parse_timeout_ms(one) for one in head.deadline_ms])
-        self._share = share
-        self._at_most_s = at_most_s
-        self._request_s = min(self.whole_s * share, at_most_s)
-        self._request_deadline = inf
+        whole_s = self.whole_s = time_given(request, route)
+        limit_s, words = whole_s, "timeout.request" if whole_s == route.request_s else "the app's own deadline"
+        if stands_in is not None:
+            whole_s, words = min(whole_s, at_most_s), "what the first service left of the request's time"
+            limit_s = whole_s
+        elif share < 1.0:
+            limit_s, words = whole_s * share, f"the part of {words} that is not kept for the fallbacks"
+        self.outcome = Outcome(request, service, route, whole_s < route.request_s)
+        self.clock = Clock(request, route, self.outcome, limit_s, words)
 
     # Its life, from the top.
 
@@ -116,10 +98,9 @@ class ServiceCall(AttemptListener):
         """Ask the policies that come before any attempt. The endpoint of the first one; None where the service is not
         asked at all, and `reason` and `detail` say why."""
         core, request, service, now = self._core, self.request, self.service, self.started
-        outcome, body = self.outcome, request.body
-        # The clock does not run while the app is still sending (Envoy: route.timeout starts at the request's end).
-        if body is None or body.complete:
-            self._request_deadline = now + self._request_s
+        outcome = self.outcome
+        if request.is_complete:
+            self.clock.begin(now)
         if core.outgoing.is_loop(request.head):
             detail = f"the request came back to this sidecar for the third time, through {service.name}"
             self._ends_with("loop", detail, None)
@@ -159,7 +140,7 @@ class ServiceCall(AttemptListener):
                 reason, detail = lost.reason, lost.detail
                 unprocessed = lost.unprocessed
                 self._close_upstream()
-                self.note(reason, None)
+                self.outcome.note(reason, None)
             else:
                 unprocessed = False
                 status = response.status
@@ -191,12 +172,8 @@ class ServiceCall(AttemptListener):
 
     async def _attempt(self, endpoint: Endpoint, now: float) -> ResponseHead:
         """Send the request to one endpoint and await the final response's head. Raises Lost."""
-        request = self.request
-        body = request.body
-        request.attempt_number += 1
-        self._attempt_started = now
-        self._queued = False
-        self.endpoint = endpoint
+        outcome, body = self.outcome, self.request.body
+        outcome.attempt(endpoint, now)
         self._tried = (*self._tried, endpoint)
         repeatable = self.repeatable and not self._replayed and (body is None or body.stays_whole)
         upstream: UpstreamStream | None = self._pool.take(endpoint, now, repeatable=repeatable)
@@ -218,28 +195,27 @@ class ServiceCall(AttemptListener):
                     raise
                 self._replayed = True
                 self._close_upstream()
-                self.note("stale_connection", None)
+                outcome.note("stale_connection", None)
                 self.service.counters.retry("stale_connection")
-                request.attempt_number += 1
-                self._attempt_started = monotonic()
+                outcome.attempt(endpoint, monotonic())
                 upstream = None
                 continue
             self._awaiting = False
             if endpoint.health is not None and response.immediate_fail:
                 self.service.fail_at_once(endpoint, monotonic())
             if endpoint.latency is not None:
-                self._measure(endpoint.latency, response)
+                outcome.measure(endpoint.latency, response, self.route.failure_status)
             return response
 
     async def _connect(self, endpoint: Endpoint) -> UpstreamStream:
         """A new connection to this endpoint. Raises Lost with connect_failure, connect_timeout or overloaded."""
-        self._arm(REQUEST, self._request_deadline)
+        self.clock.connecting()
         connecting = self._pool.connect(endpoint, self, self.route.connect_s)
         began = monotonic()
         try:
             upstream: UpstreamStream = await event()
         except BaseException:
-            self._queued = connecting.queued
+            self.outcome.queued = connecting.queued
             connecting.cancel()
             raise
         finally:
@@ -250,7 +226,7 @@ class ServiceCall(AttemptListener):
         request, route = self.request, self.route
         head, body, by_path = request.head, request.body, request.by_path
         outgoing, service = self._core.outgoing, self.service
-        left_s = min(route.attempt_s, self._request_deadline - now, self._request_s)
+        left_s = min(route.attempt_s, self.clock.left_s(now))
         if left_s == route.attempt_s and request.attempt_number == 1 and self.stands_in is None:
             additions = outgoing.first(route, service, by_path)
         else:
@@ -282,21 +258,7 @@ class ServiceCall(AttemptListener):
             body.sent()
             if upstream.writable:
                 request.stream.resume_upload()
-        self._arm_response(now)
-
-    def _measure(self, latency: PeakEwma, response: ResponseHead) -> None:
-        """A quick refusal is no quick answer; one that says for how long counts as an answer that took so long."""
-        now = monotonic()
-        wait_s = None
-        if response.status in (429, 503) and response.retry_after is not None:
-            wait_s = parse_retry_after(response.retry_after, time())
-        took_s = self._waited_s(now)
-        if wait_s is not None:
-            latency.penalize(wait_s, now)
-        elif response.status >= 500 or response.status == 429 or response.status in self.route.failure_status:
-            latency.failed(took_s, now)
-        else:
-            latency.observe(took_s, now)
+        self.clock.awaiting_answer(now)
 
     # Retrying.
 
@@ -313,7 +275,7 @@ class ServiceCall(AttemptListener):
             return None, None
         if reason in _CONNECT_REASONS:
             following = service.pick_untried(now, self._tried, self._key)
-            if following is not None and now < self._request_deadline:
+            if following is not None and not self.clock.is_over(now):
                 if outcome.may_retry() or outcome.is_probe():
                     counters.retry("failover")
                     return 0.0, following
@@ -332,9 +294,9 @@ class ServiceCall(AttemptListener):
         retry_after = None
         if response is not None and response.retry_after is not None:
             retry_after = parse_retry_after(response.retry_after, time())
-        remaining = min(self._request_deadline - now, self._request_s)
+        remaining = self.clock.left_s(now)
         if response is not None:
-            remaining -= now - self._attempt_started  # another try takes as long as this one did
+            remaining -= now - outcome.started  # another try takes as long as this one did
         delay = retry_delay(retry, self._retries, self._core.random, retry_after, remaining)
         if delay is None:
             counters.retry("denied_deadline")
@@ -357,7 +319,7 @@ class ServiceCall(AttemptListener):
         return request.body is None or request.body.whole
 
     async def _sleep(self, seconds: float) -> None:
-        self._arm(NONE, inf)
+        self.clock.sleeping()
         began = monotonic()
         resume = self.request.handler.resume
         timer = self._core.loop.call_later(seconds + 0.001, resume, None)  # uvloop may be 1 ms early
@@ -373,7 +335,7 @@ class ServiceCall(AttemptListener):
         """Keep an answer that something may replace: it goes to the app if nothing does after all."""
         upstream, body = self.upstream, self.request.body
         assert upstream is not None
-        self.note(reason, response.status)
+        self.outcome.note(reason, response.status)
         self.cut_short = body is not None and not upstream.has_all(body)
         self._held, self.upstream = upstream, None
 
@@ -399,22 +361,20 @@ class ServiceCall(AttemptListener):
                 self._succeeded(self._answer_came())  # the others wait for this verdict, however long the body lasts
         else:
             now = monotonic()
-            self._judge(FAILURE, self.reason, now)
+            outcome.judge(FAILURE, self.reason, now)
             outcome.failed(now)
         return upstream
 
     def answer_goes_on(self) -> None:
         """Its body is still coming."""
         now = self._answer_came()
-        self._success_due = now + self.route.attempt_s
-        self._arm_download(now + self.route.idle_s)
+        self.clock.downloading(now)
         self.request.stream.last_activity = now
 
     def answer_broke(self, response: ResponseHead, lost: Lost) -> None:
         """It will not be whole."""
-        self._success_due = inf
         self._close_upstream()
-        self.note("truncated", response.status, IGNORED if lost.ours else FAILURE)
+        self.outcome.note("truncated", response.status, IGNORED if lost.ours else FAILURE)
         self.outcome.failed(monotonic())
 
     def answer_ended(self, response: ResponseHead, early: bool) -> float:
@@ -422,16 +382,13 @@ class ServiceCall(AttemptListener):
         request, outcome, upstream, reason = self.request, self.outcome, self.upstream, self.reason
         assert upstream is not None
         body = request.body
-        self._success_due = inf
         now = monotonic()
         if not outcome.told and not outcome.answered_s:
-            outcome.answered_s = self._waited_s(now)
-        noted = request.attempt_number <= len(request.attempts)
-        if reason == "ok" and not noted and not request.notes_all and not self._core.recorder.logs_all:
-            self.endpoint.counters.attempt(reason)  # nobody will read how this attempt went
-            self._judge(SUCCESS, reason, now)
+            outcome.answer_came(now)
+        if reason == "ok" and not outcome.is_noted and not request.notes_all and not self._core.recorder.logs_all:
+            outcome.went_well(now)
         else:
-            self.note(reason, response.status)
+            outcome.note(reason, response.status)
         self.upstream = None
         if early or (body is not None and response.status >= 400 and body.received > LARGE_BODY):
             upstream.close()
@@ -446,7 +403,7 @@ class ServiceCall(AttemptListener):
         upstream = self.upstream
         assert upstream is not None
         self._answer_came()
-        self.note("ok", 101)
+        self.outcome.note("ok", 101)
         self.outcome.succeeded(monotonic())
         self.upstream = None
         return upstream
@@ -454,13 +411,13 @@ class ServiceCall(AttemptListener):
     def _answer_came(self) -> float:
         """Now, as the head of the answer has come."""
         now = monotonic()
-        self.outcome.answered_s = self._waited_s(now)
+        self.outcome.answer_came(now)
         return now
 
     def _succeeded(self, now: float) -> None:
         """The service has served this request, whatever becomes of the rest of its body."""
-        self._success_due = inf
-        self._judge(SUCCESS, "ok", now)
+        self.clock.success_due = inf
+        self.outcome.judge(SUCCESS, "ok", now)
         self.outcome.succeeded(now)
 
     # Ends.
@@ -484,13 +441,12 @@ class ServiceCall(AttemptListener):
     def _failed(self, reason: str, detail: str) -> None:
         """No attempt brought an answer: say what became of the last."""
         self.outcome.failed(monotonic())
-        label = f"{self.endpoint.label}: " if reason not in ("request_timeout", "overloaded") else ""
+        label = f"{self.outcome.endpoint.label}: " if reason not in ("request_timeout", "overloaded") else ""
         self._ends_with(reason, f"{label}{detail}", 1.0 if reason == "overloaded" else None)
 
     def abandon(self, reason: str) -> None:
         """The app's side has ended the request: nobody waits for the attempt that is under way."""
-        self._success_due = inf
-        self.note(reason, None)
+        self.outcome.note(reason, None)
         self._close_upstream()
 
     def failed_by_status(self, response: ResponseHead) -> None:
@@ -514,159 +470,6 @@ class ServiceCall(AttemptListener):
         upstream, self.upstream = self.upstream, None
         if upstream is not None:
             upstream.close()
-
-    # What an attempt was.
-
-    def note(self, reason: str, status: int | None, verdict: int | None = None) -> None:
-        """Count the attempt that is under way, and remember it for the answer and the log."""
-        request = self.request
-        if request.attempt_number > len(request.attempts):
-            endpoint, number = self.endpoint, request.attempt_number
-            endpoint.counters.attempt(reason)
-            now = monotonic()
-            self._judge(self._verdict_on(reason, now) if verdict is None else verdict, reason, now)
-            if request.trace is not None:
-                request.trace.attempt(
-                    number,
-                    self.service.name,
-                    endpoint.address,
-                    endpoint.port,
-                    reason,
-                    status,
-                    self._attempt_started,
-                    now,
-                )
-            took_ms = int((now - self._attempt_started) * 10_000 + 0.5) / 10  # `round` takes ten times as long
-            request.attempts.append(Attempt(endpoint.label, reason, status, took_ms))
-
-    def _judge(self, verdict: int, reason: str, now: float) -> None:
-        self.outcome.judge(
-            verdict,
-            self.endpoint,
-            self.request.attempt_number,
-            self._attempt_started,
-            reason,
-            now,
-            self._waited_s(now),
-            self._is_asked(),
-            self._queued,
-        )
-
-    def _verdict_on(self, reason: str, now: float) -> int:
-        """What the end of the attempt says about its endpoint."""
-        if reason == "ok":
-            return SUCCESS
-        if reason in ENDPOINT_FAILURES:
-            return FAILURE
-        if reason == "request_timeout" and not self.hurried:
-            return IGNORED if self._queued else FAILURE
-        if reason == "request_timeout" or (reason == "client_disconnect" and not self.request.stream.responding):
-            if self._waited_enough(now):
-                return FAILURE
-            self.outcome.impatient = True
-        return IGNORED
-
-    def _waited_enough(self, now: float) -> bool:
-        """Whether the app, which gave up, had waited so long that this is the service's failure."""
-        if self._queued or self.route.forgives_impatience or not self._is_asked():
-            return False
-        return self._waited_s(now) >= self.route.breaker.patience.enough_s
-
-    def _waited_s(self, now: float) -> float:
-        """How long the present attempt has had the whole request."""
-        return now - max(self._attempt_started, self.request.body_ended)
-
-    def _is_asked(self) -> bool:
-        """Whether the app has sent the whole request."""
-        body = self.request.body
-        return body is None or body.complete
-
-    @property
-    def hurried(self) -> bool:
-        """The app gives less time than the policy: where that runs out, it is the app that gave up."""
-        return min(self.whole_s, self._at_most_s) < self.route.request_s
-
-    # Clocks.
-
-    def _arm(self, kind: int, when: float) -> None:
-        self._kind = kind
-        self.request.stream.arm(when)
-
-    def _arm_response(self, now: float) -> None:
-        request, body = self.request, self.request.body
-        sending = body is not None and not body.complete
-        if sending and request.head.expects_continue and body is not None and not body.received:
-            sending = request.interim_sent  # until the upstream says 100, it is the one that is waited for
-        if sending:
-            self._arm_upload(now + self.route.idle_s)
-            return
-        latest = now + self.route.attempt_s
-        if self._request_deadline <= latest:
-            self._arm(REQUEST, self._request_deadline)
-        else:
-            self._arm(ATTEMPT, latest)
-
-    def _arm_upload(self, when: float) -> None:
-        if self.outcome.is_probe():
-            when = min(when, self._attempt_started + self.route.attempt_s)
-        self._arm(UPLOAD, when)
-
-    def _arm_download(self, when: float) -> None:
-        self._arm(DOWNLOAD, when if self.outcome.told else min(when, self._success_due))
-
-    def deadline_passed(self, now: float) -> None:
-        route, handler, kind = self.route, self.request.handler, self._kind
-        if kind == ATTEMPT:
-            handler.interrupt(Lost("attempt_timeout", f"no answer within timeout.attempt, {route.attempt_s:g} s"))
-        elif kind == REQUEST:
-            detail = f"no answer within {self._time_given()}, {self._request_s:g} s"
-            handler.interrupt(Lost("request_timeout", detail))
-        elif kind == UPLOAD:
-            self._upload_idle(now)
-        elif kind == DOWNLOAD:
-            self._download_idle(now)
-
-    def _upload_idle(self, now: float) -> None:
-        request, route, upstream = self.request, self.route, self.upstream
-        if now >= self._attempt_started + route.attempt_s and self.outcome.is_probe():
-            self.outcome.make_room()  # the app may send for as long as it likes, but the others do not wait for it
-        latest = request.last_upload + route.idle_s
-        if latest > now:
-            self._arm_upload(latest)
-        elif upstream is not None and upstream.drained_since_last_look():
-            self._arm_upload(now + route.idle_s)
-        elif upstream is not None and not upstream.writable:
-            detail = f"the service took nothing of the body for {route.idle_s:g} s"
-            request.handler.interrupt(Lost("attempt_timeout", detail))
-        else:
-            request.handler.interrupt(BadRequest(408, f"nothing more of the body came for {route.idle_s:g} s"))
-
-    def _download_idle(self, now: float) -> None:
-        if now >= self._success_due:
-            self._succeeded(now)
-        request, idle_s = self.request, self.route.idle_s
-        stream = request.stream
-        latest = max(stream.last_activity, request.last_upload) + idle_s
-        if stream.writable:
-            if latest > now:
-                self._arm_download(latest)
-            else:
-                detail = f"nothing more of the body came for timeout.idle, {idle_s:g} s"
-                request.handler.interrupt(Lost("truncated", detail, ours=True))
-            return
-        # We wait for the app: it is idle only if it has taken nothing since the last look.
-        unread, self._unread = self._unread, stream.unsent()
-        if unread and self._unread >= unread:
-            request.handler.interrupt(Disconnected(f"the app read nothing for timeout.idle, {idle_s:g} s"))
-        else:
-            self._arm_download(now + idle_s)
-
-    def _time_given(self) -> str:
-        """Who set `_request_s`, in words."""
-        if self.stands_in is not None:
-            return "what the first service left of the request's time"
-        words = "timeout.request" if self.whole_s == self.route.request_s else "the app's own deadline"
-        return words if self._share == 1.0 else f"the part of {words} that is not kept for the fallbacks"
 
     # What the endpoint's side says.
 
@@ -696,7 +499,7 @@ class ServiceCall(AttemptListener):
             body = request.body
             if self._awaiting and body is not None and not body.received:  # told to go on, the app sends the body now
                 request.last_upload = monotonic()
-                self._arm_response(request.last_upload)
+                self.clock.awaiting_answer(request.last_upload)
 
     def pause_upload(self) -> None:
         self.request.stream.pause_upload()
@@ -724,18 +527,25 @@ class ServiceCall(AttemptListener):
                 body.sent()
         if body.complete:
             request.body_ended = now
-            self._request_deadline = now + self._request_s
+            self.clock.begin(now)
             if self._awaiting:
-                self._arm_response(now)
-        elif self._awaiting and self._kind != UPLOAD:
-            self._arm_response(now)
+                self.clock.awaiting_answer(now)
+        elif self._awaiting:
+            self.clock.uploading(now)
+
+    def deadline_passed(self, now: float) -> None:
+        if now >= self.clock.success_due:
+            self._succeeded(now)
+        end = self.clock.passed(now, self.upstream)
+        if end is not None:
+            self.request.handler.interrupt(end)
 
     def pause_download(self) -> None:
         if self.upstream is not None:
             self.upstream.pause_reading()
 
     def resume_download(self) -> None:
-        self._unread = 0
+        self.clock.resumed()
         if self.upstream is not None:
             self.upstream.resume_reading()
 

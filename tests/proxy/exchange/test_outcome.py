@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -10,23 +11,31 @@ from hypothesis import strategies as st
 
 from sidecar.policy.settings import BreakerSettings, Limits, Policy
 from sidecar.policy.verdict import FAILURE, IGNORED, SUCCESS
+from sidecar.proxy.body_sink import ByteBudget
+from sidecar.proxy.downstream.handler import Handler
+from sidecar.proxy.exchange.inner_call import InnerCall
 from sidecar.proxy.exchange.outcome import Outcome
+from sidecar.proxy.exchange.request import Request
+from sidecar.proxy.http1.request_head import parse_request
 from tests.proxy.fakes import World
 
+STREAM = InnerCall(cast(Any, None), None, ByteBudget(0), lambda _: None)
+HANDLER = Handler()
 PROBED = Policy(breaker=BreakerSettings(volume_threshold=1, reset_timeout=1.0), limits=Limits(max_concurrent=1))
 
 
-def outcome_of(world: World, *, entered: bool = True) -> Outcome:
-    outcome = Outcome(world.service, world.service.default_route.breaker)
+def outcome_of(world: World, *, entered: bool = True, hurried: bool = False) -> Outcome:
+    request = Request(parse_request(b"GET / HTTP/1.1\r\nHost: venue\r\n\r\n"), None, STREAM, HANDLER, b"id", 0.0, True)
+    outcome = Outcome(request, world.service, world.service.default_route, hurried)
+    outcome.attempt(world.service.endpoints[0], world.loop.now)
     if entered:
         assert outcome.enter()
         assert outcome.admit(world.loop.now)
     return outcome
 
 
-def judge(world: World, outcome: Outcome, verdict: int, reason: str = "reset", number: int = 1) -> None:
-    now = world.loop.now
-    outcome.judge(verdict, world.service.endpoints[0], number, now, reason, now, 0.1, True, False)
+def judge(world: World, outcome: Outcome, verdict: int, reason: str = "reset") -> None:
+    outcome.judge(verdict, reason, world.loop.now)
 
 
 def test_what_was_refused_gives_back_nothing(make_world: Callable[..., World]) -> None:
@@ -46,7 +55,8 @@ def test_an_attempt_has_one_verdict_and_the_last_one_counts(world: World) -> Non
     judge(world, outcome, FAILURE)
     judge(world, outcome, SUCCESS)
     assert outcome.verdict == FAILURE
-    judge(world, outcome, IGNORED, number=2)
+    outcome.attempt(world.service.endpoints[0], world.loop.now)
+    judge(world, outcome, IGNORED)
     assert outcome.verdict == FAILURE
     outcome.settle(world.loop.now)
     outcome.close(world.loop.now)
@@ -69,10 +79,10 @@ def test_an_impatient_app_s_probe_makes_the_next_one_wait(make_world: Callable[.
     judge(world, failed, FAILURE)
     failed.close(world.loop.now)
     world.pass_time(1.1)
-    probe = outcome_of(world)
+    probe = outcome_of(world, hurried=True)
     assert probe.is_probe()
     assert not probe.may_retry()
-    probe.impatient = True
+    probe.note("request_timeout", None)
     probe.close(world.loop.now)
     refused = outcome_of(world, entered=False)
     assert refused.enter()
@@ -92,7 +102,7 @@ def test_whatever_happens_all_permits_are_back_and_one_outcome_is_told(steps: li
     with World(PROBED) as world:
         outcome, now = outcome_of(world, entered=False), world.loop.now
         entered = admitted = False
-        for number, step in enumerate(steps, 1):
+        for step in steps:
             if step == "enter" and not entered:
                 entered = outcome.enter()
             elif step == "admit" and entered and not admitted:
@@ -102,7 +112,8 @@ def test_whatever_happens_all_permits_are_back_and_one_outcome_is_told(steps: li
             elif step == "failure" and admitted:
                 outcome.failed(now)
             elif step.startswith("judge") and admitted:
-                judge(world, outcome, FAILURE if step == "judge bad" else SUCCESS, number=number)
+                judge(world, outcome, FAILURE if step == "judge bad" else SUCCESS)
+                outcome.attempt(world.service.endpoints[0], now)
             elif step == "settle":
                 outcome.settle(now)
             elif step == "close":
