@@ -82,7 +82,7 @@ class Probes:
         try:
             answer = await self.answers.in_time(path)
         except Exception:
-            log.exception("a probe failed through a defect of the sidecar")
+            log.exception("a probe failed because of a bug in the sidecar")
             answer = INTERNAL
         finally:
             if self._thread is not None:

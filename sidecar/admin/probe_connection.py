@@ -205,7 +205,7 @@ class ProbeConnection(asyncio.Protocol):
             try:
                 answer = await self._server.in_time(_path(request.target))
             except Exception:
-                log.exception("a probe failed through a defect of the sidecar")
+                log.exception("a probe failed because of a bug in the sidecar")
                 answer = INTERNAL
             try:
                 async with asyncio.timeout(LONGEST_WRITE_S):

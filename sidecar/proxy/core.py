@@ -177,7 +177,7 @@ class ProxyCore:
             tunnel.abort("sidecar")
         self.registry.abort()
         for handler in list(self.inner):
-            handler.disconnected("the sidecar ended before the answer was whole")
+            handler.disconnected("the sidecar stopped before the answer was complete")
         for pool in self.pools.values():
             pool.close_idle()
         self.deadlines.close()

@@ -133,4 +133,4 @@ class Recorder:
     def crashed(self, service: str, request_id: bytes, error: Exception) -> None:
         """A request failed through a defect of ours."""
         fields = {"service": service, "request_id": request_id.decode("latin-1")}
-        log.error("a request failed through a defect of the sidecar", exc_info=error, extra={"fields": fields})
+        log.error("a request failed because of a bug in the sidecar", exc_info=error, extra={"fields": fields})

@@ -59,6 +59,6 @@ def test_what_the_end_cuts_is_not_blamed_on_the_app(make_world: Callable[..., Wo
     world.access_log.flush()
     (line,) = world.lines
     assert (line["status"], line["reason"]) == (499, "client_disconnect")
-    assert line["detail"] == "the sidecar ended before the answer was whole"
+    assert line["detail"] == "the sidecar stopped before the answer was complete"
     assert not app.open
     world.check_at_rest()

@@ -54,7 +54,7 @@ def test_connections_that_an_app_leaks_do_not_take_the_sidecar_down() -> None:
         assert daemon.probe("/readyz").status == 200
         assert kept.ask("GET", "/venue/").body == b"well"
         eventually(lambda: daemon.metric("sidecar_app_connections") == ROOM)  # others have a second to read it
-        warnings = [one for one in daemon.log_lines() if one["event"] == "connections of apps are turned away"]
+        warnings = [one for one in daemon.log_lines() if one["event"] == "connections from apps are refused"]
         assert len(warnings) == 1
 
         open_ones.close()

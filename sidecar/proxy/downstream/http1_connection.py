@@ -153,7 +153,7 @@ class DownstreamConnection(DownstreamStream):
         if self._phase == _READY and self in self._registry.waiting:
             return self._left_before_its_turn()
         if self._phase == _READY and self._waiting:
-            self._refuse(BadRequest(400, "the request ends before its head does"))
+            self._refuse(BadRequest(400, "the connection ended before the request head was complete"))
         return self._phase == _CLOSING
 
     def _left_before_its_turn(self) -> bool:
@@ -541,7 +541,7 @@ class DownstreamConnection(DownstreamStream):
         if handler is not None:
             self._keep = False
             self._take_rest()
-            handler.disconnected("the sidecar ended before the answer was whole")
+            handler.disconnected("the sidecar stopped before the answer was complete")
         self.transport.abort()
 
     def _drain(self, data: bytes) -> None:

@@ -138,7 +138,7 @@ class Registry:
         if now >= self._warn_at:
             self._warn_at = now + TURNED_AWAY_EVERY_S
             log.warning(
-                "connections of apps are turned away",
+                "connections from apps are refused",
                 extra={"fields": {"open": self.max_connections, "detail": detail}},
             )
         if few:

@@ -58,7 +58,7 @@ _DETAILS: Final = {
     "not_json": "the body is not valid JSON",
     "too_large": f"the body is over {MAX_BODY} bytes",
     "truncated": "the body broke off",
-    "head_too_large": "what parts are sent is over listen.max_head or listen.max_header_fields, with what is passed on",
+    "head_too_large": "the head of a part's request is over listen.max_head or listen.max_header_fields",
 }
 
 _CODINGS: Final = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
@@ -391,7 +391,7 @@ class Aggregate(Handler):
 
     def _crashed(self, error: Exception) -> None:
         fields = {"aggregate": self._name, "request_id": self._request_id.decode("latin-1")}
-        log.error("an aggregate failed through a defect of the sidecar", exc_info=error, extra={"fields": fields})
+        log.error("an aggregate failed because of a bug in the sidecar", exc_info=error, extra={"fields": fields})
         self._stop()
         self._record(500, "internal", str(error))
         if self.stream.responding:
@@ -400,7 +400,7 @@ class Aggregate(Handler):
             problem = Problem(
                 status=500,
                 reason="internal",
-                detail="an error in the sidecar; its log has the details",
+                detail="a bug in the sidecar; its log has the details",
                 request_id=self._request_id.decode("latin-1"),
             )
             self.stream.answer(problem, self.head)

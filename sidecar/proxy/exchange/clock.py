@@ -7,6 +7,7 @@ their way. Who is told of an end is `service_call`'s.
 from __future__ import annotations
 
 from math import inf
+from typing import Final
 
 from sidecar.policy.deadline import effective, parse_timeout_ms
 from sidecar.proxy.downstream.handler import Disconnected
@@ -149,8 +150,8 @@ class Clock:
             self._arm_upload(now + route.idle_s)
             return None
         if upstream is not None and not upstream.writable:
-            return Lost("attempt_timeout", f"the service took nothing of the body for {route.idle_s:g} s")
-        return BadRequest(408, f"nothing more of the body came for {route.idle_s:g} s")
+            return Lost("attempt_timeout", f"the service read nothing of the request's body for {route.idle_s:g} s")
+        return BadRequest(408, f"no byte of the body arrived for {route.idle_s:g} s")
 
     def _download_idle(self, now: float) -> Exception | None:
         request, idle_s = self._request, self.route.idle_s
@@ -160,7 +161,7 @@ class Clock:
             if latest > now:
                 self._arm_download(latest)
                 return None
-            return Lost("truncated", f"nothing more of the body came for timeout.idle, {idle_s:g} s", ours=True)
+            return Lost("truncated", f"no byte of the body arrived for timeout.idle, {idle_s:g} s", ours=True)
         # We wait for the app: it is idle only if it has taken nothing since the last look.
         unread, self._unread = self._unread, stream.unsent()
         if unread and self._unread >= unread:

@@ -305,7 +305,7 @@ class Exchange(Handler):
             if reason in ("ok", "status"):
                 reason = failed.reason
             else:
-                detail = f"{detail}; it had failed with {failed.reason} before"
+                detail = f"{detail}; before that the service failed with {failed.reason}"
             detail = failed.detail if reason == failed.reason else detail
         self.code = code
         self.reason = reason
@@ -335,7 +335,7 @@ class Exchange(Handler):
             self._record(self.code or 500, "internal", str(error))
             self.stream.cut()
         else:
-            self._answer("internal", "an error in the sidecar; its log has the details")
+            self._answer("internal", "a bug in the sidecar; its log has the details")
         self._ended()
 
     def _ended(self) -> None:

@@ -85,10 +85,13 @@ class ServiceCall(AttemptListener):
         whole_s = self.whole_s = time_given(request, route)
         limit_s, words = whole_s, "timeout.request" if whole_s == route.request_s else "the app's own deadline"
         if stands_in is not None:
-            whole_s, words = min(whole_s, at_most_s), "what the first service left of the request's time"
+            whole_s, words = min(whole_s, at_most_s), "the time that the first service left"
             limit_s = whole_s
         elif share < 1.0:
-            limit_s, words = whole_s * share, f"the part of {words} that is not kept for the fallbacks"
+            limit_s, words = (
+                whole_s * share,
+                f"the share of {words} for the service itself (the rest is kept for the fallbacks)",
+            )
         self.outcome = Outcome(request, service, route, whole_s < route.request_s)
         self.clock = Clock(request, route, self.outcome, limit_s, words)
 
@@ -106,7 +109,7 @@ class ServiceCall(AttemptListener):
             self._ends_with("loop", detail, None)
             return None
         if not outcome.enter():
-            detail = f"{service.limit.limit} requests to {service.name} are in flight, which is limits.max_concurrent"
+            detail = f"limits.max_concurrent is reached: {service.limit.limit} requests to {service.name} are in flight"
             self._ends_with("overloaded", detail, 1.0)
             return None
         service.last_request = now
@@ -433,7 +436,7 @@ class ServiceCall(AttemptListener):
         breaker, name = self.route.breaker, self.service.name
         wait_s = breaker.retry_after(now)
         if breaker.forced is None:
-            detail = f"too many calls to {name} failed; the next probe is let through in {wait_s:.1f} s"
+            detail = f"too many calls to {name} failed; the breaker lets a probe through in {wait_s:.1f} s"
         else:
             detail = f"an operator holds the breaker of {name} open, for {wait_s:.0f} s more"
         self._ends_with("circuit_open", detail, wait_s)

@@ -345,7 +345,7 @@ class UpstreamConnection(UpstreamStream):
             self._scanned = 0
             try:
                 if not 4 <= end <= most:
-                    raise BadResponse("it is read leniently, if at all")
+                    raise BadResponse("the head is not strict HTTP")
                 response = parse_response(data[:end], self._method, most_fields)
             except BadResponse:
                 try:
@@ -427,7 +427,7 @@ class UpstreamConnection(UpstreamStream):
 
     def _switch(self, response: ResponseHead, rest: bytes) -> None:
         if not (self._websocket and response.websocket):
-            self._fail(Lost("bad_response", "a 101 that nobody asked for"))
+            self._fail(Lost("bad_response", "a 101 although the request had no Upgrade"))
             return
         assert self.listener is not None
         self._state = _TUNNEL
@@ -491,7 +491,7 @@ class UpstreamConnection(UpstreamStream):
     def _gone(self, *, clean: bool) -> None:
         state = self._state
         if state == _HEAD:
-            self._fail(Lost("reset", "the connection broke before a whole response head had come"))
+            self._fail(Lost("reset", "the connection broke before the response head was complete"))
         elif state == _BODY:
             if clean and self._left == UNTIL_CLOSE and self._scanner is None:
                 self._state = _DONE

@@ -173,5 +173,5 @@ def words(error: Exception) -> tuple[str, str]:
         found = os.strerror(error.errno) if error.errno else "connection failed"
         reason = "overloaded" if error.errno in OWN_LIMITS else "connect_failure"
         return reason, found[:1].lower() + found[1:]
-    log.error("a connection could not be opened, for a reason that nobody expects", exc_info=error)
+    log.error("a connection could not be opened, because of an unexpected error", exc_info=error)
     return "connect_failure", f"the connection could not be opened: {error}"

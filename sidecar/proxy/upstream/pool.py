@@ -255,7 +255,7 @@ class Pool(ConnectionOwner):
     def _too_many(self, connecting: Connecting) -> None:
         """Nobody of this service may be using one, so nobody would tell when there is one."""
         detail = (
-            f"{self._budget.open} connections to services are in use, as many as the limit on open files lets be:"
+            f"the limit on open files allows {self._budget.open} connections to services; all are in use:"
             " use fewer at once, or raise it (ulimit -n)"
         )
         connecting.tell_failed("overloaded", detail)

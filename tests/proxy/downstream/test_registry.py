@@ -36,7 +36,7 @@ def test_a_connection_too_many_is_told_so(world: World, caplog: pytest.LogCaptur
     assert b"x-sidecar-reason: overloaded" in answer
     assert b"Connection: close" in answer
     assert b"apps have 2 connections open" in answer
-    assert [record.message for record in caplog.records] == ["connections of apps are turned away"]
+    assert [record.message for record in caplog.records] == ["connections from apps are refused"]
     assert world.upstream.heard.count(b"GET ") == 1
     world.pass_time(LINGER_S + 0.1)
     assert not third.open

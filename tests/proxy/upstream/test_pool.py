@@ -640,7 +640,7 @@ def test_where_all_are_in_use_the_next_is_refused_in_words_at_once(make_bench: C
     reason, detail = waiter.failure
     assert reason == "overloaded"
     assert detail == (
-        "2 connections to services are in use, as many as the limit on open files lets be:"
+        "the limit on open files allows 2 connections to services; all are in use:"
         " use fewer at once, or raise it (ulimit -n)"
     )
     assert not bench.service.waiting
