@@ -35,7 +35,8 @@ class Scrapes:
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks(log)
         self._under_way: asyncio.Task[None] | None = None
-        self._text: Sequence[bytes] = ()
+        self._text: list[bytes] = []
+        """The last text, or the one under way, which is empty until it is whole."""
         self._drop: asyncio.TimerHandle | None = None
         """Set while the last text is kept."""
         self._began = 0.0
@@ -56,14 +57,15 @@ class Scrapes:
             return self._text, ceil(asked - self._began)
         own = self._under_way is None or self._under_way.done()
         if self._under_way is None or own:
-            self._under_way = self._tasks.start(self._render(), "scrape")
-        under_way = self._under_way
-        await asyncio.shield(under_way)  # a scraper that leaves does not disturb the others
-        return self._text, 0 if own else max(ceil(asked - self._began), 1)
+            self._text = []
+            self._under_way = self._tasks.start(self._render(self._text), "scrape")
+        text = self._text  # on a busy machine, it may be dropped before this goes on
+        await asyncio.shield(self._under_way)  # a scraper that leaves does not disturb the others
+        return text, 0 if own else max(ceil(asked - self._began), 1)
 
-    async def _render(self) -> None:
+    async def _render(self, text: list[bytes]) -> None:
         self._began = began = self._loop.time()
-        self._text = await self._slices.run(self._make())
+        text += await self._slices.run(self._make())
         self.made += 1
         took_s = self._loop.time() - began
         if took_s >= CHEAP_S:
@@ -71,7 +73,7 @@ class Scrapes:
 
     def _forget(self) -> None:
         self._drop = None
-        self._text = ()
+        self._text = []
 
     async def close(self) -> None:
         if self._drop is not None:

@@ -52,6 +52,18 @@ def test_a_short_text_is_made_for_each_scrape() -> None:
     run(scenario())
 
 
+def test_a_text_that_is_dropped_at_once_still_answers_who_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine its time may be over before those who waited go on: they got an empty text."""
+
+    async def scenario() -> None:
+        texts = Texts(CHEAP_S * 2)
+        monkeypatch.setattr(asyncio.get_running_loop(), "call_later", lambda _, drop: drop())
+        assert await asyncio.gather(texts.asked(), texts.asked()) == [b"text 1"] * 2
+        assert not texts.scrapes.kept
+
+    run(scenario())
+
+
 def test_scrapes_at_the_same_time_share_one_text() -> None:
     async def scenario() -> None:
         texts = Texts(CHEAP_S / 2)
@@ -70,7 +82,7 @@ def test_a_long_text_is_kept_for_a_while_and_then_let_go(takes_s: float, kept_s:
         await asyncio.sleep(kept_s * 0.9)
         assert await texts.asked() == b"text 1"
         await asyncio.sleep(kept_s * 0.2)
-        assert texts.scrapes._text == ()
+        assert texts.scrapes._text == []
         assert await texts.asked() == b"text 2"
         await texts.scrapes.close()
 
