@@ -5,7 +5,7 @@ Owns the order. The caller says which endpoints are available and what an index 
 The order is nginx's smooth weighted round robin: weights 5, 1, 1 give a a b a c a a, and not a a a a a b c. It is a
 cycle of sum(weights) / gcd(weights) picks. A short cycle is computed once, and a pick advances a cursor. Equal weights
 have the shortest cycle: each endpoint once. A long cycle is computed step by step; each pick then costs a pass over the
-weights.
+distinct weights, and a pass over all endpoints only while nearly all of them are unavailable.
 
 When the set of endpoints changes, the cycle is computed again between two requests. This takes a pass over the distinct
 weights for each slot, not over all weights. 1,000 endpoints with weights 1 to 3 take 0.2 ms; the largest case that fits
@@ -20,12 +20,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from math import gcd
-from operator import add
 
 LONGEST_CYCLE = 4096
 
 MOST_AHEAD = 64
 """The most picks by which `start` advances a long cycle. Each costs a pass; 64 different starts are enough."""
+
+TRIES = 64
+"""The turns of a long cycle that are asked for an available endpoint before all endpoints are."""
 
 
 class RoundRobin:
@@ -113,62 +115,70 @@ class RoundRobin:
 
 
 def smooth_cycle(weights: Sequence[int]) -> tuple[int, ...]:
-    """The whole cycle of sum(weights) picks, as nginx's algorithm gives it.
+    """The whole cycle of sum(weights) picks, as nginx's algorithm gives it."""
+    running = _Running(weights)
+    return tuple([running.next() for _ in range(sum(weights))])
+
+
+class _Running:
+    """nginx's algorithm (ngx_http_upstream_get_peer), one pick at a time.
 
     In that algorithm each pick adds to every index its weight, and subtracts the total from the picked index. So among
     indices of equal weight, those with the fewest picks have the highest value, and the first of them wins a tie. They
     take turns in their order. It is therefore enough to compare one index of each distinct weight: the one whose turn
     it is.
     """
-    members: dict[int, list[int]] = {}
-    for index, weight in enumerate(weights):
-        members.setdefault(weight, []).append(index)
-    gains, queues = list(members), list(members.values())
-    total = sum(weights)
-    standings = [0] * len(gains)
-    turns = [0] * len(gains)
-    cycle: list[int] = []
-    for _ in range(total):
+
+    __slots__ = ("_currents", "_gains", "_queues", "_standings", "_total", "_turns", "_weights")
+
+    def __init__(self, weights: Sequence[int]) -> None:
+        members: dict[int, list[int]] = {}
+        for index, weight in enumerate(weights):
+            members.setdefault(weight, []).append(index)
+        self._weights = weights
+        self._gains, self._queues = list(members), list(members.values())
+        self._total = sum(weights)
+        self._standings = [0] * len(members)
+        self._turns = [0] * len(members)
+        self._currents: list[int] | None = None
+        """By index, only for picks among the few that are available."""
+
+    def next(self) -> int:
+        standings, turns, queues = self._standings, self._turns, self._queues
         best, index, highest = -1, -1, 0
-        for at, gain in enumerate(gains):
+        for at, gain in enumerate(self._gains):
             standing = standings[at] + gain
             standings[at] = standing
             if best < 0 or standing >= highest:
                 first = queues[at][turns[at]]
                 if best < 0 or standing > highest or first < index:
                     best, index, highest = at, first, standing
-        cycle.append(index)
         turn = turns[best] + 1
         if turn == len(queues[best]):
             turn = 0
-            standings[best] = highest - total
+            standings[best] = highest - self._total
         turns[best] = turn
-    return tuple(cycle)
-
-
-class _Running:
-    """nginx's algorithm unchanged (ngx_http_upstream_get_peer): add its weight to each index, take the highest."""
-
-    __slots__ = ("_currents", "_total", "_weights")
-
-    def __init__(self, weights: list[int]) -> None:
-        self._weights = weights
-        self._total = sum(weights)
-        self._currents = [0] * len(weights)
-
-    def next(self) -> int:
-        currents = list(map(add, self._currents, self._weights))
-        best = currents.index(max(currents))
-        currents[best] -= self._total
-        self._currents = currents
-        return best
+        return index
 
     def fork(self) -> _Running:
-        other = _Running(self._weights)
-        other._currents = list(self._currents)
+        other = _Running(())
+        other._weights, other._gains, other._queues = self._weights, self._gains, self._queues
+        other._total = self._total
+        other._standings = list(self._standings)
+        other._turns = list(self._turns)
         return other
 
     def pick(self, available: Callable[[int], bool]) -> int:
+        for _ in range(TRIES):
+            index = self.next()
+            if available(index):
+                return index
+        return self._pick_among_few(available)
+
+    def _pick_among_few(self, available: Callable[[int], bool]) -> int:
+        """The same algorithm for those that are available alone, with a pass over all."""
+        if self._currents is None:
+            self._currents = [0] * len(self._weights)
         currents, best, total = self._currents, -1, 0
         for index, weight in enumerate(self._weights):
             if available(index):

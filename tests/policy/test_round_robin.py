@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from math import gcd
 
 import pytest
@@ -169,6 +170,32 @@ def test_the_cycle_is_what_the_plain_algorithm_gives(weights: list[int]) -> None
     cycle = smooth_cycle(weights)
     assert list(cycle) == plain_nginx(weights, sum(weights))
     assert Counter(cycle) == dict(enumerate(weights))
+
+
+def test_a_long_cycle_is_what_the_plain_algorithm_gives() -> None:
+    weights = [1 + number % 3 for number in range(3000)]
+    assert sum(weights) > LONGEST_CYCLE
+    balancer = RoundRobin(weights)
+    assert [balancer.next() for _ in range(400)] == plain_nginx(weights, 400)
+
+
+def test_a_pick_of_a_long_cycle_asks_few_endpoints_unless_nearly_all_are_unavailable() -> None:
+    weights = [1 + number % 3 for number in range(10_000)]
+    balancer = RoundRobin(weights)
+    asked: list[int] = []
+
+    def available(index: int) -> bool:
+        asked.append(index)
+        return index % 2 == 0
+
+    assert all(index % 2 == 0 for index in picks_of(balancer, available, 1000))
+    assert len(asked) < 3000
+    found = picks_of(balancer, lambda index: index in (4, 5), 300)
+    assert Counter(found) == {4: 120, 5: 180}  # of weights 2 and 3
+
+
+def picks_of(balancer: RoundRobin, available: Callable[[int], bool], number: int) -> list[int]:
+    return [balancer.pick(available) for _ in range(number)]
 
 
 def check_against_a_walk(weights: list[int], masks: list[int]) -> None:
