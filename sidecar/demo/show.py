@@ -1,7 +1,7 @@
 """Runs `sidecar demo`: binds the ports, starts the services as child processes, prints a guide, runs the daemon.
 
 Owns the child processes, the text of the guide, and the copy of `sidecar.yaml` that the daemon uses. The copy has the
-ports filled in, and users may change it. The responses of the services are in `sidecar.demo.upstream`, the policies in
+ports filled in, and users may change it. The responses of the services are in `sidecar.demo.service`, the policies in
 `sidecar.yaml` beside this file.
 
 The ports are bound here before anything starts, and the child processes inherit the listening sockets. So a taken port
@@ -110,20 +110,20 @@ def run(ports: DemoPorts, seed: int | None) -> int:
             return stack.enter_context(_bind(port, option))
 
         own = {name: bound(getattr(ports, name), f"--{name}-port") for name in ("proxy", "admin", "probe")}
-        upstream_ports = itertools.count(ports.upstream) if ports.upstream else itertools.repeat(0)
-        upstreams = {
-            service: [bound(next(upstream_ports), "--upstream-port") for _ in range(ENDPOINTS_EACH)]
+        service_ports = itertools.count(ports.upstream) if ports.upstream else itertools.repeat(0)
+        listening = {
+            service: [bound(next(service_ports), "--upstream-port") for _ in range(ENDPOINTS_EACH)]
             for service in SERVICES
         }
         numbers = {name: _port(listener) for name, listener in own.items()}
-        for service, listeners in upstreams.items():
+        for service, listeners in listening.items():
             numbers |= {f"{service}_{place}": _port(listener) for place, listener in enumerate(listeners, 1)}
         for listener in own.values():
             listener.close()  # the daemon binds these ports itself; binding them here only checked that they are free
         path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sidecar-demo-"))) / TEMPLATE.name
         path.write_text(_filled_in(TEMPLATE.read_text(), numbers))
         config, origins = load_with_origins(path, {})
-        for service, listeners in upstreams.items():
+        for service, listeners in listening.items():
             stack.enter_context(_child(service, listeners, seed))
         commands = {
             "status": _command("status", numbers["admin"]),
@@ -173,11 +173,11 @@ def _child(service: str, listeners: list[socket.socket], seed: int | None) -> It
     context.
 
     It stays in our process group and lives as long as the pipe to its standard input is open. Ctrl-C goes to the whole
-    group, so the child process starts with SIGINT ignored (this is inherited). The upstreams then run until the daemon
+    group, so the child process starts with SIGINT ignored (this is inherited). The services then run until the daemon
     has drained.
     """
     descriptors = [listener.fileno() for listener in listeners]
-    command = [sys.executable, "-m", "sidecar.demo.upstream", service, *map(str, descriptors)]
+    command = [sys.executable, "-m", "sidecar.demo.service", service, *map(str, descriptors)]
     if seed is not None:
         command.append(f"--seed={seed}")
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

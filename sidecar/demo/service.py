@@ -149,12 +149,12 @@ def on_signal(end: Callable[[], None]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """`python -m sidecar.demo.upstream SERVICE FD...`: the listening sockets are inherited by descriptor number.
+    """`python -m sidecar.demo.service SERVICE FD...`: the listening sockets are inherited by descriptor number.
 
-    `python -m sidecar.demo.upstream SERVICE --listen HOST:PORT` binds one itself. That endpoint has the name of the
+    `python -m sidecar.demo.service SERVICE --listen HOST:PORT` binds one itself. That endpoint has the name of the
     machine, which is the container's.
     """
-    parser = argparse.ArgumentParser(prog="python -m sidecar.demo.upstream")
+    parser = argparse.ArgumentParser(prog="python -m sidecar.demo.service")
     parser.add_argument("service")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("descriptors", metavar="FD", type=int, nargs="*", default=[])

@@ -15,7 +15,7 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from benchmarks.ports import free_ports
-from sidecar.demo.upstream import Endpoint, endpoints_of, main
+from sidecar.demo.service import Endpoint, endpoints_of, main
 from tests.support.eventually import eventually
 from tests.support.urls import opened
 
@@ -91,7 +91,7 @@ async def test_the_process_serves_inherited_sockets_and_ends_when_its_standard_i
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
         ports = [listener.getsockname()[1] for listener in (one, two)]
         descriptors = [one.fileno(), two.fileno()]
-        command = [sys.executable, "-m", "sidecar.demo.upstream", "venue", *map(str, descriptors)]
+        command = [sys.executable, "-m", "sidecar.demo.service", "venue", *map(str, descriptors)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=descriptors)
     try:
         async with ClientSession() as session:
@@ -120,7 +120,7 @@ def asked(port: int) -> tuple[int, dict[str, str]]:
 def test_the_process_opens_an_address_of_its_own_and_ends_at_a_signal(number: signal.Signals) -> None:
     (port,) = free_ports(1)
     arguments = ["payment", "--listen", f"127.0.0.1:{port}", "--flaky", "1"]
-    process = subprocess.Popen([sys.executable, "-m", "sidecar.demo.upstream", *arguments], stdin=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", "sidecar.demo.service", *arguments], stdin=subprocess.DEVNULL)
     try:
         status, answer = eventually(lambda: asked(port), timeout=20)
         process.send_signal(number)
