@@ -7,14 +7,11 @@ from math import inf
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidecar.proxy.deadlines import CLOSEST_S, Deadlines
+from sidecar.proxy.deadlines import CLOSEST_S, EARLY_S, NEAR_S, Deadlines
 from tests.proxy.fakes import START, ManualLoop
-
-EARLY_S = 0.001
-"""uvloop's timers may fire that much early."""
 
 
 class Watched:
@@ -150,6 +147,37 @@ def test_watched_while_others_are_told(loop: ManualLoop, deadlines: Deadlines) -
     assert new.told == [2]
 
 
+def test_far_deadlines_are_looked_at_once_in_a_while(loop: ManualLoop, deadlines: Deadlines) -> None:
+    looked = 0
+
+    class Far(Watched):
+        def __getattribute__(self, name: str) -> Any:
+            nonlocal looked
+            looked += name == "deadline"
+            return super().__getattribute__(name)
+
+    for number in range(100):
+        deadlines.watch(Far(loop, START + 60 + number))
+    busy = Watched(loop, START + 0.01)
+    busy.then = lambda: deadlines.arm(busy, loop.time() + 0.01)
+    deadlines.watch(busy)
+    loop.advance(1.5)  # the first look is at all of them
+    looked = 0
+    loop.advance(10 * NEAR_S)
+    assert len(busy.told) > 900
+    assert looked <= 100 * 10 * 4
+
+
+def test_armed_from_far_to_near_after_a_look(loop: ManualLoop, deadlines: Deadlines) -> None:
+    one, two = Watched(loop, START + 60), Watched(loop, START + 0.1)
+    deadlines.watch(one)
+    deadlines.watch(two)
+    loop.advance(0.2)
+    deadlines.arm(one, loop.time() + NEAR_S / 2)
+    loop.advance(NEAR_S)
+    assert one.told == [0.2 + NEAR_S / 2]
+
+
 def test_closed(loop: ManualLoop, deadlines: Deadlines) -> None:
     one = Watched(loop, START + 1)
     deadlines.watch(one)
@@ -165,12 +193,19 @@ moments = st.floats(0.0, 3.0)
 @given(
     st.lists(
         st.tuples(moments, st.lists(st.tuples(moments, st.one_of(moments, st.just(inf))), max_size=4)), max_size=12
-    )
+    ),
+    st.booleans(),
 )
-def test_nobody_is_told_early_or_late(script: list[tuple[float, list[tuple[float, float]]]]) -> None:
-    """Each is watched with a first deadline, and armed anew at given moments; what counts is the last deadline set."""
+@example([(0.0, [(0.1, 2.0), (1.5, 1.6)]), (2.5, [(0.2, inf), (1.2, 1.3)])], True)
+def test_nobody_is_told_early_or_late(script: list[tuple[float, list[tuple[float, float]]]], idle: bool) -> None:
+    """Each is watched with a first deadline, and armed anew at given moments; what counts is the last deadline set.
+
+    `idle`: others have deadlines that are far.
+    """
     loop = ManualLoop()
     deadlines = Deadlines(cast("Any", loop))
+    if idle:
+        deadlines.watch(Watched(loop, START + 60))
     watched = []
     steps = []
     for first, arms in script:

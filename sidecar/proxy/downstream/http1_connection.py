@@ -331,8 +331,8 @@ class DownstreamConnection(DownstreamStream):
 
     def arm(self, when: float) -> None:
         self.deadline = when
-        if when < self._deadlines.soonest:
-            self._deadlines.notice(when)
+        if when < self._deadlines.horizon:
+            self._deadlines.notice(self)
 
     def unsent(self) -> int:
         return bytes_under_way(self.transport)
