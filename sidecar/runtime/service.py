@@ -8,7 +8,6 @@ does that.
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from math import inf
 from time import monotonic
@@ -41,6 +40,9 @@ RECONNECT_MARGIN_S: Final = 1.0
 """A connection in the background ends within `timeout.connect`. The skip lasts this much longer, for a busy loop."""
 
 log = logging.getLogger("sidecar.runtime")
+
+_WITHOUT_LIMIT: Final = 1 << 61
+"""A number of requests that no connection reaches; sys.maxsize is no machine number for mypyc, and slow to compare."""
 
 
 class LiveService:
@@ -122,7 +124,7 @@ class LiveService:
         age_s, requests = limits.max_connection_age, limits.max_connection_requests
         self.connection_age_s = inf if age_s is None else age_s
         """A connection that is older closes as it falls idle."""
-        self.connection_requests = sys.maxsize if requests is None else requests
+        self.connection_requests = _WITHOUT_LIMIT if requests is None else requests
 
     def _show_routes(self) -> None:
         self.default_route = self._routes.default

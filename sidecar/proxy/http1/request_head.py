@@ -91,11 +91,12 @@ class RequestHead:
 
     def bytes_for(self, target: bytes, host: bytes, more: bytes) -> bytes:
         """The head to send upstream. `more` is further field lines, each opened (not closed) by CRLF."""
-        pieces = self.pieces
+        pieces, method = self.pieces, self.method.encode()
+        # Compiled, the format is one copy of the parts; a join of them all costs twice as much.
         if self.host_at >= 0:
             pieces[self.host_at] = host
-            return b"".join((self.method.encode(), b" ", target, b" HTTP/1.1", *pieces, more, b"\r\n\r\n"))
-        return b"".join((self.method.encode(), b" ", target, b" HTTP/1.1\r\nHost: ", host, *pieces, more, b"\r\n\r\n"))
+            return b"%b %b HTTP/1.1%b%b\r\n\r\n" % (method, target, b"".join(pieces), more)
+        return b"%b %b HTTP/1.1\r\nHost: %b%b%b\r\n\r\n" % (method, target, host, b"".join(pieces), more)
 
 
 _A_FIELD = re.compile(rb"\r\n([^:\r\n]+):[ \t]*([^\r\n]*)")

@@ -70,7 +70,7 @@ class ResponseHead:
 
     def bytes_for(self, more: bytes) -> bytes:
         """The head to send to the app; `more` is further field lines, each opened (not closed) by CRLF."""
-        return b"".join((b"HTTP/1.1", self.status_line, *self.pieces, more, b"\r\n\r\n"))
+        return b"HTTP/1.1%b%b%b\r\n\r\n" % (self.status_line, b"".join(self.pieces), more)
 
 
 def why_no_response(received: bytes, since: int = 0) -> str | None:
