@@ -6,6 +6,7 @@ the upstream, one nginx that all endpoints lead to, share core 1.
 
     services        Requests go to all services in turn, over connections that are kept.
     endpoints       One service, round robin, over connections that are kept: `max_connections` is above their number.
+                    With weights that add up to more than a short cycle has.
     at the limit    One service that may have LIMIT connections, and more endpoints: nearly each request opens one, in
                     place of the one that has been idle longest.
 """
@@ -32,11 +33,12 @@ LIMIT = 500
 
 @dataclass(frozen=True)
 class Scene:
-    """So many services with so many endpoints each. `limit`: of connections to each service."""
+    """So many services with so many endpoints each, of weights from 1 on. `limit`: of each service's connections."""
 
     about: str
     services: int = 1
     endpoints: int = 1
+    weights: int = 1
     limit: int = 20_000
 
     def config(self, port: int) -> str:
@@ -47,8 +49,9 @@ class Scene:
         ]
         for number in range(self.services):
             first = number * self.endpoints
-            urls = [address(at) for at in range(first, first + self.endpoints)]
-            lines.append(f"  s{number}: {{endpoints: [{', '.join(urls)}]}}")
+            numbers = range(first, first + self.endpoints)
+            found = [f"{{url: {address(at)}, weight: {1 + at % self.weights}}}" for at in numbers]
+            lines.append(f"  s{number}: {{endpoints: [{', '.join(found)}]}}")
         return "\n".join(lines) + "\n"
 
     def script(self) -> str:
@@ -73,8 +76,10 @@ def address(number: int) -> str:
 
 
 SCENES = (
-    *(Scene(f"{number:,} services", services=number) for number in (1, 100, 1_000)),
-    *(Scene(f"{number:,} endpoints", endpoints=number) for number in (1, 100, 1_000, 5_000)),
+    Scene("1 service of 1 endpoint"),
+    *(Scene(f"{number:,} services", services=number) for number in (100, 1_000)),
+    *(Scene(f"{number:,} endpoints", endpoints=number) for number in (100, 1_000, 5_000)),
+    Scene("3,000 endpoints, weights 1 to 3", endpoints=3_000, weights=3),
     *(Scene(f"{number:,} endpoints, at the limit", endpoints=number, limit=LIMIT) for number in (1_000, 10_000)),
 )
 

@@ -595,7 +595,10 @@ class DownstreamConnection(DownstreamStream):
 
     def _close(self) -> None:
         """Close once what was written has gone out; the deadline ends the wait for an app that does not read."""
-        self._begin_closing(_CLOSING)
+        if self.transport.get_write_buffer_size():
+            self._begin_closing(_CLOSING)
+        else:
+            self._phase = _CLOSING
         self.transport.close()
 
     def _begin_closing(self, phase: int) -> None:

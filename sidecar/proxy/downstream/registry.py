@@ -92,8 +92,10 @@ class Registry:
 
     def closed(self, connection: AppConnection) -> None:
         self.connections.discard(connection)
-        self.paused.discard(connection)
-        self.waiting.pop(connection, None)
+        if self.paused:
+            self.paused.discard(connection)
+        if self.waiting:
+            self.waiting.pop(connection, None)
         self.deadlines.forget(connection)
 
     def may_begin(self, connection: AppConnection) -> bool:
