@@ -20,8 +20,8 @@ from sidecar.config.schema import Config
 from sidecar.daemon import open_files
 from sidecar.daemon.extras import missing_extra
 from sidecar.daemon.serve import serve
+from sidecar.net.bind import PortTaken, bind
 from sidecar.net.loop import Loop
-from sidecar.proxy.listener import PortTaken, bind
 from sidecar.telemetry import logs
 from sidecar.telemetry.line_writer import LineWriter
 

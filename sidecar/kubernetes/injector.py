@@ -24,10 +24,10 @@ from sidecar.kubernetes.counters import InjectorCounters
 from sidecar.kubernetes.server_tls import CertificateFiles, ServerTls
 from sidecar.kubernetes.settings import InjectorSettings
 from sidecar.kubernetes.webhook import Webhook
+from sidecar.net.bind import PortTaken, bind
 from sidecar.net.loop import PlainLoop
 from sidecar.net.tasks import Tasks
 from sidecar.policy.settings import KubernetesSettings
-from sidecar.proxy.listener import PortTaken, bind
 from sidecar.telemetry import logs
 from sidecar.telemetry.line_writer import LineWriter
 

@@ -7,8 +7,6 @@ then nothing new is accepted, what is in flight finishes, and tunnels are cut.
 from __future__ import annotations
 
 import asyncio
-import errno
-import logging
 import select
 import socket
 from collections.abc import Sequence
@@ -16,60 +14,13 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, cast
 
-from sidecar.config.schema import Address
+from sidecar.net.bind import BACKLOG
 from sidecar.proxy.core import ProxyCore
 from sidecar.proxy.downstream.http1_connection import DownstreamConnection
 from sidecar.proxy.exchange.dispatch import Dispatch
 
-BACKLOG: Final = 4096
 DRAIN_LOOK_S: Final = 0.02
 ACCEPT_ROUNDS: Final = 100
-
-log = logging.getLogger("sidecar.proxy")
-
-
-class PortTaken(Exception):
-    """A listener could not bind; the message is one line that says which and why."""
-
-
-def bind(name: str, addresses: Sequence[Address]) -> list[socket.socket]:
-    """Listening sockets for a listener, one for each address.
-
-    IPv6 loopback is left out with a log line where the machine has no IPv6, unless it is the only address. Raises
-    PortTaken.
-    """
-    sockets = []
-    for address in addresses:
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        one = None
-        try:
-            one = socket.socket(family, socket.SOCK_STREAM)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                # `[::]` serves IPv4 too; `[::1]` has no IPv4 side.
-                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address.host == "::" else 1)
-            one.bind((address.host, address.port))
-            one.listen(BACKLOG)
-            one.setblocking(False)
-        except OSError as error:
-            if one is not None:
-                one.close()
-            no_ipv6 = error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL) and family == socket.AF_INET6
-            if no_ipv6 and address.host == "::":
-                sockets += bind(name, [Address("0.0.0.0", address.port)])
-                continue
-            if no_ipv6 and len(addresses) > 1:
-                log.info(
-                    "a listener is left out: this machine has no IPv6",
-                    extra={"fields": {"listener": name, "address": str(address)}},
-                )
-                continue
-            for bound in sockets:
-                bound.close()
-            why = "is already in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
-            raise PortTaken(f"listen.{name}: {address} {why}") from None
-        sockets.append(one)
-    return sockets
 
 
 class ProxyListener:
