@@ -361,7 +361,7 @@ def compiler(folder: Path, *, fails_for: str) -> str:
 
 @packaging
 @needs_compiler
-@pytest.mark.parametrize("fails_for", ["__native_sidecar___runtime___service.c", "-shared*/handler."])
+@pytest.mark.parametrize("fails_for", ["__native_sidecar___runtime___service.c", "http1/scan.c", "-shared*/handler."])
 def test_where_the_c_compiler_fails_in_the_middle_it_is_not_compiled_and_says_so(
     fails_for: str, run: Run, wheel: Wheel, tmp_path: Path
 ) -> None:

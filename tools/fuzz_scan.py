@@ -363,7 +363,8 @@ def fuzz(
         unlike = request_unlike or response_unlike
         if unlike:
             differences.append(f"{head!r} ({method}, max_fields {fields}): {unlike}")
-        part = head[: random.randrange(len(head))] + random.choice((b"", head))
+        part = head[: random.randrange(len(head))]
+        part = random.choice((part, part + head, head + part))
         if part.find(b"\r\n\r\n") != len(part) - 4 and (
             scanner.scan_request(part, fields) or scanner.scan_response(part, False, fields)
         ):
