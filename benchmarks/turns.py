@@ -24,7 +24,7 @@ from sidecar.config.load import load_with_origins
 from sidecar.config.schema import Config
 from sidecar.daemon.serve import Daemon
 from sidecar.health.chain import CACHED_S
-from sidecar.proxy.listener import bind
+from sidecar.net.bind import bind
 from sidecar.runtime.service import LiveService
 from sidecar.telemetry.line_writer import LineWriter
 
