@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from socket import AF_INET, AF_INET6, inet_pton
 
 
 def address_of(host: str) -> IPv4Address | IPv6Address | None:
@@ -15,10 +15,13 @@ def address_of(host: str) -> IPv4Address | IPv6Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-@lru_cache(1024)
 def is_ip(host: str) -> bool:
-    """Whether `host` is already an address. This is asked before each connection, and costs 3 us to find out."""
-    return address_of(host) is not None
+    """Whether `host` is already an address. Asked before each connection, of what is quicker than `ip_address`."""
+    try:
+        inet_pton(AF_INET6 if ":" in host else AF_INET, host)
+    except (OSError, ValueError):
+        return address_of(host) is not None  # one with a scope, perhaps
+    return True
 
 
 def is_loopback(host: str) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sidecar.net.addresses import is_ip, is_loopback, is_this_machine
+from sidecar.net.addresses import address_of, is_ip, is_loopback, is_this_machine
 
 
 @pytest.mark.parametrize(
@@ -58,3 +60,15 @@ def test_others_reach_a_listener_at_any_other_host(host: str) -> None:
 @pytest.mark.parametrize("host", ["localhost", "a.localhost", "127.0.0.9", "::1", "::ffff:127.0.0.1"])
 def test_nobody_else_reaches_a_listener_on_loopback(host: str) -> None:
     assert is_loopback(host)
+
+
+@given(
+    st.one_of(
+        st.text(),
+        st.text("0123456789abcf.:%\x00", max_size=20),
+        st.ip_addresses().map(str),
+        st.ip_addresses(v=6).map(lambda address: f"{address}%eth0"),
+    )
+)
+def test_an_address_is_what_the_library_takes_for_one(host: str) -> None:
+    assert is_ip(host) is (address_of(host) is not None)
