@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections import Counter
@@ -212,5 +211,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    os.nice(5)
     sys.exit(main())

@@ -185,10 +185,10 @@ class Player:
                 break
         for number, connection in list(self._connections.items()):
             if number:
-                await self._leave(number, connection, events)
+                await self._leave(number, connection, events, scene)
         kept = self._connections.get(0)
         if kept is not None and (kept.spoilt or kept.ended or kept.received):
-            await self._leave(0, kept, events)
+            await self._leave(0, kept, events, scene)
         events += [("stuck", "an upstream") for run in runs if run.busy and not await _settled(run)]
         return events, runs
 
@@ -198,11 +198,11 @@ class Player:
             connection.transport.close()
         self._connections.clear()
 
-    async def _leave(self, number: int, connection: AppConnection, events: list[Event]) -> None:
+    async def _leave(self, number: int, connection: AppConnection, events: list[Event], scene: Scene) -> None:
         """Ends a connection after a scene. What it had left over is recorded."""
         if connection.spoilt and not connection.ended:
             events.append(("end", number, await connection.until_ended()))
-        if connection.received:
+        if connection.received and not scene.kind.startswith("malformed"):  # there, what follows may be too late
             events.append(("rest", number, connection.take(len(connection.received))))
         connection.transport.close()
         del self._connections[number]

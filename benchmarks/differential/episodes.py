@@ -27,7 +27,7 @@ def make_episode(seed: int, round_number: int, number: int, port: int, scenes: i
         flavour=flavour,
         services=policies.services,
         aggregates=policies.aggregates,
-        addresses=policies.addresses,
+        addresses=frozenset(policies.addresses),
         scenes=scenes_for(stage, flavour, scenes),
         alike=policies.alike,
         loose=policies.loose,

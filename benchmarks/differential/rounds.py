@@ -87,10 +87,7 @@ async def play(
 ) -> Outcome:
     """One round. Raises RuntimeError if a build does not start."""
     outcome = Outcome()
-    roles: dict[str, str] = {}
-    for episode in episodes:
-        roles |= episode.addresses
-    await upstreams.listen(roles)
+    await upstreams.listen(address for episode in episodes for address in episode.addresses)
     upstreams.runs.clear()
     upstreams.stray.clear()
     config = configuration(episodes, access=access)

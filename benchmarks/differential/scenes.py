@@ -61,7 +61,7 @@ class Stage:
         lines = [b"%b %b HTTP/1.%d" % (method.encode(), target, minor) if line is None else line]
         rest = [tagged(script.number), *(more or [])]
         if self.keyed:
-            rest = [line for line in rest if not line.startswith((b"X-User", b"Cookie"))]
+            rest = [line for line in rest if not line.startswith((b"X-User", b"Cookie", b"Connection: keep-alive, X"))]
             rest += [b"X-User: " + rng.choice((b"ann", b"bob", b"cyd")), b"Cookie: sid=%d" % rng.randrange(4)]
         if rng.random() < 0.93:
             rest.append(b"X-Request-Id: r%09d" % script.number)
@@ -126,7 +126,7 @@ def pipelined(stage: Stage) -> Scene:
     """Several requests at once on one connection."""
     rng = stage.rng
     scripts, data, awaited = [], b"", []
-    count = rng.randrange(2, 6)
+    count = rng.randrange(2, 10)
     for _ in range(count):
         method = stage.method()
         more = requests.fields(rng)
@@ -275,7 +275,7 @@ def malformed(stage: Stage) -> Scene:
         at = rng.randrange(len(data) - 4)
         before, after = data[:at], data[at + 1 :]
         changed = before + rng.choice((b"", b"\x00", b"\r", b"\n", b" ", b":", b"\xff", b"\r\n", b"a")) + after
-        data = changed if changed.count(tagged(script.number)) == 1 else data
+        data = changed if tagged(script.number) in changed.partition(b"\r\n\r\n")[0] else data
         method = "HEAD" if data.startswith(b"HEAD") else method
     steps: list[Step] = [("new", 1), ("send", 1, data), ("nudge", 1), ("answer", 1, method)]
     return Scene(f"malformed_{kind}", tuple(steps), (script,))
@@ -405,7 +405,7 @@ Maker = Callable[[Stage], Scene]
 
 MIXED: Final[tuple[tuple[Maker, float], ...]] = (
     (simple, 82),
-    (pipelined, 4),
+    (pipelined, 8),
     (slow_upload, 2.5),
     (expecting, 1),
     (leaving, 2),

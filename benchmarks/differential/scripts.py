@@ -71,8 +71,8 @@ class Episode:
     services: dict[str, Any]
     """What stands in the file below `services`, by name."""
     aggregates: dict[str, Any]
-    addresses: dict[str, str]
-    """The addresses of its endpoints, and what each one is: `live`, or `slams` (closes each new connection)."""
+    addresses: frozenset[str]
+    """Where its upstreams listen."""
     scenes: tuple[Scene, ...]
     alike: bool = False
     """Which of its endpoints comes first is left to chance: they are named in the order of their first use."""

@@ -6,7 +6,7 @@ import asyncio
 import re
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, cast
 
 from benchmarks.differential.scripts import TAG, Answer, Script
@@ -112,7 +112,6 @@ class Upstreams:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.roles: dict[str, str] = {}
         self.runs: dict[bytes, Run] = {}
         """By letter and number of the tag, as `o000001234`."""
         self.stray: list[tuple[str, bytes]] = []
@@ -120,11 +119,10 @@ class Upstreams:
         self._servers: dict[str, asyncio.Server] = {}
         self.open: set[UpstreamConnection] = set()
 
-    async def listen(self, roles: dict[str, str]) -> None:
-        """From now on, these addresses behave so."""
-        self.roles = roles
+    async def listen(self, addresses: Iterable[str]) -> None:
+        """Listens on these addresses, from now on."""
         loop = asyncio.get_running_loop()
-        for address in roles:
+        for address in addresses:
             if address not in self._servers:
                 self._servers[address] = await loop.create_server(
                     lambda: UpstreamConnection(self), address, self.port, backlog=128
@@ -168,10 +166,6 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self._upstreams.open.add(self)
         self.endpoint = transport.get_extra_info("sockname")[0]
-        role = self._upstreams.roles.get(self.endpoint, "live")
-        if role == "slams":
-            self._closed = True
-            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         if self._closed:
