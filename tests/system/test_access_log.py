@@ -72,7 +72,9 @@ def test_what_a_line_says_of_a_request() -> None:
         port = run["venue"].port
     assert found.pop("time").endswith("Z")
     assert 0 <= found.pop("upstream_ms") <= found.pop("duration_ms") + 0.1
-    assert found.pop("waiting_ms") > 0  # there was no connection yet
+    # There was no connection yet; a new one on loopback may take less than the figure tells. How much it is for a wait
+    # that is known is held where time is moved by hand (tests/proxy/exchange/test_service_call.py).
+    assert found.pop("waiting_ms") >= 0
     (attempt,) = found.pop("attempts")
     assert attempt.pop("duration_ms") > 0
     assert attempt == {"endpoint": f"127.0.0.1:{port}", "reason": "ok", "status": 201}
