@@ -52,6 +52,11 @@ def test_it_is_short() -> None:
     assert len(TEXT.splitlines()) <= LONGEST
 
 
+def test_it_says_how_many_packages_running_needs() -> None:
+    needed = re.findall(r"^[\w.-]+==", (ROOT / "requirements-run.lock").read_text(), re.MULTILINE)
+    assert f"installs the {len(needed)} packages that running needs" in TEXT
+
+
 def test_make_has_the_targets() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {*re.findall(r"`make ([a-z-]+)`", TEXT), *(command.removeprefix("make ") for command in commands("make "))}
