@@ -1,10 +1,10 @@
 """Compiles the data path with mypyc, and the head scanner, where that can be done; all else stands in pyproject.toml.
 
 The modules are plain typed Python and run as such; compiled they take less than a third of the CPU a request
-(docs/performance.md, docs/decisions/0002-compiled-data-path.md). SIDECAR_COMPILE says what happens. `auto`, the default:
-compile, and where that fails, for whatever reason, go on without and say why in one line. `1`: compile or fail. `0`: do
-not compile. An editable install compiles with `1` alone: with compiled modules beside the sources an edit would change
-nothing.
+(docs/performance.md, docs/decisions/0002-compiled-data-path.md). SIDECAR_COMPILE says what happens. `auto`, the
+default: compile, and where that fails, for whatever reason, go on without and say why in one line. `1`: compile or
+fail. `0`: do not compile. An editable install compiles with `1` alone: with compiled modules beside the sources an
+edit would change nothing.
 """
 
 from __future__ import annotations
