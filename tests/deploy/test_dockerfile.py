@@ -21,7 +21,7 @@ INSTRUCTIONS = [
 ]
 STAGES = [value for name, value in INSTRUCTIONS if name == "FROM"]
 TARGETS = {"sidecar": "run", "injector": "injector"}
-IN_NO_SIDECAR = {"dev", "injector"}
+IN_NO_SIDECAR = {"dev", "grpc", "injector"}
 """Extras that `sidecar run` has no use for."""
 
 
