@@ -89,6 +89,8 @@ COMPILED = [
     "sidecar/proxy/exchange/stale.py",
     "sidecar/proxy/exchange/tracing.py",
     "sidecar/proxy/exchange/tunnel.py",
+    "sidecar/proxy/h2/request.py",
+    "sidecar/proxy/h2/response.py",
     "sidecar/proxy/http1/chunked.py",
     "sidecar/proxy/http1/head_syntax.py",
     "sidecar/proxy/http1/request_body.py",

@@ -31,7 +31,7 @@ from unittest import mock
 
 from sidecar.proxy.http1 import request_head, response_head
 from sidecar.proxy.http1.head_syntax import BadRequest, BadResponse
-from sidecar.proxy.http1.request_head import RequestHead, drop_fields, field_values
+from sidecar.proxy.http1.request_head import RequestHead
 from sidecar.proxy.http1.response_head import ResponseHead
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -87,9 +87,9 @@ def request_view(request: RequestHead) -> dict[str, object]:
     view: dict[str, object] = {name: getattr(request, name) for name in REQUEST_ATTRIBUTES}
     view["host among the pieces"] = request.pieces[request.host_at] if request.host_at >= 0 else None
     view["authority"] = request.host_sent()
-    view["cookies"] = field_values(request, b"cookie")
+    view["cookies"] = request.values(b"cookie")
     view["sent on"] = request.bytes_for(request.target, b"10.0.0.7:80", b"\r\nX-Forwarded-Prefix: /venue")
-    drop_fields(request, {b"traceparent", b"tracestate", b"x-a"})
+    request.drop({b"traceparent", b"tracestate", b"x-a"})
     view["sent on with less"] = request.bytes_for(b"/", b"", b"")
     return view
 

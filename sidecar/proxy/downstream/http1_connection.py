@@ -26,7 +26,7 @@ from sidecar.proxy.downstream.closing import (
 from sidecar.proxy.downstream.handler import Dispatcher, Handler
 from sidecar.proxy.downstream.registry import Registry
 from sidecar.proxy.downstream.stream import DownstreamStream
-from sidecar.proxy.http1.head_syntax import UNTIL_CLOSE, BadRequest
+from sidecar.proxy.http1.head_syntax import UNTIL_CLOSE, BadRequest, Trailers
 from sidecar.proxy.http1.request_body import RequestBody
 from sidecar.proxy.http1.request_head import RequestHead, check_partial, parse_request
 from sidecar.proxy.http1.response_head import ResponseHead
@@ -398,7 +398,7 @@ class DownstreamConnection(DownstreamStream):
         else:
             self.transport.writelines(pieces)
 
-    def end_response(self, trailers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+    def end_response(self, trailers: Trailers = ()) -> None:
         """The response is whole. Trailers need chunks, which HTTP/1.0 does not know, nor a body of known length."""
         if self._rechunk:
             lines = [name + b": " + value + b"\r\n" for name, value in trailers]
@@ -429,7 +429,7 @@ class DownstreamConnection(DownstreamStream):
         self.sent = len(body)
         self.transport.write(head + b"\r\n\r\n" + body)
 
-    def cut(self) -> None:
+    def cut(self, grpc_status: int = 13, detail: str = "") -> None:
         """Break off in the middle of a response, so that the app cannot take it for a whole one."""
         handler = self._handler
         if handler is not None and handler.head.minor == 0:

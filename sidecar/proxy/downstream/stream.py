@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from sidecar.proxy.body_sink import BodySink
+from sidecar.proxy.http1.head_syntax import Trailers
 from sidecar.proxy.http1.request_head import RequestHead
 from sidecar.proxy.http1.response_head import ResponseHead
 from sidecar.proxy.problem import Problem
@@ -40,7 +41,7 @@ class DownstreamStream(BodySink):
         """Send the final response's head, and what there is of its body."""
         raise NotImplementedError
 
-    def end_response(self, trailers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+    def end_response(self, trailers: Trailers = ()) -> None:
         """The response is whole. Trailers of HTTP/1.1 stand in its body's framing, unless `plain`."""
         raise NotImplementedError
 
@@ -52,8 +53,9 @@ class DownstreamStream(BodySink):
         """Send an answer of our own. Without a request, nobody knows where the next one would begin."""
         raise NotImplementedError
 
-    def cut(self) -> None:
-        """Break off in the middle of a response, so that the app cannot take it for a whole one."""
+    def cut(self, grpc_status: int = 13, detail: str = "") -> None:
+        """Break off in the middle of a response, so that the app cannot take it for a whole one. A gRPC call ends with
+        this status and these words."""
         raise NotImplementedError
 
     def handler_ended(self) -> None:

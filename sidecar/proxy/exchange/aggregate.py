@@ -25,7 +25,7 @@ from sidecar.proxy.downstream.stream import DownstreamStream
 from sidecar.proxy.exchange.inner_call import MAX_BODY, InnerCall
 from sidecar.proxy.exchange.path_values import filled, values_of
 from sidecar.proxy.http1.head_syntax import BadRequest, field_lines
-from sidecar.proxy.http1.request_head import RequestHead, field_values, has_foreign_context
+from sidecar.proxy.http1.request_head import RequestHead, has_foreign_context
 from sidecar.proxy.http1.response_head import ResponseHead
 from sidecar.proxy.problem import STATUS, TITLES, Attempt, PartFailure, Problem
 from sidecar.telemetry.trace import FOREIGN_CONTEXT, traceparent
@@ -177,7 +177,7 @@ class Aggregate(Handler):
         if self._traceparent is not None:
             lines.append(b"traceparent: " + self._traceparent)
         for name, written in _PASSED_ON:
-            lines += [written + b": " + value for value in field_values(self.head, name)]
+            lines += [written + b": " + value for value in self.head.values(name)]
         if self.head.via is not None:
             lines.append(b"Via: " + self.head.via)
         if self.head.loop is not None:

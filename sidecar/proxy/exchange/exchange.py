@@ -157,13 +157,11 @@ class Exchange(Handler):
         """A redirect leads the app through the sidecar again, by the prefix that it called."""
         service, route = call.service, call.route
         own = self.head.host_sent() if route.preserve_host else b""
-        response.pieces[response.location_at] = below_prefix(
-            response.pieces[response.location_at],
-            call.stands_in or service.prefix,
-            service.authorities,
-            call.target,
-            route.prefix_aware,
-            own,
+        location = response.location() or b""
+        response.relocate(
+            below_prefix(
+                location, call.stands_in or service.prefix, service.authorities, call.target, route.prefix_aware, own
+            )
         )
 
     async def _tunnel(self, call: ServiceCall, response: ResponseHead) -> None:

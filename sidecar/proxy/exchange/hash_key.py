@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from sidecar.policy.settings import HashSettings
 from sidecar.proxy.downstream.stream import DownstreamStream
-from sidecar.proxy.http1.request_head import RequestHead, field_values
+from sidecar.proxy.http1.request_head import RequestHead
 
 
 def hash_key(settings: HashSettings, request: RequestHead, stream: DownstreamStream) -> bytes | None:
     """The key of a request, whatever it holds; an empty value counts as none."""
     if settings.header is not None:
-        return b",".join(field_values(request, settings.header.lower().encode())) or None
+        return b",".join(request.values(settings.header.lower().encode())) or None
     if settings.cookie is not None:
-        return _parameter(b";".join(field_values(request, b"cookie")), b";", settings.cookie.encode())
+        return _parameter(b";".join(request.values(b"cookie")), b";", settings.cookie.encode())
     if settings.query is not None:
         return _parameter(request.target.partition(b"?")[2], b"&", settings.query.encode())
     peer = stream.peer()

@@ -18,7 +18,7 @@ from sidecar.proxy.body_sink import ByteBudget
 from sidecar.proxy.core import ProxyCore
 from sidecar.proxy.downstream.handler import Dispatcher, Handler
 from sidecar.proxy.downstream.stream import DownstreamStream
-from sidecar.proxy.http1.head_syntax import BadRequest
+from sidecar.proxy.http1.head_syntax import BadRequest, Trailers
 from sidecar.proxy.http1.request_head import RequestHead, parse_request
 from sidecar.proxy.http1.response_head import ResponseHead
 from sidecar.proxy.problem import Attempt, Problem
@@ -140,7 +140,7 @@ class InnerCall(DownstreamStream):
     def begin_response(self, request: RequestHead, response: ResponseHead, held: list[bytes]) -> None:
         self.responding = True
         self.head = response
-        self.fields = b"".join(response.pieces)
+        self.fields = response.lines()
         self.coding = _found(_CODING, self.fields).strip().lower().replace("identity", "")
         self.fallback = _found(_FALLBACK, self.fields)
         self._count()
@@ -163,7 +163,7 @@ class InnerCall(DownstreamStream):
         elif self._budget.left < 0:
             self._fail("overloaded")
 
-    def end_response(self, trailers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+    def end_response(self, trailers: Trailers = ()) -> None:
         self._whole = not self._leaving
 
     def write_interim(self, response: ResponseHead) -> None:
@@ -177,7 +177,7 @@ class InnerCall(DownstreamStream):
         self._count()
         self._whole = True
 
-    def cut(self) -> None:
+    def cut(self, grpc_status: int = 13, detail: str = "") -> None:
         """Not whole: `_ended` sees it."""
 
     def handler_ended(self) -> None:

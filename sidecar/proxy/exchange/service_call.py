@@ -19,6 +19,7 @@ from sidecar.proxy.exchange.clock import Clock, time_given
 from sidecar.proxy.exchange.hash_key import hash_key
 from sidecar.proxy.exchange.outcome import Outcome
 from sidecar.proxy.exchange.request import Request
+from sidecar.proxy.http1.head_syntax import Trailers
 from sidecar.proxy.http1.response_head import ResponseHead
 from sidecar.proxy.upstream.stream import AttemptListener, Lost, UpstreamStream
 from sidecar.runtime.additions import Additions
@@ -249,7 +250,7 @@ class ServiceCall(AttemptListener):
             additions,
             request.id if head.request_id is None else None,
             trace.traceparent(request.attempt_number) if trace is not None else None,
-            body.kept if body is not None else None,
+            body,
             request.stream.plain,
         )
         if not sent:
@@ -485,7 +486,7 @@ class ServiceCall(AttemptListener):
     def response_began(self, response: ResponseHead) -> None:
         self.request.handler.resume(response)
 
-    def response_ended(self, trailers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+    def response_ended(self, trailers: Trailers = ()) -> None:
         self.request.handler.resume(trailers)
 
     def attempt_lost(self, lost: Lost) -> None:
@@ -524,7 +525,7 @@ class ServiceCall(AttemptListener):
             if body.kept_size > BUFFER_MAX and not body.complete:
                 request.stream.pause_upload()
         else:
-            upstream.send_body(pieces)
+            upstream.send_body(pieces, end=body.complete)
             if body.whole:
                 body.keep(pieces)
                 body.sent()

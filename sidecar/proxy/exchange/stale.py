@@ -15,7 +15,6 @@ from sidecar.proxy.exchange.fallback import LocalAnswer
 from sidecar.proxy.exchange.request import Request
 from sidecar.proxy.exchange.service_call import ServiceCall
 from sidecar.proxy.http1.head_syntax import CHUNKED
-from sidecar.proxy.http1.request_head import field_values
 from sidecar.proxy.http1.response_head import ResponseHead
 from sidecar.runtime.route import LiveRoute
 
@@ -38,7 +37,7 @@ class StaleKey:
             return (head.host_sent(),) if self._route.preserve_host else ()
         if name == b"x-forwarded-prefix" and self._request.by_path:
             return (self._prefix,)
-        return tuple(field_values(head, name))
+        return tuple(head.values(name))
 
 
 class StaleCopy(BodyCopy):
@@ -54,7 +53,7 @@ class StaleCopy(BodyCopy):
         self._step = step
         self._status = response.status
         self._status_line = response.status_line
-        self._fields = b"".join(response.pieces)
+        self._fields = response.lines()
 
     def keep(self, now: float) -> None:
         """All of it came."""
@@ -81,7 +80,7 @@ def copy_of(core: ProxyCore, request: Request, call: ServiceCall, response: Resp
     method, status, key = request.head.method, response.status, StaleKey(request, call)
     step = next((one for one in call.route.policy.fallback if isinstance(one, FallbackStale)), None)
     if step is not None and method == "GET" and response.length <= core.stale.max_entry:
-        fields = b"".join(response.pieces)
+        fields = response.lines()
         if storable("GET", key.field, status, fields, step.keys):
             return StaleCopy(core, request, key, response, step)
     # The service has just said otherwise: at the head already, whatever becomes of the rest.

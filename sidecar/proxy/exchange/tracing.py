@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sidecar.proxy.exchange.request import Request
-from sidecar.proxy.http1.request_head import drop_fields, has_foreign_context
+from sidecar.proxy.http1.request_head import has_foreign_context
 from sidecar.telemetry.trace import Tracer, parse_traceparent, traceparent
 
 
@@ -23,13 +23,13 @@ def begin_trace(tracer: Tracer, request: Request, service: str, route: str, targ
     if parent is None:
         root = tracer.root()
         head.traceparent = traceparent(root)
-        drop_fields(head, {b"traceparent", b"tracestate"})
+        head.drop({b"traceparent", b"tracestate"})
         if not root.sampled:
             head.add(b"traceparent", head.traceparent)
             return
         trace = tracer.trace_root(root)
     else:
-        drop_fields(head, {b"traceparent"})
+        head.drop({b"traceparent"})
         trace = tracer.trace_below(parent)
     trace.describe(service=service, route=route, method=head.method, target=target, started=request.started)
     request.trace = trace

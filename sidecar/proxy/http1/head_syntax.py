@@ -10,6 +10,7 @@ their names keep case and order.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 MAX_HEAD: Final = 32 * 1024
@@ -32,6 +33,18 @@ BARE_CR = re.compile(rb"\r(?!\n|\Z)")
 NOT_HTTP: Final = "the answer is not HTTP/1"
 LONE_CR: Final = "the head has a carriage return that does not end a line"
 """Words for two faults of a response's head, which may be seen before all of it has come."""
+
+
+Fields = list[tuple[bytes, bytes]]
+"""The fields of a head or of trailers as names in lower case and values: their form in HTTP/2."""
+
+Trailers = tuple[tuple[bytes, bytes], ...]
+
+FRAMING: Final = frozenset({b"host", b"transfer-encoding"})
+"""What stands in the fields of HTTP/1.1 and has no place in those of HTTP/2 (RFC 9113, section 8.2.2). The fields of
+the connection are cut off already where a head is read."""
+
+A_FIELD: Final = re.compile(rb"\r\n([^:\r\n]+):[ \t]*([^\r\n]*)")
 
 
 class _NoCallbacks:
@@ -95,3 +108,14 @@ def without(fields: bytes, names: set[bytes]) -> bytes:
         return fields
     lines = fields.split(b"\r\n")
     return b"\r\n".join(line for line in lines if line.partition(b":")[0].lower() not in names)
+
+
+def lower_fields(lines: bytes, leave_out: frozenset[bytes]) -> Fields:
+    """Field lines, each opened by CRLF, as HTTP/2 writes them: names in lower case, no space around values."""
+    fields = [(name.lower(), value.strip(b" \t")) for name, value in A_FIELD.findall(lines)]
+    return [field for field in fields if field[0] not in leave_out]
+
+
+def field_lines_of(fields: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+    """The same the other way: each line opened by CRLF."""
+    return [b"\r\n%b: %b" % field for field in fields]

@@ -7,21 +7,31 @@ reading pauses, is the exchange's business.
 from __future__ import annotations
 
 from sidecar.proxy.http1.chunked import BadChunk, ChunkScanner
-from sidecar.proxy.http1.head_syntax import CHUNKED, BadRequest
+from sidecar.proxy.http1.head_syntax import CHUNKED, BadRequest, Trailers
 
 
 class RequestBody:
     """Follows one body. `length` as in RequestHead, more than 0 or CHUNKED.
 
+    Over HTTP/1.1 it is taken off what the app sends (`take`). With `plain` its length is not in what comes (HTTP/2):
+    whoever reads says what came, and where it ends (`arrived`).
+
     `whole` says that everything received is still kept, so that it can be sent from its beginning.
     """
 
-    __slots__ = ("_known", "_left", "_scanner", "complete", "kept", "kept_size", "max_kept", "received", "whole")
+    __slots__ = (
+        *("_known", "_left", "_scanner", "complete", "kept", "kept_size", "max_kept", "received"),
+        *("trailers", "unframed", "whole"),
+    )
 
-    def __init__(self, length: int, max_kept: int) -> None:
-        self._scanner = ChunkScanner() if length == CHUNKED else None
+    def __init__(self, length: int, max_kept: int, *, plain: bool = False) -> None:
+        self._scanner = ChunkScanner() if length == CHUNKED and not plain else None
         self._left = length
-        self._known = self._scanner is None and length <= max_kept
+        self._known = length != CHUNKED and length <= max_kept
+        self.unframed = plain and length == CHUNKED
+        """Its pieces do not say where it ends, nor does a length."""
+        self.trailers: Trailers = ()
+        """What came behind it, where they are not in its framing."""
         self.max_kept = max_kept
         self.kept: list[bytes] = []
         self.kept_size = 0
@@ -33,7 +43,12 @@ class RequestBody:
     @property
     def left(self) -> int | None:
         """Bytes still to come; None where nobody knows."""
-        return None if self._scanner is not None else self._left
+        return self._left if self._left >= 0 else None
+
+    @property
+    def chunked(self) -> bool:
+        """Its pieces are framed as chunks."""
+        return self._scanner is not None
 
     @property
     def stays_whole(self) -> bool:
@@ -65,6 +80,13 @@ class RequestBody:
         self.received += len(data)
         self.complete = True
         return [data], rest
+
+    def arrived(self, size: int, *, end: bool) -> None:
+        """So many bytes of it came, as they are to be sent on."""
+        self.received += size
+        if self._left > 0:
+            self._left -= size
+        self.complete = end
 
     def keep(self, pieces: list[bytes]) -> None:
         self.kept += pieces

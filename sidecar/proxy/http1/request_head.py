@@ -16,21 +16,25 @@ from typing import Final
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
 
 from sidecar.proxy.http1.head_syntax import (
+    A_FIELD,
     BARE_LINE_END,
     CHUNKED,
+    FRAMING,
     MAX_FIELDS,
     NO_CALLBACKS,
     UNKNOWN_METHOD,
     BadRequest,
+    Fields,
     field_lines,
+    lower_fields,
     without,
 )
 from sidecar.proxy.http1.scan import scan_request
 from sidecar.telemetry.trace import FOREIGN_CONTEXT
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
+TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
 
 REQUEST_NAMES: Final = (
     *("host", "connection", "keep-alive", "proxy-connection", "proxy-authorization", "te", "transfer-encoding"),
@@ -78,6 +82,14 @@ class RequestHead:
     """llhttp does not know its method."""
     for_repeated: bool = False
     """The app makes it while it serves a request that was itself repeated (an x-envoy-attempt-count above 1)."""
+    h2: bool = False
+    """It came over HTTP/2."""
+    grpc: bool = False
+    """It is a gRPC call."""
+    grpc_timeout: bytes | None = None
+    """How long the app gives a gRPC call, as the app wrote it."""
+    service_asked: bytes | None = None
+    """The service that the app names in its metadata."""
 
     def host_sent(self) -> bytes:
         """The authority that the app addressed: an absolute-form target's, else Host (RFC 9112, section 3.2.2)."""
@@ -89,6 +101,25 @@ class RequestHead:
         """One field more to send on."""
         self.pieces.append(b"\r\n" + name + b": " + value)
 
+    def values(self, name: bytes) -> list[bytes]:
+        """The values of a field that passes on; `name` in lower case. Not for the hot path: it looks at every line."""
+        fields = A_FIELD.findall(b"".join(self.pieces))
+        return [value.rstrip(b" \t") for found, value in fields if found.lower() == name]
+
+    def drop(self, names: set[bytes]) -> None:
+        """Leave out these fields; `names` in lower case. Not for the hot path: it looks at every line."""
+        self.pieces[:] = [without(piece, names) for piece in self.pieces]
+
+    def drop_prefix(self) -> None:
+        """Leave out the app's own X-Forwarded-Prefix."""
+        if self.forwarded_prefix_at >= 0:
+            self.pieces[self.forwarded_prefix_at] = b""
+
+    def fields_for(self, target: bytes, host: bytes, scheme: bytes, more: Fields) -> Fields:
+        """The head to send over HTTP/2 (RFC 9113, section 8.3.1)."""
+        pseudo = [(b":method", self.method.encode()), (b":scheme", scheme), (b":path", target), (b":authority", host)]
+        return [*pseudo, *lower_fields(b"".join(self.pieces), FRAMING), *more]
+
     def bytes_for(self, target: bytes, host: bytes, more: bytes) -> bytes:
         """The head to send upstream. `more` is further field lines, each opened (not closed) by CRLF."""
         pieces, method = self.pieces, self.method.encode()
@@ -99,23 +130,9 @@ class RequestHead:
         return b"%b %b HTTP/1.1\r\nHost: %b%b%b\r\n\r\n" % (method, target, host, b"".join(pieces), more)
 
 
-_A_FIELD = re.compile(rb"\r\n([^:\r\n]+):[ \t]*([^\r\n]*)")
-
-
-def field_values(request: RequestHead, name: bytes) -> list[bytes]:
-    """The values of a field that passes on; `name` in lower case. Not for the hot path: it looks at every line."""
-    fields = _A_FIELD.findall(b"".join(request.pieces))
-    return [value.rstrip(b" \t") for found, value in fields if found.lower() == name]
-
-
 def has_foreign_context(request: RequestHead) -> bool:
     """Whether the request bears trace context in another form than W3C's: a traceparent would cut that trace off."""
-    return any(field_values(request, name) for name in FOREIGN_CONTEXT)
-
-
-def drop_fields(request: RequestHead, names: set[bytes]) -> None:
-    """Leave out the lines of these fields; `names` in lower case. Not for the hot path: it looks at every line."""
-    request.pieces[:] = [without(piece, names) for piece in request.pieces]
+    return any(request.values(name) for name in FOREIGN_CONTEXT)
 
 
 def check_partial(received: bytes, since: int = 0) -> None:
@@ -128,7 +145,7 @@ def check_partial(received: bytes, since: int = 0) -> None:
         if not _REQUEST_LINE.match(received):
             raise _why_not_a_request_line(received)
     else:
-        token = _TOKEN.match(received)
+        token = TOKEN.match(received)
         if token is None or (token.end() < len(received) and received[token.end()] != 0x20):
             raise _why_not_a_request_line(received)
     if BARE_LINE_END.search(received, max(since - 1, 0)):
@@ -137,7 +154,7 @@ def check_partial(received: bytes, since: int = 0) -> None:
 
 def _why_not_a_request_line(head: bytes) -> BadRequest:
     line = head.partition(b"\r\n")[0]
-    token = _TOKEN.match(line)
+    token = TOKEN.match(line)
     if token is None or (token.end() < len(line) and line[token.end()] != 0x20):
         return BadRequest(400, "this is not an HTTP request")
     if BARE_LINE_END.search(line):
@@ -264,7 +281,7 @@ def parse_thoroughly(head: bytes, max_fields: int = MAX_FIELDS) -> RequestHead:
             if request.host is not None:
                 raise BadRequest(400, "more than one Host header")
             request.host = value = value.rstrip(b" \t")
-            if not _HOST.fullmatch(value):
+            if not HOST.fullmatch(value):
                 raise BadRequest(400, "the Host is not host[:port]")
             pieces.append(head[at : field.start(2)])
             request.host_at = len(pieces)
@@ -361,7 +378,7 @@ def _connection_options(request: RequestHead, connection: bytes, upgrade: bytes 
     for option in options:
         if option in _OURS or option.startswith(_OURS_PREFIXES):
             raise BadRequest(400, "Connection names a field that is not hop-by-hop")
-        if not _TOKEN.fullmatch(option):
+        if not TOKEN.fullmatch(option):
             raise BadRequest(400, "Connection is not a list of tokens")
     if b"close" in options:
         request.keep_alive = False
@@ -372,4 +389,4 @@ def _connection_options(request: RequestHead, connection: bytes, upgrade: bytes 
         request.websocket = True
     named = options - {b"close", b"keep-alive", b"upgrade", b"te"}
     if named:
-        drop_fields(request, named)
+        request.drop(named)

@@ -17,13 +17,16 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from sidecar.proxy.http1.head_syntax import (
     BARE_CR,
     CHUNKED,
+    FRAMING,
     LONE_CR,
     MAX_FIELDS,
     NO_CALLBACKS,
     NOT_HTTP,
     UNTIL_CLOSE,
     BadResponse,
+    Fields,
     field_lines,
+    lower_fields,
     without,
 )
 from sidecar.proxy.http1.scan import scan_response
@@ -63,10 +66,35 @@ class ResponseHead:
     """A sidecar further on found that the request had come back to it."""
     immediate_fail: bool = False
     """The endpoint says of itself that it should get no requests (Envoy: x-envoy-immediate-health-check-fail)."""
+    h2: bool = False
+    """It came over HTTP/2."""
+    grpc: bool = False
+    """It is the head of a gRPC answer: status 200, and a content type that says so."""
+    grpc_status: int = -1
+    """That of a gRPC call which has ended already; -1 while it is not known."""
+    grpc_message: bytes = b""
+    """Beside that status, percent-encoded as it came."""
+    pushback: bytes | None = None
+    """The service's word on when a gRPC call may be repeated (grpc-retry-pushback-ms)."""
 
     def add(self, name: bytes, value: bytes) -> None:
         """One field more for the app."""
         self.pieces.append(b"\r\n" + name + b": " + value)
+
+    def location(self) -> bytes | None:
+        return self.pieces[self.location_at] if self.location_at >= 0 else None
+
+    def relocate(self, location: bytes) -> None:
+        """Put another Location in place of the one that there is."""
+        self.pieces[self.location_at] = location
+
+    def lines(self) -> bytes:
+        """The fields to pass on as lines, each opened (not closed) by CRLF."""
+        return b"".join(self.pieces)
+
+    def fields_for(self, more: Fields) -> Fields:
+        """The head to send over HTTP/2 (RFC 9113, section 8.3.2)."""
+        return [(b":status", b"%d" % self.status), *lower_fields(b"".join(self.pieces), FRAMING), *more]
 
     def bytes_for(self, more: bytes) -> bytes:
         """The head to send to the app; `more` is further field lines, each opened (not closed) by CRLF."""

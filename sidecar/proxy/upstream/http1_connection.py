@@ -16,7 +16,7 @@ from typing import Final
 from sidecar.net.under_way import bytes_under_way
 from sidecar.proxy.body_sink import BodySink
 from sidecar.proxy.http1.chunked import BadChunk, ChunkScanner
-from sidecar.proxy.http1.head_syntax import CHUNKED, UNTIL_CLOSE, BadResponse
+from sidecar.proxy.http1.head_syntax import CHUNKED, UNTIL_CLOSE, BadResponse, field_lines_of
 from sidecar.proxy.http1.lenient_head import HEAD_END, mend
 from sidecar.proxy.http1.request_body import RequestBody
 from sidecar.proxy.http1.request_head import RequestHead
@@ -78,6 +78,7 @@ class UpstreamConnection(UpstreamStream):
 
     __slots__ = (
         "_buffer",
+        "_framed",
         "_held",
         "_held_size",
         "_interims",
@@ -114,6 +115,8 @@ class UpstreamConnection(UpstreamStream):
         self.listener: AttemptListener | None = None
         self._state = _IDLE
         self._buffer = b""
+        self._framed: RequestBody | None = None
+        """The present request's body, where we frame it."""
         self._scanner: ChunkScanner | None = None
         self._sink: BodySink | None = None
         self._held: list[bytes] = []
@@ -159,7 +162,7 @@ class UpstreamConnection(UpstreamStream):
         additions: Additions,
         request_id: bytes | None,
         traceparent: bytes | None,
-        body: list[bytes] | None,
+        body: RequestBody | None,
         plain: bool,
     ) -> bool:
         if self._state == _CLOSED:
@@ -176,8 +179,8 @@ class UpstreamConnection(UpstreamStream):
         self.response = None
         self.broken = None
         more = additions.http1 or _lines(additions)
-        if additions.prefix is not None and head.forwarded_prefix_at >= 0:
-            head.pieces[head.forwarded_prefix_at] = b""
+        if additions.prefix is not None:
+            head.drop_prefix()
         if request_id is not None:
             more += b"\r\nX-Request-Id: " + request_id
         if traceparent is not None:
@@ -185,16 +188,22 @@ class UpstreamConnection(UpstreamStream):
         if head.websocket:
             more += b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
         written = head.bytes_for(target, host, more)
-        if body:
-            self.transport.writelines([written, *body])
+        self._framed = None
+        if body is None:
+            self.transport.write(written)
+        elif body.unframed:
+            self._framed = body
+            self.transport.writelines([written, *_chunks(body.kept, body)])
+        elif body.kept:
+            self.transport.writelines([written, *body.kept])
         else:
             self.transport.write(written)
         return True
 
-    def send_body(self, pieces: list[bytes]) -> None:
+    def send_body(self, pieces: list[bytes], *, end: bool) -> None:
         """After the connection's end it goes nowhere; the listener knows of that."""
         if self._state in (_HEAD, _BODY, _DONE):
-            self.transport.writelines(pieces)
+            self.transport.writelines(pieces if self._framed is None else _chunks(pieces, self._framed))
 
     @property
     def ended(self) -> bool:
@@ -372,7 +381,7 @@ class UpstreamConnection(UpstreamStream):
         if self._mixed:
             response.keep_alive = False
         if not response.dated:
-            response.pieces.append(b"\r\nDate: " + formatdate(usegmt=True).encode())
+            response.add(b"Date", formatdate(usegmt=True).encode())
         length = response.length
         if length == 0:
             self._state = _DONE
@@ -535,6 +544,17 @@ def _lines(additions: Additions) -> bytes:
         lines += b"\r\nX-Forwarded-Prefix: " + additions.prefix
     additions.http1 = lines
     return lines
+
+
+def _chunks(pieces: list[bytes], body: RequestBody) -> list[bytes]:
+    """A part of a body whose framing is ours, and its end where that has come."""
+    framed: list[bytes] = []
+    for piece in pieces:
+        if piece:
+            framed += [b"%x\r\n" % len(piece), piece, b"\r\n"]
+    if body.complete:
+        framed += [b"0", *field_lines_of(body.trailers), b"\r\n\r\n"]
+    return framed
 
 
 def _too_large(most: int) -> str:

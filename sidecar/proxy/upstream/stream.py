@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from sidecar.proxy.body_sink import BodySink
+from sidecar.proxy.http1.head_syntax import Trailers
 from sidecar.proxy.http1.request_body import RequestBody
 from sidecar.proxy.http1.request_head import RequestHead
 from sidecar.proxy.http1.response_head import ResponseHead
@@ -21,14 +22,18 @@ class Lost(Exception):
 
     `ours`: a limit of the sidecar's own ended it. `unprocessed`: the service says that it has not looked at the
     request, which may be sent again whatever its method (HTTP/2: REFUSED_STREAM, or a stream above GOAWAY's last).
+    `code` is that of the service's RST_STREAM (RFC 9113, section 7); -1 where there was none.
     """
 
-    def __init__(self, reason: str, detail: str, *, ours: bool = False, unprocessed: bool = False) -> None:
+    def __init__(
+        self, reason: str, detail: str, *, ours: bool = False, unprocessed: bool = False, code: int = -1
+    ) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
         self.ours = ours
         self.unprocessed = unprocessed
+        self.code = code
 
 
 class AttemptListener:
@@ -50,7 +55,7 @@ class AttemptListener:
         """The final response's head is here; its body is held until `relay`."""
         raise NotImplementedError
 
-    def response_ended(self, trailers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+    def response_ended(self, trailers: Trailers = ()) -> None:
         """The body has been relayed to its end. Trailers of HTTP/1.1 stand in the body's framing."""
         raise NotImplementedError
 
@@ -91,19 +96,27 @@ class UpstreamStream:
         additions: Additions,
         request_id: bytes | None,
         traceparent: bytes | None,
-        body: list[bytes] | None,
+        body: RequestBody | None,
         plain: bool,
     ) -> bool:
-        """Begin a request: its head, with what the sidecar adds, and what there is of its body.
+        """Begin a request: its head, with what the sidecar adds, and what there is of its body (`body.kept`).
 
         `request_id` and `traceparent` are those that the head lacks. With `plain` the response's body comes without
         framing. False where the connection has ended meanwhile, and nothing was sent.
         """
         raise NotImplementedError
 
-    def send_body(self, pieces: list[bytes]) -> None:
-        """The next part of the request's body, as the app framed it."""
+    def send_body(self, pieces: list[bytes], *, end: bool) -> None:
+        """The next part of the request's body, as it came from the app; `end`: it is the last."""
         raise NotImplementedError
+
+    def hold_head(self, seconds: float) -> None:
+        """Before `send`: keep the answer's head back until it is known what follows it, at most for so long. HTTP/1.1
+        has no use for it."""
+
+    def trailers(self) -> Trailers:
+        """Those of a response that is complete already when it is relayed, where they are not in the body's framing."""
+        return ()
 
     def has_all(self, body: RequestBody) -> bool:
         """Whether the whole request has left for the endpoint."""
@@ -133,7 +146,7 @@ class UpstreamStream:
         raise NotImplementedError
 
     def close(self) -> None:
-        """End the request at once, and tell the endpoint. The listener hears nothing more."""
+        """End the request at once, and tell the endpoint (HTTP/2: CANCEL). The listener hears nothing more."""
         raise NotImplementedError
 
     def detach(self) -> tuple[asyncio.Transport, bytes]:

@@ -62,3 +62,23 @@ def test_nothing_is_kept_where_nothing_may_be() -> None:
     body.keep([b"a"])
     body.sent()
     assert (body.whole, body.kept) == (False, [])
+
+
+def test_a_body_whose_end_is_told() -> None:
+    body = RequestBody(CHUNKED, 100, plain=True)
+    assert (body.chunked, body.unframed, body.left) == (False, True, None)
+    body.arrived(3, end=False)
+    body.keep([b"abc"])
+    assert (body.received, body.complete, body.stays_whole) == (3, False, False)
+    body.arrived(0, end=True)
+    assert (body.received, body.complete, body.stays_whole) == (3, True, True)
+    assert RequestBody(CHUNKED, 100).chunked
+
+
+def test_a_body_of_known_length_whose_end_is_told() -> None:
+    body = RequestBody(5, 100, plain=True)
+    assert (body.chunked, body.unframed, body.stays_whole) == (False, False, True)
+    body.arrived(3, end=False)
+    assert (body.left, body.complete) == (2, False)
+    body.arrived(2, end=True)
+    assert (body.left, body.complete) == (0, True)

@@ -488,3 +488,14 @@ def test_what_cannot_become_a_head_is_refused_at_once(beginning: str) -> None:
     with pytest.raises(BadRequest) as caught:
         check_partial(beginning.encode())
     assert caught.value.status == 400
+
+
+def test_the_same_head_over_http_2() -> None:
+    head = parse_request(
+        b"POST /a HTTP/1.1\r\nHost: venue:3002\r\nX-A:  1 \r\nTE: trailers\r\nConnection: x-b\r\nX-B: 2\r\n"
+        b"Transfer-Encoding: chunked\r\nCookie: a=1; b=2\r\n\r\n"
+    )
+    assert head.fields_for(b"/a", b"10.0.0.7:80", b"http", [(b"x-c", b"3")]) == [
+        *((b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/a"), (b":authority", b"10.0.0.7:80")),
+        *((b"x-a", b"1"), (b"cookie", b"a=1; b=2"), (b"x-c", b"3")),
+    ]

@@ -242,8 +242,8 @@ def test_connection_of_a_response_cannot_strip_its_framing() -> None:
 
 def test_location_can_be_put_right() -> None:
     response = answered("X-A: 1", "location:  /a ", "X-B: 2", "Content-Length: 0", line="HTTP/1.1 302 Found")
-    assert response.pieces[response.location_at] == b"/a"
-    response.pieces[response.location_at] = b"/venue/a"
+    assert response.location() == b"/a"
+    response.relocate(b"/venue/a")
     assert response.bytes_for(b"") == (
         b"HTTP/1.1 302 Found\r\nX-A: 1\r\nlocation:  /venue/a\r\nX-B: 2\r\nContent-Length: 0\r\n\r\n"
     )
@@ -309,3 +309,11 @@ def test_endpoint_that_says_it_should_get_no_requests() -> None:
 )
 def test_whether_a_response_has_a_date(fields: list[str], dated: bool) -> None:
     assert answered(*fields, "Content-Length: 0").dated is dated
+
+
+def test_the_same_head_over_http_2() -> None:
+    response = answered("Content-Length: 3", "X-A:  1 ", "Connection: x-b", "X-B: 2")
+    assert response.fields_for([(b"x-c", b"3")]) == [
+        *((b":status", b"200"), (b"content-length", b"3"), (b"x-a", b"1"), (b"x-c", b"3")),
+    ]
+    assert response.location() is None

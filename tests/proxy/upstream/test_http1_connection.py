@@ -10,7 +10,8 @@ import pytest
 
 from sidecar.config.schema import EndpointSpec, Url
 from sidecar.proxy.body_sink import BodySink
-from sidecar.proxy.http1.head_syntax import MAX_FIELDS, MAX_HEAD
+from sidecar.proxy.http1.head_syntax import CHUNKED, MAX_FIELDS, MAX_HEAD
+from sidecar.proxy.http1.request_body import RequestBody
 from sidecar.proxy.http1.request_head import RequestHead
 from sidecar.proxy.http1.response_head import ResponseHead
 from sidecar.proxy.upstream.http1_connection import HELD_MAX, UpstreamConnection
@@ -385,13 +386,13 @@ def test_connection_is_used_again(bench: Bench) -> None:
 def test_ended_connection_sends_nothing(bench: Bench) -> None:
     bench.connection.close()
     assert not send_on(bench.connection, Listener())
-    bench.connection.send_body([b"body"])
+    bench.connection.send_body([b"body"], end=False)
     assert bench.wire.heard == b""
 
 
 def test_request_and_body_go_out(bench: Bench) -> None:
     bench.send()
-    bench.connection.send_body([b"one", b"two"])
+    bench.connection.send_body([b"one", b"two"], end=True)
     assert bench.wire.heard.startswith(b"GET / HTTP/1.1\r\nHost: venue\r\n")
     assert bench.wire.heard.endswith(b"\r\n\r\nonetwo")
 
@@ -460,7 +461,7 @@ def test_held_body_is_forgotten_at_rest(bench: Bench) -> None:
 def test_upload_pauses_with_the_transport(bench: Bench) -> None:
     listener = bench.send()
     bench.wire.stall()
-    bench.connection.send_body([b"a" * 300_000])
+    bench.connection.send_body([b"a" * 300_000], end=False)
     assert listener.heard == ["pause"]
     assert not bench.connection.writable
     bench.wire.flow()
@@ -539,9 +540,11 @@ def test_what_the_sidecar_adds_is_written_once_and_used_again(bench: Bench, via:
     head = RequestHead()
     head.method, head.target, head.pieces = "GET", b"/", [b"\r\nA: 1"]
     additions = Additions(b"sidecar-1", prefix, 2, 1234, via)
+    body = RequestBody(4, 100)
+    body.keep(body.take(b"body")[0])
     for _ in range(2):
         assert bench.connection.send(
-            Listener(), head, b"/x", b"venue:80", additions, b"the-id", b"00-1-2-01", [b"body"], False
+            Listener(), head, b"/x", b"venue:80", additions, b"the-id", b"00-1-2-01", body, False
         )  # fmt: skip
     lines = b"\r\nx-sidecar-loop: sidecar-1"
     lines += b"\r\nVia: 1.1 sidecar-1" if via else b""
@@ -550,4 +553,22 @@ def test_what_the_sidecar_adds_is_written_once_and_used_again(bench: Bench, via:
     assert additions.http1 == lines
     sent = b"GET /x HTTP/1.1\r\nHost: venue:80\r\nA: 1" + lines
     assert bench.wire.heard == 2 * (sent + b"\r\nX-Request-Id: the-id\r\ntraceparent: 00-1-2-01\r\n\r\nbody")
+    bench.connection.close()
+
+
+def test_a_body_that_came_without_framing_is_sent_in_chunks(bench: Bench) -> None:
+    head = RequestHead()
+    head.method, head.target, head.pieces, head.length = "POST", b"/", [b"\r\nTransfer-Encoding: chunked"], CHUNKED
+    body = RequestBody(CHUNKED, 100, plain=True)
+    body.arrived(3, end=False)
+    body.keep([b"abc"])
+    additions = Additions(b"sidecar-1", None, 1, 1234, False)
+    assert bench.connection.send(Listener(), head, b"/x", b"venue", additions, None, None, body, False)
+    body.arrived(4, end=False)
+    bench.connection.send_body([b"de", b"", b"fg"], end=False)
+    body.trailers = ((b"x-a", b"1"),)
+    body.arrived(0, end=True)
+    bench.connection.send_body([], end=True)
+    sent = b"".join([bench.wire.heard]).partition(b"\r\n\r\n")[2]
+    assert sent == b"3\r\nabc\r\n2\r\nde\r\n2\r\nfg\r\n0\r\nx-a: 1\r\n\r\n"
     bench.connection.close()
