@@ -12,6 +12,7 @@ from sidecar.config.errors import ConfigErrors
 from sidecar.config.fallbacks import MAX_BODY, MAX_CYCLES
 from sidecar.config.load import load, load_with_origins, loads
 from sidecar.policy.settings import FallbackService, FallbackStale, FallbackStatic, FallbackStep
+from tests.config.mistakes import errors
 
 REFERENCE = Path(__file__).resolve().parents[2] / "config" / "sidecar.yaml"
 
@@ -28,15 +29,6 @@ def file(fallback: str, defaults: str = "off", more: str = "") -> str:
 
 def steps(fallback: str, environ: dict[str, str] | None = None) -> tuple[FallbackStep, ...]:
     return loads(file(fallback), "a.yaml", environ or {}).services["venue"].policy.fallback
-
-
-def errors(text: str) -> list[str]:
-    """`line path: message` of each."""
-    try:
-        loads(text, "a.yaml", {})
-    except ConfigErrors as failure:
-        return [f"{error.line} {error.path}: {error.message}" for error in failure.errors]
-    return []
 
 
 def test_steps_come_in_their_order() -> None:

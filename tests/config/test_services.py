@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.config.errors import ConfigErrors
 from sidecar.config.load import loads
 from sidecar.config.schema import EndpointSpec, Match, Service, Url
 from sidecar.config.services import ROUTE_KEYS, SERVICE_KEYS, SERVICE_WIDE
 from sidecar.policy.settings import DnsSettings, HashSettings, HealthSettings, OutlierSettings, Policy
+from tests.config.mistakes import errors
 
 
 def service(body: str, before: str = "") -> Service:
     return loads(f"{before}\nservices: {{venue: {body}}}\n", "a.yaml", {}).services["venue"]
-
-
-def errors(text: str) -> list[str]:
-    """`line path: message` of each."""
-    try:
-        loads(text, "a.yaml", {})
-    except ConfigErrors as failure:
-        return [f"{error.line} {error.path}: {error.message}" for error in failure.errors]
-    return []
 
 
 def only_error(body: str) -> str:

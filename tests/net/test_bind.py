@@ -5,34 +5,13 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from sidecar.config.schema import Address
-from sidecar.net.bind import PortTaken, bind
-
-LOCAL = Address("127.0.0.1", 0)
-
-
-@pytest.fixture
-def bound() -> Iterator[Callable[..., list[socket.socket]]]:
-    """`bind`, and an end to what it has bound."""
-    sockets: list[socket.socket] = []
-
-    def bind_for_test(*addresses: Address) -> list[socket.socket]:
-        found = bind("proxy", addresses)
-        sockets.extend(found)
-        return found
-
-    yield bind_for_test
-    for one in sockets:
-        one.close()
-
-
-def port_of(one: socket.socket) -> int:
-    return int(one.getsockname()[1])
+from sidecar.net.bind import PortTaken
+from tests.support.bound import LOCAL, Bound, port_of
 
 
 @pytest.fixture
@@ -48,26 +27,26 @@ def without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "socket", refuse)
 
 
-def test_each_address_gets_a_listening_socket(bound: Callable[..., list[socket.socket]]) -> None:
+def test_each_address_gets_a_listening_socket(bound: Bound) -> None:
     for one in bound(LOCAL, LOCAL):
         assert not one.getblocking()
         with socket.create_connection(("127.0.0.1", port_of(one)), timeout=5):
             pass
 
 
-def test_port_that_is_taken_is_named_in_one_line(bound: Callable[..., list[socket.socket]]) -> None:
+def test_port_that_is_taken_is_named_in_one_line(bound: Bound) -> None:
     port = port_of(bound(LOCAL)[0])
     with pytest.raises(PortTaken) as caught:
         bound(Address("127.0.0.1", port))
     assert str(caught.value) == f"listen.proxy: 127.0.0.1:{port} is already in use"
 
 
-def test_other_reasons_are_named_too(bound: Callable[..., list[socket.socket]]) -> None:
+def test_other_reasons_are_named_too(bound: Bound) -> None:
     with pytest.raises(PortTaken, match=r"^listen\.proxy: 192\.0\.2\.1:1 cannot be used: .+$"):
         bound(Address("192.0.2.1", 1))
 
 
-def test_nothing_stays_bound_where_one_is_taken(bound: Callable[..., list[socket.socket]]) -> None:
+def test_nothing_stays_bound_where_one_is_taken(bound: Bound) -> None:
     port = port_of(bound(LOCAL)[0])
     other = port_of(bound(LOCAL)[0])
     free = socket.create_server(("127.0.0.1", 0))
@@ -80,9 +59,7 @@ def test_nothing_stays_bound_where_one_is_taken(bound: Callable[..., list[socket
 
 
 @pytest.mark.usefixtures("without_ipv6")
-def test_ipv6_loopback_is_left_out_where_there_is_none(
-    bound: Callable[..., list[socket.socket]], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_ipv6_loopback_is_left_out_where_there_is_none(bound: Bound, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         (one,) = bound(LOCAL, Address("::1", 0))
     assert one.family == socket.AF_INET
@@ -91,12 +68,12 @@ def test_ipv6_loopback_is_left_out_where_there_is_none(
 
 
 @pytest.mark.usefixtures("without_ipv6")
-def test_only_address_is_not_left_out(bound: Callable[..., list[socket.socket]]) -> None:
+def test_only_address_is_not_left_out(bound: Bound) -> None:
     with pytest.raises(PortTaken, match=r"^listen\.proxy: \[::1\]:0 cannot be used"):
         bound(Address("::1", 0))
 
 
 @pytest.mark.usefixtures("without_ipv6")
-def test_every_interface_is_every_ipv4_interface_then(bound: Callable[..., list[socket.socket]]) -> None:
+def test_every_interface_is_every_ipv4_interface_then(bound: Bound) -> None:
     (one,) = bound(Address("::", 0))
     assert (one.family, one.getsockname()[0]) == (socket.AF_INET, "0.0.0.0")

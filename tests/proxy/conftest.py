@@ -8,6 +8,9 @@ from contextlib import ExitStack
 import pytest
 
 from tests.proxy.fakes import World
+from tests.support.bound import bound
+
+__all__ = ["bound", "make_world", "world"]
 
 
 @pytest.fixture

@@ -4,37 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 
-from sidecar.config.schema import Address
-from sidecar.net.bind import bind
 from sidecar.proxy.downstream.http1_connection import NEWCOMER_S
 from sidecar.proxy.listener import ProxyListener
 from tests.proxy.fakes import World, ok
-
-LOCAL = Address("127.0.0.1", 0)
-
-
-@pytest.fixture
-def bound() -> Iterator[Callable[..., list[socket.socket]]]:
-    """`bind`, and an end to what it has bound."""
-    sockets: list[socket.socket] = []
-
-    def bind_for_test(*addresses: Address) -> list[socket.socket]:
-        found = bind("proxy", addresses)
-        sockets.extend(found)
-        return found
-
-    yield bind_for_test
-    for one in sockets:
-        one.close()
-
-
-def port_of(one: socket.socket) -> int:
-    return int(one.getsockname()[1])
+from tests.support.bound import LOCAL, Bound, port_of
 
 
 class Server:
@@ -72,11 +50,11 @@ class Draining:
 
 
 @pytest.fixture
-def draining(world: World, bound: Callable[..., list[socket.socket]]) -> Draining:
+def draining(world: World, bound: Bound) -> Draining:
     return Draining(world, bound(LOCAL))
 
 
-def test_ports_are_those_really_bound(world: World, bound: Callable[..., list[socket.socket]]) -> None:
+def test_ports_are_those_really_bound(world: World, bound: Bound) -> None:
     sockets = bound(LOCAL, LOCAL)
     assert ProxyListener(world.core, sockets).ports == [port_of(one) for one in sockets]
 

@@ -1,0 +1,5 @@
+"""Sockets for the tests of binding."""
+
+from tests.support.bound import bound
+
+__all__ = ["bound"]
