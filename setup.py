@@ -102,6 +102,7 @@ COMPILED = [
     "sidecar/proxy/upstream/linked_list.py",
     "sidecar/proxy/upstream/opening.py",
     "sidecar/proxy/upstream/pool.py",
+    "sidecar/proxy/upstream/service_pool.py",
     "sidecar/proxy/upstream/slots.py",
     "sidecar/proxy/upstream/stream.py",
     "sidecar/proxy/watermarks.py",

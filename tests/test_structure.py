@@ -20,6 +20,7 @@ WITHOUT_TEST_FILE: dict[str, str] = {
     "sidecar/proxy/body_sink.py": "shapes only; tests/proxy/exchange/test_body_copy.py holds the budget",
     "sidecar/proxy/downstream/stream.py": "an interface only; http1_connection and inner_call have it",
     "sidecar/proxy/exchange/request.py": "a shape only; tests/proxy/exchange/test_service_call.py has all of it",
+    "sidecar/proxy/upstream/service_pool.py": "what pools have in common; tests/proxy/upstream/test_pool.py holds it",
     "sidecar/proxy/upstream/stream.py": "an interface only; http1_connection has it",
     "sidecar/proxy/watermarks.py": "a number only",
     "sidecar/runtime/additions.py": "a shape only; tests/proxy/test_outgoing.py holds what it is made of",

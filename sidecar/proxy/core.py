@@ -21,6 +21,7 @@ from sidecar.proxy.outgoing import Outgoing
 from sidecar.proxy.record import Recorder
 from sidecar.proxy.upstream.opening import Openings
 from sidecar.proxy.upstream.pool import Pool
+from sidecar.proxy.upstream.service_pool import ServicePool
 from sidecar.proxy.upstream.slots import ConnectionBudget
 from sidecar.runtime.live import Live
 from sidecar.runtime.service import LiveService
@@ -90,7 +91,7 @@ class ProxyCore:
         self.outgoing = Outgoing()
         self.registry = Registry(self.loop, self.deadlines, self.recorder, random, max_connections)
         self._openings = Openings(self.loop)
-        self.pools: dict[str, Pool] = {}
+        self.pools: dict[str, ServicePool] = {}
         self._connection_budget = ConnectionBudget(max_connections)  # as many to services as apps may have
         for name, service in live.services.items():
             self.pools[name] = self._pool(service)
@@ -146,7 +147,7 @@ class ProxyCore:
         self.registry.serves_half_closed = _serves_half_closed(self.live)
         self.registry.client_idle_s = self.live.config.defaults.timeout.client_idle
 
-    def _pool(self, service: LiveService) -> Pool:
+    def _pool(self, service: LiveService) -> ServicePool:
         return Pool(service, self._openings, self._connection_budget, self._connect_failed, self.random)
 
     def _connect_failed(self, host: str) -> None:

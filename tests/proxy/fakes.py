@@ -29,6 +29,7 @@ import sidecar.proxy.exchange.service_call
 import sidecar.proxy.exchange.stale
 import sidecar.proxy.exchange.tunnel
 import sidecar.proxy.upstream.pool
+import sidecar.proxy.upstream.service_pool
 from sidecar.config.schema import Aggregate, Config, EndpointSpec, Listen, Route, Service, Url
 from sidecar.policy.settings import Policy, RetrySettings, Timeouts
 from sidecar.proxy.core import ProxyCore
@@ -381,6 +382,7 @@ TIMED = (
         sidecar.proxy.exchange.exchange,
         sidecar.proxy.exchange.inner_call,
         sidecar.proxy.upstream.pool,
+        sidecar.proxy.upstream.service_pool,
     ),
     *(
         sidecar.proxy.exchange.aggregate,

@@ -22,6 +22,7 @@ from sidecar.proxy.http1.request_body import RequestBody
 from sidecar.proxy.http1.request_head import RequestHead
 from sidecar.proxy.http1.response_head import ResponseHead, parse_response, why_no_response
 from sidecar.proxy.http1.scan import head_end
+from sidecar.proxy.upstream.service_pool import ServicePool
 from sidecar.proxy.upstream.slots import Slot
 from sidecar.proxy.upstream.stream import AttemptListener, Lost, UpstreamStream
 from sidecar.proxy.watermarks import WRITE_HIGH_WATER
@@ -49,8 +50,8 @@ _TUNNEL: Final = 4
 _CLOSED: Final = 5
 
 
-class ConnectionOwner:
-    """Whose connection it is: the pool."""
+class ConnectionOwner(ServicePool):
+    """Whose connection it is: a pool of HTTP/1.1."""
 
     def opened(self, connection: UpstreamConnection) -> None:
         """It is there."""

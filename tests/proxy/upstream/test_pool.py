@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import sys
@@ -14,11 +15,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import sidecar.proxy.upstream.pool
+import sidecar.proxy.upstream.service_pool
 from sidecar.config.schema import EndpointSpec, Service, Url
 from sidecar.policy.settings import Limits, Policy, Timeouts
 from sidecar.proxy.upstream.http1_connection import Lost, UpstreamConnection
 from sidecar.proxy.upstream.opening import Openings
-from sidecar.proxy.upstream.pool import SAFE_IDLE_S, Connecting, Pool
+from sidecar.proxy.upstream.pool import SAFE_IDLE_S, Pool
+from sidecar.proxy.upstream.service_pool import Connecting
 from sidecar.proxy.upstream.slots import ConnectionBudget, Slots
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.service import LiveService
@@ -63,8 +66,9 @@ class Bench:
     def __init__(self, endpoints: int = 1, max_connections: int = 4, most: int = 1000) -> None:
         self.loop = loop = ManualLoop()
         self.patches = pytest.MonkeyPatch()
-        self.patches.setattr(sidecar.proxy.upstream.pool, "monotonic", loop.time)
-        sidecar.proxy.upstream.pool.asyncio._set_running_loop(loop)  # type: ignore[arg-type]
+        for timed in (sidecar.proxy.upstream.pool, sidecar.proxy.upstream.service_pool):
+            self.patches.setattr(timed, "monotonic", loop.time)
+        asyncio._set_running_loop(loop)  # type: ignore[arg-type]
         timeout = Timeouts(pool_idle=4.0)
         policy = Policy(timeout=timeout, limits=Limits(max_connections=max_connections))
         self.spec = EndpointSpec(url=Url("http", "venue-service", 3002))
@@ -96,7 +100,7 @@ class Bench:
                 self.openings.close()  # the room that this makes may be taken by those who wait
                 self.loop.settle()
         finally:
-            sidecar.proxy.upstream.pool.asyncio._set_running_loop(None)
+            asyncio._set_running_loop(None)
             self.patches.undo()
             for dial in self.dials:
                 if dial.wire is not None:
