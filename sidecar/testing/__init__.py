@@ -8,7 +8,8 @@ therefore real, not imitated.
 - `plugin`: the fixture, and what the report of a failed test contains
 - `stage`: what runs for the session, and what each test gets of it; `service`: one fake service
 - `script`, `answers`, `calls`, `paths`: what a fake has to do, and the requests it received; no I/O
-- `server`: the fakes' sockets, in a thread
+- `grpc_script`, `grpc_answers`, `grpc_calls`: the same for gRPC; `turns`: what both have in common
+- `server`, `grpc_server`: the fakes' sockets, in a thread; `sockets`: what both have in common
 - `sidecar_process`, `policy_file`, `admin`, `log_lines`: the sidecar, seen from outside
 - `strays`: requests that the sidecar refused before they reached a fake
 
@@ -26,20 +27,40 @@ if TYPE_CHECKING:
     from sidecar.testing.answers import answer as answer
     from sidecar.testing.calls import Call as Call
     from sidecar.testing.errors import FakeError as FakeError
+    from sidecar.testing.grpc_answers import GrpcAnswer as GrpcAnswer
+    from sidecar.testing.grpc_answers import grpc_answer as grpc_answer
+    from sidecar.testing.grpc_calls import GrpcCall as GrpcCall
+    from sidecar.testing.grpc_script import GrpcScript as GrpcScript
     from sidecar.testing.script import Script as Script
     from sidecar.testing.service import ServiceFake as ServiceFake
     from sidecar.testing.stage import Fakes as Fakes
 
-__all__ = ["Answer", "Call", "FakeError", "Fakes", "Script", "ServiceFake", "answer"]
+__all__ = [
+    "Answer",
+    "Call",
+    "FakeError",
+    "Fakes",
+    "GrpcAnswer",
+    "GrpcCall",
+    "GrpcScript",
+    "Script",
+    "ServiceFake",
+    "answer",
+    "grpc_answer",
+]
 
 _HOME = {
     "Answer": "answers",
     "Call": "calls",
     "FakeError": "errors",
     "Fakes": "stage",
+    "GrpcAnswer": "grpc_answers",
+    "GrpcCall": "grpc_calls",
+    "GrpcScript": "grpc_script",
     "Script": "script",
     "ServiceFake": "service",
     "answer": "answers",
+    "grpc_answer": "grpc_answers",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 from multidict import CIMultiDictProxy, MultiDictProxy
@@ -80,7 +80,16 @@ class Call:
         return f"{self.method} {self.target}"
 
 
-def told(calls: Sequence[Call], marked: Iterable[Call] = ()) -> str:
+class Told(Protocol):
+    """What a list of calls tells of each one: HTTP's and gRPC's."""
+
+    @property
+    def at(self) -> float: ...
+    @property
+    def answered(self) -> str: ...
+
+
+def told(calls: Sequence[Told], marked: Iterable[Told] = ()) -> str:
     """One line for each call: the request, the answer, and the seconds since the first call. `marked` calls get an
     arrow.
     """

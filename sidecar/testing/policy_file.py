@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -80,17 +80,35 @@ def _absolute(step: object, folder: Path) -> object:
     return step
 
 
-def with_fakes(app: Tree | None, ports: Mapping[str, int], overrides: Mapping[str, Tree]) -> Tree:
-    """The services at the fakes' ports, with their policies. Without ports, the file names no service at all."""
-    if not ports:
+def with_fakes(app: Tree | None, fakes: Mapping[str, Tree], overrides: Mapping[str, Tree]) -> Tree:
+    """The services at their fakes (see `http_fake`, `grpc_fake`), with their policies. Without any, the file names no
+    service at all.
+    """
+    if not fakes:
         return {"services": {}}
     base = app or {"services": {}}
     services = {}
-    for name, port in ports.items():
+    for name, at in fakes.items():
         own = base["services"].get(name)
-        policy = merged(own if isinstance(own, dict) else {}, overrides.get(name, {}))
-        services[name] = {"url": f"http://127.0.0.1:{port}", **policy}
+        services[name] = at | merged(own if isinstance(own, dict) else {}, overrides.get(name, {}))
     return {**base, "services": services}
+
+
+def http_fake(port: int) -> Tree:
+    return {"url": f"http://127.0.0.1:{port}"}
+
+
+def grpc_fake(port: int, claims: Iterable[str]) -> Tree:
+    """`claims` are the gRPC services by which apps find it, unless the app's own file says which."""
+    named = list(claims)
+    return {"url": f"grpc://127.0.0.1:{port}"} | ({"grpc": named} if named else {})
+
+
+def speaks_grpc(service: object) -> bool:
+    """Whether the app's own file says of this service that it speaks gRPC."""
+    if not isinstance(service, dict):
+        return False
+    return "grpc" in service or any("grpc://" in str(service.get(key)) for key in ADDRESSED)
 
 
 def merged(below: Tree, over: Mapping[str, Any]) -> Tree:

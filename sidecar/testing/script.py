@@ -13,28 +13,18 @@ from difflib import get_close_matches
 from threading import RLock
 from typing import Final
 
-import msgspec
 from msgspec.structs import replace
 
 from sidecar.testing.answers import UNSET, Answer, Headers, answer, checked_delay, checked_times, dripping
 from sidecar.testing.calls import Call, as_json, bodies, fields, times, told
 from sidecar.testing.errors import FakeError
 from sidecar.testing.paths import Pattern
+from sidecar.testing.turns import Turns
 
 MAX_CALLS: Final = 10_000
 """How many calls one fake records in one test. A test with more is caught in a loop, and fails."""
 
 MAX_KINDS_OF_PROBLEM: Final = 20
-
-
-class _Turn(msgspec.Struct):
-    """An answer, and how often it is given before the next one."""
-
-    given: Answer
-    left: int
-    """0 for a last answer that was given that often. It stays until another answer is added."""
-    only_delay: bool = False
-    """True for a `.delays()` whose answer has not been added yet."""
 
 
 class Script:
@@ -46,9 +36,8 @@ class Script:
     def __init__(self, service: ServiceScript, pattern: Pattern) -> None:
         self._service = service
         self._pattern = pattern
-        self._turns: list[_Turn] = []
-        self.answered = 0
-        """How many answers were given. The service's script counts them under its lock."""
+        self.turns = Turns(Answer())
+        """Used under the service's lock."""
 
     def then(
         self,
@@ -91,8 +80,7 @@ class Script:
         """Delays the next answer of the script. If none follows, it delays the one before, or an empty 200."""
         delay = checked_delay(seconds)
         with self._service.lock:
-            before = self._turns[-1].given if self._turns else Answer()
-            self._turns.append(_Turn(replace(before, delay_s=delay), checked_times(times), only_delay=True))
+            self.turns.delay(delay, checked_times(times))
         return self
 
     def resets(self, times: int = 1) -> Script:
@@ -128,7 +116,7 @@ class Script:
     def clear(self) -> Script:
         """Removes all answers, so that the script can be written anew."""
         with self._service.lock:
-            self._turns.clear()
+            self.turns.clear()
         return self
 
     @property
@@ -160,26 +148,8 @@ class Script:
     def _add(self, given: Answer, times: int) -> Script:
         count = checked_times(times)
         with self._service.lock:
-            if self._turns and self._turns[-1].only_delay:
-                delayed = self._turns.pop()
-                given, count = replace(given, delay_s=delayed.given.delay_s), max(count, delayed.left)
-            self._turns.append(_Turn(given, count))
+            self.turns.add(given, count)
         return self
-
-    def next(self) -> Answer:
-        """Takes the next answer. The caller must hold the lock."""
-        self.answered += 1
-        if len(self._turns) > 1 and not self._turns[0].left:
-            del self._turns[0]  # it stayed as the last one, but another one has been added since
-        turn = self._turns[0]
-        turn.left = max(0, turn.left - 1)
-        if len(self._turns) > 1 and not turn.left:
-            del self._turns[0]
-        return turn.given
-
-    @property
-    def empty(self) -> bool:
-        return not self._turns
 
 
 class ServiceScript:
@@ -199,6 +169,11 @@ class ServiceScript:
         """The script for exactly this pattern. Equal patterns return the same script."""
         with self.lock:
             return self._scripts.setdefault(pattern, Script(self, pattern))
+
+    @property
+    def used(self) -> bool:
+        """Whether a test has named any request."""
+        return bool(self._scripts)
 
     @property
     def calls(self) -> list[Call]:
@@ -226,12 +201,12 @@ class ServiceScript:
             fitting = [
                 (pattern, values)
                 for pattern, script in self._scripts.items()
-                if not script.empty and (values := _match(pattern, methods, call.path, params)) is not None
+                if script.turns and (values := _match(pattern, methods, call.path, params)) is not None
             ]
             if fitting:
                 # As in web frameworks: a script for GET also answers HEAD, unless HEAD has its own script.
                 pattern, values = max(fitting, key=lambda one: (one[0].method == "HEAD", one[0].rank))
-                given = self._scripts[pattern].next()
+                given = self._scripts[pattern].turns.next()
                 call = dataclasses.replace(call, path_params=values, answered=str(given))
             else:
                 given = self._unscripted(call)
@@ -242,7 +217,9 @@ class ServiceScript:
     def not_given(self) -> list[str]:
         """The scripted requests that the app never sent."""
         with self.lock:
-            return [str(pattern) for pattern, script in self._scripts.items() if not (script.empty or script.answered)]
+            return [
+                str(pattern) for pattern, script in self._scripts.items() if script.turns and not script.turns.taken
+            ]
 
     def check_count(
         self,
@@ -283,7 +260,7 @@ class ServiceScript:
     def _unscripted(self, call: Call) -> Answer:
         words = [f'nothing is scripted for {call} of the fake "{self.name}"']
         words.append(f"  script it: {self.known_as}.{call_of(call.method, call.path)}.then(json={{...}})")
-        scripted = [str(pattern) for pattern, script in self._scripts.items() if not script.empty]
+        scripted = [str(pattern) for pattern, script in self._scripts.items() if script.turns]
         if scripted:
             near = get_close_matches(str(call), scripted, n=1, cutoff=0.6)
             words.append(f"  scripted are: {', '.join(scripted)}" + (f"; did you mean {near[0]}?" if near else ""))

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 import threading
 import time
-import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from inspect import isawaitable, iscoroutine
 from typing import Any, Final, TypeVar
@@ -26,11 +24,8 @@ from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
 
 from sidecar.testing.answers import Answer, answer, from_function
 from sidecar.testing.calls import Call
-from sidecar.testing.errors import FakeError
 from sidecar.testing.script import ServiceScript
-
-HANG_S: Final = 300.0
-"""How many seconds a silent fake stays silent."""
+from sidecar.testing.sockets import HANG_S, Port, abort, bound, told
 
 _HTTP: Final[dict[str, Any]] = {
     "access_log": None,
@@ -50,10 +45,6 @@ MAX_BODIES: Final = 64 * 1024 * 1024
 
 MISSING_BYTES: Final = 1024
 """How many bytes a truncated body's Content-Length promises beyond those sent."""
-
-MOST_OF_TRACEBACK: Final = 6
-
-_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close() sends RST
 
 T = TypeVar("T")
 
@@ -86,7 +77,7 @@ class Listener:
         if self._reserved is not None:
             self._reserved.close()
             self._reserved = None
-        self._server = await self._loop.create_server(self._http, sock=_bound(self.port), backlog=1024)
+        self._server = await self._loop.create_server(self._http, sock=bound(self.port), backlog=1024)
         self.port = self._server.sockets[0].getsockname()[1]
 
     def down(self) -> None:
@@ -94,7 +85,7 @@ class Listener:
         if self._server is None:
             return
         self._close_listening()
-        self._reserved = _bound(self.port)
+        self._reserved = bound(self.port)
 
     def close(self) -> None:
         if self._server is not None:
@@ -109,7 +100,7 @@ class Listener:
         self._server = None
         for connection in self._http.connections:
             if connection.transport is not None:
-                _abort(connection.transport)
+                abort(connection.transport)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         body, size = await self._read(request)
@@ -146,7 +137,7 @@ class Listener:
             result = await self._in_a_thread(lambda: function(call))
             return from_function(await result if isawaitable(result) else result)
         except Exception as error:
-            words = _told(error)
+            words = told(error, __file__)
             self._script.problem(f"{self._script.name}: the function that answers {call} failed:\n{words}")
             return answer(500, body=f"the function that answers failed: {type(error).__name__}\n")
 
@@ -205,7 +196,7 @@ class Listener:
                     request.transport.close()
             case "resets":
                 if request.transport is not None:
-                    _abort(request.transport)
+                    abort(request.transport)
             case "hangs":
                 pass
         await asyncio.sleep(HANG_S)  # cancelled as soon as the connection is gone
@@ -228,7 +219,7 @@ class FakeServer:
     """The fakes' thread. Call its methods from the test's thread; each one waits for a bounded time."""
 
     def __init__(self) -> None:
-        self._loop = _Loop()  # independent of the event loop policy that the app has installed
+        self.loop = _Loop()  # independent of the event loop policy that the app has installed
         self._thread = threading.Thread(target=self._run, name="sidecar fakes", daemon=True)
         self._thread.start()
 
@@ -236,59 +227,47 @@ class FakeServer:
         """Opens a port for this fake. The fake answers from now on."""
         return self._wait(self._listen(script))
 
-    def up(self, listener: Listener) -> None:
-        self._wait(listener.up())
+    def up(self, port: Port) -> None:
+        self._wait(port.up())
 
-    def down(self, listener: Listener) -> None:
-        self._wait(_now(listener.down))
+    def down(self, port: Port) -> None:
+        self._wait(_now(port.down))
 
-    def close_all(self, listeners: list[Listener]) -> None:
+    def close_all(self, ports: Iterable[Port]) -> None:
         def close() -> None:
-            for listener in listeners:
-                listener.close()
+            for port in ports:
+                port.close()
 
         self._wait(_now(close))
 
     def close(self) -> None:
         """Ends the thread and cuts all connections."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(STEP_S)
 
     async def _listen(self, script: ServiceScript) -> Listener:
-        listener = Listener(script, self._loop)
+        listener = Listener(script, self.loop)
         await listener.up()
         return listener
 
     def _wait(self, doing: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(doing, self._loop).result(STEP_S)
+        return asyncio.run_coroutine_threadsafe(doing, self.loop).result(STEP_S)
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
+        asyncio.set_event_loop(self.loop)
         try:
-            self._loop.run_forever()
+            self.loop.run_forever()
         finally:
-            tasks = asyncio.all_tasks(self._loop)
+            tasks = asyncio.all_tasks(self.loop)
             for task in tasks:
                 task.cancel()
             with suppress(asyncio.CancelledError):
-                self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-            self._loop.close()
+                self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            self.loop.close()
 
 
 async def _now(do: Callable[[], T]) -> T:
     return do()
-
-
-def _bound(port: int) -> socket.socket:
-    one = socket.socket()
-    try:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.bind(("127.0.0.1", port))
-    except OSError:
-        one.close()
-        raise
-    one.setblocking(False)
-    return one
 
 
 def _response(given: Answer) -> web.Response:
@@ -297,27 +276,7 @@ def _response(given: Answer) -> web.Response:
     return response
 
 
-def _told(error: Exception) -> str:
-    """The traceback without the frames of this module. A FakeError explains itself, so it has no traceback."""
-    if isinstance(error, FakeError):
-        return str(error)
-    begin = error.__traceback__
-    while begin is not None and begin.tb_frame.f_code.co_filename == __file__:
-        begin = begin.tb_next
-    return "".join(traceback.format_exception(error.with_traceback(begin))[-MOST_OF_TRACEBACK:]).rstrip()
-
-
 def _drop(result: object) -> None:
     """Closes a coroutine that nobody will await any more."""
     if iscoroutine(result):
         result.close()
-
-
-def _abort(transport: asyncio.BaseTransport) -> None:
-    """Closes the connection at once with RST, even if data was not read or not sent."""
-    raw = transport.get_extra_info("socket")
-    if raw is not None:
-        with suppress(OSError):
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    assert isinstance(transport, asyncio.Transport)
-    transport.abort()

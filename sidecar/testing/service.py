@@ -10,12 +10,14 @@ from sidecar.testing.admin import FORCED_FOR_S
 from sidecar.testing.answers import UNSET
 from sidecar.testing.calls import Call
 from sidecar.testing.errors import AdminError, FakeError
+from sidecar.testing.grpc_answers import Metadata
+from sidecar.testing.grpc_calls import GrpcCall
+from sidecar.testing.grpc_script import GrpcScript, GrpcScripts
 from sidecar.testing.paths import ANY, Params, pattern
 from sidecar.testing.policy_file import ADDRESSED
 from sidecar.testing.script import Script, ServiceScript
 
 if TYPE_CHECKING:
-    from sidecar.testing.server import Listener
     from sidecar.testing.stage import Fakes, Stage
 
 
@@ -26,11 +28,11 @@ RETRY_AFTER_S: Final = 30.0
 class ServiceFake:
     """`fake.venue`. A path is exact, has `{names}` for segments (`/events/{id}`), or a `*` at its end (`/events/*`)."""
 
-    def __init__(self, stage: Stage, fakes: Fakes, script: ServiceScript, listener: Listener) -> None:
+    def __init__(self, stage: Stage, fakes: Fakes, script: ServiceScript, grpc: GrpcScripts) -> None:
         self._stage = stage
         self._fakes = fakes
         self._script = script
-        self._listener = listener
+        self._grpc = grpc
         self.breaker = BreakerOfFake(stage, script.name)
 
     @property
@@ -45,7 +47,7 @@ class ServiceFake:
     @property
     def port(self) -> int:
         """The port of the fake itself. Only the sidecar should call it."""
-        return self._listener.port
+        return self._fakes.port(self.name).port
 
     def get(self, path: str, *, params: Params | None = None) -> Script:
         return self.request("GET", path, params=params)
@@ -74,35 +76,101 @@ class ServiceFake:
 
     def request(self, method: str, path: str, *, params: Params | None = None) -> Script:
         """The script for these requests. It is the same object each time, to add answers or to read its calls."""
-        return self._script.script(pattern(method, path, params))
+        wanted = pattern(method, path, params)
+        if self.speaks_grpc:
+            raise FakeError(f"{self._script.known_as} speaks gRPC, so it gets no {wanted}: use .grpc(path)")
+        return self._script.script(wanted)
+
+    def grpc(
+        self,
+        path: str = "*",
+        reply: object = UNSET,
+        *,
+        status: object = UNSET,
+        details: str = "",
+        headers: Metadata | None = None,
+        trailers: Metadata | None = None,
+        every: float = 0.0,
+        delay: float = 0.0,
+        times: int = 1,
+    ) -> GrpcScript:
+        """The script for these gRPC calls: `grpc("/shop.v1.Venue/Get")`. It is the same object each time. The fake
+        speaks gRPC from now on, and HTTP no longer.
+
+        With a reply, a status or a delay, this adds an answer as well, as `.delays(delay).then(reply, ...)` does.
+        """
+        script = self._grpc_script(path)
+        if reply is UNSET and status is UNSET and not delay:
+            if details or headers or trailers or every or times != 1:
+                raise FakeError("an answer of gRPC needs a reply or a status")
+            return script
+        if delay:
+            script.delays(delay, times)
+        return script.then(
+            reply,
+            status="OK" if status is UNSET else status,
+            details=details,
+            headers=headers,
+            trailers=trailers,
+            every=every,
+            times=times,
+        )
+
+    def _grpc_script(self, path: str) -> GrpcScript:
+        if not self.speaks_grpc and (self._script.used or self._script.calls):
+            raise FakeError(
+                f"{self._script.known_as} speaks HTTP, because this test has scripted or called it so: "
+                "a fake speaks HTTP or gRPC, not both"
+            )
+        claimed = self._grpc.claims()
+        script = self._grpc.script(path)
+        if not self.speaks_grpc or self._grpc.claims() != claimed:
+            self._fakes.speak_grpc(self.name)
+        return script
+
+    @property
+    def speaks_grpc(self) -> bool:
+        """Whether the fake speaks gRPC; else it speaks HTTP."""
+        return self._fakes.speaks_grpc(self.name)
 
     @property
     def calls(self) -> list[Call]:
-        """All attempts that reached this service, scripted or not."""
+        """All attempts that reached this service, scripted or not. Those of gRPC are in `grpc_calls`."""
         return self._script.calls
+
+    @property
+    def grpc_calls(self) -> list[GrpcCall]:
+        """All attempts of gRPC that reached this service, scripted or not."""
+        return self._grpc.calls
 
     def assert_called(
         self, times: int | None = None, *, json: object = UNSET, headers: Mapping[str, str] | None = None
     ) -> None:
-        """Checks that there was at least one call, or exactly `times` calls, with this `json` and these `headers`."""
+        """Checks that there was at least one call, or exactly `times` calls, with this `json` and these `headers`.
+
+        A fake that speaks gRPC is asked without these two: `fake.venue.grpc(path).assert_called(message=...)`.
+        """
         __tracebackhide__ = True
-        self._script.check_count("it", self.calls, times, json, headers)
+        if self.speaks_grpc and json is UNSET and not headers:
+            self._grpc.check_count("it", self.grpc_calls, times)
+        else:
+            self._script.check_count("it", self.calls, times, json, headers)
 
     def assert_not_called(self) -> None:
         __tracebackhide__ = True
-        self._script.check_count("it", self.calls, 0)
+        self.assert_called(0)
 
     def allow_unexpected(self) -> None:
-        """Requests without a script still get a 501, but no longer fail the test."""
+        """Requests without a script still get a 501 (UNIMPLEMENTED), but no longer fail the test."""
         self._script.fails_unexpected = False
 
     def down(self) -> None:
         """Refuses connections, and resets the open ones, until `up()`."""
-        self._stage.server.down(self._listener)
+        self._stage.server.down(self._fakes.port(self.name))
 
     def up(self) -> None:
         """Listens again, on the same port."""
-        self._stage.server.up(self._listener)
+        self._stage.server.up(self._fakes.port(self.name))
 
     def policy(self, **keys: object) -> None:
         """Sets keys of the service in the sidecar's file, for this test: `policy(timeout={"attempt": "100ms"})`.
@@ -117,7 +185,7 @@ class ServiceFake:
         self._fakes.override(self.name, self._script.known_as, cast("dict[str, Any]", keys))
 
     def __repr__(self) -> str:
-        return f"<fake {self.name} at 127.0.0.1:{self.port}, {len(self.calls)} calls>"
+        return f"<fake {self.name} at 127.0.0.1:{self.port}, {len(self.calls) + len(self.grpc_calls)} calls>"
 
 
 class _Held:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from contextlib import ExitStack
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,13 +20,15 @@ from sidecar.testing.admin import Admin
 from sidecar.testing.calls import told
 from sidecar.testing.environment import pointed_at
 from sidecar.testing.errors import AdminError, FakeError
+from sidecar.testing.grpc_script import GrpcScripts
 from sidecar.testing.policy_file import Tree
 from sidecar.testing.script import ServiceScript, call_of
 from sidecar.testing.service import ServiceFake
 from sidecar.testing.sidecar_process import SidecarProcess, check
 
 if TYPE_CHECKING:
-    from sidecar.testing.server import Listener
+    from sidecar.testing.grpc_server import GrpcServer
+    from sidecar.testing.sockets import Port
 
 
 class Stage:
@@ -49,6 +52,11 @@ class Stage:
             raise
         self.admin = Admin(self.process.admin_port)
         self._in_use: Fakes | None = None
+        self._grpc: GrpcServer | None = None
+        self.speaking_grpc = [
+            name for name, one in (self.app or {"services": {}})["services"].items() if policy_file.speaks_grpc(one)
+        ]
+        """The services that speak gRPC by the app's own file."""
 
     def fakes(self) -> Fakes:
         """Fakes for one test. For more than one test, use a `with` block: it sets SIDECAR_URL, and raises the problems
@@ -66,6 +74,16 @@ class Stage:
         self._in_use = Fakes(self)
         return self._in_use
 
+    def grpc_port(self, scripts: GrpcScripts) -> Port:
+        """A port for a fake that speaks gRPC. Raises FakeError if grpcio is missing."""
+        from sidecar.testing.grpc_server import GrpcListener, GrpcServer
+
+        if self._grpc is None:
+            self._grpc = GrpcServer(self.server.loop)
+        port = GrpcListener(scripts, self._grpc)
+        self.server.up(port)
+        return port
+
     def ended(self) -> str:
         """How the sidecar ended by itself; empty while it runs."""
         how = self.process.ended
@@ -77,6 +95,8 @@ class Stage:
         self.admin.reload()
 
     def close(self) -> None:
+        if self._grpc is not None:
+            self._grpc.close()
         self.server.close()
         self._leave()
 
@@ -92,7 +112,9 @@ class Fakes:
         self._stage = stage
         self._services: dict[str, ServiceFake] = {}
         self._scripts: dict[str, ServiceScript] = {}
-        self._listeners: dict[str, Listener] = {}
+        self._grpc: dict[str, GrpcScripts] = {}
+        self._ports: dict[str, Port] = {}
+        self._speaking_grpc: set[str] = set()
         self._overrides: dict[str, Tree] = {}
         self._closed = False
         self._environment = ExitStack()
@@ -141,6 +163,29 @@ class Fakes:
     def __repr__(self) -> str:
         return f"<fakes of {', '.join(self._services) or 'no service yet'} behind {self.url}>"
 
+    @property
+    def address(self) -> str:
+        """Where the app's gRPC calls go, `localhost:15001` in production: the target of a channel."""
+        return self.url.partition("//")[2]
+
+    def port(self, name: str) -> Port:
+        """See `ServiceFake.port`."""
+        return self._ports[name]
+
+    def speaks_grpc(self, name: str) -> bool:
+        """See `ServiceFake.speaks_grpc`."""
+        return name in self._speaking_grpc
+
+    def speak_grpc(self, name: str) -> None:
+        """See `ServiceFake.grpc`. Later calls tell the sidecar what the scripts claim by now."""
+        __tracebackhide__ = True
+        if name not in self._speaking_grpc:
+            port = self._stage.grpc_port(self._grpc[name])
+            self._stage.server.close_all([self._ports[name]])
+            self._ports[name] = port
+            self._speaking_grpc.add(name)
+        self._put_in_force()
+
     def override(self, name: str, known_as: str, keys: dict[str, Any]) -> None:
         """See `ServiceFake.policy`."""
         __tracebackhide__ = True
@@ -167,7 +212,7 @@ class Fakes:
     def assert_all_called(self) -> None:
         """Checks that each script with an answer was used at least once."""
         __tracebackhide__ = True
-        left = [f"  {script.name}: {asked}" for script in self._scripts.values() for asked in script.not_given()]
+        left = [f"  {one.name}: {asked}" for one in self._all() for asked in one.not_given()]
         if left:
             told_of = [self.told() or "  there was no call"]
             raise AssertionError("\n".join(["scripted, but never called:", *left, "All calls:", *told_of]))
@@ -201,8 +246,7 @@ class Fakes:
 
     def told(self) -> str:
         """The calls of each fake, for the report of a failed test."""
-        asked = [script for script in self._scripts.values() if script.calls]
-        return "\n".join(f"{script.name}:\n{told(script.calls)}" for script in asked)
+        return "\n".join(f"{one.name}:\n{told(one.calls)}" for one in self._all() if one.calls)
 
     def sidecar_log(self) -> str:
         """The sidecar's log of this test."""
@@ -213,30 +257,47 @@ class Fakes:
         if self._closed:
             return
         self._closed = True
-        self._stage.server.close_all(list(self._listeners.values()))
+        self._stage.server.close_all(self._ports.values())
         for service in self._services.values():
             service.breaker.let_go()
         if self._services and self._stage.process.running:
             self._stage.put_in_force(policy_file.with_fakes(None, {}, {}))
 
+    def _all(self) -> list[ServiceScript | GrpcScripts]:
+        """What was scripted and called, service by service."""
+        return [one for name in self._scripts for one in (self._scripts[name], self._grpc[name])]
+
     def _add(self, names: list[str]) -> None:
         for name in names:
             script = ServiceScript(name, self._known_as(name))
             self._scripts[name] = script
-            self._listeners[name] = self._stage.server.listen(script)
-            self._services[name] = ServiceFake(self._stage, self, script, self._listeners[name])
+            self._grpc[name] = GrpcScripts(script)
+            if name in self._stage.speaking_grpc:
+                self._ports[name] = self._stage.grpc_port(self._grpc[name])
+                self._speaking_grpc.add(name)
+            else:
+                self._ports[name] = self._stage.server.listen(script)
+            self._services[name] = ServiceFake(self._stage, self, script, self._grpc[name])
         try:
             self._put_in_force()
         except AdminError as error:
-            listeners = [self._listeners.pop(name) for name in names]
+            ports = [self._ports.pop(name) for name in names]
             for name in names:
-                del self._services[name], self._scripts[name]
-            self._stage.server.close_all(listeners)
+                del self._services[name], self._scripts[name], self._grpc[name]
+            self._stage.server.close_all(ports)
             raise FakeError(self._refused(names, error)) from None
 
     def _put_in_force(self) -> None:
-        ports = {name: listener.port for name, listener in self._listeners.items()}
-        self._stage.put_in_force(policy_file.with_fakes(self._stage.app, ports, self._overrides))
+        claims = {name: self._grpc[name].claims() for name in self._speaking_grpc}
+        counts = Counter(claim for names in claims.values() for claim in names)
+        fakes = {
+            # What two fakes have scripted leads to neither: the app has to say which, as in production.
+            name: policy_file.grpc_fake(port.port, [claim for claim in claims[name] if counts[claim] == 1])
+            if name in claims
+            else policy_file.http_fake(port.port)
+            for name, port in self._ports.items()
+        }
+        self._stage.put_in_force(policy_file.with_fakes(self._stage.app, fakes, self._overrides))
 
     def _refused(self, names: list[str], error: AdminError) -> str:
         ended = self._stage.ended()

@@ -10,7 +10,17 @@ import pytest
 from sidecar.config.load import load
 from sidecar.config.schema import Config
 from sidecar.testing.errors import FakeError
-from sidecar.testing.policy_file import Tree, for_tests, merged, read_app_file, with_fakes, write
+from sidecar.testing.policy_file import (
+    Tree,
+    for_tests,
+    grpc_fake,
+    http_fake,
+    merged,
+    read_app_file,
+    speaks_grpc,
+    with_fakes,
+    write,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 LISTEN: Tree = {"proxy": ["127.0.0.1:1"], "admin": "127.0.0.1:2", "probe": "127.0.0.1:3"}
@@ -20,7 +30,11 @@ def config_of_tests(folder: Path, app: Path, overrides: dict[str, Tree] | None =
     """What the sidecar makes of it, with a fake for each service."""
     tree = for_tests(read_app_file(app), app.parent)
     ports = {name: 5000 + number for number, name in enumerate(tree["services"])}
-    write(folder / "tests.yaml", LISTEN, with_fakes(tree, ports, overrides or {}))
+    write(
+        folder / "tests.yaml",
+        LISTEN,
+        with_fakes(tree, {name: http_fake(port) for name, port in ports.items()}, overrides or {}),
+    )
     return load(folder / "tests.yaml", {})
 
 
@@ -121,7 +135,9 @@ def test_without_fakes_nothing_is_named(tmp_path: Path) -> None:
 def test_what_a_test_writes_reaches_the_sidecar_as_it_is(tmp_path: Path) -> None:
     body = 'a "quoted" ${word} ä €\n\t☃'
     fallback = [{"status": 200, "body": body.replace("${", "$${")}]
-    write(tmp_path / "tests.yaml", LISTEN, with_fakes(None, {"venue": 5000}, {"venue": {"fallback": fallback}}))
+    write(
+        tmp_path / "tests.yaml", LISTEN, with_fakes(None, {"venue": http_fake(5000)}, {"venue": {"fallback": fallback}})
+    )
     (step,) = load(tmp_path / "tests.yaml", {}).services["venue"].policy.fallback
     assert step.body == body.encode()  # type: ignore[union-attr]
 
@@ -152,3 +168,30 @@ def test_what_is_no_configuration_at_all(tmp_path: Path, text: str, words: str) 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FakeError, match="cannot be read: No such file"):
         read_app_file(tmp_path / "sidecar.yaml")
+
+
+def test_a_fake_that_speaks_grpc_is_found_by_what_it_claims_unless_the_file_says_what() -> None:
+    app: Tree = {"services": {"shop": {"grpc": ["shop.v1.*"]}, "venue": {}}}
+    fakes = {"shop": grpc_fake(5000, ["shop.v1.Cart"]), "venue": grpc_fake(5001, ["shop.v1.Venue"])}
+    found = with_fakes(app, fakes, {})["services"]
+    assert found == {
+        "shop": {"url": "grpc://127.0.0.1:5000", "grpc": ["shop.v1.*"]},
+        "venue": {"url": "grpc://127.0.0.1:5001", "grpc": ["shop.v1.Venue"]},
+    }
+    assert grpc_fake(5000, []) == {"url": "grpc://127.0.0.1:5000"}
+
+
+@pytest.mark.parametrize(
+    ("service", "expected"),
+    [
+        ({"url": "grpc://shop:50051"}, True),
+        ({"url": "${SHOP_URL:-grpc://shop:50051}"}, True),
+        ({"endpoints": [{"url": "grpc://10.0.0.7:50051", "weight": "2"}]}, True),
+        ({"url": "h2c://shop:50051", "grpc": ["shop.v1.Venue"]}, True),
+        ({"url": "h2c://shop:50051"}, False),
+        ({"url": "http://shop:3000"}, False),
+        ("http://shop:3000", False),
+    ],
+)
+def test_the_file_says_who_speaks_grpc(service: object, expected: bool) -> None:
+    assert speaks_grpc(service) is expected
