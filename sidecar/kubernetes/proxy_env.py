@@ -3,7 +3,7 @@
 This module owns which variables are added. Each one is added in upper and in lower case, because curl reads only
 `http_proxy`, and other clients read only the upper-case one. Variables that a container sets itself are never changed.
 A container with its own HTTP_PROXY gets nothing; one with its own NO_PROXY keeps that one. HTTPS_PROXY is not set,
-because the sidecar does not tunnel (CONNECT is a 405).
+because the sidecar passes no TLS of the app's on: it reads what comes after a CONNECT.
 
 Beside an ordinary sidecar, init containers get nothing: they run before it, so all their calls would be refused. The
 exception is an init container that is itself a native sidecar, because it also runs later.

@@ -159,6 +159,13 @@ class RoutingTable:
                 return service, target, HOST
         return self._find_by_path(target, host)
 
+    def not_connected(self, authority: bytes) -> str:
+        """Why an app gets no connection to this authority (CONNECT); empty where it is that of a service."""
+        canonical = _canonical(authority)
+        if self._of_authority(canonical) is not None:
+            return ""
+        return "the target is the sidecar itself" if self._is_own(canonical) else "no service has that authority"
+
     def _look_up(self, host: bytes) -> LiveService | None:
         """Look up a Host and cache the result. An app uses few Hosts; when there are too many, the cache is cleared."""
         service = self._of_authority(_canonical(host))

@@ -583,3 +583,22 @@ def test_a_host_of_this_machine_is_not_spoken_of() -> None:
     with pytest.raises(NotRouted) as stray:
         TABLE.find("GET", b"/nobody", b"localhost:15001")
     assert stray.value.detail == "no service of that name is configured"
+
+
+@pytest.mark.parametrize("authority", [b"venue:3002", b"VENUE-service.:3002", b"[fd00::7]:3006", b"venue.prod:3002"])
+def test_an_app_is_connected_to_what_a_host_may_name(authority: bytes) -> None:
+    assert TABLE.not_connected(authority) == ""
+
+
+@pytest.mark.parametrize(
+    ("authority", "words"),
+    [
+        (b"venue:443", "no service has that authority"),
+        (b"example.org:443", "no service has that authority"),
+        (OWN, "the sidecar itself"),
+        (b"127.0.0.1:15001", "the sidecar itself"),
+        (b"localhost:80", "no service has that authority"),
+    ],
+)
+def test_an_app_is_connected_to_nothing_else(authority: bytes, words: str) -> None:
+    assert words in TABLE.not_connected(authority)

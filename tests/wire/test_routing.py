@@ -113,6 +113,18 @@ def test_connect(rig: Rig, venue: Upstream, target: str) -> None:
     assert venue.hits == 0
 
 
+@pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/1.0"])
+def test_connect_to_a_service(rig: Rig, venue: Upstream, version: str) -> None:
+    """What follows are requests to it, whatever their Host; gRPC's C core sends HTTP/1.0."""
+    with rig.client() as client:
+        client.send(f"CONNECT venue-service:{venue.port} {version}\r\nHost: slow\r\n\r\n".encode())
+        head = client.read_head()
+        assert (head.status, head.headers) == (200, [])
+        for host in (f"venue-service:{venue.port}", "slow"):
+            assert client.ask("GET", "/slow/x", host=host).status == 200
+            assert venue.last.target == "/slow/x"
+
+
 def test_options_of_a_whole_server(rig: Rig, venue: Upstream) -> None:
     assert rig.ask("OPTIONS", "*", host="localhost").status in (400, 404)
     assert venue.hits == 0

@@ -141,3 +141,10 @@ class Dispatcher:
     def dispatch(self, stream: DownstreamStream, request: RequestHead) -> Handler | Problem:
         """The handler of a request, not started yet, or the answer where no service takes it. Raises BadRequest."""
         raise NotImplementedError
+
+    def for_authority(self, authority: bytes) -> Dispatcher:
+        """The same for a connection that an app has opened to one authority by CONNECT, whatever its requests say.
+
+        Raises BadRequest where there is no such connection.
+        """
+        raise NotImplementedError

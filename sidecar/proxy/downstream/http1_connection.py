@@ -28,7 +28,7 @@ from sidecar.proxy.downstream.registry import Registry
 from sidecar.proxy.downstream.stream import DownstreamStream
 from sidecar.proxy.http1.head_syntax import UNTIL_CLOSE, BadRequest, Trailers
 from sidecar.proxy.http1.request_body import RequestBody
-from sidecar.proxy.http1.request_head import RequestHead, check_partial, parse_request
+from sidecar.proxy.http1.request_head import ConnectAsked, RequestHead, check_partial, parse_request
 from sidecar.proxy.http1.response_head import ResponseHead
 from sidecar.proxy.http1.scan import head_end
 from sidecar.proxy.problem import Problem
@@ -259,8 +259,7 @@ class DownstreamConnection(DownstreamStream):
                 raise BadRequest(431, self._registry.head_too_large)
             request = parse_request(data[at:end], self._registry.max_header_fields)
         except BadRequest as refusal:
-            self._refuse(refusal)
-            return False
+            return self._is_no_request(refusal, end)
         if end == len(data):
             self._buffer = b""
             self._at = 0
@@ -291,6 +290,28 @@ class DownstreamConnection(DownstreamStream):
             body.keep(pieces)
         handler.start()
         return True
+
+    def _is_no_request(self, refusal: BadRequest, end: int) -> bool:
+        """A head, up to `end`, that the HTTP/1.1 parser refuses. Whether to go on with what stands behind it."""
+        if isinstance(refusal, ConnectAsked):
+            try:
+                self._dispatcher = self._dispatcher.for_authority(refusal.authority)
+            except BadRequest as no_service:
+                refusal = no_service
+            else:
+                self._at = end
+                self._is_connected()
+                return True
+        self._refuse(refusal)
+        return False
+
+    def _is_connected(self) -> None:
+        """After a CONNECT: what follows is read as a new connection (RFC 9110, section 9.3.6)."""
+        self.transport.write(b"HTTP/1.1 200 Connection Established\r\n\r\n")
+        now = monotonic()
+        self._fresh_until = now + NEWCOMER_S
+        self._reading_head = False
+        self.arm(now + self._client_idle_s)
 
     def _await_head(self, data: bytes) -> None:
         """What there is of a head, from its beginning, is not all of it."""

@@ -5,6 +5,8 @@ Owns the choice. What becomes of it is the handler's; the stream that asked know
 
 from __future__ import annotations
 
+from typing import Final
+
 from sidecar.proxy.core import ProxyCore
 from sidecar.proxy.downstream.handler import Dispatcher, Handler
 from sidecar.proxy.downstream.stream import DownstreamStream
@@ -15,6 +17,12 @@ from sidecar.proxy.http1.request_body import RequestBody
 from sidecar.proxy.http1.request_head import RequestHead
 from sidecar.proxy.problem import STATUS, Problem
 from sidecar.runtime.routing import PATH, NotRouted
+
+CONNECT_HELP: Final = (
+    "CONNECT is for known services alone. gRPC libraries send it where HTTP_PROXY is set: list other targets in"
+    " no_grpc_proxy. Set HTTP_PROXY and not HTTPS_PROXY, and call services by http://"
+)
+_SLASH: Final = 0x2F
 
 
 class Dispatch(Dispatcher):
@@ -44,6 +52,12 @@ class Dispatch(Dispatcher):
         body = RequestBody(request.length, route.retry.max_body) if request.length else None
         return Exchange(core, stream, request, service, route, target, body, by_path=by_path)
 
+    def for_authority(self, authority: bytes) -> Dispatcher:
+        obstacle = self._core.table.not_connected(authority)
+        if obstacle:
+            raise BadRequest(405, f"{obstacle}; {CONNECT_HELP}")
+        return DispatchConnected(self, authority)
+
     def _unrouted(self, stream: DownstreamStream, request: RequestHead, stray: NotRouted) -> Handler | Problem:
         """What becomes of a request that no service takes: an aggregate, or the answer that says why not."""
         status, reason, detail = stray.status, stray.reason, stray.detail
@@ -71,3 +85,20 @@ class Dispatch(Dispatcher):
             request_id=(request.request_id or self._core.outgoing.new_request_id()).decode("latin-1"),
             allow="GET, HEAD",
         )
+
+
+class DispatchConnected(Dispatcher):
+    """For the requests on a connection to one authority: they are its service's, whatever they name themselves."""
+
+    def __init__(self, dispatch: Dispatch, authority: bytes) -> None:
+        self._dispatch = dispatch
+        self._authority = authority
+
+    def dispatch(self, stream: DownstreamStream, request: RequestHead) -> Handler | Problem:
+        request.host = self._authority
+        if request.target[0] != _SLASH and request.target != b"*":
+            raise BadRequest(400, "behind a CONNECT, the target is a path: the authority is that of the CONNECT")
+        return self._dispatch.dispatch(stream, request)
+
+    def for_authority(self, authority: bytes) -> Dispatcher:
+        raise BadRequest(405, f"the connection is one to {self._authority.decode()} already: no CONNECT inside another")

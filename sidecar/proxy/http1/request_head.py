@@ -34,7 +34,11 @@ from sidecar.telemetry.trace import FOREIGN_CONTEXT
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
 TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HOST_AND_PORT = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+):[0-9]{1,5}")
 HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
+
+_TLS: Final = b"\x16\x03"
+"""How a handshake begins."""
 
 REQUEST_NAMES: Final = (
     *("host", "connection", "keep-alive", "proxy-connection", "proxy-authorization", "te", "transfer-encoding"),
@@ -50,6 +54,14 @@ _OURS = frozenset(
     | {b"x-forwarded-prefix", b"idempotency-key"}
 )
 _OURS_PREFIXES = (b"content-", b"x-envoy-", b"x-sidecar-")
+
+
+class ConnectAsked(BadRequest):
+    """The head is a CONNECT. It is no request itself: others follow on a connection to `authority`, host:port."""
+
+    def __init__(self, authority: bytes) -> None:
+        super().__init__(405, "a CONNECT opens a connection to a service: requests follow it, and it is none itself")
+        self.authority = authority
 
 
 class RequestHead:
@@ -155,6 +167,8 @@ def check_partial(received: bytes, since: int = 0) -> None:
 def _why_not_a_request_line(head: bytes) -> BadRequest:
     line = head.partition(b"\r\n")[0]
     token = TOKEN.match(line)
+    if head.startswith(_TLS):
+        return BadRequest(400, "this is TLS: the sidecar is called in plaintext, and adds TLS itself")
     if token is None or (token.end() < len(line) and line[token.end()] != 0x20):
         return BadRequest(400, "this is not an HTTP request")
     if BARE_LINE_END.search(line):
@@ -212,8 +226,8 @@ def _is_sound_but_for_its_method(head: bytes, method: bytes) -> bool:
 def parse_request(head: bytes, max_fields: int = MAX_FIELDS) -> RequestHead:
     """Check and read one head, from its first byte to its blank line.
 
-    Raises BadRequest. A method that llhttp does not know passes: it is `unusual`, and whether it is allowed is for the
-    route to say.
+    Raises BadRequest, and ConnectAsked for a sound CONNECT. A method that llhttp does not know passes: it is `unusual`,
+    and whether it is allowed is for the route to say.
     """
     scanned = scan_request(head, max_fields)
     if scanned is None:
@@ -254,10 +268,6 @@ def parse_thoroughly(head: bytes, max_fields: int = MAX_FIELDS) -> RequestHead:
         unusual = True
     if head.count(b"\n") - 2 > max_fields:
         raise BadRequest(431, f"more than {max_fields} header fields, which is listen.max_header_fields")
-    if method == b"CONNECT":
-        raise BadRequest(
-            405, "CONNECT is not supported: set HTTP_PROXY and not HTTPS_PROXY, and call services by http://"
-        )
     if b"#" in target:
         raise BadRequest(400, "the target has a fragment")
 
@@ -350,6 +360,12 @@ def parse_thoroughly(head: bytes, max_fields: int = MAX_FIELDS) -> RequestHead:
         at = field.end()
     pieces.append(head[at:-4])
 
+    if method == b"CONNECT":
+        if chunked or length:
+            raise BadRequest(400, "a CONNECT has no body")
+        if not _HOST_AND_PORT.fullmatch(target):
+            raise BadRequest(400, "the target of a CONNECT is host:port")
+        raise ConnectAsked(target)
     if request.minor:
         if request.host is None:
             raise BadRequest(400, "no Host")

@@ -503,3 +503,78 @@ def test_a_pipeline_that_reaches_nobody_leaves_turns_to_the_others(world: World)
     assert app.heard.count(b"HTTP/1.1 404") == MOST_BEGUN
     world.settle()
     assert app.heard.count(b"HTTP/1.1 404") == 2 * MOST_BEGUN + 1
+
+
+# CONNECT.
+
+CONNECT = b"CONNECT venue:3002 HTTP/1.1\r\nHost: venue:3002\r\n\r\n"
+CONNECTED = b"HTTP/1.1 200 Connection Established\r\n\r\n"
+
+
+@pytest.mark.parametrize("head", [CONNECT, CONNECT.replace(b"1.1", b"1.0")])
+def test_after_a_connect_comes_a_new_connection(world: World, head: bytes) -> None:
+    app = world.app().says(head)
+    assert app.take() == CONNECTED
+    app.says(request("GET /a"))
+    assert world.upstream.take().startswith(b"GET /a HTTP/1.1\r\n")
+    world.upstream.says(ok(b"1"))
+    assert app.take().endswith(b"1")
+    app.says(request("GET /venue/b"))
+    assert world.upstream.heard.startswith(b"GET /venue/b HTTP/1.1\r\n")
+    world.upstream.says(ok(b"2"))
+    assert app.take().endswith(b"2")
+
+
+def test_what_stands_behind_a_connect_is_the_new_connection_s(world: World) -> None:
+    app = world.app().says(CONNECT + request("GET /a"))
+    assert app.take() == CONNECTED
+    assert world.upstream.take().startswith(b"GET /a HTTP/1.1\r\n")
+    world.upstream.says(ok(b"1"))
+    assert app.take().endswith(b"1")
+
+
+def test_a_connect_after_a_request(world: World) -> None:
+    app = world.asks("GET /venue/")
+    world.upstream.says(ok())
+    app.take()
+    app.says(CONNECT)
+    assert app.take() == CONNECTED
+
+
+def test_a_connect_inside_another_is_refused(world: World) -> None:
+    app = world.app().says(CONNECT)
+    app.take()
+    app.says(CONNECT)
+    assert status(app.heard) == 405
+    assert "no CONNECT inside another" in problem(app.heard)["detail"]
+    assert app.eof_sent
+    world.pass_time(LINGER_S + 0.1)
+
+
+def test_a_connect_to_nothing_known_is_refused(world: World) -> None:
+    app = world.app().says(CONNECT.replace(b"venue:3002", b"example.org:443"))
+    assert (status(app.heard), app.eof_sent) == (405, True)
+    assert "no_grpc_proxy" in problem(app.heard)["detail"]
+    assert world.live.unrouted.requests == {(405, "bad_request"): 1}
+    world.pass_time(LINGER_S + 0.1)
+
+
+def test_a_connection_to_a_service_that_rests_is_closed(world: World) -> None:
+    app = world.app().says(CONNECT)
+    world.pass_time(world.policy.timeout.client_idle - 1)
+    assert app.open
+    world.pass_time(2)
+    assert not app.open
+
+
+def test_a_head_behind_a_connect_has_its_own_clock(world: World) -> None:
+    app = world.app().says(CONNECT[:10])
+    world.pass_time(HEAD_TIMEOUT_S - 1)
+    app.says(CONNECT[10:])
+    app.take()
+    world.pass_time(HEAD_TIMEOUT_S)
+    assert app.open
+    app.says(b"GET /")
+    world.pass_time(HEAD_TIMEOUT_S + 0.1)
+    assert status(app.heard) == 408
+    world.pass_time(LINGER_S + 0.1)

@@ -106,3 +106,26 @@ def test_unusual_methods(make_world: Callable[..., World], head: str, allowed: b
     with pytest.raises(BadRequest, match="allow_methods") as refused:
         answer_to(world, head)
     assert refused.value.status == 501
+
+
+def test_behind_a_connect_every_request_is_that_service_s(make_world: Callable[..., World]) -> None:
+    world = make_world(others={"other": Policy()})
+    connected = world.core.registry.dispatcher.for_authority(b"other:3002")
+    for head, host in (("GET /venue/", "venue"), ("GET /a", "localhost:15001"), ("OPTIONS *", "venue")):
+        asked = f"{head} HTTP/1.1\r\nHost: {host}\r\n\r\n"
+        handler = connected.dispatch(world.app().protocol, parse_request(asked.encode()))
+        assert isinstance(handler, Exchange)
+        assert handler.service_name == "other"
+    with pytest.raises(BadRequest, match="the target is a path"):
+        connected.dispatch(world.app().protocol, parse_request(request("GET http://venue/")))
+    with pytest.raises(BadRequest, match="no CONNECT inside another") as refused:
+        connected.for_authority(b"other:3002")
+    assert refused.value.status == 405
+
+
+@pytest.mark.parametrize("authority", [b"example.org:443", b"venue:1", b"localhost:15001"])
+def test_a_connect_to_anything_else_is_refused_in_words(world: World, authority: bytes) -> None:
+    with pytest.raises(BadRequest, match="no_grpc_proxy") as refused:
+        world.core.registry.dispatcher.for_authority(authority)
+    assert refused.value.status == 405
+    assert authority.decode() not in refused.value.detail  # it goes to the log

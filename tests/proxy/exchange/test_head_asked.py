@@ -25,7 +25,7 @@ def test_it_is_what_the_parser_makes_of_it() -> None:
         ("GET", "/a", "a@b", 400, "the Host is not host"),
         ("GET", "/a", "a:x", 400, "the Host is not host"),
         ("GET", "/a", "a/", 400, "the Host is not host"),
-        ("CONNECT", "a:80", "a:80", 405, "CONNECT is not supported"),
+        ("CONNECT", "a:80", "a:80", 405, "a CONNECT opens a connection"),
         ("GET", "/\xe9", "", 400, "percent-encode"),
         ("GET", "/\udcff", "", 400, "percent-encode"),
         ("GET", "/a#b", "", 400, "fragment"),

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidecar.proxy.http1.head_syntax import CHUNKED, MAX_FIELDS, BadRequest
-from sidecar.proxy.http1.request_head import RequestHead, check_partial, parse_request
+from sidecar.proxy.http1.request_head import ConnectAsked, RequestHead, check_partial, parse_request
 from tests.proxy.heads import (
     HOP_BY_HOP,
     Fields,
@@ -133,6 +133,27 @@ HEAD = "Host: a\r\n\r\n"
 
 
 @pytest.mark.parametrize(
+    "head",
+    [
+        "CONNECT venue:80 HTTP/1.1\r\nHost: venue:80\r\n\r\n",
+        "CONNECT venue:80 HTTP/1.0\r\nHost: venue:80\r\nUser-Agent: grpc-httpcli/0.0\r\n\r\n",  # grpc-core's
+        "CONNECT venue:80 HTTP/1.0\r\n\r\n",
+        "CONNECT venue:80 HTTP/1.1\r\nContent-Length: 0\r\nProxy-Connection: keep-alive\r\nHost: other\r\n\r\n",
+    ],
+)
+def test_a_connect_says_what_authority_it_asks_for(head: str) -> None:
+    with pytest.raises(ConnectAsked) as asked:
+        parse_request(head.encode())
+    assert (asked.value.authority, asked.value.status) == (b"venue:80", 405)
+
+
+def test_tls_is_known_for_what_it_is() -> None:
+    for head in (b"\x16\x03\x01\x02", b"\x16\x03\x01\x02\r\n\r\n"):
+        with pytest.raises(BadRequest, match="this is TLS"):
+            check_partial(head)
+
+
+@pytest.mark.parametrize(
     ("line", "words"),
     [
         ("GET /", "no version"),
@@ -177,6 +198,14 @@ def test_what_is_wrong_with_a_request_line_is_said(line: str, words: str) -> Non
         ("PLAY / HTTP/1.1\r\nX : y\r\n" + HEAD, 400),
         ("PRI / HTTP/1.1\r\n" + HEAD, 400),
         ("CONNECT venue:80 HTTP/1.1\r\n" + HEAD, 405),
+        ("CONNECT venue HTTP/1.1\r\n" + HEAD, 400),
+        ("CONNECT venue: HTTP/1.1\r\n" + HEAD, 400),
+        ("CONNECT /venue HTTP/1.1\r\n" + HEAD, 400),
+        ("CONNECT http://venue:80 HTTP/1.1\r\n" + HEAD, 400),
+        ("CONNECT a@venue:80 HTTP/1.1\r\n" + HEAD, 400),
+        ("CONNECT venue:80 HTTP/1.1\r\nContent-Length: 1\r\n" + HEAD, 400),
+        ("CONNECT venue:80 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HEAD, 400),
+        ("CONNECT venue:80 HTTP/1.1\r\nHost: b\r\n" + HEAD, 400),
         ("GET / HTTP/1.1\r\n\r\n", 400),  # no Host
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
         ("GET / HTTP/1.0\r\nHost: a\r\nhost: b\r\n\r\n", 400),
