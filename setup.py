@@ -60,6 +60,7 @@ COMPILED = [
     "sidecar/policy/cache_fields.py",
     "sidecar/policy/concurrency.py",
     "sidecar/policy/endpoint_state.py",
+    "sidecar/policy/grpc.py",
     "sidecar/policy/health_state.py",
     "sidecar/policy/outlier.py",
     "sidecar/policy/round_robin.py",

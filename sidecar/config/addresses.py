@@ -12,7 +12,7 @@ import socket
 from sidecar.config.errors import BadValueError
 from sidecar.config.schema import Address, Url
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+_DEFAULT_PORTS = {"http": 80, "https": 443, "h2c": 80, "grpc": 80}
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _BYTE = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}")
@@ -20,6 +20,8 @@ _PORT = re.compile(r"[0-9]{1,5}")
 _SERVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _PATH = re.compile(r"/[!-~]*")
+_GRPC_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
+_GRPC_NAME_MOST = 253
 
 _URL_EXPECTED = "expected a URL such as http://venue-service:3002"
 _SERVER_EXPECTED = "expected a server's URL such as http://collector:4318 or https://10.0.0.1:6443"
@@ -30,10 +32,12 @@ def parse_url(text: str) -> Url:
     """Scheme, host and port. One trailing `/` is allowed. Each other part of a URL is refused with its own message."""
     scheme, separator, rest = text.partition("://")
     if not separator:
-        raise BadValueError(f"{_URL_EXPECTED}, beginning with http:// or https://")
+        raise BadValueError(f"{_URL_EXPECTED}, beginning with http://, https://, h2c:// or grpc://")
     scheme = scheme.lower()
+    if scheme in ("grpcs", "h2"):
+        raise BadValueError("write https:// and, beside it, protocol: h2")
     if scheme not in _DEFAULT_PORTS:
-        raise BadValueError("the scheme of this URL must be http or https")
+        raise BadValueError("the scheme of this URL must be http, https, h2c (HTTP/2 without TLS) or grpc (the same)")
     if "#" in rest:
         raise BadValueError(f"this URL cannot have a fragment (#...): {_URL_EXPECTED}")
     if "?" in rest:
@@ -113,7 +117,7 @@ def parse_service_port(text: str) -> int | str:
 def parse_server_url(text: str) -> str:
     """The URL of an API server or a collector. Unlike that of an upstream it may have a path, such as a gateway's."""
     scheme, separator, rest = text.partition("://")
-    if not separator:
+    if not separator or scheme.lower() not in ("http", "https"):
         raise BadValueError(f"{_SERVER_EXPECTED}, beginning with http:// or https://")
     authority, _, path = rest.partition("/")
     if "?" in rest or "#" in rest:
@@ -122,6 +126,21 @@ def parse_server_url(text: str) -> str:
         raise BadValueError("a path is sent as it is written here: percent-encode spaces and non-ASCII characters")
     url = parse_url(f"{scheme}://{authority}")
     return f"{url}/{path}".rstrip("/")
+
+
+def parse_grpc_name(text: str) -> str:
+    """The full name of a service in gRPC, or a package followed by `.*`. Names are case-sensitive."""
+    name = text.removesuffix(".*")
+    if not _GRPC_NAME.fullmatch(name) or len(text) > _GRPC_NAME_MOST:
+        raise BadValueError("expected the full name of a service such as shop.v1.Venue, or a package: shop.v1.*")
+    return text
+
+
+def parse_grpc_service(text: str) -> str:
+    """The name of a service as grpc.health.v1 knows it: any text that the server was told, or none for all of it."""
+    if len(text) > _GRPC_NAME_MOST or not text.isprintable():
+        raise BadValueError('expected the name of a service such as shop.v1.Venue, or "" for the whole server')
+    return text
 
 
 def parse_path_prefix(text: str) -> str:

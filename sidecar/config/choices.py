@@ -5,21 +5,25 @@ Owns which keys these are, and the messages if none or several of them are set.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Final
 
 from msgspec import Struct
 
 from sidecar.config.annotations import fields_of
 from sidecar.config.errors import Place
-from sidecar.config.tree import Leaf, Tree
+from sidecar.config.merge import leaves
+from sidecar.config.tree import Tree
 from sidecar.policy.settings import DnsSettings, HashSettings, HealthSettings
 
 _CHOICES: dict[type[Struct], tuple[str, ...]] = {
     HashSettings: ("header", "cookie", "query", "source"),
-    HealthSettings: ("path", "tcp"),
+    HealthSettings: ("path", "tcp", "grpc"),
     DnsSettings: ("port", "srv"),
 }
 """A boolean counts as set if it is `true`."""
+
+_NOWHERE: Final = Place(0, 0)
+"""Of a group without values, `{}`: a tree does not have its own place. It comes before the others."""
 
 
 def choice_problems(struct: type[Struct], tree: Tree, place: Place | None) -> list[tuple[Place, str]]:
@@ -28,14 +32,14 @@ def choice_problems(struct: type[Struct], tree: Tree, place: Place | None) -> li
     If it sets none, the mistake is at `place`; without a place it is not reported.
     """
     keys = _CHOICES.get(struct, ())
-    chosen = sorted(_chosen(keys, tree).items(), key=lambda item: (item[1].place.line, item[1].place.column))
+    chosen = sorted(_chosen(keys, tree).items(), key=lambda item: (item[1].line, item[1].column))
     if keys and not chosen:
         return (
             []
             if place is None
             else [(place, f"expected exactly one of {', '.join(_shown(struct, key) for key in keys)}")]
         )
-    return [(leaf.place, f"{chosen[0][0]} is set as well: keep one of the two") for _, leaf in chosen[1:]]
+    return [(at, f"{chosen[0][0]} is set as well: keep one of the two") for _, at in chosen[1:]]
 
 
 def without_replaced(struct: type[Struct], below: Tree, over: Tree) -> Tree:
@@ -46,9 +50,16 @@ def without_replaced(struct: type[Struct], below: Tree, over: Tree) -> Tree:
     return {key: value for key, value in below.items() if key not in keys}
 
 
-def _chosen(keys: tuple[str, ...], tree: Tree) -> dict[str, Leaf]:
-    found: dict[str, Any] = {key: tree[key] for key in keys if key in tree}
-    return {key: leaf for key, leaf in found.items() if leaf.value is not False}
+def _chosen(keys: tuple[str, ...], tree: Tree) -> dict[str, Place]:
+    """The keys that are set, with their places. Of a group that is the place of its first value."""
+    found: dict[str, Place] = {}
+    for key in keys:
+        value = tree.get(key)
+        if isinstance(value, dict):
+            found[key] = next((leaf.place for _, leaf in leaves(value)), _NOWHERE)
+        elif value is not None and value.value not in (False, None):
+            found[key] = value.place
+    return found
 
 
 def _shown(struct: type[Struct], key: str) -> str:

@@ -100,8 +100,9 @@ def _differing(old: Any, new: Any, path: str) -> list[str]:
     if isinstance(old, Service) and isinstance(new, Service):
         found = [
             *_differing(old.policy, new.policy, path),
-            *_differing_keys(old, new, path, without=("name", "policy", "routes")),
+            *_differing_keys(old, new, path, without=("name", "policy", "own_timeouts", "routes")),
         ]
+        found += _own_changed(old, new, path, found)
         if [route.match for route in old.routes] != [route.match for route in new.routes]:
             found.append(f"{path}.routes")
         else:
@@ -109,11 +110,18 @@ def _differing(old: Any, new: Any, path: str) -> list[str]:
                 found += _differing(before.policy, after.policy, f"{path}.routes[{at}]")
                 if before.own_breaker != after.own_breaker:
                     found.append(f"{path}.routes[{at}].breaker")
+                found += _own_changed(before, after, f"{path}.routes[{at}]", found)
         return found or [path]
     kind: type[Any] = type(old)
     if kind is type(new) and is_group(kind) and fields_of(kind):
         return _differing_keys(old, new, path) or [path]
     return [path]
+
+
+def _own_changed(old: Service | Route, new: Service | Route, path: str, found: list[str]) -> list[str]:
+    """The timeouts that one of the two sets itself to what it inherits in the other: they count for gRPC."""
+    changed = [f"{path}.timeout.{key}" for key in sorted(old.own_timeouts ^ new.own_timeouts)]
+    return [one for one in changed if one not in found]
 
 
 def _differing_keys(old: Struct, new: Struct, path: str, *, without: tuple[str, ...] = ()) -> list[str]:
@@ -131,6 +139,8 @@ def service_tree(service: Service, origins: Origins) -> Tree:
     else:
         endpoints = [_as_written(endpoint, type(endpoint)) for endpoint in service.endpoints]
         found["endpoints"] = Setting(endpoints, "service")
+    found["protocol"] = Setting(service.protocol, "service" if service.h2 else "default")
+    found["grpc"] = Setting(list(service.grpc), "service" if service.grpc else "default")
     found["hosts"] = Setting(list(service.hosts), "service" if service.hosts else "default")
     found["required"] = Setting(service.required, "service" if service.required else "default")
     found |= policy_tree(service, path, origins)

@@ -35,7 +35,7 @@ from sidecar.config.json_schema_values import (
     value_schema,
 )
 from sidecar.config.schema import Aggregate, AggregatePart, Config, EndpointSpec, HealthCheck, Match, Service, Url
-from sidecar.config.services import POLICY_KEYS, SERVICE_WIDE
+from sidecar.config.services import POLICY_KEYS, SERVICE_KEYS, SERVICE_WIDE
 from sidecar.policy.settings import FallbackService, FallbackStale, FallbackStatic, FilePath, Policy
 
 DRAFT: Final = "http://json-schema.org/draft-07/schema#"
@@ -52,7 +52,10 @@ _TEXTS: Final[Mapping[str, str]] = {
     "checks": "What GET /health checks in addition to the services, by name.",
     "aggregates": "The calls that GET /_aggregate/<name> makes to several services at once, by name.",
 }
-_URL_TEXT: Final = "http or https, host and port, no path. Every address behind the name is an endpoint."
+_URL_TEXT: Final = (
+    "http, https, h2c or grpc, host and port, no path. Every address behind the name is an endpoint."
+    " h2c: HTTP/2 without TLS. grpc: the same, and the service is one of gRPC."
+)
 
 
 def json_schema_text() -> str:
@@ -89,7 +92,7 @@ class _Generator:
         }
 
     def _service(self) -> Schema:
-        own = {key: self._property(Service, key) for key in fields_of(Service) if key not in ("name", "policy")}
+        own = {key: self._property(Service, key) for key in SERVICE_KEYS if key in fields_of(Service)}
         own["endpoints"] = {
             "description": "URLs, each alone or with a weight and a priority.",
             "type": "array",

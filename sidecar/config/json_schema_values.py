@@ -15,6 +15,7 @@ from msgspec import Meta
 from sidecar.config.annotations import group_of, kind_of, may_be_off, scalar_hint, unwrapped
 from sidecar.config.schema import Address, CheckUrl, PathTemplate, Url
 from sidecar.config.units import format_duration, format_size
+from sidecar.policy.grpc import STATUSES as GRPC_STATUSES
 from sidecar.policy.settings import RETRY_REASONS
 
 Schema = dict[str, Any]
@@ -36,6 +37,7 @@ _WHOLE = "[+-]?[0-9]+"
 _NUMBER = r"[+-]?[0-9]+(\.[0-9]+)?"
 _STATUSES = "[1-5][0-9][0-9](-[1-5][0-9][0-9])?"
 _HTTP = "[Hh][Tt][Tt][Pp][Ss]?"
+_SCHEME = f"({_HTTP}|[Hh]2[Cc]|[Gg][Rr][Pp][Cc])"
 
 _PATTERNS: Final[Mapping[Any, str]] = MappingProxyType(
     {
@@ -43,7 +45,9 @@ _PATTERNS: Final[Mapping[Any, str]] = MappingProxyType(
         "size": r"[0-9]+(\.[0-9]+)?(B|KiB|MiB|GiB)?",
         "percentage": _NUMBER + "%?",
         "statuses": _STATUSES,
-        "retry_conditions": "|".join([*sorted(RETRY_REASONS), _STATUSES]),
+        "retry_conditions": "|".join([*sorted(RETRY_REASONS), _STATUSES, *GRPC_STATUSES[1:]]),
+        "grpc_statuses": "|".join(GRPC_STATUSES[1:]),
+        "grpc_name": r"[A-Za-z_][A-Za-z0-9_.]*(\.\*)?",
         "methods": "[A-Z][A-Z0-9_-]{0,31}",
         "service_name": NAME,
         "host_name": r"[A-Za-z0-9_.-]+(:([0-9]{1,5}|\*))?",
@@ -56,7 +60,7 @@ _PATTERNS: Final[Mapping[Any, str]] = MappingProxyType(
         "query_name": "[!-~]+",
         "path_prefix": "/[!-~]*",
         "target": "/[!-~]*",
-        Url: f"{_HTTP}://[^/?#@]+/?",
+        Url: f"{_SCHEME}://[^/?#@]+/?",
         Address: ".+:[0-9]{1,5}",
         CheckUrl: f"([Rr][Ee][Dd][Ii][Ss]{{1,2}}|[Tt][Cc][Pp]|{_HTTP})://.+",
         PathTemplate: "/.*",
@@ -85,7 +89,7 @@ _NUMERIC: Final[Mapping[Any, str]] = MappingProxyType(
 
 _NAMES: Final = frozenset(
     {
-        *("service_name", "host_name", "dns_name", "dns_label", "service_port"),
+        *("service_name", "host_name", "dns_name", "dns_label", "service_port", "grpc_name"),
         *("token", "lower_token", "query_name"),
     }
 )

@@ -15,6 +15,7 @@ from sidecar.policy.settings import (
     DnsSettings,
     Duration,
     FilePath,
+    GrpcName,
     HeaderFieldCount,
     Headers,
     HeadSize,
@@ -105,7 +106,9 @@ class Tracing(Struct, frozen=True, kw_only=True):
 
 
 class Url(Struct, frozen=True):
-    """Where an endpoint is: scheme `http` or `https`, host (lower case, no brackets), port (filled in)."""
+    """Where an endpoint is: scheme `http`, `https`, `h2c` or `grpc`, host (lower case, no brackets), port (filled in).
+
+    `h2c` and `grpc` mean HTTP/2 without TLS; with `grpc` the service is known to be one of gRPC."""
 
     scheme: str
     host: str
@@ -125,7 +128,7 @@ class EndpointSpec(Struct, frozen=True, kw_only=True):
     """One entry of `endpoints` (or the `url`): every address behind its name becomes an endpoint."""
 
     url: Url
-    """http or https, host and port, no path."""
+    """http, https, h2c or grpc, host and port, no path."""
     weight: PositiveCount = 1
     """An endpoint of weight 2 gets twice as many requests as one of weight 1."""
     priority: Count = 0
@@ -183,6 +186,8 @@ class Route(Struct, frozen=True, kw_only=True):
     policy: Policy
     own_breaker: bool = False
     """The file has a `breaker` for this route, so its calls are counted apart from those of the service."""
+    own_timeouts: frozenset[str] = frozenset()
+    """The keys of `timeout` that the file sets for this route or its service. Only these apply to calls of gRPC."""
 
 
 class Service(Struct, frozen=True, kw_only=True):
@@ -194,14 +199,33 @@ class Service(Struct, frozen=True, kw_only=True):
     name: str
     endpoints: tuple[EndpointSpec, ...] = ()
     discovery: DnsSettings | KubernetesSettings | None = None
-    """Where the endpoints come from: DNS records, or a Service of Kubernetes. They are called by plain http."""
+    """Where the endpoints come from: DNS records, or a Service of Kubernetes. They are called without TLS, by HTTP/1.1
+    unless `protocol` says h2."""
+    protocol: Literal["http1", "h2"] = "http1"
+    """The version of HTTP by which the endpoints are called. It is h2 by itself with h2c:// and grpc://, and with https://
+    or discovery where the service has `grpc`."""
     hosts: tuple[HostName, ...] = ()
     """Further names by which a Host header or an absolute-form target finds the service. `name` means the endpoints'
     ports or no port, `name:3002` this port, `name:*` every port."""
+    grpc: tuple[GrpcName, ...] = ()
+    """What this service has in gRPC: `shop.v1.Venue`, or `shop.v1.*` for all of a package. Calls of these that name no
+    service otherwise go to it; the longest name that fits wins."""
     policy: Policy
+    own_timeouts: frozenset[str] = frozenset()
+    """The keys of `timeout` that the file sets for this service. Only these apply to calls of gRPC."""
     routes: tuple[Route, ...] = ()
     required: bool = False
     """While it is unhealthy, `GET /health` is unhealthy if this is true, and degraded if it is false."""
+
+    @property
+    def h2(self) -> bool:
+        """Whether its endpoints are called by HTTP/2."""
+        return self.protocol == "h2"
+
+    @property
+    def is_grpc(self) -> bool:
+        """Whether the file says that it is a service of gRPC."""
+        return bool(self.grpc) or any(spec.url.scheme == "grpc" for spec in self.endpoints)
 
     @property
     def addressed(self) -> list[tuple[str, int | None]]:

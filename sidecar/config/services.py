@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from msgspec import Struct
 
@@ -17,6 +17,13 @@ from sidecar.config.checks import check_health, check_policy
 from sidecar.config.choices import without_replaced
 from sidecar.config.errors import Place, Reporter
 from sidecar.config.merge import build, merge
+from sidecar.config.protocols import (
+    built_policy,
+    check_http1_health,
+    own_timeouts,
+    protocol_of,
+    without_http1_times,
+)
 from sidecar.config.schema import EndpointSpec, Match, Route, Service, Url
 from sidecar.config.tree import INVALID, Leaf, Tree, is_valid
 from sidecar.config.walk import Entries, Walker
@@ -41,8 +48,8 @@ def _keys_with_policy(struct: type[Struct], *, without: tuple[str, ...], first: 
 
 _SOURCES = {"url": "a url", "endpoints": "endpoints", "discovery": "discovery"}
 
-SERVICE_KEYS = _keys_with_policy(Service, without=("name", "policy"), first={"url": Url})
-ROUTE_KEYS = _keys_with_policy(Route, without=("policy", "own_breaker"), first={})
+SERVICE_KEYS = _keys_with_policy(Service, without=("name", "policy", "own_timeouts"), first={"url": Url})
+ROUTE_KEYS = _keys_with_policy(Route, without=("policy", "own_breaker", "own_timeouts"), first={})
 
 
 class ReadRoute(Struct):
@@ -61,25 +68,35 @@ class ReadService(Struct):
     place: Place
     endpoints: list[EndpointSpec]
     discovery: DnsSettings | KubernetesSettings | None
+    protocol: Literal["http1", "h2"]
     hosts: list[tuple[str, Place]]
+    grpc: list[tuple[str, Place]]
     required: bool
     tree: Tree
     routes: list[ReadRoute]
 
     def built(self) -> Service:
         """The struct. Only if nothing was reported."""
-        policy = build(Policy, self.tree)
+        policy = built_policy(self.tree, self.protocol)
         routes = tuple(
-            Route(match=route.match, policy=build(Policy, route.tree), own_breaker=route.own_breaker)
+            Route(
+                match=route.match,
+                policy=built_policy(route.tree, self.protocol),
+                own_breaker=route.own_breaker,
+                own_timeouts=own_timeouts(route.tree),
+            )
             for route in self.routes
         )
         return Service(
             name=self.name,
             endpoints=tuple(self.endpoints),
             discovery=self.discovery,
+            protocol=self.protocol,
             hosts=tuple(host for host, _ in self.hosts),
+            grpc=tuple(claim for claim, _ in self.grpc),
             required=self.required,
             policy=policy,
+            own_timeouts=own_timeouts(self.tree),
             routes=routes,
         )
 
@@ -115,12 +132,21 @@ class _ServiceReader:
         check_health(tree, found, self._reporter)
         if isinstance(node, MappingNode):
             self._check_sources(found)
+        endpoints = self._endpoints(found)
+        claims = self._names(found, "grpc")
+        protocol = self._protocol(found, endpoints)
+        if protocol == "h2":
+            tree = without_http1_times(tree)
+        else:
+            check_http1_health(tree, self._place, self._reporter)
         return ReadService(
             name,
             self._place,
-            self._endpoints(found),
+            endpoints,
             self._discovery(found),
-            self._hosts(found),
+            protocol,
+            self._names(found, "hosts"),
+            claims,
             self._required(found),
             tree,
             self._routes(found, tree),
@@ -169,7 +195,7 @@ class _ServiceReader:
             if endpoint.url in first_of:
                 self._reporter.report(at, f"repeated endpoint: the same as in line {first_of[endpoint.url].line}")
             elif endpoints and endpoint.url.scheme != endpoints[0].url.scheme:
-                self._reporter.report(at, "the endpoints of a service must be all http or all https")
+                self._reporter.report(at, "the endpoints of a service must all have the same scheme")
             first_of.setdefault(endpoint.url, at)
             endpoints.append(endpoint)
         return endpoints
@@ -183,13 +209,25 @@ class _ServiceReader:
             self._reporter.report(place, "an endpoint needs a url: {url: http://10.0.0.8:3002, weight: 2}")
         return build(EndpointSpec, tree) if "url" in tree and is_valid(tree) else None
 
-    def _hosts(self, found: Entries) -> list[tuple[str, Place]]:
-        if "hosts" not in found:
+    def _protocol(self, found: Entries, endpoints: list[EndpointSpec]) -> Literal["http1", "h2"]:
+        written, at = None, self._place
+        if "protocol" in found:
+            node, at = found["protocol"]
+            written = self._walker.value(node, SERVICE_KEYS["protocol"], at)
+        scheme = endpoints[0].url.scheme if endpoints else ""
+        protocol, problem = protocol_of(scheme, written if written is not INVALID else None, "grpc" in found)
+        if problem:
+            self._reporter.report(found["grpc"][1] if written is None else at, problem)
+        return protocol
+
+    def _names(self, found: Entries, key: str) -> list[tuple[str, Place]]:
+        """The names in a list, each with its place."""
+        if key not in found:
             return []
-        hint = get_args(SERVICE_KEYS["hosts"])[0]
-        items = self._walker.items(*found["hosts"])
-        hosts = [(self._walker.value(item, hint, at), at) for item, at in items or ()]
-        return [(host, at) for host, at in hosts if host is not INVALID]
+        hint = get_args(SERVICE_KEYS[key])[0]
+        items = self._walker.items(*found[key])
+        names = [(self._walker.value(item, hint, at), at) for item, at in items or ()]
+        return [(name, at) for name, at in names if name is not INVALID]
 
     def _routes(self, found: Entries, service: Tree) -> list[ReadRoute]:
         if "routes" not in found:
@@ -256,13 +294,20 @@ def _check_names(services: list[ReadService], reporter: Reporter) -> None:
         if other is not service:
             message = f"differs only in case from the service in line {other.place.line}: a Host cannot tell them apart"
             reporter.report(service.place, message)
-    owners: dict[str, tuple[ReadService, Place]] = {}
     for service in services:
         for host, place in service.hosts:
             namesake = named.get(host, service)
-            owner, first = owners.setdefault(host, (service, place))
             if namesake is not service:
                 reporter.report(place, f"this is the name of another service (line {namesake.place.line})")
-            elif first is not place:
-                whose = "this service" if owner is service else "another service"
-                reporter.report(place, f"repeated host name: {whose} has it in line {first.line}")
+    _check_owned("host name", [(one, service) for service in services for one in service.hosts], reporter)
+    _check_owned("claim", [(one, service) for service in services for one in service.grpc], reporter)
+
+
+def _check_owned(what: str, names: list[tuple[tuple[str, Place], ReadService]], reporter: Reporter) -> None:
+    """Report names that stand twice."""
+    owners: dict[str, tuple[ReadService, Place]] = {}
+    for (name, place), service in names:
+        owner, first = owners.setdefault(name, (service, place))
+        if first is not place:
+            whose = "this service" if owner is service else "another service"
+            reporter.report(place, f"repeated {what}: {whose} has it in line {first.line}")

@@ -39,6 +39,10 @@ def _line(service: Service) -> str:
         parts = [", ".join(str(endpoint.url) for endpoint in service.endpoints[:3])]
     if len(service.endpoints) > 3:
         parts.append(f"and {len(service.endpoints) - 3} more")
+    if service.h2 and not (service.endpoints and service.endpoints[0].url.scheme in ("h2c", "grpc")):
+        parts.append("HTTP/2")
+    if service.grpc:
+        parts.append(f"grpc {', '.join(service.grpc)}")
     if service.hosts:
         parts.append(f"hosts {', '.join(service.hosts)}")
     if service.routes:

@@ -10,6 +10,7 @@ import math
 import re
 
 from sidecar.config.errors import BadValueError
+from sidecar.policy.grpc import NUMBERS, STATUSES
 from sidecar.policy.settings import RETRY_REASONS
 
 # The number of digits is limited everywhere: nothing becomes infinite, or meets Python's limit on long integers.
@@ -107,14 +108,31 @@ def parse_statuses(text: str) -> range:
 
 
 def parse_retry_conditions(text: str) -> tuple[str] | range:
-    """One of RETRY_REASONS, a status, or a range of statuses."""
+    """One of RETRY_REASONS, a status, a range of statuses, or the name of a status of gRPC."""
     if text in RETRY_REASONS:
         return (text,)
+    if text.upper() in NUMBERS:
+        return parse_grpc_statuses(text)
     try:
         return parse_statuses(text)
     except BadValueError:
         reasons = ", ".join(sorted(RETRY_REASONS))
-        raise BadValueError(f"expected one of {reasons}, a status or a range such as 502-504") from None
+        raise BadValueError(
+            f"expected one of {reasons}, a status, a range such as 502-504, or a status of gRPC such as UNAVAILABLE"
+        ) from None
+
+
+def parse_grpc_statuses(text: str) -> tuple[str]:
+    """The name of a status of gRPC that a failed call may have, as a tuple of one."""
+    if text == "OK":
+        raise BadValueError("OK is the status of calls that succeed: expected another one, such as UNAVAILABLE")
+    if text in NUMBERS:
+        return (text,)
+    if text.upper() in NUMBERS:
+        raise BadValueError(f"the statuses of gRPC are written in upper case: {text.upper()}")
+    if text.isascii() and text.isdigit() and int(text[:3]) < len(STATUSES):
+        raise BadValueError(f"the statuses of gRPC are written by name: {STATUSES[int(text[:3])]}")
+    raise BadValueError(f"expected a status of gRPC: one of {', '.join(STATUSES[1:])}")
 
 
 def parse_methods(text: str) -> tuple[str]:

@@ -51,6 +51,8 @@ _SCALARS: dict[Any, Callable[[str], Any]] = {
     "service_name": addresses.parse_service_name,
     "host_name": addresses.parse_host_name,
     "path_prefix": addresses.parse_path_prefix,
+    "grpc_name": addresses.parse_grpc_name,
+    "grpc_service": addresses.parse_grpc_service,
     "dns_name": addresses.parse_dns_name,
     "dns_label": addresses.parse_dns_label,
     "service_port": addresses.parse_service_port,
@@ -77,6 +79,7 @@ _SET_ITEMS: dict[str | None, Callable[[str], Iterable[object]]] = {
     "statuses": units.parse_statuses,
     "retry_conditions": units.parse_retry_conditions,
     "methods": units.parse_methods,
+    "grpc_statuses": units.parse_grpc_statuses,
 }
 """By the kind of the set: makes the members of the set from the text of an item."""
 

@@ -42,12 +42,18 @@ class _Followed:
 
     def __init__(self, service: LiveService, watch: Watch, views: Sequence[SourceView]) -> None:
         self._service = service
-        self._wanted = (service.config.discovery, service.config.endpoints)
+        self._wanted = _wanted(service)
         self.watch = watch
         self.views = views
 
     def is_for(self, service: LiveService) -> bool:
-        return self._service is service and self._wanted == (service.config.discovery, service.config.endpoints)
+        return self._service is service and self._wanted == _wanted(service)
+
+
+def _wanted(service: LiveService) -> object:
+    """Where the endpoints come from, and how they are called: with another protocol they are other endpoints."""
+    config = service.config
+    return config.discovery, config.endpoints, config.protocol
 
 
 class Sources:

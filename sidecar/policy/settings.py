@@ -44,7 +44,16 @@ RETRY_REASONS = frozenset({"connect_failure", "connect_timeout", "reset", "attem
 """The failure reasons that `retry.on` may name, in addition to statuses."""
 
 RetryConditions = Annotated[frozenset[str | int], Meta(extra={"kind": "retry_conditions"})]
-"""A list of reasons, statuses and ranges of statuses: `[reset, 502-504]`."""
+"""A list of reasons, statuses, ranges of statuses, and names of gRPC's statuses: `[reset, 502-504, UNAVAILABLE]`."""
+
+GrpcStatusSet = Annotated[frozenset[str], Meta(extra={"kind": "grpc_statuses"})]
+"""A list of names of gRPC's statuses: `[UNAVAILABLE, INTERNAL]`."""
+
+GrpcName = Annotated[str, Meta(extra={"kind": "grpc_name"})]
+"""The full name of a service in gRPC, `shop.v1.Venue`, or all services of a package and below it, `shop.v1.*`."""
+
+GrpcServiceName = Annotated[str, Meta(extra={"kind": "grpc_service"})]
+"""The full name of a service in gRPC, or `""`."""
 
 Methods = Annotated[frozenset[str], Meta(extra={"kind": "methods"})]
 """HTTP methods, upper case."""
@@ -133,11 +142,14 @@ class RetrySettings(Struct, frozen=True, kw_only=True):
 
     max_retries: Count = 2
     """Attempts after the first one."""
-    on: RetryConditions = frozenset({"connect_failure", "connect_timeout", "reset", "attempt_timeout", 502, 503, 504})
-    """Failures that are retried: how an attempt failed, or the status that came back."""
+    on: RetryConditions = frozenset(
+        {"connect_failure", "connect_timeout", "reset", "attempt_timeout", 502, 503, 504, "UNAVAILABLE"}
+    )
+    """Failures that are retried: how an attempt failed, or the status that came back. The statuses of gRPC count only
+    where calls are `idempotent`."""
     methods: Methods = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
     """Methods that may be sent again. A method that is not idempotent is retried only if it is named here, or if the
-    request has an Idempotency-Key.
+    request has an Idempotency-Key. For gRPC, whose calls are all POST, see `idempotent`.
     """
     backoff: Backoff = Backoff()
     budget: BudgetSettings = BudgetSettings()
@@ -167,6 +179,10 @@ class BreakerSettings(Struct, frozen=True, kw_only=True):
     """How many probes may run at a time, and how many must succeed in a row to close the breaker."""
     failure_status: StatusSet = frozenset(range(500, 600))
     """Statuses that count as failures."""
+    failure_grpc_status: GrpcStatusSet = frozenset(
+        {"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "DATA_LOSS"}
+    )
+    """The same for calls of gRPC, whose outcome is their grpc-status."""
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -201,13 +217,23 @@ class HashSettings(Struct, frozen=True, kw_only=True, tag="hash"):
     """The app's address. It is a weak key: apps in one pod often share it."""
 
 
+class GrpcHealthSettings(Struct, frozen=True, kw_only=True):
+    """`health: {grpc: ...}`: asks by the protocol that gRPC defines for it, `grpc.health.v1.Health/Check`."""
+
+    service: GrpcServiceName = ""
+    """Whose health is asked. `""` is that of the whole server."""
+
+
 class HealthSettings(Struct, frozen=True, kw_only=True):
-    """`health`: active checks of each endpoint, on connections of their own. Set exactly one of `path` and `tcp`."""
+    """`health`: active checks of each endpoint, on connections of their own. Set exactly one of `path`, `tcp` and
+    `grpc`."""
 
     path: Target | None = None
     """What a check asks for, with GET."""
     tcp: bool = False
     """A check passes when a TCP connection opens; nothing is sent."""
+    grpc: GrpcHealthSettings | None = None
+    """A check passes with the answer SERVING. For services that speak HTTP/2."""
     interval: Duration = 5.0
     """The time between two checks of an endpoint."""
     idle_interval: Duration = 60.0
@@ -320,6 +346,13 @@ class Policy(Struct, frozen=True, kw_only=True):
     """`count`: a call that the app gives up (by its own deadline, or by hanging up) is a failure of the service if the
     app had waited twice as long as the service usually takes. `ignore`: never. For routes that answer late on purpose,
     such as long polls."""
+    idempotent: bool = False
+    """Calls may be sent twice, whatever their method: they are retried as `retry.on` says. Calls of gRPC that the
+    service may have seen are not retried without this."""
+    unary: bool = False
+    """Calls of gRPC have one request and one answer, so `timeout.attempt`, `request` and `idle` apply to them as to
+    HTTP. Without this they apply to gRPC only where the service or route itself sets them, because a stream may wait
+    long for its first message."""
     half_close: bool = False
     """Allow the app to close its sending side and still wait for the response. Off, that counts as a disconnect."""
 

@@ -19,11 +19,15 @@ FIRST_SKIP_S: Final = 1.0
 LONGEST_SKIP_S: Final = 30.0
 
 Key = tuple[str, str, int]
-"""Scheme, address and port: they identify an endpoint within its service."""
+"""Protocol, address and port: they identify an endpoint within its service. The protocol is the scheme of its URL,
+`h2c` for HTTP/2 without TLS, or `h2` for HTTP/2 over TLS."""
 
 
 class Endpoint(EndpointState):
-    """An address and port with its scheme. `authority` is sent as its Host."""
+    """An address and port with its protocol. `authority` is sent as its Host.
+
+    `h2`: it is called by HTTP/2. URLs of the schemes h2c and grpc say so themselves.
+    """
 
     __slots__ = (
         "active",
@@ -34,6 +38,7 @@ class Endpoint(EndpointState):
         "counters",
         "departed_at",
         "drained_until",
+        "h2",
         "health",
         "idle",
         "key",
@@ -47,13 +52,15 @@ class Endpoint(EndpointState):
         "weight",
     )
 
-    def __init__(self, spec: EndpointSpec, address: str) -> None:
+    def __init__(self, spec: EndpointSpec, address: str, h2: bool = False) -> None:
         super().__init__()
         url = spec.url
-        self.key: Key = (url.scheme, address, url.port)
         self.address = address
         self.port = url.port
         self.tls = url.scheme == "https"
+        self.h2 = h2 or url.scheme in ("h2c", "grpc")
+        protocol = url.scheme if not self.h2 else "h2" if self.tls else "h2c"
+        self.key: Key = (protocol, address, url.port)
         self.server_name = url.host
         self.authority = url.authority.encode()
         self.weight = spec.weight

@@ -7,11 +7,17 @@ that it began with. Only the breaker survives a new route.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
+from typing import Final
 
 from sidecar.config.schema import Match
 from sidecar.policy.breaker import Breaker
+from sidecar.policy.grpc import numbers_of
 from sidecar.policy.settings import FALLBACK_METHODS, FallbackStale, FallbackStep, Policy
 from sidecar.runtime.additions import Additions
+
+_NOT_IDEMPOTENT: Final = frozenset({"POST", "PATCH"})
+"""The methods that `idempotent` adds to `retry.methods`."""
 
 
 class LiveRoute:
@@ -28,12 +34,19 @@ class LiveRoute:
         "failure_status",
         "fallback_methods",
         "forgives_impatience",
+        "grpc_attempt_s",
+        "grpc_failure",
+        "grpc_idle_s",
+        "grpc_request_s",
+        "grpc_retry",
         "half_close",
+        "idempotent",
         "idle_s",
         "keeps_stale",
         "match",
         "methods",
         "name",
+        "own_timeouts",
         "path",
         "path_and_below",
         "policy",
@@ -46,7 +59,14 @@ class LiveRoute:
         "via",
     )
 
-    def __init__(self, name: str, match: Match | None, policy: Policy, breaker: Breaker) -> None:
+    def __init__(
+        self,
+        name: str,
+        match: Match | None,
+        policy: Policy,
+        breaker: Breaker,
+        own_timeouts: frozenset[str] = frozenset(),
+    ) -> None:
         self.name = name
         self.match = match
         """None for the service's own policy, which takes the requests that no other route matches."""
@@ -65,9 +85,18 @@ class LiveRoute:
         self.request_s = timeout.request
         self.idle_s = timeout.idle
         self.retry = policy.retry
-        self.repeatable_methods = policy.retry.methods
+        self.idempotent = policy.idempotent
+        self.repeatable_methods = policy.retry.methods | _NOT_IDEMPOTENT if policy.idempotent else policy.retry.methods
         self.retry_statuses = frozenset(one for one in policy.retry.on if isinstance(one, int))
         self.failure_status = policy.breaker.failure_status
+        # What applies to calls of gRPC in place of the above. A stream may wait for long until its first message, so
+        # times for all of HTTP are not for them.
+        self.own_timeouts = own_timeouts
+        self.grpc_attempt_s = timeout.attempt if policy.unary or "attempt" in own_timeouts else inf
+        self.grpc_request_s = timeout.request if policy.unary or "request" in own_timeouts else inf
+        self.grpc_idle_s = timeout.idle if policy.unary or "idle" in own_timeouts else inf
+        self.grpc_failure = numbers_of(policy.breaker.failure_grpc_status)
+        self.grpc_retry = numbers_of(policy.retry.on) if policy.idempotent else frozenset[int]()
         self.forgives_impatience = policy.impatience == "ignore"
         self.fallback_methods = _answered_by(policy.fallback)
         self.keeps_stale = any(isinstance(step, FallbackStale) for step in policy.fallback)

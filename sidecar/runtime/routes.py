@@ -25,7 +25,7 @@ class Routes:
         self._service = config.name
         self._mode = config.policy.breaker.mode
         self.counters = BreakerCounters()
-        self.default = LiveRoute("", None, config.policy, self._breaker("", config.policy, now))
+        self.default = LiveRoute("", None, config.policy, self._breaker("", config.policy, now), config.own_timeouts)
         """The service's own policy, for requests that no other route matches."""
         self.in_order: tuple[LiveRoute, ...] = ()
         """The others; the first that matches takes a request."""
@@ -37,14 +37,15 @@ class Routes:
         before = {route.match: route for route in self.in_order if route.breaker is not self.default.breaker}
         shared = {route.match: route for route in self.in_order if route.breaker is self.default.breaker}
         breaker = self._kept("", self.default, config.policy, now)
-        default = _as_before(self.default, "", None, config.policy, breaker)
+        default = _as_before(self.default, "", None, config.policy, breaker, config.own_timeouts)
         routes: list[LiveRoute] = []
         for route in config.routes:
             match = route.match
             own = before.get(match)
             name = " ".join([",".join(sorted(match.methods)), match.path]).strip()
             breaker = self._kept(name, own, route.policy, now) if route.own_breaker else default.breaker
-            routes.append(_as_before(own or shared.get(match), name, match, route.policy, breaker))
+            before_it = own or shared.get(match)
+            routes.append(_as_before(before_it, name, match, route.policy, breaker, route.own_timeouts))
         self.default = default
         self.in_order = tuple(routes)
 
@@ -82,7 +83,15 @@ class Routes:
         return make_breaker(policy.breaker, now, on_change, self.counters)
 
 
-def _as_before(before: LiveRoute | None, name: str, match: Match | None, policy: Policy, breaker: Breaker) -> LiveRoute:
-    if before is not None and before.policy == policy and before.breaker is breaker:
+def _as_before(
+    before: LiveRoute | None,
+    name: str,
+    match: Match | None,
+    policy: Policy,
+    breaker: Breaker,
+    own_timeouts: frozenset[str],
+) -> LiveRoute:
+    same = before is not None and before.policy == policy and before.own_timeouts == own_timeouts
+    if before is not None and same and before.breaker is breaker:
         return before
-    return LiveRoute(name, match, policy, breaker)
+    return LiveRoute(name, match, policy, breaker, own_timeouts)

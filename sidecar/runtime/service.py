@@ -54,6 +54,10 @@ class LiveService:
         self.name = config.name
         self.config = config
         self.prefix = b"/" + config.name.encode()
+        self.h2 = config.h2
+        """Whether it is called by HTTP/2."""
+        self.grpc = config.is_grpc
+        """Whether the file says that it is a service of gRPC."""
         self.counters = ServiceCounters()
         self.budget = RetryBudget(config.policy.retry.budget, now)
         self.limit = ConcurrencyLimit(config.policy.limits.max_concurrent)
@@ -99,6 +103,8 @@ class LiveService:
         if config == self.config:
             return
         old, self.config = self.config, config
+        self.h2 = config.h2
+        self.grpc = config.is_grpc
         policy = config.policy
         self.budget.reconfigure(policy.retry.budget, now)
         self.limit.limit = policy.limits.max_concurrent
@@ -198,7 +204,7 @@ class LiveService:
         known: dict[Key, Endpoint] = {endpoint.key: endpoint for endpoint in (*reported, *self.endpoints)}
         wanted: dict[Key, Endpoint] = {}
         for spec, address in found:
-            fresh = Endpoint(spec, address)
+            fresh = Endpoint(spec, address, self.config.h2)
             if fresh.key in wanted:
                 continue
             endpoint = known.get(fresh.key, fresh)

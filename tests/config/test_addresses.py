@@ -36,6 +36,9 @@ from sidecar.config.schema import Address, Url
         ("http://[::1]:65535", Url("http", "::1", 65535)),
         ("http://[2001:DB8:0:0::7]", Url("http", "2001:db8::7", 80)),
         ("http://under_score:80", Url("http", "under_score", 80)),
+        ("h2c://venue", Url("h2c", "venue", 80)),
+        ("h2c://venue:50051", Url("h2c", "venue", 50051)),
+        ("GRPC://[::1]", Url("grpc", "::1", 80)),
     ],
 )
 def test_url(text: str, url: Url) -> None:
@@ -45,10 +48,12 @@ def test_url(text: str, url: Url) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("venue-service:3002", "beginning with http:// or https://"),
-        ("", "beginning with http:// or https://"),
-        ("ftp://venue", "http or https"),
-        ("h2c://venue", "http or https"),
+        ("venue-service:3002", "beginning with http://, https://, h2c:// or grpc://"),
+        ("", "beginning with http://, https://, h2c:// or grpc://"),
+        ("ftp://venue", "must be http, https, h2c"),
+        ("h2://venue", "write https:// and, beside it, protocol: h2"),
+        ("grpcs://venue", "write https:// and, beside it, protocol: h2"),
+        ("h2c://venue/api", "cannot have a path"),
         ("http://venue/api", "cannot have a path"),
         ("http://venue//", "cannot have a path"),
         ("http://venue?x=1", "cannot have a query"),
@@ -86,7 +91,7 @@ def test_no_url(text: str, message: str) -> None:
 
 @given(st.from_regex(r"[a-z][a-z0-9-]{0,20}[a-z0-9](\.[a-z]{1,9}){0,3}", fullmatch=True), st.integers(1, 65535))
 def test_a_url_survives_being_shown(host: str, port: int) -> None:
-    for scheme in ("http", "https"):
+    for scheme in ("http", "https", "h2c", "grpc"):
         url = Url(scheme, host, port)
         assert parse_url(str(url)) == url
 
@@ -207,7 +212,7 @@ def test_an_api_servers_url_may_have_a_path(text: str, url: str) -> None:
     [
         ("", "beginning with http:// or https://"),
         ("10.0.0.1:6443", "beginning with http:// or https://"),
-        ("ftp://a", "http or https"),
+        ("ftp://a", "beginning with http:"),
         ("https://user:secret@a", "cannot have a user name"),
         ("https://a/b?c", "cannot have a query"),
         ("https://a?c", "cannot have a query"),

@@ -91,7 +91,7 @@ def test_a_breaker_may_stay_open_longer_than_a_maximum_that_another_level_set() 
 
 
 def test_a_health_check_asks_exactly_one_thing() -> None:
-    asked = "expected exactly one of path, tcp: true"
+    asked = "expected exactly one of path, tcp: true, grpc"
     assert errors(f"{SERVICE}    health:\n      interval: 1s\n") == [(4, "services.venue.health", asked)]
     both = f"{SERVICE}    health:\n      tcp: true\n      path: /\n"
     assert errors(both) == [(6, "services.venue.health.path", "tcp is set as well: keep one of the two")]
@@ -104,7 +104,7 @@ def test_a_health_check_asks_exactly_one_thing() -> None:
 def test_what_a_service_leaves_of_the_defaults_is_checked_too() -> None:
     defaults = "defaults:\n  health: {tcp: true}\n"
     assert errors(f"{SERVICE}    health: {{tcp: false}}\n{defaults}") == [
-        (4, "services.venue.health", "expected exactly one of path, tcp: true")
+        (4, "services.venue.health", "expected exactly one of path, tcp: true, grpc")
     ]
     assert errors(f"{SERVICE}    health: off\n{defaults}") == []
 

@@ -34,7 +34,7 @@ def tree(values: Mapping[str, object]) -> Tree:
             {"source": True, "cookie": "a", "header": "b"},
             ["3 source is set as well: keep one of the two", "4 source is set as well: keep one of the two"],
         ),
-        (HealthSettings, {"interval": 1.0}, ["1 expected exactly one of path, tcp: true"]),
+        (HealthSettings, {"interval": 1.0}, ["1 expected exactly one of path, tcp: true, grpc"]),
         (HealthSettings, {"tcp": True, "path": "/"}, ["3 tcp is set as well: keep one of the two"]),
         (HealthSettings, {"tcp": False, "path": "/"}, []),
         (DnsSettings, {"name": "a"}, ["1 expected exactly one of port, srv: true"]),

@@ -307,7 +307,7 @@ def all_edits() -> list[tuple[str, Config]]:
             return replace(CONFIG, services={**CONFIG.services, name: one})
 
         found += [(at, put(replace(service, policy=one))) for at, one in edits(service.policy, path)]
-        for key in ("endpoints", "hosts", "required"):
+        for key in ("endpoints", "protocol", "hosts", "grpc", "required"):
             found.append((f"{path}.{key}", put(replace(service, **{key: changed(getattr(service, key))}))))
         for at, route in enumerate(service.routes):
             below = f"{path}.routes[{at}]"
@@ -365,6 +365,11 @@ FIRST, SECOND = VENUE.routes
         ("services.venue.balancer", with_policy(balancer="random")),
         ("services.venue.routes", with_service("venue", routes=(SECOND, FIRST))),
         ("services.venue.routes", with_service("venue", routes=(FIRST,))),
+        ("services.venue.timeout.idle", with_service("venue", own_timeouts=frozenset({"idle"}))),
+        (
+            "services.venue.routes[0].timeout.idle",
+            with_service("venue", routes=(replace(FIRST, own_timeouts=frozenset({"idle"})), SECOND)),
+        ),
         ("services.venue.routes[1].breaker", with_service("venue", routes=(FIRST, replace(SECOND, own_breaker=True)))),
         ("listen.admin", {"listen": Listen(admin=Address("127.0.0.1", 1))}),
     ],

@@ -19,6 +19,7 @@ from sidecar.config.services import SERVICE_KEYS
 from sidecar.policy.settings import DnsSettings, HealthSettings, KubernetesSettings, Policy
 
 REFERENCE = Path(__file__).resolve().parents[2] / "config" / "sidecar.yaml"
+NO_SCHEME = "the scheme of this URL must be http, https, h2c (HTTP/2 without TLS) or grpc (the same)"
 
 PORTS = {
     "auth": 3001,
@@ -101,7 +102,8 @@ def test_the_commented_examples_of_the_reference_are_right() -> None:
     venue = config.services["venue"]
     assert [(one.weight, one.priority) for one in venue.endpoints] == [(1, 0), (2, 0), (1, 1)]
     assert venue.hosts == ("venue-service", "venue.prod.svc.cluster.local:3002")
-    assert [route.own_breaker for route in venue.routes] == [True]
+    assert [route.own_breaker for route in venue.routes] == [True, False]
+    assert [route.policy.unary for route in venue.routes] == [False, True]
 
 
 def commented(key: str, after: str) -> str:
@@ -198,7 +200,7 @@ defaults:
     too_short = "must not be shorter than outlier.base_ejection_time, set in line 14"
     assert failure(text) == [
         "a.yaml:1: listen.admin: expected an address and a port, such as 127.0.0.1:15001 or [::1]:15001",
-        "a.yaml:4: services.venue.url: the scheme of this URL must be http or https",
+        f"a.yaml:4: services.venue.url: {NO_SCHEME}",
         "a.yaml:5: services.venue.breaker.modus: unknown key; did you mean mode?",
         "a.yaml:6: services.venue.breaker: repeated key: already in line 5",
         "a.yaml:7: services.event.url: the environment variable URL is not set; set it, or give a default: ${URL:-...}",

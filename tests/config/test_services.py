@@ -22,8 +22,10 @@ def only_error(body: str) -> str:
 
 
 def test_the_keys_are_those_of_the_structs() -> None:
-    assert list(SERVICE_KEYS)[:5] == ["url", "endpoints", "discovery", "hosts", "routes"]
-    assert set(SERVICE_KEYS) - set(ROUTE_KEYS) == {"url", "endpoints", "discovery", "hosts", "routes", "required"}
+    assert list(SERVICE_KEYS)[:5] == ["url", "endpoints", "discovery", "protocol", "hosts"]
+    assert set(SERVICE_KEYS) - set(ROUTE_KEYS) == {
+        *("url", "endpoints", "discovery", "protocol", "hosts", "grpc", "routes", "required"),
+    }
     assert set(ROUTE_KEYS) - set(SERVICE_KEYS) == {"match"}
 
 
@@ -119,7 +121,7 @@ def test_a_balancer_is_not_merged_but_replaced() -> None:
         ),
         (
             '{endpoints: ["http://a", "https://b"]}',
-            "2 services.venue.endpoints[1]: the endpoints of a service must be all http",
+            "2 services.venue.endpoints[1]: the endpoints of a service must all have the same scheme",
         ),
         ('{endpoints: ["http://a", "http://A.:80/"]}', "2 services.venue.endpoints[1]: repeated endpoint"),
         ('{endpoints: ["http://a", ["http://b"]]}', "2 services.venue.endpoints[1]: not a mapping"),

@@ -69,3 +69,17 @@ aggregates:
     assert summary(loads(text, "a.yaml", {})).splitlines()[-1] == (
         "  /_aggregate/page  first of a (required), second of b"
     )
+
+
+def test_what_speaks_http_2() -> None:
+    text = """
+services:
+  a: {url: "h2c://a:1"}
+  b: {url: "https://b", protocol: h2}
+  c: {discovery: {dns: {name: c, port: 1}}, grpc: [shop.v1.*, shop.v1.Menu]}
+"""
+    assert summary(loads(text, "a.yaml", {})).splitlines()[2:] == [
+        "  a  h2c://a:1",
+        "  b  https://b; HTTP/2",
+        "  c  dns c, port 1; HTTP/2; grpc shop.v1.*, shop.v1.Menu",
+    ]

@@ -27,6 +27,9 @@ from sidecar.policy.settings import (
 
 TOP = Place(1, 1)
 LABEL_EXPECTED = "expected a Kubernetes name: up to 63 lower-case letters, digits and '-', and no '-' at either end"
+SERVER_EXPECTED = (
+    "expected a server's URL such as http://collector:4318 or https://10.0.0.1:6443, beginning with http:// or https://"
+)
 
 
 def typed(text: str, struct: type[Struct], **environ: str) -> tuple[Any, list[str]]:
@@ -104,7 +107,7 @@ preserve_host: true
         ("slow_start: 30", "slow_start: a duration needs a unit: 250ms, 5s, 2m or 1h, or off"),
         ("slow_start: 0s", "slow_start: expected more than 0, or off"),
         ("slow_start: ~", "slow_start: no value: expected a duration such as 250ms, 5s, 2m or 1h, or"),
-        ("health: on", "health: expected off, or keys such as path, tcp, interval, idle_interval"),
+        ("health: on", "health: expected off, or keys such as path, tcp, grpc, interval"),
         ("health:", "health: no value: expected off, or keys such as path"),
         ("health: [off]", "health: not a mapping: expected keys such as path"),
         ("health: {path: health}", "health.path: a path must begin with /"),
@@ -267,7 +270,7 @@ def test_one_of_several_forms(text: str, discovery: object) -> None:
         (
             "{kubernetes: {service: a, server: 'ftp://b', token_file: ''}}",
             [
-                "kubernetes.server: the scheme of this URL must be http or https",
+                f"kubernetes.server: {SERVER_EXPECTED}",
                 "kubernetes.token_file: expected the path of a file, without control characters, or off",
             ],
         ),

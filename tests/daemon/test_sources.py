@@ -93,6 +93,15 @@ async def test_an_unchanged_watch_is_not_looked_up_again(stage: Stage) -> None:
     assert len(stage.names.asked) == 2
 
 
+async def test_another_protocol_makes_other_endpoints(stage: Stage) -> None:
+    before = stage.live.services["venue"].endpoints
+    stage.adopt(service("auth"), replace(service("venue"), protocol="h2"))
+    after = stage.live.services["venue"].endpoints
+    assert [one.h2 for one in (*before, *after)] == [False, False, True, True]
+    assert stage.labels("venue") == ["10.0.0.1:80", "10.0.0.2:80"]
+    assert len(stage.names.asked) == 2
+
+
 async def test_another_port_at_a_known_name_is_there_at_once(stage: Stage) -> None:
     stage.adopt(service("venue", port=81), service("auth"))
     assert stage.labels("venue") == ["10.0.0.1:81", "10.0.0.2:81"]

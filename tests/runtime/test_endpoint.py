@@ -35,6 +35,24 @@ def test_its_label_is_its_address_and_its_authority_is_the_host_of_its_url(
     assert made.server_name == url.host
 
 
+@pytest.mark.parametrize(
+    ("scheme", "h2", "key", "speaks_h2", "tls"),
+    [
+        ("http", False, "http", False, False),
+        ("http", True, "h2c", True, False),
+        ("h2c", False, "h2c", True, False),
+        ("grpc", False, "h2c", True, False),
+        ("grpc", True, "h2c", True, False),
+        ("https", False, "https", False, True),
+        ("https", True, "h2", True, True),
+    ],
+)
+def test_its_protocol_is_a_part_of_what_it_is(scheme: str, h2: bool, key: str, speaks_h2: bool, tls: bool) -> None:
+    made = Endpoint(EndpointSpec(url=Url(scheme, "venue", 50051)), "10.0.0.7", h2)
+    assert made.key == (key, "10.0.0.7", 50051)
+    assert (made.h2, made.tls, made.authority) == (speaks_h2, tls, b"venue:50051")
+
+
 def test_a_refused_connection_skips_it_for_one_second_doubling_to_thirty() -> None:
     one = endpoint()
     now = START

@@ -21,6 +21,9 @@ from sidecar.runtime.route import LiveRoute
 BREAKER = make_breaker(BreakerSettings(), 0.0)
 
 
+INF = float("inf")
+
+
 def made(match: Match | None = None, policy: Policy | None = None) -> LiveRoute:
     return LiveRoute("", match, policy or Policy(), BREAKER)
 
@@ -34,6 +37,41 @@ def test_a_route_prepares_the_options_of_a_request() -> None:
     assert route.failure_status == policy.breaker.failure_status
     assert (route.half_close, route.preserve_host) == (True, False)
     assert route.breaker is BREAKER
+
+
+@pytest.mark.parametrize(
+    ("unary", "own", "times"),
+    [
+        (False, set(), (INF, INF, INF)),
+        (False, {"attempt"}, (2, INF, INF)),
+        (False, {"request", "idle", "connect"}, (INF, 3, 4)),
+        (True, set(), (2, 3, 4)),
+    ],
+)
+def test_times_apply_to_grpc_where_they_are_set_for_it(
+    unary: bool, own: set[str], times: tuple[float, float, float]
+) -> None:
+    policy = Policy(timeout=Timeouts(attempt=2, request=3, idle=4), unary=unary)
+    route = LiveRoute("", None, policy, BREAKER, frozenset(own))
+    assert (route.grpc_attempt_s, route.grpc_request_s, route.grpc_idle_s) == times
+    assert (route.attempt_s, route.request_s, route.idle_s) == (2, 3, 4)
+
+
+def test_the_statuses_of_grpc_are_numbers_in_a_route() -> None:
+    route = made(policy=Policy(breaker=BreakerSettings(failure_grpc_status=frozenset({"INTERNAL", "UNAVAILABLE"}))))
+    assert route.grpc_failure == {13, 14}
+    assert made().grpc_failure == {2, 4, 13, 14, 15}
+
+
+def test_calls_may_be_sent_twice_only_where_that_is_said() -> None:
+    retry = RetrySettings(on=frozenset({"reset", 503, "UNAVAILABLE", "CANCELLED"}))
+    careful, idempotent = made(policy=Policy(retry=retry)), made(policy=Policy(retry=retry, idempotent=True))
+    assert (careful.idempotent, careful.grpc_retry) == (False, frozenset())
+    assert (idempotent.idempotent, idempotent.grpc_retry) == (True, {1, 14})
+    assert careful.repeatable_methods == RetrySettings().methods
+    assert idempotent.repeatable_methods == RetrySettings().methods | {"POST", "PATCH"}
+    assert careful.retry_statuses == idempotent.retry_statuses == {503}
+    assert made(policy=Policy(idempotent=True)).grpc_retry == {14}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from sidecar.config.schema import Match, Route
 from sidecar.policy.breaker import HALF_OPEN, OPEN, NullBreaker
@@ -118,3 +119,16 @@ def test_each_change_of_a_breaker_is_a_log_line(caplog: pytest.LogCaptureFixture
         ("INFO", "breaker half_open", where | {"from": OPEN, "to": HALF_OPEN}),
         ("INFO", "breaker closed", where | {"from": HALF_OPEN, "to": "closed"}),
     ]
+
+
+def test_a_timeout_that_comes_to_count_for_grpc_makes_another_route() -> None:
+    """The value is the same, but it is the service's own now and not that of `defaults`."""
+    service = live()
+    first = service.default_route
+    service.adopt(replace(service.config, own_timeouts=frozenset({"idle"})), START)
+    assert service.default_route is not first
+    assert service.default_route.grpc_idle_s == first.idle_s
+    assert service.default_route.breaker is first.breaker
+    again = service.default_route
+    service.adopt(replace(service.config, hosts=("a",)), START)
+    assert service.default_route is again

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sidecar.config.schema import EndpointSpec, Url
 from sidecar.policy.settings import (
@@ -56,6 +57,18 @@ def test_an_endpoint_is_known_by_scheme_address_and_port() -> None:
     assert service.endpoints[0] is second
     assert service.endpoints[1] is not first
     assert service.departed == [first]
+
+
+def test_an_endpoint_that_is_called_by_another_protocol_is_another_endpoint() -> None:
+    service = live("10.0.0.1")
+    before = service.endpoints[0]
+    assert (before.h2, service.h2) == (False, False)
+    service.adopt(replace(service.config, protocol="h2"), START)
+    service.set_endpoints([(spec(), "10.0.0.1")], START)
+    after = service.endpoints[0]
+    assert after is not before
+    assert (after.h2, service.h2, service.grpc) == (True, True, False)
+    assert before in service.departed
 
 
 def test_idle_connections_of_one_that_leaves_are_closed_at_once() -> None:

@@ -27,6 +27,11 @@ def indented(text: str, by: int) -> str:
 
 def in_its_place(path: str, place: str) -> str:
     """A whole file with a key's example in one of the places that there are."""
+    text = _in_its_place(path, place)
+    return text.replace("http://", "h2c://") if path.partition(".")[0] in ("grpc", "health") else text
+
+
+def _in_its_place(path: str, place: str) -> str:
     example = EXAMPLES[path]
     url = (
         "" if path.partition(".")[0].partition("[")[0] in ("endpoints", "discovery", "url") else "    url: http://a:1\n"

@@ -14,11 +14,14 @@ from typing import Any, Final, NamedTuple
 from sidecar.config import schema as shapes
 from sidecar.config.docstrings import docstring_of
 from sidecar.policy import settings
+from sidecar.policy.grpc import STATUSES
 
 TOP: Final = "the top of the file"
 DEFAULTS: Final = "`defaults`"
 SERVICE: Final = "a service"
 ROUTE: Final = "a route"
+
+_GRPC: Final = "|".join(STATUSES[1:])
 
 _KINDS: Final[Mapping[str, tuple[str, str]]] = {
     r"[0-9]+(\.[0-9]+)?(ms|s|m|h)": ("a duration", "durations"),
@@ -28,10 +31,12 @@ _KINDS: Final[Mapping[str, tuple[str, str]]] = {
     r"[+-]?[0-9]+(\.[0-9]+)?": ("a number", "numbers"),
     "true|false": ("`true` or `false`", "`true` or `false`"),
     "[1-5][0-9][0-9](-[1-5][0-9][0-9])?": ("a status", "statuses, and ranges such as `500-599`"),
-    "attempt_timeout|bad_response|connect_failure|connect_timeout|reset|[1-5][0-9][0-9](-[1-5][0-9][0-9])?": (
+    f"attempt_timeout|bad_response|connect_failure|connect_timeout|reset|[1-5][0-9][0-9](-[1-5][0-9][0-9])?|{_GRPC}": (
         "a reason or a status",
-        "`attempt_timeout`, `bad_response`, `connect_failure`, `connect_timeout`, `reset`, statuses and ranges of them",
+        f"{', '.join(f'`{reason}`' for reason in sorted(settings.RETRY_REASONS))}, statuses, ranges, statuses of gRPC",
     ),
+    _GRPC: ("a status of gRPC", "statuses of gRPC in upper case"),
+    r"[A-Za-z_][A-Za-z0-9_.]*(\.\*)?": ("a name of gRPC", "full names of services, or of packages with `.*`"),
     "[A-Z][A-Z0-9_-]{0,31}": ("an HTTP method", "HTTP methods in upper case"),
     "[A-Za-z0-9][A-Za-z0-9._-]{0,62}": ("a name of letters, digits, `.`, `_` and `-`", "names"),
     "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?": ("a name of lower-case letters, digits and inner `-`", "names"),
@@ -42,7 +47,10 @@ _KINDS: Final[Mapping[str, tuple[str, str]]] = {
     "/[!-~]*": ("a path that begins with `/`, percent-encoded", "paths"),
     "/.*": ("a path that begins with `/`, with `{query.NAME}` in it or without", "paths"),
     ".+:[0-9]{1,5}": ("an address with its port, as `127.0.0.1:15000` or `[::]:15021`", "addresses with their ports"),
-    "[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+/?": ("`http://` or `https://`, host and port", "URLs"),
+    "([Hh][Tt][Tt][Pp][Ss]?|[Hh]2[Cc]|[Gg][Rr][Pp][Cc])://[^/?#@]+/?": (
+        "`http://`, `https://`, `h2c://` or `grpc://`, host and port",
+        "URLs",
+    ),
     "[Hh][Tt][Tt][Pp][Ss]?://[!-~]+": ("`http://` or `https://`, host, port and an optional path", "URLs"),
     "([Rr][Ee][Dd][Ii][Ss]{1,2}|[Tt][Cc][Pp]|[Hh][Tt][Tt][Pp][Ss]?)://.+": ("a URL", "URLs"),
 }
