@@ -13,6 +13,9 @@ from typing import Any, Final
 
 import msgspec
 
+from sidecar.policy.grpc import REASON_STATUS, UNKNOWN, encode_message
+from sidecar.proxy.http1.head_syntax import Fields
+
 TITLES: Final = {
     "connect_failure": "No connection to the service",
     "connect_timeout": "Connecting to the service took too long",
@@ -50,6 +53,9 @@ STATUS: Final = {
 }
 """The status of an answer for a reason that fixes it."""
 
+
+LONGEST_PUSHBACK_S: Final = 2.0
+"""A gRPC library is told to wait for at most so long before it tries again by itself. For longer, not to try again."""
 
 SPREAD: Final = 0.2
 """The apps' waits are spread over this share of the shortest one, and over at least a second."""
@@ -89,6 +95,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     retry_after: float | None = None
     jitter: float = 0.0
     attempts: tuple[Attempt, ...] = ()
+    grpc_status: int = -1
+    """Where the reason alone does not say it: what a gRPC call comes to."""
     errors: Mapping[str, PartFailure] | None = None
     """Of an aggregate, by part."""
     allow: str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH, TRACE"
@@ -133,6 +141,30 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
         if self.status == 405:
             lines.append(f"Allow: {self.allow}")
         return "\r\n".join(lines).encode("latin-1", "replace")
+
+    def grpc_fields(self) -> Fields:
+        """The same as the whole answer to a gRPC call: one block of fields (trailers-only), for HTTP/2."""
+        status = self.grpc_status if self.grpc_status >= 0 else REASON_STATUS.get(self.reason, UNKNOWN)
+        fields = [
+            (b":status", b"200"),
+            (b"content-type", b"application/grpc"),
+            (b"grpc-status", b"%d" % status),
+            (b"grpc-message", encode_message(self.detail or TITLES.get(self.reason, self.reason))),
+            (b"x-sidecar-reason", self.reason.encode("latin-1", "replace")),
+        ]
+        if self.retry_after is not None:
+            fields.append((b"grpc-retry-pushback-ms", _pushback(_exact_wait(self.retry_after, self.jitter))))
+        if self.request_id:
+            fields.append((b"x-request-id", self.request_id.encode("latin-1", "replace")))
+        if len(self.attempts) > 1:
+            fields.append((b"x-envoy-attempt-count", b"%d" % len(self.attempts)))
+        return fields
+
+
+def _pushback(wait_s: float) -> bytes:
+    """A library that retries waits for as long as it is told, and its caller with it. So a long wait is no wait: the
+    call fails at once, and says why."""
+    return b"%d" % ceil(wait_s * 1000) if wait_s <= LONGEST_PUSHBACK_S else b"-1"
 
 
 def _exact_wait(shortest: float, jitter: float) -> float:

@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 
+from sidecar.policy.grpc import LONGEST_MESSAGE, REASON_STATUS
 from sidecar.proxy.problem import STATUS, Attempt, PartFailure, Problem
 
 MEMBERS = {"type", "title", "status", "detail", "service", "reason", "request_id", "retry_after", "attempts"}
@@ -176,3 +177,75 @@ def test_request_id_of_any_bytes_comes_back_as_it_was() -> None:
     problem = Problem(status=503, reason="reset", detail="x", request_id=raw.decode("latin-1"))
     assert b"\r\nX-Request-Id: " + raw in problem.head(0)
     assert members(problem)["request_id"] == raw.decode("latin-1")
+
+
+# Answers to gRPC calls.
+
+
+def grpc_fields(**more: object) -> dict[str, str]:
+    members = {"status": 503, "reason": "no_endpoint", "detail": "no address of shop is known"} | more
+    found = Problem(**members).grpc_fields()  # type: ignore[arg-type]
+    assert found[0] == (b":status", b"200")
+    assert len({name for name, _ in found}) == len(found)
+    return {name.decode(): value.decode("ascii") for name, value in found}
+
+
+def test_a_grpc_call_is_answered_by_one_block_of_fields() -> None:
+    assert grpc_fields(request_id="id-1") == {
+        ":status": "200",
+        "content-type": "application/grpc",
+        "grpc-status": "14",
+        "grpc-message": "no address of shop is known",
+        "x-sidecar-reason": "no_endpoint",
+        "x-request-id": "id-1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ({"reason": "overloaded"}, "8"),
+        ({"reason": "request_timeout", "status": 504}, "4"),
+        ({"reason": "unknown_service", "status": 404}, "12"),
+        ({"reason": "bad_request", "status": 400}, "3"),
+        ({"reason": "bad_request", "status": 501, "grpc_status": 12}, "12"),
+        ({"reason": "reset", "status": 502, "grpc_status": 1}, "1"),
+        ({"reason": "something_new"}, "2"),
+    ],
+)
+def test_its_status_is_that_of_the_reason_or_said(more: dict[str, object], status: str) -> None:
+    assert grpc_fields(**more)["grpc-status"] == status
+
+
+def test_each_reason_of_an_answer_has_a_status_of_grpc() -> None:
+    assert STATUS.keys() | {"bad_request"} <= REASON_STATUS.keys()
+
+
+def test_its_message_is_encoded_and_bounded() -> None:
+    assert grpc_fields(detail="50%\nM\u00fcnchen")["grpc-message"] == "50%25%0AM%C3%BCnchen"
+    assert len(grpc_fields(detail="x" * 100_000)["grpc-message"]) == LONGEST_MESSAGE
+    assert grpc_fields(detail="")["grpc-message"] == "The service has no endpoint"
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "jitter", "pushback"),
+    [
+        (None, 0.5, None),
+        (1.0, 0.0, "1000"),
+        (1.0, 0.25, "1250"),
+        (1.0, 1.0, "2000"),
+        (1.001, 1.0, "-1"),
+        (30.0, 0.0, "-1"),
+    ],
+)
+def test_a_library_that_retries_waits_for_a_moment_or_gives_up(
+    retry_after: float | None, jitter: float, pushback: str | None
+) -> None:
+    """A longer wait would keep the app waiting too, and hide from it why the call failed."""
+    assert grpc_fields(retry_after=retry_after, jitter=jitter).get("grpc-retry-pushback-ms") == pushback
+
+
+def test_the_number_of_attempts_is_told_where_there_were_several() -> None:
+    attempts = tuple(Attempt(f"10.0.0.{at}:80", "reset", None, 1.5) for at in range(3))
+    assert grpc_fields(attempts=attempts)["x-envoy-attempt-count"] == "3"
+    assert "x-envoy-attempt-count" not in grpc_fields(attempts=attempts[:1])
