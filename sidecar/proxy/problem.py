@@ -14,7 +14,6 @@ from typing import Any, Final
 import msgspec
 
 from sidecar.policy.grpc import REASON_STATUS, UNKNOWN, encode_message
-from sidecar.proxy.http1.head_syntax import Fields
 
 TITLES: Final = {
     "connect_failure": "No connection to the service",
@@ -142,7 +141,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
             lines.append(f"Allow: {self.allow}")
         return "\r\n".join(lines).encode("latin-1", "replace")
 
-    def grpc_fields(self) -> Fields:
+    def grpc_fields(self) -> list[tuple[bytes, bytes]]:
         """The same as the whole answer to a gRPC call: one block of fields (trailers-only), for HTTP/2."""
         status = self.grpc_status if self.grpc_status >= 0 else REASON_STATUS.get(self.reason, UNKNOWN)
         fields = [
