@@ -301,7 +301,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
 
     service: str | None
     route: str
-    by: Literal["path", "host", "absolute", "aggregate"] | None
+    by: Literal["path", "host", "absolute", "metadata", "claim", "aggregate"] | None
     upstream_target: str | None
     problem: NotRouted | None
     policy: PolicyTree | None

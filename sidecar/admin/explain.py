@@ -28,6 +28,8 @@ _FOUND_BY: Final = {
     "path": "The first path segment selects {0!r}, which gets {1}.",
     "host": "The Host header selects {0!r}, which gets {1}.",
     "absolute": "The host in the target selects {0!r}, which gets {1}.",
+    "metadata": "The metadata x-sidecar-service selects {0!r}, which gets {1}.",
+    "claim": "The service in the path is one that {0!r} claims (services.{0}.grpc). It gets {1}.",
 }
 
 _NOTHING: Final[dict[str, Any]] = {

@@ -1,7 +1,7 @@
 """Routing table: finds the service for a request from its target and Host, by configuration alone.
 
-Owns the three ways to name a service (path, Host, absolute-form) and how authorities are compared. It reads no other
-header than Host and decides nothing about policies. The service chooses among its routes.
+Owns the ways to name a service (path, Host, absolute-form; over HTTP/2 also metadata, and what a service claims of
+gRPC) and how authorities are compared. It decides nothing about policies. The service chooses among its routes.
 """
 
 from __future__ import annotations
@@ -13,21 +13,30 @@ from typing import Final, Literal
 
 from sidecar.config.schema import Address
 from sidecar.net.addresses import is_this_machine
+from sidecar.policy.grpc import UNIMPLEMENTED
 from sidecar.runtime.near_name import near_name
 from sidecar.runtime.service import LiveService
 
 _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)(.*)", re.DOTALL)
 _AUTHORITY = re.compile(rb"(\[[0-9a-f:.]+\](?!\.)|[^\[\]:@]*?)\.?(?::([0-9]*))?")
 
-RoutedBy = Literal["path", "host", "absolute"]
-"""What named the service: the first path segment, Host, or the authority of an absolute-form target."""
+RoutedBy = Literal["path", "host", "absolute", "metadata", "claim"]
+"""What named the service: the first path segment, Host, the authority of an absolute-form target, metadata of the
+request, or the service of gRPC in its path."""
 
 PATH: Final = "path"
 HOST: Final = "host"
 ABSOLUTE: Final = "absolute"
+METADATA: Final = "metadata"
+CLAIM: Final = "claim"
 
 _PLAIN = re.compile(rb"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 """An authority that a message may quote."""
+
+_GRPC_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_.]{0,252}")
+"""A name of a gRPC service that a message may quote."""
+
+_SLASH: Final = 0x2F
 
 RESERVED: Final = b"_"
 """Paths whose first segment starts with this belong to the sidecar itself."""
@@ -48,13 +57,15 @@ _STEP: Final = 100
 
 
 class NotRouted(Exception):
-    """No service for this request. `status` (400 or 404), `reason` and `detail` are for the response.
+    """No service for this request. `status` (400, 404 or 501), `reason` and `detail` are for the response.
 
-    `reserved` is the path and query of a request to the sidecar itself, else empty.
+    `reserved` is the path and query of a request to the sidecar itself, else empty. `grpc_status` is what a gRPC call
+    comes to, where the reason alone does not say it, else -1.
     """
 
-    def __init__(self, status: int, reason: str, detail: str, reserved: bytes = b"") -> None:
+    def __init__(self, status: int, reason: str, detail: str, reserved: bytes = b"", grpc_status: int = -1) -> None:
         super().__init__(detail)
+        self.grpc_status = grpc_status
         self.status = status
         self.reason = reason
         self.detail = detail
@@ -69,6 +80,10 @@ class RoutingTable:
         self._by_authority: dict[bytes, LiveService] = {}
         self._by_host: dict[bytes, LiveService] = {}
         """Services that take every port of a host."""
+        self._claims: dict[bytes, LiveService] = {}
+        """Services by what they claim of gRPC: `shop.v1.Venue`, and `shop.v1.` for all of a package."""
+        self._package_lengths: tuple[int, ...] = ()
+        """The lengths of the claimed packages with their dots, longest first."""
         self._seen: dict[bytes, LiveService | None] = {}
         self._hints: dict[bytes, str] = {}
         self._own_hosts = {address.host for address in listeners}
@@ -94,6 +109,8 @@ class RoutingTable:
         """Enter services. What is more exact, or was written for the purpose, comes first and wins."""
         for service in services:
             self._by_path[service.name.encode()] = service
+            for claim in service.config.grpc:
+                self._claims[claim.removesuffix("*").encode()] = service
             for host in service.config.hosts:
                 name, _, port = host.partition(":")
                 if is_this_machine(name):  # as a Host it always means "route by path"
@@ -103,6 +120,8 @@ class RoutingTable:
                 elif port:
                     self._by_authority[host.encode()] = service
             yield
+        packages = {len(claim) for claim in self._claims if claim.endswith(b".")}
+        self._package_lengths = tuple(sorted(packages, reverse=True))
         for service in services:
             config = service.config
             ports = {port for _, port in config.addressed if port is not None}
@@ -158,6 +177,73 @@ class RoutingTable:
             if service is not None:
                 return service, target, HOST
         return self._find_by_path(target, host)
+
+    def find_h2(
+        self, method: str, target: bytes, host: bytes | None, asked: bytes | None, grpc: bool
+    ) -> tuple[LiveService, bytes, RoutedBy]:
+        """The same for a request over HTTP/2, which has two more ways to name a service: an app that can only dial the
+        sidecar itself says it in metadata (`asked`), or calls what a service claims of gRPC. A gRPC call is not routed
+        by its first path segment, which is its service's name in gRPC.
+
+        Raises NotRouted.
+        """
+        if target[0] != _SLASH:
+            return self._find_by_form(method, target, host)
+        service: LiveService | None = None
+        if host:
+            service = self._seen[host] if host in self._seen else self._look_up(host)
+        found_by: RoutedBy = HOST
+        if asked is not None:
+            service, found_by = self._asked(asked, service), METADATA
+        elif service is None:
+            if not grpc:
+                return self._find_by_path(target, host)
+            service, found_by = self._claimed(target, host), CLAIM
+        if grpc and not service.h2:
+            name = service.name
+            raise NotRouted(501, "bad_request", _HTTP1.format(name), grpc_status=UNIMPLEMENTED)
+        return service, target, found_by
+
+    def _asked(self, asked: bytes, by_host: LiveService | None) -> LiveService:
+        """The service that metadata names, as the file does, or by one of its hosts."""
+        service = self._by_path.get(asked) or self._look_up(asked)
+        if service is None:
+            if _PLAIN.fullmatch(asked) is None or len(asked) > SEEN_LENGTH_MAX:
+                raise NotRouted(404, "unknown_service", "no service has the name in x-sidecar-service or dapr-app-id")
+            name = _text(asked)
+            near = near_name(name, [_text(known) for known in islice(self._by_path, NEAR_MOST)])
+            guess = f"; did you mean {near}?" if near else ""
+            raise NotRouted(404, "unknown_service", f"no service is named {name}, as the metadata asks for{guess}")
+        if by_host is not None and by_host is not service:
+            words = f"the :authority names {by_host.name}, and the metadata names {service.name}: send one of the two"
+            raise NotRouted(400, "bad_request", words)
+        return service
+
+    def _claimed(self, target: bytes, host: bytes | None) -> LiveService:
+        """The service that claims the gRPC service in a path `/shop.v1.Venue/Get`. The longest claim wins."""
+        end = target.find(b"/", 1)
+        name = target[1:end] if end > 0 else target[1:]
+        service = self._claims.get(name)
+        if service is not None:
+            return service
+        for length in self._package_lengths:
+            service = self._claims.get(name[:length])
+            if service is not None:
+                return service
+        raise NotRouted(404, "unknown_service", self._unclaimed(name, host))
+
+    def _unclaimed(self, name: bytes, host: bytes | None) -> str:
+        """What can be done about a gRPC call that no service takes."""
+        if _GRPC_NAME.fullmatch(name) is None:
+            detail = "the path names no service of gRPC, /package.Service/Method"
+        elif name in self._by_path:  # as HTTP is routed
+            return f"a gRPC call is not routed by its path: send the metadata x-sidecar-service: {_text(name)}"
+        else:
+            detail = f"no service claims {_text(name)}: add it to services.NAME.grpc"
+        detail += ", or send the metadata x-sidecar-service"
+        if host and not self._is_own(authority := _canonical(host)) and not is_this_machine(_text(_host_of(authority))):
+            detail += f"; {self._no_service_has(authority)}"
+        return detail
 
     def not_connected(self, authority: bytes) -> str:
         """Why an app gets no connection to this authority (CONNECT); empty where it is that of a service."""
@@ -292,6 +378,12 @@ def _host_of(authority: bytes) -> bytes:
 
 def _text(authority: bytes) -> str:
     return authority.decode("ascii", "replace")
+
+
+_HTTP1: Final = (
+    "{0} is called by HTTP/1.1, and gRPC needs HTTP/2: write h2c:// or grpc:// in the url of services.{0}, or"
+    " protocol: h2 beside https://"
+)
 
 
 def _unknown(segment: bytes) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import perf_counter
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidecar.config.schema import Address, EndpointSpec, Listen, Service, Url
+from sidecar.policy.grpc import UNIMPLEMENTED
 from sidecar.policy.settings import Policy
 from sidecar.runtime.routing import SEEN_LENGTH_MAX, SEEN_MAX, NotRouted, RoutingTable
 from sidecar.runtime.service import LiveService
@@ -602,3 +604,154 @@ def test_an_app_is_connected_to_what_a_host_may_name(authority: bytes) -> None:
 )
 def test_an_app_is_connected_to_nothing_else(authority: bytes, words: str) -> None:
     assert words in TABLE.not_connected(authority)
+
+
+# Over HTTP/2.
+
+
+def grpc_service(name: str, *claims: str, hosts: Sequence[str] = (), h2: bool = True) -> Service:
+    url = Url("h2c" if h2 else "http", f"{name}-service", 50051)
+    return Service(
+        name=name,
+        endpoints=(EndpointSpec(url=url),),
+        protocol="h2" if h2 else "http1",
+        hosts=tuple(hosts),
+        grpc=claims,
+        policy=Policy(),
+    )
+
+
+SHOP = grpc_service("shop", "shop.v1.Venue", "shop.v1.*", hosts=["shop.prod"])
+MENU = grpc_service("menu", "shop.v1.Menu", "shop.*", "menu.Menu")
+GRPC_TABLE = table(SHOP, MENU, VENUE)
+GET = b"/shop.v1.Venue/Get"
+
+
+def route_h2(
+    target: bytes, host: bytes = OWN, asked: bytes | None = None, grpc: bool = True, method: str = "POST"
+) -> Found | tuple[int, str, int]:
+    """What was found; status, reason and the status of gRPC where nothing was."""
+    try:
+        found, upstream_target, by = GRPC_TABLE.find_h2(method, target, host, asked, grpc)
+    except NotRouted as error:
+        return error.status, error.reason, error.grpc_status
+    return found.name, upstream_target, by
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        (b"/shop.v1.Venue/Get", "shop"),
+        (b"/shop.v1.Venue", "shop"),
+        (b"/shop.v1.Venue/", "shop"),
+        (b"/shop.v1.Other/Get", "shop"),
+        (b"/shop.v1.deep.Other/Get", "shop"),
+        (b"/shop.v1.Menu/Get", "menu"),  # a service's whole name wins over the package of another
+        (b"/shop.v2.Venue/Get", "menu"),  # the longer package would win, and does not fit
+        (b"/shop.Venue/Get", "menu"),
+        (b"/menu.Menu/Get", "menu"),
+    ],
+)
+def test_the_longest_claim_takes_a_call_of_grpc(target: bytes, name: str) -> None:
+    assert route_h2(target) == (name, target, "claim")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"/shop/Get",
+        b"/shopx.v1.Venue/Get",
+        b"/shop./Get"[:5],
+        b"/menu.Menus/Get",
+        b"/Shop.V1.Venue/Get",
+        b"/venue/shop.v1.Venue/Get",
+        b"//shop.v1.Venue/Get",
+        b"/",
+        b"/grpc.health.v1.Health/Check",
+        b"/_aggregate/page",
+    ],
+)
+def test_what_nobody_claims_is_not_routed(target: bytes) -> None:
+    assert route_h2(target) == (404, "unknown_service", -1)
+
+
+@pytest.mark.parametrize(
+    ("host", "name", "by"),
+    [
+        (b"shop", "shop", "host"),
+        (b"shop-service:50051", "shop", "host"),
+        (b"SHOP.prod:50051", "shop", "host"),
+        (b"menu", "menu", "host"),
+        (OWN, "shop", "claim"),
+        (b"elsewhere:50051", "shop", "claim"),
+    ],
+)
+def test_an_authority_that_names_a_service_comes_before_claims(host: bytes, name: str, by: str) -> None:
+    assert route_h2(GET, host) == (name, GET, by)
+
+
+@pytest.mark.parametrize("asked", [b"menu", b"menu-service", b"menu-service:50051", b"MENU"])
+def test_metadata_that_names_a_service_comes_before_claims(asked: bytes) -> None:
+    assert route_h2(GET, asked=asked) == ("menu", GET, "metadata")
+
+
+def test_metadata_and_authority_may_name_the_same_service_and_not_two() -> None:
+    assert route_h2(GET, b"shop", b"shop") == ("shop", GET, "metadata")
+    assert route_h2(GET, b"shop", b"menu") == (400, "bad_request", -1)
+    assert route_h2(GET, b"venue", b"shop", grpc=False) == (400, "bad_request", -1)
+
+
+@pytest.mark.parametrize("asked", [b"", b"nobody", b"localhost:15001", b"shop/x", b"\xff", b"x" * 10_000])
+def test_metadata_that_names_nobody_is_not_overlooked(asked: bytes) -> None:
+    """The call would otherwise reach the service that claims it, and the app asked for another."""
+    assert route_h2(GET, asked=asked) == (404, "unknown_service", -1)
+    assert route_h2(GET, b"shop", asked) == (404, "unknown_service", -1)
+
+
+def test_what_is_not_grpc_is_routed_by_its_path_where_nothing_else_names_a_service() -> None:
+    assert route_h2(b"/venue/x?y", grpc=False, method="GET") == ("venue", b"/x?y", "path")
+    assert route_h2(b"/venue/x", b"shop", grpc=False, method="GET") == ("shop", b"/venue/x", "host")
+    assert route_h2(b"/x", asked=b"venue", grpc=False) == ("venue", b"/x", "metadata")
+    assert route_h2(GET, grpc=False) == (404, "unknown_service", -1)  # claims are of gRPC
+    assert route_h2(b"*", b"venue", grpc=False, method="OPTIONS") == ("venue", b"*", "host")
+    assert route_h2(b"*", b"venue", grpc=False) == (400, "bad_request", -1)
+    assert route_h2(b"http://venue/x", grpc=False) == ("venue", b"/x", "absolute")
+
+
+@pytest.mark.parametrize(("host", "asked"), [(b"venue", None), (OWN, b"venue")])
+def test_grpc_to_a_service_of_http_1_is_unimplemented(host: bytes, asked: bytes | None) -> None:
+    assert route_h2(GET, host, asked) == (501, "bad_request", UNIMPLEMENTED)
+    assert route_h2(GET, host, asked, grpc=False)[0] == "venue"
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "asked", "words"),
+    [
+        (b"/a.B/Get", OWN, None, "no service claims a.B: add it to services.NAME.grpc, or send the metadata"),
+        (b"/a.B/Get", b"elsewhere:1", None, "x-sidecar-service; no service has the authority elsewhere:1"),
+        (b"/venue/Get", OWN, None, "not routed by its path: send the metadata x-sidecar-service: venue"),
+        (b"/\xffx/Get", OWN, None, "the path names no service of gRPC, /package.Service/Method"),
+        (GET, OWN, b"shopp", "no service is named shopp, as the metadata asks for; did you mean shop?"),
+        (GET, OWN, b"\x00", "no service has the name in x-sidecar-service or dapr-app-id"),
+        (GET, b"shop", b"menu", "the :authority names shop, and the metadata names menu: send one of the two"),
+        (GET, b"venue", None, "venue is called by HTTP/1.1, and gRPC needs HTTP/2: write h2c:// or grpc:// in the url"),
+    ],
+)
+def test_who_calls_in_vain_is_told_what_to_do(target: bytes, host: bytes, asked: bytes | None, words: str) -> None:
+    with pytest.raises(NotRouted) as stray:
+        GRPC_TABLE.find_h2("POST", target, host, asked, True)
+    assert words in stray.value.detail
+
+
+def test_a_path_of_many_dots_costs_no_more_look_ups_than_there_are_claims() -> None:
+    target = b"/" + b"a." * 16_000 + b"/Get"
+    began = perf_counter()
+    for _ in range(1000):
+        assert route_h2(target) == (404, "unknown_service", -1)
+    assert perf_counter() - began < 5.0  # cut into packages it would take minutes
+
+
+@given(st.binary(min_size=1, max_size=40), st.one_of(st.none(), st.binary(max_size=20)), st.booleans())
+def test_any_request_over_http_2_is_routed_or_refused(path: bytes, asked: bytes | None, grpc: bool) -> None:
+    found = route_h2(b"/" + path, OWN, asked, grpc)
+    assert found[0] in ("shop", "menu", "venue", 404, 400, 501)

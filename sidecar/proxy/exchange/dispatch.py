@@ -38,7 +38,12 @@ class Dispatch(Dispatcher):
         """
         core = self._core
         try:
-            service, target, found_by = core.table.find(request.method, request.target, request.host)
+            if request.h2:
+                service, target, found_by = core.table.find_h2(
+                    request.method, request.target, request.host, request.service_asked, request.grpc
+                )
+            else:
+                service, target, found_by = core.table.find(request.method, request.target, request.host)
         except NotRouted as stray:
             if request.unusual:
                 raise BadRequest(501, UNKNOWN_METHOD) from None
@@ -83,6 +88,7 @@ class Dispatch(Dispatcher):
             reason=reason,
             detail=detail,
             request_id=(request.request_id or self._core.outgoing.new_request_id()).decode("latin-1"),
+            grpc_status=stray.grpc_status,
             allow="GET, HEAD",
         )
 

@@ -13,6 +13,7 @@ from sidecar.policy.settings import FallbackStale, FallbackStatic, FallbackStep,
 from sidecar.proxy.downstream.handler import Handler
 from sidecar.proxy.exchange.aggregate import Aggregate
 from sidecar.proxy.exchange.exchange import Exchange
+from sidecar.proxy.h2.request import H2RequestHead, read_request
 from sidecar.proxy.http1.head_syntax import BadRequest
 from sidecar.proxy.http1.request_head import parse_request
 from sidecar.proxy.problem import Problem
@@ -129,3 +130,48 @@ def test_a_connect_to_anything_else_is_refused_in_words(world: World, authority:
         world.core.registry.dispatcher.for_authority(authority)
     assert refused.value.status == 405
     assert authority.decode() not in refused.value.detail  # it goes to the log
+
+
+# Over HTTP/2.
+
+
+def head_h2(path: str, *more: tuple[bytes, bytes], host: str = "localhost:15001", grpc: bool = True) -> H2RequestHead:
+    kind = b"application/grpc" if grpc else b"application/json"
+    pseudo = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path.encode()), (b":authority", host.encode())]
+    return read_request([*pseudo, (b"content-type", kind), *more], ended=True)
+
+
+def answer_to_h2(world: World, head: H2RequestHead) -> Handler | Problem:
+    return world.core.registry.dispatcher.dispatch(world.app().protocol, head)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        head_h2("/venue/x", grpc=False),
+        head_h2("/x", (b"x-sidecar-service", b"venue"), grpc=False),
+        head_h2("/x", (b"dapr-app-id", b"venue"), grpc=False),
+        head_h2("/x", host="venue", grpc=False),
+    ],
+)
+def test_requests_over_http_2_are_a_service_s(make_world: Callable[..., World], head: H2RequestHead) -> None:
+    handler = answer_to_h2(make_world(), head)
+    assert isinstance(handler, Exchange)
+    assert handler.service_name == "venue"
+
+
+@pytest.mark.parametrize(
+    ("head", "reason", "status", "grpc_status"),
+    [
+        (head_h2("/shop.v1.Venue/Get"), "unknown_service", 404, "12"),
+        (head_h2("/shop.v1.Venue/Get", host="venue"), "bad_request", 501, "12"),
+        (head_h2("/shop.v1.Venue/Get", (b"x-sidecar-service", b"nobody")), "unknown_service", 404, "12"),
+    ],
+)
+def test_a_grpc_call_that_no_service_takes(
+    make_world: Callable[..., World], head: H2RequestHead, reason: str, status: int, grpc_status: str
+) -> None:
+    answer = answer_to_h2(make_world(), head)
+    assert isinstance(answer, Problem)
+    assert (answer.reason, answer.status) == (reason, status)
+    assert (b"grpc-status", grpc_status.encode()) in answer.grpc_fields()
