@@ -102,7 +102,7 @@ def test_without_a_target_nothing_is_asked() -> None:
     ("method", "target", "host", "status", "word"),
     [
         ("GET", "/venue", "a@b", 400, "the Host is not host[:port]"),
-        ("CONNECT", "venue:80", "venue:80", 405, "CONNECT is not supported"),
+        ("CONNECT", "venue:80", "venue:80", 405, "a CONNECT opens a connection to a service"),
         ("get", "/venue", "", 501, "the method is unknown"),
         ("GET", "/venue#x", "", 400, "fragment"),
         ("GET", "/venue/caf\u00e9", "", 400, "not printable ASCII: percent-encode it"),
