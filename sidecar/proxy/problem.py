@@ -141,13 +141,17 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
             lines.append(f"Allow: {self.allow}")
         return "\r\n".join(lines).encode("latin-1", "replace")
 
+    @property
+    def grpc_number(self) -> int:
+        """The grpc-status of this answer to a gRPC call."""
+        return self.grpc_status if self.grpc_status >= 0 else REASON_STATUS.get(self.reason, UNKNOWN)
+
     def grpc_fields(self) -> list[tuple[bytes, bytes]]:
         """The same as the whole answer to a gRPC call: one block of fields (trailers-only), for HTTP/2."""
-        status = self.grpc_status if self.grpc_status >= 0 else REASON_STATUS.get(self.reason, UNKNOWN)
         fields = [
             (b":status", b"200"),
             (b"content-type", b"application/grpc"),
-            (b"grpc-status", b"%d" % status),
+            (b"grpc-status", b"%d" % self.grpc_number),
             (b"grpc-message", encode_message(self.detail or TITLES.get(self.reason, self.reason))),
             (b"x-sidecar-reason", self.reason.encode("latin-1", "replace")),
         ]

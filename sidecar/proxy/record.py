@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
+from sidecar.policy.grpc import REASON_STATUS, UNKNOWN, in_words, name_of
 from sidecar.proxy.http1.request_head import RequestHead
 from sidecar.proxy.problem import Attempt, Problem
 from sidecar.runtime.last_failure import last_failure
@@ -17,6 +18,9 @@ from sidecar.runtime.route import LiveRoute
 from sidecar.runtime.service import LiveService
 from sidecar.telemetry.access_log import AccessLog
 from sidecar.telemetry.history import is_failure
+
+MESSAGE_LOGGED: Final = 200
+"""Bytes of a service's grpc-message that are kept of a failure."""
 
 log = logging.getLogger("sidecar.proxy")
 
@@ -59,9 +63,23 @@ class Recorder:
         received: int,
         sent: int,
         fallback: str,
+        grpc_status: int = -1,
+        grpc_message: bytes = b"",
     ) -> None:
-        """A request to a service has ended. `received` and `sent` are bytes of bodies."""
+        """A request to a service has ended. `received` and `sent` are bytes of bodies.
+
+        Of a call of gRPC, `grpc_status` and `grpc_message` are what the app was told. Without a status it is the
+        reason's.
+        """
         service.counters.request(code, reason, seconds)
+        status_name = ""
+        if head.grpc:
+            if grpc_status < 0:
+                grpc_status = REASON_STATUS.get(reason, UNKNOWN)
+            service.counters.grpc_call(route.name, grpc_status)
+            status_name = name_of(grpc_status)
+            if reason == "status" and not detail and attempts:
+                detail = f"{attempts[-1].endpoint} answered {in_words(grpc_status, grpc_message[:MESSAGE_LOGGED])}"
         if reason != "ok":
             self._failed(service, request_id, attempts, code, reason, detail)
         if self.logs_all or (reason != "ok" and self.access_log.errors):
@@ -82,6 +100,7 @@ class Recorder:
                 received=received,
                 sent=sent,
                 fallback=fallback,
+                grpc_status=status_name,
             )
 
     def _failed(
@@ -116,11 +135,17 @@ class Recorder:
     def refused(self, problem: Problem, head: RequestHead | None) -> None:
         """A request reached no service."""
         self._live.unrouted.request(problem.status, problem.reason, 0.0)
+        status_name = ""
+        if head is not None and head.grpc:
+            self._live.unrouted.grpc_call("", problem.grpc_number)
+            status_name = name_of(problem.grpc_number)
         if self.access_log.errors:
             method, target = (head.method, head.target) if head is not None else ("", None)
             if head is not None and head.unusual:
                 method = ""  # any word may stand there
-            self.access_log.refused(problem.request_id, method, problem.status, problem.reason, problem.detail, target)
+            self.access_log.refused(
+                problem.request_id, method, problem.status, problem.reason, problem.detail, target, status_name
+            )
 
     def turned_away(self) -> None:
         """A connection was reset without a word: there was no room for it."""

@@ -72,11 +72,12 @@ class AccessLog:
         received: int = 0,
         sent: int = 0,
         fallback: str = "",
+        grpc_status: str = "",
     ) -> None:
         """Log one request of a service. `attempts` are structs, one for each attempt; they must not change afterwards.
 
         `received` and `sent` are bytes of the bodies on the app's connection. The duration of an attempt includes the
-        wait for its connection; `connecting_s` is the sum of these waits.
+        wait for its connection; `connecting_s` is the sum of these waits. `grpc_status` is a name, for calls of gRPC.
         """
         took_ms = -connecting_s * 1000
         endpoint = ""
@@ -104,6 +105,7 @@ class AccessLog:
             trace_id_of(traceparent) if traceparent is not None else "",
             fallback,
             detail,
+            grpc_status,
         )
         self._add(line)
 
@@ -166,7 +168,14 @@ class AccessLog:
         )
 
     def refused(
-        self, request_id: str, method: str, code: int, reason: str, detail: str, target: bytes | None = None
+        self,
+        request_id: str,
+        method: str,
+        code: int,
+        reason: str,
+        detail: str,
+        target: bytes | None = None,
+        grpc_status: str = "",
     ) -> None:
         """Log a request that reached no service. `target` is set if it could be read."""
         entry: dict[str, Any] = {
@@ -180,6 +189,8 @@ class AccessLog:
         if target is not None and target.startswith(b"/"):  # an absolute target may contain user information
             entry["target"] = (target if self.query else target.partition(b"?")[0]).decode("latin-1")
         entry |= {"status": code, "reason": reason, "detail": detail}
+        if grpc_status:
+            entry["grpc_status"] = grpc_status
         self._add(entry)
 
     def flush(self) -> None:

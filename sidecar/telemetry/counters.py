@@ -51,7 +51,7 @@ class EndpointCounters:
 class ServiceCounters:
     """Requests of one service (or of none, when no service was found), by (status code, reason)."""
 
-    __slots__ = ("checks", "durations", "fallbacks", "requests", "retries", "tunnels")
+    __slots__ = ("checks", "durations", "fallbacks", "grpc", "requests", "retries", "tunnels")
 
     def __init__(self) -> None:
         self.requests: dict[tuple[int, str], int] = {}
@@ -65,6 +65,9 @@ class ServiceCounters:
         """
         self.checks = {"success": 0, "failure": 0}
         """Active checks of its endpoints that ended, by result."""
+        self.grpc: dict[tuple[str, int], int] = {}
+        """Calls of gRPC by the name of their route (empty without one) and the number of their grpc-status. They are in
+        `requests` too."""
         self.durations = Histogram()
         self.tunnels = 0
         """Tunnels that are open now."""
@@ -73,6 +76,10 @@ class ServiceCounters:
         key = (code, reason)
         self.requests[key] = self.requests.get(key, 0) + 1
         self.durations.observe(seconds)
+
+    def grpc_call(self, route: str, status: int) -> None:
+        key = (route, status)
+        self.grpc[key] = self.grpc.get(key, 0) + 1
 
     def retry(self, result: str) -> None:
         self.retries[result] = self.retries.get(result, 0) + 1

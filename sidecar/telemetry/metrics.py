@@ -19,6 +19,7 @@ from sidecar.telemetry.families import Collector, CounterFamily, Family, GaugeFa
 from sidecar.telemetry.metrics_aggregates import aggregates_family
 from sidecar.telemetry.metrics_discovery import SourceView, discovery_families
 from sidecar.telemetry.metrics_endpoints import EndpointsView, EndpointView, endpoint_families
+from sidecar.telemetry.metrics_grpc import grpc_families
 from sidecar.telemetry.metrics_limits import IdleView, LimitsView, limit_families
 from sidecar.telemetry.metrics_runtime import runtime_families
 from sidecar.telemetry.text_format import render, rendering
@@ -173,7 +174,8 @@ class SidecarCollector:
             "Failures with a fallback configured, by the fallback step that answered, or none",
             labels=["service", "step"],
         )
-        for name, counters in (*unrouted, *((service.name, service.counters) for service in services)):
+        counted = [*unrouted, *((service.name, service.counters) for service in services)]
+        for name, counters in counted:
             for (code, reason), count in counters.requests.items():
                 requests.add_metric([name, str(code), reason], count)
         for service in services:
@@ -190,7 +192,7 @@ class SidecarCollector:
                 retries.add_metric([service.name, result], count)
             for step, count in counters.fallbacks.items():
                 fallbacks.add_metric([service.name, step], count)
-        yield from (requests, durations, in_flight, tunnels, retries, fallbacks)
+        yield from (requests, durations, in_flight, tunnels, retries, fallbacks, *grpc_families(counted))
 
     def _breakers(self, services: Sequence[ServiceView]) -> Iterable[Family]:
         """The state is that of the service's own breaker. All other metrics include the breakers of its routes."""

@@ -34,3 +34,4 @@ class RequestLine(Struct, omit_defaults=True, gc=False):
     trace_id: str = ""
     fallback: str = ""
     detail: str = ""
+    grpc_status: str = ""

@@ -163,6 +163,7 @@ def busy() -> FakeService:
     service.counters.request(200, "ok", 0.004)
     service.counters.request(200, "ok", 0.3)
     service.counters.request(503, "circuit_open", 0.0001)
+    service.counters.grpc_call("/shop.v1.Venue/Get", 0)
     service.counters.retry("sent")
     service.counters.fallback("stale")
     service.counters.tunnels = 1
