@@ -85,6 +85,7 @@ def read_response(fields: Fields, *, method: str, ended: bool) -> H2ResponseHead
     response.dated = False
     response.status = 0
     length = UNTIL_CLOSE
+    length_at = -1
     meaning = _MEANING
     for field in fields:
         kind = meaning.get(field[0], _NOTHING)
@@ -110,10 +111,12 @@ def read_response(fields: Fields, *, method: str, ended: bool) -> H2ResponseHead
             response.pushback = value
             kept.append(field)
         elif kind == _LENGTH:
-            if not value.isdigit() or len(value) > 18:
+            if not value.isdigit() or len(value) > 18 or length not in (UNTIL_CLOSE, int(value)):
                 raise BadResponse("the Content-Length is not one number")
-            length = int(value)
-            kept.append(field)
+            if length == UNTIL_CLOSE:  # two that are equal are one
+                length = int(value)
+                length_at = len(kept)
+                kept.append((b"content-length", b"%d" % length))
         elif kind == _LOCATION:
             response.location_at = len(kept)
             kept.append(field)
@@ -132,6 +135,11 @@ def read_response(fields: Fields, *, method: str, ended: bool) -> H2ResponseHead
     response.status_line = _STATUS_LINES.get(status) or b" %d " % status
     response.grpc = response.grpc and status == 200
     bodyless = ended or status < 200 or status in (204, 304) or method == "HEAD"
+    if length > 0 and ended and status >= 200 and status not in (204, 304) and method != "HEAD":
+        raise BadResponse("a Content-Length, and no body")
+    if length_at >= 0 and (status < 200 or status == 204):  # RFC 9110, section 8.6: HTTP/1.1 would wait for the body
+        del kept[length_at]
+        response.location_at -= response.location_at > length_at
     response.length = 0 if bodyless else length
     return response
 

@@ -31,11 +31,25 @@ def test_a_head() -> None:
         (b"200", "HEAD", True, 0),
         (b"304", "GET", True, 0),
         (b"204", "GET", True, 0),
-        (b"200", "GET", True, 0),
     ],
 )
 def test_the_length_of_its_body(status: bytes, method: str, ended: bool, length: int) -> None:
     assert read((b"content-length", b"7"), status=status, method=method, ended=ended).length == length
+
+
+def test_a_length_without_a_body_is_no_answer() -> None:
+    with pytest.raises(BadResponse):
+        read((b"content-length", b"7"), ended=True)
+    assert read((b"content-length", b"0"), ended=True).length == 0
+
+
+def test_a_length_that_http_1_would_wait_for_is_left_out() -> None:
+    for status in (b"103", b"204"):
+        head = read((b"content-length", b"7"), (b"location", b"/a"), status=status, method="GET")
+        assert head.fields == [(b"location", b"/a")]
+        assert head.location() == b"/a"
+    twice = read((b"content-length", b"07"), (b"x-a", b"1"), (b"content-length", b"7"))
+    assert twice.fields == [(b"content-length", b"7"), (b"x-a", b"1")]
 
 
 def test_a_status_without_a_phrase() -> None:
