@@ -29,7 +29,8 @@ class Outgoing:
         found = route.additions_by_path if by_path else route.additions
         if found is None:
             prefix = service.prefix if by_path else None
-            found = Additions(self.loop_name, prefix, 1, int(max(route.attempt_s * 1000, 1)), route.via)
+            timeout_ms = 0 if route.grpc else int(max(route.attempt_s * 1000, 1))
+            found = Additions(self.loop_name, prefix, 1, timeout_ms, route.via)
             if by_path:
                 route.additions_by_path = found
             else:

@@ -24,6 +24,7 @@ class LiveRoute:
     """The options that a request needs, and its breaker."""
 
     __slots__ = (
+        "_for_grpc",
         "additions",
         "additions_by_path",
         "allowed_methods",
@@ -34,6 +35,8 @@ class LiveRoute:
         "failure_status",
         "fallback_methods",
         "forgives_impatience",
+        "forgives_leaving",
+        "grpc",
         "grpc_attempt_s",
         "grpc_failure",
         "grpc_idle_s",
@@ -56,6 +59,7 @@ class LiveRoute:
         "request_s",
         "retry",
         "retry_statuses",
+        "success_s",
         "via",
     )
 
@@ -84,6 +88,8 @@ class LiveRoute:
         self.attempt_s = timeout.attempt
         self.request_s = timeout.request
         self.idle_s = timeout.idle
+        self.success_s = timeout.attempt
+        """How long after its head an answer counts as a success while it goes on; and how long a probe may be sent."""
         self.retry = policy.retry
         self.idempotent = policy.idempotent
         self.repeatable_methods = policy.retry.methods | _NOT_IDEMPOTENT if policy.idempotent else policy.retry.methods
@@ -105,10 +111,35 @@ class LiveRoute:
         self.prefix_aware = None if policy.prefix_aware == "auto" else policy.prefix_aware == "true"
         self.via = policy.via
         self.half_close = policy.half_close
+        self.grpc = False
+        """It is what the policy means for a gRPC call: statuses are those of gRPC."""
+        self.forgives_leaving = False
+        """An app that cancels says nothing about the service: nobody knows whether it was to answer yet."""
+        self._for_grpc: LiveRoute | None = None
         self.additions: Additions | None = None
         """What the proxy adds to a first attempt, once one was made."""
         self.additions_by_path: Additions | None = None
         """The same for a request that was routed by its path."""
+
+    def for_grpc(self) -> LiveRoute:
+        """The same route, for a gRPC call: with the times that apply to one, and with its statuses.
+
+        The wire does not tell a call with one answer from a stream, so only what the file sets for gRPC ends it.
+        """
+        found = self._for_grpc
+        if found is None:
+            found = self._for_grpc = LiveRoute(self.name, self.match, self.policy, self.breaker, self.own_timeouts)
+            found.grpc = True
+            found.attempt_s = self.grpc_attempt_s
+            found.request_s = self.grpc_request_s
+            found.idle_s = self.grpc_idle_s
+            found.forgives_leaving = self.grpc_attempt_s == inf
+            found.failure_status = self.grpc_failure
+            found.retry_statuses = self.grpc_retry
+            found.repeatable_methods = frozenset({"POST"}) if self.idempotent else frozenset[str]()
+            found.fallback_methods = frozenset()
+            found.keeps_stale = False
+        return found
 
     def matches(self, method: str, path: bytes) -> bool:
         """Whether the route matches. `path` has no query. A route's path is a prefix of whole segments, compared as raw

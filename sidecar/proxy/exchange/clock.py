@@ -37,6 +37,7 @@ class Clock:
     """Of a call that may use `limit_s` seconds of its request's time."""
 
     __slots__ = (
+        "_app_deadline",
         "_deadline",
         "_kind",
         "_outcome",
@@ -58,6 +59,8 @@ class Clock:
         self._deadline = inf
         """When that is over: unknown while the app is still sending (Envoy: route.timeout starts at the request's
         end)."""
+        self._app_deadline = inf
+        """When the app gives a gRPC call up: that is the end of the whole call, not of its wait for an answer."""
         self._kind = NONE
         self._unread = 0
         self.success_due = inf
@@ -67,18 +70,27 @@ class Clock:
         """The app has sent the whole request."""
         self._deadline = now + self.limit_s
 
+    def ends_with_app(self, when: float) -> None:
+        """A gRPC call, of which the app has said when it is over."""
+        self._app_deadline = when
+
     def left_s(self, now: float) -> float:
         """Of the call's time."""
-        return min(self._deadline - now, self.limit_s)
+        deadline = min(self._app_deadline, self._deadline)
+        return min(deadline - now, self.limit_s)
+
+    def app_left_s(self, now: float) -> float:
+        """Of the time that the app gives a gRPC call; infinity where it does not say."""
+        return self._app_deadline - now
 
     def is_over(self, now: float) -> bool:
-        return now >= self._deadline
+        return now >= self._deadline or now >= self._app_deadline
 
     # Setting it.
 
     def _arm(self, kind: int, when: float) -> None:
         self._kind = kind
-        self._request.stream.arm(when)
+        self._request.stream.arm(min(self._app_deadline, when))
 
     def connecting(self) -> None:
         self._arm(REQUEST, self._deadline)
@@ -108,12 +120,12 @@ class Clock:
 
     def _arm_upload(self, when: float) -> None:
         if self._outcome.is_probe():
-            when = min(when, self._outcome.started + self.route.attempt_s)
+            when = min(when, self._outcome.started + self.route.success_s)
         self._arm(UPLOAD, when)
 
     def downloading(self, now: float) -> None:
         """The answer's body is still coming."""
-        self.success_due = now + self.route.attempt_s
+        self.success_due = now + self.route.success_s
         self._arm_download(now + self.route.idle_s)
 
     def _arm_download(self, when: float) -> None:
@@ -128,6 +140,8 @@ class Clock:
     def passed(self, now: float, upstream: UpstreamStream | None) -> Exception | None:
         """Why the waiting is over; None where it goes on."""
         route, kind = self.route, self._kind
+        if now >= self._app_deadline:
+            return Lost("request_timeout", "no answer within the app's own deadline, its grpc-timeout", ours=True)
         if kind == ATTEMPT:
             return Lost("attempt_timeout", f"no answer within timeout.attempt, {route.attempt_s:g} s")
         if kind == REQUEST:
@@ -140,7 +154,7 @@ class Clock:
 
     def _upload_idle(self, now: float, upstream: UpstreamStream | None) -> Exception | None:
         request, route, outcome = self._request, self.route, self._outcome
-        if now >= outcome.started + route.attempt_s and outcome.is_probe():
+        if now >= outcome.started + route.success_s and outcome.is_probe():
             outcome.make_room()  # the app may send for as long as it likes, but the others do not wait for it
         latest = request.last_upload + route.idle_s
         if latest > now:

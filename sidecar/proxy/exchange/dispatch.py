@@ -54,7 +54,9 @@ class Dispatch(Dispatcher):
         route = service.route_for(request.method, target)
         if request.unusual and request.method not in route.allowed_methods:
             raise BadRequest(501, UNKNOWN_METHOD)
-        body = RequestBody(request.length, route.retry.max_body) if request.length else None
+        if request.grpc:
+            route = route.for_grpc()
+        body = RequestBody(request.length, route.retry.max_body, plain=request.h2) if request.length else None
         return Exchange(core, stream, request, service, route, target, body, by_path=by_path)
 
     def for_authority(self, authority: bytes) -> Dispatcher:

@@ -140,15 +140,19 @@ class Exchange(Handler):
                     upstream.pause_reading()
                 call.answer_goes_on()
                 trailers = await event()
+            else:
+                trailers = upstream.trailers()
             stream.end_response(trailers)
+            if call.grpc is not None:
+                call.status_came(trailers)
             now = call.answer_ended(response, early)
             self._record(response.status, call.reason, "", now)
             if copy is not None and call.reason == "ok":
                 copy.keep(now)
         except Lost as lost:
-            call.answer_broke(response, lost)
-            self._record(response.status, "truncated", lost.detail)
-            stream.cut()
+            reason = call.answer_broke(response, lost)
+            self._record(response.status, reason, lost.detail)
+            stream.cut(13 if call.grpc is None else call.grpc.status, lost.detail)
         finally:
             if copy is not None:
                 copy.release()
@@ -284,6 +288,7 @@ class Exchange(Handler):
             retry_after=retry_after,
             jitter=0.0 if retry_after is None else self._core.random(),
             attempts=tuple(self.request.attempts),
+            grpc_status=-1 if self._call.grpc is None else self._call.grpc.status,
         )
         self.stream.answer(problem, self.head if keep else None, head_only=self.head.method == "HEAD")
 

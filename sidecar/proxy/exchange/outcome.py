@@ -6,7 +6,6 @@ is `service_call`'s; what follows from a verdict is decided in `sidecar.policy`.
 
 from __future__ import annotations
 
-from collections.abc import Set as AbstractSet
 from time import monotonic, time
 from typing import Final
 
@@ -45,7 +44,6 @@ class Outcome:
     """
 
     __slots__ = (
-        "_hurried",
         "_impatient",
         "_in_limit",
         "_judged",
@@ -57,6 +55,8 @@ class Outcome:
         "breaker",
         "endpoint",
         "forgives",
+        "forgives_leaving",
+        "hurried",
         "queued",
         "started",
         "told",
@@ -71,9 +71,10 @@ class Outcome:
     def __init__(self, request: Request, service: LiveService, route: LiveRoute, hurried: bool) -> None:
         self._request = request
         self._service = service
-        self._hurried = hurried
+        self.hurried = hurried
         self.breaker = route.breaker
         self.forgives = route.forgives_impatience
+        self.forgives_leaving = route.forgives_leaving
         self._in_limit = False
         self._permit = 0
         self._judged = 0
@@ -162,7 +163,7 @@ class Outcome:
         """The head of its answer is here."""
         self.answered_s = self.waited_s(now)
 
-    def measure(self, latency: PeakEwma, response: ResponseHead, failure_status: AbstractSet[int]) -> None:
+    def measure(self, latency: PeakEwma, response: ResponseHead, failed: bool) -> None:
         """Teach the balancer. A quick refusal is no quick answer; one that says for how long counts as an answer that
         took so long."""
         now = monotonic()
@@ -171,7 +172,7 @@ class Outcome:
             wait_s = parse_retry_after(response.retry_after, time())
         if wait_s is not None:
             latency.penalize(wait_s, now)
-        elif response.status >= 500 or response.status == 429 or response.status in failure_status:
+        elif response.status >= 500 or response.status == 429 or failed:
             latency.failed(self.waited_s(now), now)
         else:
             latency.observe(self.waited_s(now), now)
@@ -237,9 +238,10 @@ class Outcome:
             return SUCCESS
         if reason in ENDPOINT_FAILURES:
             return FAILURE
-        if reason == "request_timeout" and not self._hurried:
+        if reason == "request_timeout" and not self.hurried:
             return IGNORED if self.queued else FAILURE
-        if reason == "request_timeout" or (reason == "client_disconnect" and not self._request.stream.responding):
+        left = reason == "client_disconnect" and not self._request.stream.responding and not self.forgives_leaving
+        if reason == "request_timeout" or left:
             if self._waited_enough(now):
                 return FAILURE
             self._impatient = True

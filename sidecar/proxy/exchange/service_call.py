@@ -8,17 +8,19 @@ becomes of the answer or the failure is the exchange's word.
 from __future__ import annotations
 
 from math import inf
-from time import monotonic, time
+from time import monotonic
 from typing import Final
 
-from sidecar.policy.retry import parse_retry_after, retry_delay, wants_retry
+from sidecar.policy.grpc import format_timeout, parse_timeout
 from sidecar.policy.verdict import FAILURE, IGNORED, SUCCESS
 from sidecar.proxy.core import ProxyCore
 from sidecar.proxy.downstream.handler import event
 from sidecar.proxy.exchange.clock import Clock, time_given
+from sidecar.proxy.exchange.grpc_terms import GrpcTerms
 from sidecar.proxy.exchange.hash_key import hash_key
 from sidecar.proxy.exchange.outcome import Outcome
 from sidecar.proxy.exchange.request import Request
+from sidecar.proxy.exchange.retrying import Retrying
 from sidecar.proxy.http1.head_syntax import Trailers
 from sidecar.proxy.http1.response_head import ResponseHead
 from sidecar.proxy.upstream.stream import AttemptListener, Lost, UpstreamStream
@@ -33,7 +35,8 @@ BUFFER_MAX: Final = 64 * 1024
 LARGE_BODY: Final = 64 * 1024
 """Bytes of a body that may stand in the kernel's buffers unread: who refuses so large a one may close behind it."""
 
-_CONNECT_REASONS: Final = ("connect_failure", "connect_timeout")
+HEAD_HOLD_S: Final = 0.05
+"""How long the head of a gRPC answer is held where a retry may follow: its status may be right behind it."""
 
 
 class ServiceCall(AttemptListener):
@@ -48,6 +51,8 @@ class ServiceCall(AttemptListener):
     """Of the answer: `ok`, or `status` where that is a failure. Without one, why there is none."""
     detail: str = ""
     retry_after: float | None = None
+    grpc: GrpcTerms | None = None
+    """Of a gRPC call."""
     upstream: UpstreamStream | None = None
     _held: UpstreamStream | None = None
     """It has answered, and a retry or a fallback may still replace its answer."""
@@ -56,7 +61,7 @@ class ServiceCall(AttemptListener):
     _awaiting: bool = False
     _key: bytes | None = None
     """What a hash balancer goes by."""
-    _retries: int = 0
+    _retrying: Retrying | None = None
     _replayed: bool = False
     """The one fresh connection that makes good a stale one has been spent."""
     _tried: tuple[Endpoint, ...] = ()
@@ -82,7 +87,7 @@ class ServiceCall(AttemptListener):
         self.stands_in = stands_in
         self._pool = core.pools[service.name]
         head = request.head
-        self.repeatable = head.method in route.repeatable_methods or head.idempotency_key
+        self.repeatable = head.method in route.repeatable_methods or (head.idempotency_key and not route.grpc)
         whole_s = self.whole_s = time_given(request, route)
         limit_s, words = whole_s, "timeout.request" if whole_s == route.request_s else "the app's own deadline"
         if stands_in is not None:
@@ -95,6 +100,16 @@ class ServiceCall(AttemptListener):
             )
         self.outcome = Outcome(request, service, route, whole_s < route.request_s)
         self.clock = Clock(request, route, self.outcome, limit_s, words)
+        if route.grpc:
+            self._is_grpc()
+
+    def _is_grpc(self) -> None:
+        self.grpc = GrpcTerms()
+        given = self.request.head.grpc_timeout
+        given_s = parse_timeout(given) if given is not None else None
+        if given_s is not None:
+            self.clock.ends_with_app(self.request.started + given_s)
+            self.outcome.hurried = given_s < self.route.request_s
 
     # Its life, from the top.
 
@@ -143,17 +158,17 @@ class ServiceCall(AttemptListener):
             except Lost as lost:  # its words are kept, not it: with its traceback it would hold all this in a cycle
                 reason, detail = lost.reason, lost.detail
                 unprocessed = lost.unprocessed
+                status = self.grpc.lost(lost) if self.grpc is not None else 0
                 self._close_upstream()
                 self.outcome.note(reason, None)
             else:
                 unprocessed = False
-                status = response.status
+                status = response.status if self.grpc is None else self.grpc.answered(response)
                 reason = "status" if status in route.failure_status else "ok"
                 if status not in route.retry_statuses or status == 101:
-                    self.reason = reason
-                    return response
+                    return self._answered(response, reason)
             now = monotonic()
-            delay, following = self._plan_retry(reason, unprocessed, response, now)
+            delay, following = self._plan_retry(reason, status, unprocessed, response, now)
             if delay is not None and response is not None:
                 self.hold(response, reason)
             if delay:
@@ -168,11 +183,21 @@ class ServiceCall(AttemptListener):
                     service.counters.retry("denied_breaker")
             if following is None:
                 if response is not None:
-                    self.reason = reason
-                    return response
+                    return self._answered(response, reason)
                 self._failed(reason, detail)
                 return None
             endpoint = following
+
+    def _answered(self, response: ResponseHead, reason: str) -> ResponseHead | None:
+        """The answer that counts. What answers a gRPC call and is none is replaced by words that an app can read."""
+        if self.grpc is None or response.grpc:
+            self.reason = reason
+            return response
+        self.outcome.note("bad_response", response.status, FAILURE if reason == "status" else IGNORED)
+        self._close_upstream()
+        self._drop_held()
+        self._failed("bad_response", f"the service answered {response.status}, and not as gRPC")
+        return None
 
     async def _attempt(self, endpoint: Endpoint, now: float) -> ResponseHead:
         """Send the request to one endpoint and await the final response's head. Raises Lost."""
@@ -208,7 +233,8 @@ class ServiceCall(AttemptListener):
             if endpoint.health is not None and response.immediate_fail:
                 self.service.fail_at_once(endpoint, monotonic())
             if endpoint.latency is not None:
-                outcome.measure(endpoint.latency, response, self.route.failure_status)
+                status = response.status if self.grpc is None else response.grpc_status
+                outcome.measure(endpoint.latency, response, status in self.route.failure_status)
             return response
 
     async def _connect(self, endpoint: Endpoint) -> UpstreamStream:
@@ -231,7 +257,11 @@ class ServiceCall(AttemptListener):
         head, body, by_path = request.head, request.body, request.by_path
         outgoing, service = self._core.outgoing, self.service
         left_s = min(route.attempt_s, self.clock.left_s(now))
-        if left_s == route.attempt_s and request.attempt_number == 1 and self.stands_in is None:
+        if self.grpc is not None:
+            additions = self._grpc_additions(now)
+            if self.repeatable:
+                upstream.hold_head(HEAD_HOLD_S)
+        elif left_s == route.attempt_s and request.attempt_number == 1 and self.stands_in is None:
             additions = outgoing.first(route, service, by_path)
         else:
             prefix = (self.stands_in or service.prefix) if by_path else None
@@ -264,52 +294,33 @@ class ServiceCall(AttemptListener):
                 request.stream.resume_upload()
         self.clock.awaiting_answer(now)
 
+    def _grpc_additions(self, now: float) -> Additions:
+        """Onwards goes what is left of the app's deadline; the policy's times are the sidecar's business."""
+        request, route, outgoing = self.request, self.route, self._core.outgoing
+        left_s = self.clock.app_left_s(now)
+        if left_s == inf and request.attempt_number == 1:
+            return outgoing.first(route, self.service, request.by_path)
+        prefix = self.service.prefix if request.by_path else None
+        if left_s == inf:
+            return Additions(outgoing.loop_name, prefix, request.attempt_number, 0, route.via)
+        timeout_ms = int(max(left_s * 1000, 1))
+        timeout = format_timeout(left_s)
+        return Additions(outgoing.loop_name, prefix, request.attempt_number, timeout_ms, route.via, timeout)
+
     # Retrying.
 
     def _plan_retry(
-        self, reason: str, unprocessed: bool, response: ResponseHead | None, now: float
+        self, reason: str, status: int, unseen: bool, response: ResponseHead | None, now: float
     ) -> tuple[float | None, Endpoint | None]:
-        """Whether and when there is another attempt: the wait in seconds (None: there is none), and where, if settled.
-
-        What could not be connected to moves on at once and at no cost, whatever the method: nothing was sent.
-        """
-        route, service = self.route, self.service
-        outcome, retry, counters = self.outcome, route.retry, service.counters
-        if not self.may_repeat() and not (unprocessed and self._is_whole()):
+        """As `Retrying.plan` says it."""
+        if not self.may_repeat() and not (unseen and self._is_whole()):
             return None, None
-        if reason in _CONNECT_REASONS:
-            following = service.pick_untried(now, self._tried, self._key)
-            if following is not None and not self.clock.is_over(now):
-                if outcome.may_retry() or outcome.is_probe():
-                    counters.retry("failover")
-                    return 0.0, following
-                counters.retry("denied_breaker")
-                return None, None
-        status = response.status if response is not None else 0
-        if self._retries >= retry.max_retries or not wants_retry(retry, reason, status):
-            return None, None
-        if self.request.head.for_repeated:
-            # Whoever called the app tries again by itself: retries at each hop would multiply.
-            counters.retry("denied_repeated")
-            return None, None
-        if not outcome.may_retry():
-            counters.retry("denied_breaker")
-            return None, None
-        retry_after = None
-        if response is not None and response.retry_after is not None:
-            retry_after = parse_retry_after(response.retry_after, time())
-        remaining = self.clock.left_s(now)
-        if response is not None:
-            remaining -= now - outcome.started  # another try takes as long as this one did
-        delay = retry_delay(retry, self._retries, self._core.random, retry_after, remaining)
-        if delay is None:
-            counters.retry("denied_deadline")
-            return None, None
-        if not service.budget.withdraw(now):
-            counters.retry("denied_budget")
-            return None, None
-        self._retries += 1
-        return delay, None
+        retrying = self._retrying
+        if retrying is None:
+            retrying = self._retrying = Retrying(
+                self._core, self.request, self.service, self.route, self.outcome, self.clock
+            )
+        return retrying.plan(reason, status, response, now, self._tried, self._key, unseen=unseen)
 
     def may_repeat(self) -> bool:
         """Whether the request may go out (again): its body is still whole, and it is safe to repeat or was not sent."""
@@ -361,7 +372,9 @@ class ServiceCall(AttemptListener):
         outcome = self.outcome
         if self.reason == "ok":
             outcome.made_good()
-            if outcome.is_probe():
+            if self.grpc is not None and self.grpc.status < 0:
+                pass  # the verdict falls at the grpc-status
+            elif outcome.is_probe():
                 self._succeeded(self._answer_came())  # the others wait for this verdict, however long the body lasts
         else:
             now = monotonic()
@@ -375,11 +388,20 @@ class ServiceCall(AttemptListener):
         self.clock.downloading(now)
         self.request.stream.last_activity = now
 
-    def answer_broke(self, response: ResponseHead, lost: Lost) -> None:
-        """It will not be whole."""
+    def status_came(self, trailers: Trailers) -> None:
+        """A gRPC call has ended with these."""
+        if self.grpc is not None and self.grpc.ended(trailers) in self.route.failure_status:
+            self.reason = "status"
+
+    def answer_broke(self, response: ResponseHead, lost: Lost) -> str:
+        """It will not be whole. Returns the reason."""
+        reason = lost.reason if lost.reason == "request_timeout" else "truncated"
+        if self.grpc is not None:
+            self.grpc.lost(lost)
         self._close_upstream()
-        self.outcome.note("truncated", response.status, IGNORED if lost.ours else FAILURE)
+        self.outcome.note(reason, response.status, IGNORED if lost.ours else FAILURE)
         self.outcome.failed(monotonic())
+        return reason
 
     def answer_ended(self, response: ResponseHead, early: bool) -> float:
         """All of it has gone to the app. `early`: it began before the whole request had left. Returns the time."""
@@ -400,6 +422,8 @@ class ServiceCall(AttemptListener):
             upstream.release(now)
         if reason == "ok":
             outcome.succeeded(now)
+        else:
+            outcome.failed(now)
         return now
 
     def switched(self) -> UpstreamStream:

@@ -56,6 +56,8 @@ class H2ResponseHead(ResponseHead):
 
     fields: Fields
     h2: bool = True
+    ended: bool = False
+    """Nothing follows it, not even trailers."""
     keep_alive: bool = True
 
     def add(self, name: bytes, value: bytes) -> None:
@@ -133,7 +135,8 @@ def read_response(fields: Fields, *, method: str, ended: bool) -> H2ResponseHead
     if not 100 <= status <= 599:
         raise BadResponse("the :status is not one of 100 to 599")
     response.status_line = _STATUS_LINES.get(status) or b" %d " % status
-    response.grpc = response.grpc and status == 200
+    response.grpc = status == 200 and (response.grpc or response.grpc_status >= 0)
+    response.ended = ended
     bodyless = ended or status < 200 or status in (204, 304) or method == "HEAD"
     if length > 0 and ended and status >= 200 and status not in (204, 304) and method != "HEAD":
         raise BadResponse("a Content-Length, and no body")

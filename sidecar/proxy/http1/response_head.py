@@ -68,6 +68,8 @@ class ResponseHead:
     """The endpoint says of itself that it should get no requests (Envoy: x-envoy-immediate-health-check-fail)."""
     h2: bool = False
     """It came over HTTP/2."""
+    ended: bool = False
+    """Over HTTP/2: nothing follows it, not even trailers."""
     grpc: bool = False
     """It is the head of a gRPC answer: status 200, and a content type that says so."""
     grpc_status: int = -1

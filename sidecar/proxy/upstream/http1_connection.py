@@ -537,10 +537,9 @@ def _lines(additions: Additions) -> bytes:
     lines = b"\r\nx-sidecar-loop: " + additions.loop_name
     if additions.via:
         lines += b"\r\nVia: 1.1 " + additions.loop_name
-    lines += b"\r\nx-envoy-attempt-count: %d\r\nx-envoy-expected-rq-timeout-ms: %d" % (
-        additions.attempt,
-        additions.timeout_ms,
-    )
+    lines += b"\r\nx-envoy-attempt-count: %d" % additions.attempt
+    if additions.timeout_ms:
+        lines += b"\r\nx-envoy-expected-rq-timeout-ms: %d" % additions.timeout_ms
     if additions.prefix is not None:
         lines += b"\r\nX-Forwarded-Prefix: " + additions.prefix
     additions.http1 = lines

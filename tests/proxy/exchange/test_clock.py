@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 import pytest
 
 from sidecar.policy.settings import Timeouts
+from sidecar.proxy.body_sink import ByteBudget
+from sidecar.proxy.downstream.handler import Handler
+from sidecar.proxy.exchange.clock import Clock
+from sidecar.proxy.exchange.inner_call import InnerCall
+from sidecar.proxy.exchange.outcome import Outcome
+from sidecar.proxy.exchange.request import Request
 from sidecar.proxy.exchange.service_call import BUFFER_MAX
+from sidecar.proxy.http1.request_head import parse_request
+from sidecar.proxy.upstream.stream import Lost
 from tests.proxy.fakes import Dial, World, field_of, problem, status
 from tests.proxy.scenes import CHUNKED_POST, policy
 
@@ -90,3 +99,43 @@ def test_body_is_read_ahead_up_to_a_bound_while_connecting(world: World) -> None
     world.settle()
     assert app.reading
     assert world.upstream.heard.endswith(b"x" * (BUFFER_MAX + 1))
+
+
+def grpc_clock(world: World) -> tuple[Clock, Request]:
+    """Of a gRPC call to whose service the file says nothing about times."""
+    head = parse_request(b"POST /shop.Venue/Watch HTTP/1.1\r\nHost: venue\r\n\r\n")
+    stream = InnerCall(world.core, None, ByteBudget(0), lambda _: None)
+    route = world.service.default_route.for_grpc()
+    request = Request(head, None, stream, Handler(), b"id", world.loop.now, False)
+    outcome = Outcome(request, world.service, route, False)
+    outcome.attempt(world.service.endpoints[0], world.loop.now)
+    clock = Clock(request, route, outcome, route.request_s, "timeout.request")
+    clock.begin(world.loop.now)
+    return clock, request
+
+
+def test_nothing_ends_a_grpc_call_that_nobody_limits(world: World) -> None:
+    clock, request = grpc_clock(world)
+    now = world.loop.now
+    clock.awaiting_answer(now)
+    assert request.stream.deadline == inf
+    clock.downloading(now)
+    assert request.stream.deadline == now + world.service.default_route.attempt_s, "then it counts as a success"
+    assert clock.left_s(now) == inf
+    assert clock.app_left_s(now) == inf
+
+
+def test_the_apps_deadline_is_that_of_the_whole_grpc_call(world: World) -> None:
+    clock, request = grpc_clock(world)
+    now = world.loop.now
+    clock.ends_with_app(now + 2)
+    assert (clock.left_s(now + 0.5), clock.app_left_s(now + 0.5)) == (1.5, 1.5)
+    for arm in (clock.connecting, lambda: clock.awaiting_answer(now), clock.sleeping, lambda: clock.downloading(now)):
+        arm()
+        assert request.stream.deadline <= now + 2
+    assert not clock.is_over(now + 1.9)
+    assert clock.is_over(now + 2)
+    end = clock.passed(now + 2, None)
+    assert isinstance(end, Lost)
+    assert (end.reason, end.ours) == ("request_timeout", True)
+    assert "its grpc-timeout" in end.detail

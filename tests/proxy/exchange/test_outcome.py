@@ -135,3 +135,13 @@ def test_an_ejection_that_has_dealt_with_it_leaves_the_breaker_out(world: World,
     endpoint.ejected = False
     outcome.close(world.loop.now)
     assert world.breaker() == (0, 0 if failed else 1)
+
+
+@pytest.mark.parametrize("grpc", [False, True])
+def test_who_leaves_a_grpc_call_says_nothing_of_a_service_that_has_no_time_limit(world: World, grpc: bool) -> None:
+    outcome = outcome_of(world)
+    outcome.forgives_leaving = grpc
+    outcome.started -= 3600
+    outcome.note("client_disconnect", None)
+    outcome.close(world.loop.now)
+    assert world.breaker() == (0, 0 if grpc else 1)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-import sidecar.proxy.exchange.service_call
+import sidecar.proxy.exchange.retrying
 from sidecar.policy.settings import (
     Limits,
 )
@@ -187,7 +187,7 @@ def test_crash_while_a_retry_is_planned(
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch, caplog.at_level(logging.CRITICAL):
-        patch.setattr(sidecar.proxy.exchange.service_call, "wants_retry", crash)
+        patch.setattr(sidecar.proxy.exchange.retrying, "wants_retry", crash)
         app = world.asks()
         world.upstream.says(UNAVAILABLE)
     assert status(app.heard) == 500
