@@ -96,6 +96,14 @@ def parse_dns_name(text: str) -> str:
     return f"{host}." if text.endswith(".") else host
 
 
+def parse_tls_name(text: str) -> str:
+    """The name that a certificate must be for. An IPv6 address may have brackets, as in a URL."""
+    host = _host(text) or _ipv6(text.removeprefix("[").removesuffix("]"))
+    if host is None:
+        raise BadValueError("expected a DNS name or an IP address without a port, such as venue.shop.svc or 10.0.0.7")
+    return host
+
+
 def parse_dns_label(text: str) -> str:
     """The name of a Kubernetes object. It is not put into lower case: no object has a name with upper case."""
     if not _DNS_LABEL.fullmatch(text):

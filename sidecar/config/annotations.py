@@ -59,9 +59,11 @@ def may_be_none(hint: Any) -> bool:
 
 
 def may_be_off(hint: Any) -> bool:
-    """Whether `off` means None in the file: for a number, a count limit or a file, but not for a port or a name."""
+    """Whether `off` means None in the file: for a number, a count limit, a file or a name that replaces
+    another one, but not for a port or any other name.
+    """
     base, meta = unwrapped(scalar_hint(hint))
-    return may_be_none(hint) and (base is float or kind_of(meta) in ("count", "file_path"))
+    return may_be_none(hint) and (base is float or kind_of(meta) in ("count", "file_path", "tls_name"))
 
 
 def tag_of(struct: type[Struct]) -> str | None:

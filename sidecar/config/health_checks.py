@@ -9,13 +9,14 @@ from sidecar.config.addresses import parse_dns_label
 from sidecar.config.errors import BadValueError, Place, Reporter
 from sidecar.config.merge import build
 from sidecar.config.schema import LONGEST_REPORT_S, HealthCheck
+from sidecar.config.tls import TlsReader
 from sidecar.config.tree import Leaf, is_valid
 from sidecar.config.units import format_duration
 from sidecar.config.walk import Walker
 from sidecar.config.yaml_nodes import Mapping, Node
 
 
-def read_checks(node: Node, place: Place, walker: Walker, reporter: Reporter) -> dict[str, HealthCheck]:
+def read_checks(node: Node, place: Place, walker: Walker, reporter: Reporter, tls: TlsReader) -> dict[str, HealthCheck]:
     """The checks by name. A check with a mistake is reported and left out."""
     if not isinstance(node, Mapping):
         reporter.report(place, "expected a mapping of checks: {redis: {url: redis://localhost:6379/0}}")
@@ -29,14 +30,16 @@ def read_checks(node: Node, place: Place, walker: Walker, reporter: Reporter) ->
             reporter.report(
                 at, "the name of a check has up to 63 lower-case letters, digits and '-', and no '-' at either end"
             )
-        check = _check(entry.node, at, walker, reporter)
+        check = _check(entry.node, at, walker, reporter, tls)
         if check is not None:
             checks[name] = check
     return checks
 
 
-def _check(node: Node, place: Place, walker: Walker, reporter: Reporter) -> HealthCheck | None:
+def _check(node: Node, place: Place, walker: Walker, reporter: Reporter, tls: TlsReader) -> HealthCheck | None:
     tree = walker.group(HealthCheck, node, place, "service")
+    tls.resolve(tree)
+    tls.check(tree)
     if isinstance(node, Mapping) and "url" not in node.entries:
         reporter.report(place, "a check needs a url: {url: redis://localhost:6379/0}")
     timeout = tree.get("timeout")

@@ -6,6 +6,7 @@ before a value gets its type. So each scalar may also be a text with `${`, and a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, Literal, get_args, get_origin
@@ -52,6 +53,7 @@ _PATTERNS: Final[Mapping[Any, str]] = MappingProxyType(
         "service_name": NAME,
         "host_name": r"[A-Za-z0-9_.-]+(:([0-9]{1,5}|\*))?",
         "dns_name": "[A-Za-z0-9_.-]+",
+        "tls_name": r"[\[\]A-Za-z0-9_.:-]+",
         "dns_label": LABEL,
         "service_port": LABEL,
         "server_url": f"{_HTTP}://[!-~]+",
@@ -89,11 +91,14 @@ _NUMERIC: Final[Mapping[Any, str]] = MappingProxyType(
 
 _NAMES: Final = frozenset(
     {
-        *("service_name", "host_name", "dns_name", "dns_label", "service_port", "grpc_name"),
+        *("service_name", "host_name", "dns_name", "tls_name", "dns_label", "service_port", "grpc_name"),
         *("token", "lower_token", "query_name"),
     }
 )
 """Kinds of values that may be digits alone, or `true`, which YAML does not read as strings."""
+
+_DECIMAL: Final = re.compile(r"[0-9]+\.[0-9]+")
+"""What YAML reads as a number."""
 
 _STATUS_BOUNDS = {"minimum": 100, "maximum": 599}
 
@@ -108,6 +113,7 @@ def value_schema(hint: Any) -> Schema:
     if get_origin(base) is Literal:
         choices: list[Any] = list(get_args(base))
         choices += [word == "true" for word in choices if word in ("true", "false")]  # YAML reads these as booleans
+        choices += [float(word) for word in choices if isinstance(word, str) and _DECIMAL.fullmatch(word)]
         return {"anyOf": [{"enum": choices}, {**VARIABLE}]}
     if get_origin(base) is frozenset:
         return {"type": "array", "items": _scalar(kind, Meta())}

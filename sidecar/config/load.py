@@ -21,6 +21,7 @@ from sidecar.config.health_checks import read_checks
 from sidecar.config.merge import build, leaves
 from sidecar.config.schema import Config
 from sidecar.config.services import ReadService, read_services
+from sidecar.config.tls import TlsReader
 from sidecar.config.tracing import read_tracing
 from sidecar.config.tree import Level, Tree
 from sidecar.config.walk import Walker
@@ -96,17 +97,19 @@ def _read(text: str, file: str, environ: Mapping[str, str]) -> tuple[Config, Ori
         key: walker.tree(found[key], fields_of(struct), "defaults" if key == "defaults" else "file")
         for key, struct in _SECTIONS.items()
     }
+    tls = TlsReader(Path(file).parent, reporter)
+    tls.resolve(trees["defaults"])
     check_listeners(trees["listen"], reporter)
     check_policy(trees["defaults"], reporter)
     check_health(trees["defaults"], found["defaults"], reporter)
     if "services" in top:
-        services = read_services(*top["services"], trees["defaults"], walker, reporter)
+        services = read_services(*top["services"], trees["defaults"], walker, reporter, tls)
         policies = {service.name: [service.tree, *(route.tree for route in service.routes)] for service in services}
         fallbacks.check_services(trees["defaults"], policies)
     else:
         services = []
         reporter.report(Place(root.line, root.column), "services is missing: it is the only key that is required")
-    checks = read_checks(*top["checks"], walker, reporter) if "checks" in top else {}
+    checks = read_checks(*top["checks"], walker, reporter, tls) if "checks" in top else {}
     tracing = read_tracing(*top["tracing"], walker, reporter) if "tracing" in top else None
     names = [service.name for service in services]
     aggregates, parts = (

@@ -26,6 +26,7 @@ from sidecar.policy.settings import (
     ServerUrl,
     ServiceName,
     StatusSet,
+    TlsSettings,
 )
 
 Delay = Annotated[float, Meta(ge=0, extra={"kind": "duration"})]
@@ -164,6 +165,7 @@ class HealthCheck(Struct, frozen=True, kw_only=True):
     """While it fails, `GET /health` is unhealthy if this is true, and degraded if it is false."""
     timeout: Duration = 1.0
     """For the whole check."""
+    tls: TlsSettings = TlsSettings()
 
 
 LONGEST_REPORT_S: Final = 5.0

@@ -25,6 +25,7 @@ from sidecar.config.protocols import (
     without_http1_times,
 )
 from sidecar.config.schema import EndpointSpec, Match, Route, Service, Url
+from sidecar.config.tls import TlsReader
 from sidecar.config.tree import INVALID, Leaf, Tree, is_valid
 from sidecar.config.walk import Entries, Walker
 from sidecar.config.yaml_nodes import Mapping as MappingNode
@@ -32,7 +33,7 @@ from sidecar.config.yaml_nodes import Node, Scalar
 from sidecar.policy.settings import DnsSettings, HealthSettings, KubernetesSettings, Policy
 
 SERVICE_WIDE = (
-    *("limits", "balancer", "slow_start", "health", "outlier"),
+    *("limits", "balancer", "slow_start", "health", "outlier", "tls"),
     *("timeout.pool_idle", "timeout.client_idle", "retry.budget"),
 )
 """Keys of a policy that a route cannot set: all routes share the endpoints, the connections and the retry budget."""
@@ -101,7 +102,9 @@ class ReadService(Struct):
         )
 
 
-def read_services(node: Node, place: Place, defaults: Tree, walker: Walker, reporter: Reporter) -> list[ReadService]:
+def read_services(
+    node: Node, place: Place, defaults: Tree, walker: Walker, reporter: Reporter, tls: TlsReader
+) -> list[ReadService]:
     """Each service of the file, also those with mistakes."""
     if not isinstance(node, MappingNode):
         reporter.report(place, "expected a mapping of services: {venue: {url: http://venue-service:3002}}")
@@ -111,7 +114,7 @@ def read_services(node: Node, place: Place, defaults: Tree, walker: Walker, repo
         at = place.key(name, entry.line, entry.column)
         if problem := service_name_problem(name):
             reporter.report(at, problem)
-        services.append(_ServiceReader(walker, reporter, at).read(name, entry.node, defaults))
+        services.append(_ServiceReader(walker, reporter, at, tls).read(name, entry.node, defaults))
     _check_names(services, reporter)
     return services
 
@@ -119,15 +122,18 @@ def read_services(node: Node, place: Place, defaults: Tree, walker: Walker, repo
 class _ServiceReader:
     """Reads one service."""
 
-    def __init__(self, walker: Walker, reporter: Reporter, place: Place) -> None:
+    def __init__(self, walker: Walker, reporter: Reporter, place: Place, tls: TlsReader) -> None:
         self._walker = walker
         self._reporter = reporter
         self._place = place
+        self._tls = tls
 
     def read(self, name: str, node: Node, defaults: Tree) -> ReadService:
         found = self._walker.entries(node, SERVICE_KEYS, self._place)
         own = self._walker.tree(_policy_part(found), POLICY_KEYS, "service")
+        self._tls.resolve(own)
         tree = merge(_without_replaced(defaults, own), own)
+        self._tls.check(tree)
         check_policy(tree, self._reporter)
         check_health(tree, found, self._reporter)
         if isinstance(node, MappingNode):

@@ -12,12 +12,7 @@ from typing import Any
 from sidecar.config.annotations import keys_below
 from sidecar.config.errors import shown_key
 
-LATER_KEYS = frozenset(
-    {
-        *("rate_limit", "hedge", "split", "mirror", "fault", "coalesce", "rewrite", "auth"),
-        "tls",
-    }
-)
+LATER_KEYS = frozenset({"rate_limit", "hedge", "split", "mirror", "fault", "coalesce", "rewrite", "auth"})
 
 
 def unknown_key(key: str, known: Mapping[str, Any]) -> str:

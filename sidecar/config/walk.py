@@ -54,6 +54,7 @@ _SCALARS: dict[Any, Callable[[str], Any]] = {
     "grpc_name": addresses.parse_grpc_name,
     "grpc_service": addresses.parse_grpc_service,
     "dns_name": addresses.parse_dns_name,
+    "tls_name": addresses.parse_tls_name,
     "dns_label": addresses.parse_dns_label,
     "service_port": addresses.parse_service_port,
     "server_url": addresses.parse_server_url,

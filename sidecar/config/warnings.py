@@ -12,13 +12,14 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from sidecar.config.annotations import fields_of
 from sidecar.config.effective import set_as_written
 from sidecar.config.load import Origins
 from sidecar.config.schema import AggregatePart, Config
 from sidecar.config.tree import Level
 from sidecar.config.units import format_duration
 from sidecar.net.addresses import is_loopback
-from sidecar.policy.settings import DnsSettings, FallbackStale, HashSettings, Policy
+from sidecar.policy.settings import DnsSettings, FallbackStale, HashSettings, Policy, TlsSettings
 
 STALE_AFTER_S: Final = 300.0
 """As in SidecarDiscoveryStale (deploy/prometheus/alerts.yaml)."""
@@ -38,6 +39,8 @@ def found_warnings(config: Config, origins: Origins) -> Iterator[str | None]:
     yield from _admin(config, origins)
     yield from _no_services(config, origins)
     yield from _refreshed_seldom(config)
+    yield from _checks(config)
+    yield from _tls_unused(config, origins)
     yield from _policies(config, origins)
     yield from _parts_cut_short(config, origins)
     yield from _attempts_outlast_aggregate(config, origins)
@@ -73,6 +76,30 @@ def _refreshed_seldom(config: Config) -> Iterator[str]:
                 " SidecarDiscoveryStale takes endpoints for out of date that were confirmed"
                 f" {format_duration(STALE_AFTER_S)} ago"
             )
+
+
+def _checks(config: Config) -> Iterator[str]:
+    for name, check in config.checks.items():
+        if check.tls.verify == "off":
+            yield f"checks.{name}.tls.verify is off: any certificate is taken, and a password may go to anybody"
+        for key in ("ca_file", "cert_file", "key_file"):
+            path = getattr(check.tls, key)
+            if path is not None and (not os.access(path, os.R_OK) or os.path.isdir(path)):
+                yield f"checks.{name}.tls.{key}: {path} cannot be read here: the check fails until it can"
+
+
+def _tls_unused(config: Config, origins: Origins) -> Iterator[str]:
+    for name, service in config.services.items():
+        path = f"services.{name}"
+        keys = [key for key in fields_of(TlsSettings) if _level(origins, f"{path}.tls.{key}") == "service"]
+        if keys and not any(spec.url.scheme == "https" for spec in service.endpoints):
+            line = _line(origins, f"{path}.tls.{keys[0]}")
+            yield f"{path}.tls{line} does nothing: the service's endpoints are http"
+
+
+def _level(origins: Origins, key: str) -> str:
+    known = origins.get(key)
+    return known.level if known else ""
 
 
 def _line(origins: Origins, key: str) -> str:
@@ -115,6 +142,25 @@ def _policies(config: Config, origins: Origins) -> Iterator[str | None]:
             for rule in _RULES:
                 yield from rule(scope)
         yield None
+
+
+def _certificates_taken_blindly(scope: _Scope) -> Iterator[str]:
+    where = scope.where("tls.verify")
+    if scope.policy.tls.verify == "off" and where is not None:
+        yield (
+            f"{where}: tls.verify ({scope.line('tls.verify')}) is off: any certificate is taken, so anybody on the way"
+            " can read and alter calls and answers"
+        )
+
+
+def _certificate_files(scope: _Scope) -> Iterator[str]:
+    """Not an error, as for `admin.token_file`. A file that is there and no good is one (`sidecar.config.tls`)."""
+    tls = scope.policy.tls
+    for key in ("ca_file", "cert_file", "key_file"):
+        path, where = getattr(tls, key), scope.where(f"tls.{key}")
+        if path is not None and where is not None and (not os.access(path, os.R_OK) or os.path.isdir(path)):
+            line = scope.line(f"tls.{key}")
+            yield f"{where}: tls.{key} ({line}): {path} cannot be read here: calls fail until it can"
 
 
 def _attempt_cut_short(scope: _Scope) -> Iterator[str]:
@@ -183,6 +229,8 @@ def _stale_for_everybody(scope: _Scope) -> Iterator[str]:
 
 
 _RULES: Final[tuple[Callable[[_Scope], Iterator[str]], ...]] = (
+    _certificates_taken_blindly,
+    _certificate_files,
     _attempt_cut_short,
     _check_outlasts_interval,
     _success_retried,

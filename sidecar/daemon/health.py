@@ -12,6 +12,7 @@ from sidecar.health.chain import HealthChain, Sliced
 from sidecar.health.checks.make import make_checks
 from sidecar.health.report import Report
 from sidecar.net.tasks import Tasks
+from sidecar.net.tls_contexts import TlsContexts
 from sidecar.policy.settings import HealthSettings
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.live import Live
@@ -24,9 +25,11 @@ log = logging.getLogger("sidecar.daemon")
 class HealthChecks:
     """Active checks of the services that configure them."""
 
-    def __init__(self, live: Live, loop: asyncio.AbstractEventLoop, at_once: int = MOST_AT_ONCE) -> None:
+    def __init__(
+        self, live: Live, loop: asyncio.AbstractEventLoop, contexts: TlsContexts, at_once: int = MOST_AT_ONCE
+    ) -> None:
         self._tasks = Tasks(log)
-        self._checks = Checks(at_once=at_once)
+        self._checks = Checks(contexts, at_once=at_once)
         self._live = live
         self._loop = loop
         self._checkers: dict[str, tuple[LiveService, HealthSettings, ActiveChecker[Endpoint]]] = {}
@@ -59,7 +62,7 @@ class HealthChecks:
         return ActiveChecker(
             service.name,
             settings,
-            check=self._checks.check,
+            check=lambda endpoint, settings: self._checks.check(endpoint, settings, service.config.policy.tls),
             start=self._tasks.start,
             on_result=service.checked,
             idle=lambda: service.is_idle(settings.interval, self._loop.time()),
@@ -74,9 +77,9 @@ class HealthChecks:
 class Chain:
     """The checks behind `GET /health`. They and the active checks have separate limits, so neither delays the other."""
 
-    def __init__(self, live: Live, sliced: Sliced, at_once: int = MOST_AT_ONCE) -> None:
+    def __init__(self, live: Live, sliced: Sliced, contexts: TlsContexts, at_once: int = MOST_AT_ONCE) -> None:
         self._tasks = Tasks(log)
-        self._asking = Checks(at_once=at_once)
+        self._asking = Checks(contexts, at_once=at_once)
         self._sliced = sliced
         self._live = live
         self._made_for: dict[str, HealthCheck] | None = None
@@ -89,7 +92,7 @@ class Chain:
         if wanted != self._made_for:
             self._made_for = wanted
             self._chain = HealthChain(
-                make_checks(wanted, self._asking.check),
+                make_checks(wanted, self._asking.check, self._asking.contexts),
                 self._live.configured,
                 check=self._asking.check,
                 start=self._tasks.start,

@@ -34,10 +34,12 @@ from sidecar.daemon.notify import notify
 from sidecar.daemon.open_files import shares
 from sidecar.daemon.reload import Reloader, log_warnings
 from sidecar.daemon.sources import Sources
+from sidecar.daemon.tls_users import tls_users
 from sidecar.daemon.traces import Traces
 from sidecar.daemon.watch import FileWatch
 from sidecar.net.http_listener import Bounds, most_each
 from sidecar.net.tasks import Tasks
+from sidecar.net.tls_contexts import TlsContexts
 from sidecar.proxy.core import ProxyCore
 from sidecar.proxy.http1 import request_head
 from sidecar.proxy.listener import ProxyListener
@@ -102,15 +104,16 @@ class Daemon:
         self.slices = Slices(loop)
         self.live = Live(config, loop.time(), random.random)
         self.access_log = AccessLog(config.log.access, writer.write, loop, query=config.log.query)
+        self.contexts = TlsContexts()
         files = shares()
         watchers = Bounds(most=files.listener, most_each=most_each(files.listener))
-        self.core = ProxyCore(self.live, self.access_log, max_connections=files.each_way)
+        self.core = ProxyCore(self.live, self.access_log, max_connections=files.each_way, contexts=self.contexts)
         self.traces = Traces(self.core, self._tasks, config.tracing)
         self.lag = LoopLag(loop, random.random, monotonic)
         self.sources = Sources(self.live, loop, self.slices)
         self.core.on_connect_failure = self.sources.refresh_soon
-        self.checks = HealthChecks(self.live, loop, files.checks)
-        self.chain = Chain(self.live, self.slices.run, files.checks)
+        self.checks = HealthChecks(self.live, loop, self.contexts, files.checks)
+        self.chain = Chain(self.live, self.slices.run, self.contexts, files.checks)
         self.reloader = Reloader(
             path,
             config,
@@ -185,6 +188,7 @@ class Daemon:
         log.info("ready", extra={"kind": "start", "fields": fields})
         notify("READY=1", os.environ)
         log_warnings("start", warnings)
+        self._tasks.start(self.contexts.run(lambda: tls_users(self.live.config)), "certificate watch")
 
         await self._signals.begin.wait()
         drain = self.live.config.drain

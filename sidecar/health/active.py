@@ -23,15 +23,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from time import monotonic
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from sidecar.health import http_check
 from sidecar.health.http_check import CONNECT_FAILURE, OK
-from sidecar.net.threads import in_thread
-from sidecar.policy.settings import HealthSettings
+from sidecar.net.pem import BadPem
+from sidecar.net.tls_contexts import TlsContexts
+from sidecar.policy.settings import DEFAULT_TLS, HealthSettings, TlsSettings
 
 TIMEOUT: Final = "timeout"
 INTERNAL: Final = "internal"
@@ -72,7 +72,10 @@ class Result(NamedTuple):
     latency_s: float
 
 
-Check = Callable[[CheckedEndpoint, HealthSettings], Awaitable[Result]]
+Check = Callable[[CheckedEndpoint, HealthSettings, TlsSettings], Awaitable[Result]]
+CheckOfService = Callable[[CheckedEndpoint, HealthSettings], Awaitable[Result]]
+"""A Check with the TLS settings that the service has now."""
+
 Start = Callable[[Coroutine[object, object, None], str], asyncio.Task[None]]
 """(work, name) -> the background task that runs it."""
 
@@ -80,14 +83,16 @@ Start = Callable[[Coroutine[object, object, None], str], asyncio.Task[None]]
 class Checks:
     """Runs single checks for all services, at most `at_once` at a time. Create and use it in a running event loop.
 
-    `tls` is the context that verifies TLS endpoints.
+    `contexts` verify TLS endpoints.
     """
 
-    def __init__(self, *, tls: ssl.SSLContext | None = None, at_once: int = MOST_AT_ONCE) -> None:
-        self._tls = tls
+    def __init__(self, contexts: TlsContexts | None = None, *, at_once: int = MOST_AT_ONCE) -> None:
+        self.contexts = contexts or TlsContexts()
         self._turns = asyncio.Semaphore(at_once)
 
-    async def check(self, endpoint: CheckedEndpoint, settings: HealthSettings) -> Result:
+    async def check(
+        self, endpoint: CheckedEndpoint, settings: HealthSettings, tls: TlsSettings = DEFAULT_TLS
+    ) -> Result:
         """Run one check. Every error becomes a result; only cancellation is raised."""
         async with self._turns:
             began = monotonic()
@@ -96,10 +101,11 @@ class Checks:
                     if settings.tcp:
                         reason = await self._connect(endpoint)
                     else:
-                        reason = await http_check.ask(endpoint, settings, await self._trust() if endpoint.tls else None)
+                        context = await self.contexts.made(tls) if endpoint.tls else None
+                        reason = await http_check.ask(endpoint, settings, context, tls.server_name)
             except TimeoutError:
                 reason = TIMEOUT
-            except OSError:
+            except (OSError, BadPem):
                 reason = CONNECT_FAILURE
             except Exception:
                 _log.exception(
@@ -113,11 +119,6 @@ class Checks:
         transport, _ = await loop.create_connection(asyncio.Protocol, endpoint.address, endpoint.port)
         transport.close()
         return OK
-
-    async def _trust(self) -> ssl.SSLContext:
-        if self._tls is None:
-            self._tls = await in_thread(ssl.create_default_context)  # it reads a large file
-        return self._tls
 
 
 class ActiveChecker(Generic[T]):
@@ -133,7 +134,7 @@ class ActiveChecker(Generic[T]):
         name: str,
         settings: HealthSettings,
         *,
-        check: Check,
+        check: CheckOfService,
         start: Start,
         on_result: Callable[[T, bool, str, float], None],
         idle: Callable[[], bool],

@@ -53,16 +53,18 @@ class Server(Protocol):
         """The value of Host."""
 
 
-async def ask(server: Server, settings: HealthSettings, tls: SSLContext | None) -> str:
-    """Send the request and judge the answer: OK, or the reason why it is not. `tls` is None for plain TCP.
+async def ask(server: Server, settings: HealthSettings, tls: SSLContext | None, server_name: str | None = None) -> str:
+    """Send the request and judge the answer: OK, or the reason why it is not. `tls` is None for plain TCP; then the
+    certificate must be for `server_name`, or for the server's own name.
 
     Waits for as long as the server does; cancel it freely. Raises OSError when no connection is made.
     """
     loop = asyncio.get_running_loop()
     request = _request(server, settings)
     answer = _Answer(settings.expect, loop.create_future())
+    name = (server_name or server.server_name) if tls else None
     transport, _ = await loop.create_connection(
-        lambda: answer, server.address, server.port, ssl=tls, server_hostname=server.server_name if tls else None
+        lambda: answer, server.address, server.port, ssl=tls, server_hostname=name
     )
     try:
         transport.write(request)

@@ -123,7 +123,7 @@ async def ask(service: ServiceView, candidates: Sequence[EndpointView], check: C
     reason = None
     latency_s = 0.0
     for endpoint in candidates[:MOST_ASKED]:
-        ok, said, latency_s = await check(endpoint, settings)
+        ok, said, latency_s = await check(endpoint, settings, service.config.policy.tls)
         if ok:
             return Answers(True, reason, latency_s)
         reason = reason or reason_word(said)

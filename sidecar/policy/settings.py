@@ -84,6 +84,9 @@ DnsName = Annotated[str, Meta(extra={"kind": "dns_name"})]
 DnsLabel = Annotated[str, Meta(extra={"kind": "dns_label"})]
 """A name in Kubernetes (RFC 1123): up to 63 lower-case letters, digits and `-`, and no `-` at either end."""
 
+TlsName = Annotated[str, Meta(extra={"kind": "tls_name"})]
+"""A DNS name or an IP address without a port, or `off`."""
+
 ServicePort = Annotated[int | str, Meta(extra={"kind": "service_port"})]
 """A port number, or the name of a port."""
 
@@ -202,6 +205,28 @@ class Limits(Struct, frozen=True, kw_only=True):
     """The head of an answer: status line, header fields and empty line. A larger one is `bad_response`."""
     max_header_fields: HeaderFieldCount = 128
     """Header fields of an answer. More are `bad_response`."""
+
+
+class TlsSettings(Struct, frozen=True, kw_only=True):
+    """`tls`: what connections to https endpoints trust, and what they show. Files are read again when they change, and
+    are relative to the directory of this file."""
+
+    ca_file: FilePath | None = None
+    """CA certificates in PEM that are trusted, instead of the system's (or those of SSL_CERT_FILE)."""
+    server_name: TlsName | None = None
+    """The name in SNI and that the certificate must be for. `off`: the host of the endpoint's URL."""
+    cert_file: FilePath | None = None
+    """The client certificate in PEM, followed by intermediate ones, for services that demand one (mTLS)."""
+    key_file: FilePath | None = None
+    """The private key of `cert_file`, in PEM and without a passphrase."""
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    """The lowest version of TLS."""
+    verify: Literal["on", "off"] = "on"
+    """`off`: any certificate is taken, so anybody on the way can read and alter everything. Only for tests: every start
+    warns of it."""
+
+
+DEFAULT_TLS = TlsSettings()
 
 
 class HashSettings(Struct, frozen=True, kw_only=True, tag="hash"):
@@ -332,6 +357,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     fallback: FallbackSteps = ()
     """What answers instead of a failure: the first of these steps that has an answer."""
     limits: Limits = Limits()
+    tls: TlsSettings = DEFAULT_TLS
     allow_methods: Methods = frozenset()
     """Methods that may be sent beside those that the HTTP parser (llhttp) knows. Those in the `match` of a route are
     allowed there without this."""

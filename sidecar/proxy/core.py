@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Mapping
 from random import random
 from typing import Final, Protocol
 
+from sidecar.net.tls_contexts import TlsContexts
 from sidecar.policy.stale_cache import StaleCache
 from sidecar.proxy.body_sink import ByteBudget
 from sidecar.proxy.deadlines import Deadlines
@@ -77,6 +78,7 @@ class ProxyCore:
         *,
         random: Callable[[], float] = random,
         max_connections: int = 1 << 20,
+        contexts: TlsContexts | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.live = live
@@ -90,7 +92,7 @@ class ProxyCore:
         self.recorder = Recorder(live, access_log, self.loop.time)
         self.outgoing = Outgoing()
         self.registry = Registry(self.loop, self.deadlines, self.recorder, random, max_connections)
-        self._openings = Openings(self.loop)
+        self._openings = Openings(self.loop, contexts)
         self.pools: dict[str, ServicePool] = {}
         self._connection_budget = ConnectionBudget(max_connections)  # as many to services as apps may have
         for name, service in live.services.items():

@@ -19,7 +19,17 @@ from typing import Any, Final, Literal, get_args
 from msgspec import Struct
 
 Kind = Literal[
-    "breaker", "endpoint", "ejection", "health", "panic", "discovery", "reload", "operator", "drain", "start"
+    "breaker",
+    "endpoint",
+    "ejection",
+    "health",
+    "panic",
+    "discovery",
+    "certificate",
+    "reload",
+    "operator",
+    "drain",
+    "start",
 ]
 KINDS: Final[tuple[str, ...]] = get_args(Kind)
 

@@ -64,8 +64,8 @@ checks:
         "a.yaml:5: checks.slow.timeout: expected at most 5s: that is the time limit of GET /health",
         "a.yaml:6: checks.none: a check needs a url: {url: redis://localhost:6379/0}",
         "a.yaml:6: checks.none.required: expected true or false",
-        "a.yaml:7: checks.word: not a mapping: expected keys such as url, required, timeout",
-        "a.yaml:8: checks.off: no value: expected keys such as url, required, timeout",
+        "a.yaml:7: checks.word: not a mapping: expected keys such as url, required, timeout, tls",
+        "a.yaml:8: checks.off: no value: expected keys such as url, required, timeout, tls",
     ]
 
 

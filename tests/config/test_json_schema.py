@@ -175,7 +175,7 @@ def test_no_mapping_takes_a_key_that_is_unknown() -> None:
 def test_each_key_of_a_service_and_a_route_is_there() -> None:
     service = SCHEMA["properties"]["services"]["additionalProperties"]
     assert set(service["properties"]) == set(SERVICE_KEYS)
-    barred = {"limits", "balancer", "slow_start", "health", "outlier"}
+    barred = {"limits", "balancer", "slow_start", "health", "outlier", "tls"}
     assert set(service["properties"]["routes"]["items"]["properties"]) == set(ROUTE_KEYS) - barred
     assert set(SCHEMA["definitions"]["Policy"]["properties"]) == set(fields_of(Policy))
 

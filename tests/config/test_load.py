@@ -16,7 +16,7 @@ from sidecar.config.errors import ConfigErrors
 from sidecar.config.load import MAX_BYTES, Origin, load, load_with_origins, loads
 from sidecar.config.schema import Address, Aggregate, AggregatePart, CheckUrl, Config, HealthCheck, PathTemplate
 from sidecar.config.services import SERVICE_KEYS
-from sidecar.policy.settings import DnsSettings, HealthSettings, KubernetesSettings, Policy
+from sidecar.policy.settings import DnsSettings, HealthSettings, KubernetesSettings, Policy, TlsSettings
 
 REFERENCE = Path(__file__).resolve().parents[2] / "config" / "sidecar.yaml"
 NO_SCHEME = "the scheme of this URL must be http, https, h2c (HTTP/2 without TLS) or grpc (the same)"
@@ -130,7 +130,7 @@ def test_what_is_off_by_default_is_shown_with_the_defaults_that_it_has_once_on()
 
 def test_the_example_of_checks_is_right() -> None:
     block = commented("checks", "checks: {}          # Default {}: none.")
-    check = HealthCheck(url=CheckUrl("redis", "localhost", 6379), required=True)
+    check = HealthCheck(url=CheckUrl("redis", "localhost", 6379), required=True, tls=TlsSettings(ca_file="ca.pem"))
     assert loads(f"services: {{}}\n{block}\n", "a.yaml", {}).checks == {"redis": check}
     assert all(f"#     {key}: " in REFERENCE.read_text() for key in fields_of(HealthCheck))
 
@@ -186,7 +186,7 @@ services:
   event: {url: "${URL}"}
 defaults:
   timeout: {connect: 5, attempt: 1s}
-  tls: on
+  auth: on
   health:
     interval: 2s
     tpc: true
@@ -205,7 +205,7 @@ defaults:
         "a.yaml:6: services.venue.breaker: repeated key: already in line 5",
         "a.yaml:7: services.event.url: the environment variable URL is not set; set it, or give a default: ${URL:-...}",
         "a.yaml:9: defaults.timeout.connect: a duration needs a unit: 250ms, 5s, 2m or 1h",
-        "a.yaml:10: defaults.tls: this version does not support this key yet",
+        "a.yaml:10: defaults.auth: this version does not support this key yet",
         "a.yaml:13: defaults.health.tpc: unknown key; did you mean tcp?",
         "a.yaml:14: defaults.outlier.panic_threshold: expected at most 100",
         f"a.yaml:14: defaults.outlier.max_ejection_time: {too_short}",

@@ -11,7 +11,8 @@ import pytest
 from sidecar.config.schema import CheckUrl, Config, EndpointSpec, HealthCheck, Service, Url
 from sidecar.daemon.health import Chain, HealthChecks
 from sidecar.health.active import Result
-from sidecar.policy.settings import HealthSettings, Policy, Timeouts
+from sidecar.net.tls_contexts import TlsContexts
+from sidecar.policy.settings import HealthSettings, Policy, Timeouts, TlsSettings
 from sidecar.runtime.live import Live
 from sidecar.runtime.slices import Slices
 
@@ -34,10 +35,10 @@ class Stage:
             service.set_endpoints([(SPEC, "10.0.0.1")], loop.time())
         self.asked: list[tuple[str, str | None]] = []
         self._more = asyncio.Event()
-        self.checks = HealthChecks(self.live, loop)
+        self.checks = HealthChecks(self.live, loop, TlsContexts())
         self.checks._checks.check = self._check  # type: ignore[method-assign]
 
-    async def _check(self, target: Any, settings: HealthSettings) -> Result:
+    async def _check(self, target: Any, settings: HealthSettings, tls: TlsSettings) -> Result:
         self.asked.append((target.address, settings.path))
         self._more.set()
         return Result(True, "ok", 0.0)
@@ -124,7 +125,7 @@ async def test_checks_end_with_a_service_and_begin_again_with_a_new_one(stage: S
 
 async def test_the_chain_follows_the_configuration_and_stays_while_it_does() -> None:
     live = Live(config(health=None), 0.0, lambda: 0.0)
-    chain = Chain(live, Slices(asyncio.get_running_loop()).run)
+    chain = Chain(live, Slices(asyncio.get_running_loop()).run, TlsContexts())
     first = chain._chain
     live.adopt(config("venue", health=None), 1.0)
     chain.adopt()

@@ -7,7 +7,7 @@ from typing import Any
 
 from sidecar.config.schema import Service
 from sidecar.health.active import Result
-from sidecar.policy.settings import BreakerSettings, HealthSettings, Policy
+from sidecar.policy.settings import BreakerSettings, HealthSettings, Policy, TlsSettings
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Asker:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    async def __call__(self, target: Any, settings: HealthSettings) -> Result:
+    async def __call__(self, target: Any, settings: HealthSettings, tls: TlsSettings) -> Result:
         assert settings.path is not None
         self.asked.append(target.name)
         return Result(target.says == "ok", target.says, 0.0021)

@@ -19,7 +19,7 @@ import pytest
 from sidecar import __version__
 from sidecar.health.active import ActiveChecker, Checks, Result
 from sidecar.health.http_check import BODY_MAX
-from sidecar.policy.settings import HealthSettings
+from sidecar.policy.settings import HealthSettings, TlsSettings
 from tests.support import wants
 from tests.support.daemon import has_ipv6
 
@@ -294,9 +294,9 @@ class Upstream:
                 self.alone.notify_all()
 
 
-async def ask(upstream: Upstream, *, tls: ssl.SSLContext | None = None, **options: Any) -> Result:
+async def ask(upstream: Upstream, **options: Any) -> Result:
     """One check of it, with what a daemon would do before and after."""
-    checks = Checks(tls=tls)
+    checks = Checks()
     return await listening(upstream, lambda: checks.check(upstream.endpoint, HealthSettings(**options)))
 
 
@@ -491,10 +491,11 @@ async def test_tls_is_verified_by_the_name_of_the_endpoint(
 ) -> None:
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(*certificate)
-    checks = Checks(tls=ssl.create_default_context(cafile=certificate[0]) if trusted else None)
+    checks, tls = Checks(), TlsSettings(ca_file=str(certificate[0])) if trusted else TlsSettings()
     upstream = Upstream(endpoint=Endpoint(tls=True, server_name=server_name))
     upstream.answer = status_line(200)
     # Closing a TLS connection has no half: the upstream leaves that to the check.
     upstream.holds = True
-    result = await listening(upstream, lambda: checks.check(upstream.endpoint, HealthSettings(path="/")), tls=serving)
+    settings = HealthSettings(path="/")
+    result = await listening(upstream, lambda: checks.check(upstream.endpoint, settings, tls), tls=serving)
     assert result.reason == reason

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from sidecar.config.schema import Config, EndpointSpec, Service, Url
+from sidecar.net.tls_contexts import HTTP1
 from sidecar.policy.settings import BreakerSettings, FallbackService, FallbackStatic, Limits, Policy, Timeouts
 from sidecar.runtime.route import LiveRoute
 from tests.proxy.fakes import Dial, Wire, World, ok, problem, status
@@ -310,11 +311,13 @@ def test_a_tunnel_outlives_its_service_and_keeps_its_own_idle_limit(make_world: 
 def test_one_tls_context_is_shared_by_all_that_need_it_and_made_when_first_needed(make_world: Make) -> None:
     world = make_world(PLAIN)
     contexts = world.core._openings.contexts
-    assert contexts._default is None
+    assert not contexts._kept
     safe = {name: Service(name=name, endpoints=(spec(name, "https"),), policy=PLAIN) for name in ("safe", "safer")}
     adopt(world, {"venue": world.service.config, **safe})
-    assert contexts._default is not None
-    assert contexts.of(safe["safe"]) is contexts.of(safe["safer"]) is contexts._default
+    assert [kept.alpn for kept in contexts._kept.values()] == [HTTP1]
+    made = len(contexts._kept)
+    assert contexts.of(safe["safe"].policy.tls) is contexts.of(safe["safer"].policy.tls)
+    assert len(contexts._kept) == made
 
 
 def test_a_service_may_turn_to_tls(make_world: Make) -> None:

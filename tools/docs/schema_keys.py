@@ -41,6 +41,7 @@ _KINDS: Final[Mapping[str, tuple[str, str]]] = {
     "[A-Za-z0-9][A-Za-z0-9._-]{0,62}": ("a name of letters, digits, `.`, `_` and `-`", "names"),
     "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?": ("a name of lower-case letters, digits and inner `-`", "names"),
     "[A-Za-z0-9_.-]+": ("a host name", "host names"),
+    r"[\[\]A-Za-z0-9_.:-]+": ("a host name or an IP address", "host names"),
     r"[A-Za-z0-9_.-]+(:([0-9]{1,5}|\*))?": ("a host name", "host names"),
     "[!#$%&'*+.^_`|~0-9A-Za-z-]+": ("a name", "names of headers"),
     "[!-~]+": ("a name, percent-encoded", "names"),

@@ -35,7 +35,7 @@ def endpoint_check(config: HealthCheck, check: Check) -> Callable[[], Awaitable[
         settings = HealthSettings(path=url.target, timeout=config.timeout)
 
     async def ask_at(address: str) -> str:
-        return (await check(_server(url, address), settings)).reason
+        return (await check(_server(url, address), settings, config.tls)).reason
 
     return asking_each(url, ask_at)
 

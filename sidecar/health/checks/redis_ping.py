@@ -18,6 +18,8 @@ from sidecar.config.schema import CheckUrl, HealthCheck
 from sidecar.health.checks.each_address import asking_each
 from sidecar.health.http_check import OK
 from sidecar.health.report import AUTH, BAD_RESPONSE, CONNECT_FAILURE, ERROR, TIMEOUT
+from sidecar.net.pem import BadPem
+from sidecar.net.tls_contexts import TlsContexts
 
 LONGEST_LINE: Final = 64 * 1024
 
@@ -32,21 +34,20 @@ class _Refused(Exception):
         self.reason = reason
 
 
-def redis_check(config: HealthCheck) -> Callable[[], Awaitable[str]]:
+def redis_check(config: HealthCheck, contexts: TlsContexts) -> Callable[[], Awaitable[str]]:
     """A function that runs the check once."""
     url = config.url
-    # Reads the system's CA certificates now; later that would block the event loop.
-    tls = ssl.create_default_context() if url.scheme == "rediss" else None
 
     async def ask_at(address: str) -> str:
         try:
             async with asyncio.timeout(config.timeout):
-                return await _ask(url, address, tls)
+                context = await contexts.made(config.tls, ()) if url.scheme == "rediss" else None
+                return await _ask(url, address, context, config.tls.server_name or url.host)
         except _Refused as refused:
             reason = refused.reason
         except TimeoutError:
             reason = TIMEOUT
-        except OSError as error:
+        except (OSError, BadPem) as error:
             _log.debug("check of %s failed: %s", url, type(error).__name__)
             return CONNECT_FAILURE
         except Exception as error:
@@ -58,9 +59,9 @@ def redis_check(config: HealthCheck) -> Callable[[], Awaitable[str]]:
     return asking_each(url, ask_at)
 
 
-async def _ask(url: CheckUrl, address: str, tls: ssl.SSLContext | None) -> str:
+async def _ask(url: CheckUrl, address: str, tls: ssl.SSLContext | None, name: str) -> str:
     reader, writer = await asyncio.open_connection(
-        address, url.port, ssl=tls, server_hostname=url.host if tls is not None else None, limit=LONGEST_LINE
+        address, url.port, ssl=tls, server_hostname=name if tls is not None else None, limit=LONGEST_LINE
     )
     try:
         if url.password or url.username:

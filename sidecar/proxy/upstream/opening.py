@@ -1,6 +1,6 @@
 """Opens one connection to an endpoint: TCP and TLS, within a time, with failures in words.
 
-Owns how it is driven, and the TLS contexts. Whether a connection may be opened, and who gets it, is the pool's
+Owns how it is driven. Whether a connection may be opened, and who gets it, is the pool's
 business.
 
 `loop.create_connection` is a coroutine. It is driven by hand here, as an exchange is (`exchange.handler`): a task and
@@ -18,7 +18,9 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final, Protocol, cast
 
-from sidecar.config.schema import Service
+from sidecar.net.pem import BadPem
+from sidecar.net.tls_contexts import HTTP1, TlsContexts
+from sidecar.policy.settings import TlsSettings
 from sidecar.runtime.endpoint import Endpoint
 
 OWN_LIMITS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
@@ -27,20 +29,6 @@ OWN_LIMITS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.
 CANCELLED: Final = "cancelled"
 
 log = logging.getLogger("sidecar.pool")
-
-
-class TlsContexts:
-    """The TLS contexts of connections to services. They take a while to make: each is made when first needed, once."""
-
-    def __init__(self) -> None:
-        self._default: ssl.SSLContext | None = None
-
-    def of(self, service: Service) -> ssl.SSLContext:
-        """The context for this service's endpoints. All services trust the same certificates so far."""
-        if self._default is None:
-            self._default = ssl.create_default_context()
-            self._default.set_alpn_protocols(["http/1.1"])
-        return self._default
 
 
 class Opener(Protocol):
@@ -53,9 +41,9 @@ class Opener(Protocol):
 class Openings:
     """All openings that are under way, so that they can end with the proxy."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, contexts: TlsContexts | None = None) -> None:
         self.loop = loop
-        self.contexts = TlsContexts()
+        self.contexts = contexts or TlsContexts()
         self._under_way: set[Opening] = set()
 
     def begun(self, opening: Opening) -> None:
@@ -88,16 +76,24 @@ class Opening:
         self._deadline: asyncio.TimerHandle | None = None
         self._in_begin = False
 
-    def begin(self, endpoint: Endpoint, context: ssl.SSLContext | None) -> None:
-        """Start, with TLS where there is a context. The opener hears of the end later, never during this call."""
+    def begin(self, endpoint: Endpoint, tls: TlsSettings, alpn: tuple[str, ...] = HTTP1) -> None:
+        """Start, with TLS where the endpoint is https. The opener hears of the end later, never during this call."""
         loop, protocol = self._openings.loop, self.protocol
         self._openings.begun(self)
+        context = server_name = None
+        if endpoint.tls:
+            try:
+                context = self._openings.contexts.of(tls, alpn)
+            except BadPem as error:
+                loop.call_soon(self._tell, *words(error))
+                return
+            server_name = tls.server_name or endpoint.server_name
         self._coroutine = loop.create_connection(
             lambda: cast(Any, protocol),
             endpoint.address,
             endpoint.port,
             ssl=context,
-            server_hostname=endpoint.server_name if context is not None else None,
+            server_hostname=server_name,
         )
         self._deadline = loop.call_later(self._timeout_s, self._timed_out)
         self._in_begin = True
@@ -165,6 +161,8 @@ class Opening:
 
 def words(error: Exception) -> tuple[str, str]:
     """The reason for a failure to connect, and what to tell people of it."""
+    if isinstance(error, BadPem):
+        return "connect_failure", str(error)
     if isinstance(error, ssl.SSLCertVerificationError):
         return "connect_failure", f"the certificate is not trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):

@@ -105,7 +105,7 @@ class Pool(ConnectionOwner):
         service = self.service
         if now - connection.made_at >= service.connection_age_s * connection.expires_share:
             return True
-        return connection.requests >= service.connection_requests
+        return connection.requests >= service.connection_requests or connection.made_at < self._renewed_at
 
     def sweep(self, now: float) -> None:
         """Close what has been idle for `pool_idle`."""

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from random import random
 from time import monotonic
 
+from sidecar.net.pem import BadPem
+from sidecar.net.tls_contexts import HTTP1
 from sidecar.proxy.upstream.linked_list import LinkedList, Node
 from sidecar.proxy.upstream.opening import CANCELLED, Opening, Openings
 from sidecar.proxy.upstream.slots import ConnectionBudget, Slot, Slots
@@ -94,6 +97,9 @@ class ServicePool:
         """Whether those who wait are served in the next turn of the loop."""
         self._random = random
         self._on_connect_failure = on_connect_failure
+        self._tls = service.config.policy.tls
+        self._renewed_at = 0.0
+        """When `tls` changed. A connection from before closes once it is idle."""
         self.take_over()
         self.adopt()
 
@@ -118,7 +124,12 @@ class ServicePool:
         """Be fit for the configuration that the service has now."""
         config = self.service.config
         if any(spec.url.scheme == "https" for spec in config.endpoints):
-            self._openings.contexts.of(config)  # no request shall wait until it is made
+            with suppress(BadPem):  # connections fail with its words
+                self._openings.contexts.of(config.policy.tls, self.alpn())  # no request shall wait until it is made
+        if self._tls != config.policy.tls:
+            self._tls = config.policy.tls
+            self._renewed_at = monotonic()
+            self.close_idle()
         while self._slots.surplus and self._slots.close_oldest():
             pass  # the limit may have come down; connections in use close as they are given back
         self._serve_soon()  # or it may have gone up
@@ -164,6 +175,10 @@ class ServicePool:
 
     # Opening.
 
+    def alpn(self) -> tuple[str, ...]:
+        """What is offered as application protocol where the endpoint is https."""
+        return HTTP1
+
     def _open(self, connecting: Connecting, slot: Slot) -> None:
         raise NotImplementedError
 
@@ -172,8 +187,8 @@ class ServicePool:
         endpoint = connecting.endpoint
         connecting.slot = slot
         connecting.began = monotonic()
-        context = self._openings.contexts.of(self.service.config) if endpoint.tls else None
-        Opening(self._openings, connecting, protocol, connecting.timeout_s).begin(endpoint, context)
+        opening = Opening(self._openings, connecting, protocol, connecting.timeout_s)
+        opening.begin(endpoint, self.service.config.policy.tls, self.alpn())
 
     def opening_ended(self, connecting: Connecting, protocol: object, reason: str, detail: str) -> None:
         """`reason` is empty where the connection is there."""

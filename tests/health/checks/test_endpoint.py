@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from sidecar.config.check_urls import parse_check_url
 from sidecar.config.schema import HealthCheck
 from sidecar.health.active import Checks, Result
 from sidecar.health.checks.endpoint import endpoint_check
-from sidecar.policy.settings import HealthSettings
+from sidecar.policy.settings import DEFAULT_TLS, HealthSettings, TlsSettings
 from tests.support.certificate import make_certificate
 from tests.support.steps import answer
 from tests.support.upstream import RefusedPort, Step, Upstream
@@ -28,7 +27,7 @@ class Asker:
         self.says = {address.replace("_", "."): reason for address, reason in says.items()}
         self.asked: list[tuple[Any, HealthSettings]] = []
 
-    async def __call__(self, target: Any, settings: HealthSettings) -> Result:
+    async def __call__(self, target: Any, settings: HealthSettings, tls: TlsSettings) -> Result:
         self.asked.append((target, settings))
         reason = self.says.get(target.address, "ok")
         return Result(reason == "ok", reason, 0.001)
@@ -90,9 +89,8 @@ async def test_a_name_that_nobody_knows() -> None:
     assert await asked("tcp://nobody:1", Asker()) == "connect_failure"
 
 
-async def really(url: str, timeout: float = 1.0, tls: ssl.SSLContext | None = None) -> str:
-    check = Checks(tls=tls).check
-    return await endpoint_check(HealthCheck(url=parse_check_url(url), timeout=timeout), check)()
+async def really(url: str, timeout: float = 1.0, tls: TlsSettings = DEFAULT_TLS) -> str:
+    return await endpoint_check(HealthCheck(url=parse_check_url(url), timeout=timeout, tls=tls), Checks().check)()
 
 
 @asynccontextmanager
@@ -139,5 +137,5 @@ async def test_an_untrusted_certificate(tmp_path: Path) -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
     url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     assert await really(url) == "connect_failure"
-    assert await really(url, tls=ssl.create_default_context(cafile=ca)) == "ok"
+    assert await really(url, tls=TlsSettings(ca_file=str(ca))) == "ok"
     server.close()

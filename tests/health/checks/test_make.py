@@ -18,7 +18,7 @@ async def test_each_scheme_has_its_check() -> None:
             )
             for scheme in ("redis", "tcp", "http", "https", "rediss")
         }
-        made = make_checks(configured, checks.check)
+        made = make_checks(configured, checks.check, checks.contexts)
         assert list(made) == list(configured)
         assert [name for name, check in made.items() if check.required] == ["tcp"]
         assert {check.timeout_s for check in made.values()} == {0.5}

@@ -14,6 +14,7 @@ import pytest
 from sidecar.config.check_urls import parse_check_url
 from sidecar.config.schema import HealthCheck
 from sidecar.health.checks.redis_ping import redis_check
+from sidecar.net.tls_contexts import TlsContexts
 from tests.support.certificate import make_certificate
 from tests.support.eventually import eventually
 from tests.support.kubernetes_api import until
@@ -34,7 +35,7 @@ def redis() -> Iterator[RedisServer]:
 
 async def asked(url: str, timeout: float = 2.0) -> str:
     before = sockets()
-    found = await redis_check(HealthCheck(url=parse_check_url(url), timeout=timeout))()
+    found = await redis_check(HealthCheck(url=parse_check_url(url), timeout=timeout), TlsContexts())()
     # TLS says goodbye and waits for the peer's, which the check does not wait for; but this loop ends soon.
     await until(lambda: sockets() <= before)
     return found
@@ -80,7 +81,7 @@ def connections(redis: RedisServer) -> tuple[int, int]:
 
 async def test_each_check_has_a_connection_of_its_own_and_leaves_none_behind(redis: RedisServer) -> None:
     check = HealthCheck(url=parse_check_url(f"redis://:{ENCODED}@127.0.0.1:{redis.port}"))
-    ask = redis_check(check)
+    ask = redis_check(check, TlsContexts())
     before = connections(redis)[0]
     for _ in range(3):
         assert await ask() == "ok"
@@ -90,7 +91,7 @@ async def test_each_check_has_a_connection_of_its_own_and_leaves_none_behind(red
 
 async def test_a_redis_that_ends_and_comes_back() -> None:
     with RedisServer() as redis:
-        ask = redis_check(HealthCheck(url=parse_check_url(f"redis://127.0.0.1:{redis.port}")))
+        ask = redis_check(HealthCheck(url=parse_check_url(f"redis://127.0.0.1:{redis.port}")), TlsContexts())
         assert await ask() == "ok"
         redis.stop()
         assert await ask() == "connect_failure"
@@ -217,7 +218,7 @@ async def test_a_silent_server() -> None:
 async def test_a_check_that_is_cancelled_can_be_made_again() -> None:
     async with server_that_says() as port:
         before = sockets()
-        ask = redis_check(HealthCheck(url=parse_check_url(f"redis://127.0.0.1:{port}"), timeout=5.0))
+        ask = redis_check(HealthCheck(url=parse_check_url(f"redis://127.0.0.1:{port}"), timeout=5.0), TlsContexts())
         for _ in range(2):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.05):

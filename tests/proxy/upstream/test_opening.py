@@ -12,9 +12,9 @@ from typing import Any, cast
 import pytest
 import uvloop
 
-from sidecar.config.schema import EndpointSpec, Service, Url
-from sidecar.policy.settings import Policy
-from sidecar.proxy.upstream.opening import CANCELLED, Opening, Openings, TlsContexts, words
+from sidecar.config.schema import EndpointSpec, Url
+from sidecar.policy.settings import TlsSettings
+from sidecar.proxy.upstream.opening import CANCELLED, Opening, Openings, words
 from sidecar.runtime.endpoint import Endpoint
 from tests.proxy.fakes import Dial, ManualLoop, Wire
 
@@ -52,7 +52,7 @@ class Bench:
         self.openings = Openings(cast("Any", self.loop))
         self.opener, self.protocol = Opener(), Protocol()
         self.opening = Opening(self.openings, self.opener, self.protocol, 1.0)
-        self.opening.begin(endpoint(), None)
+        self.opening.begin(endpoint(), TlsSettings())
         (self.dial,) = self.loop.dials
 
 
@@ -150,14 +150,6 @@ def test_what_nobody_expects_is_a_failure_too_and_logged(caplog: pytest.LogCaptu
     assert "label too long" in caplog.text
 
 
-def test_the_context_is_made_once() -> None:
-    contexts = TlsContexts()
-    one, two = (Service(name=name, endpoints=(), policy=Policy()) for name in ("one", "two"))
-    context = contexts.of(one)
-    assert contexts.of(two) is contexts.of(one) is context
-    assert context.verify_mode == ssl.CERT_REQUIRED
-
-
 # On the event loop of the daemon.
 
 
@@ -185,7 +177,7 @@ def test_a_real_connection() -> None:
     async def scene(openings: Openings) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             opener, protocol = Opener(), Protocol()
-            Opening(openings, opener, protocol, 5.0).begin(endpoint(server.getsockname()[1]), None)
+            Opening(openings, opener, protocol, 5.0).begin(endpoint(server.getsockname()[1]), TlsSettings())
             assert await told(opener) == ("", "")
             with server.accept()[0] as accepted:
                 protocol.transport.write(b"hello")
@@ -200,7 +192,7 @@ def test_a_real_refusal() -> None:
         with socket.socket() as bound:
             bound.bind(("127.0.0.1", 0))
             opener = Opener()
-            Opening(openings, opener, Protocol(), 5.0).begin(endpoint(bound.getsockname()[1]), None)
+            Opening(openings, opener, Protocol(), 5.0).begin(endpoint(bound.getsockname()[1]), TlsSettings())
             assert await told(opener) == ("connect_failure", "connection refused")
 
     on_uvloop(scene)
@@ -210,7 +202,7 @@ def test_a_real_connection_that_is_cancelled_at_once() -> None:
     async def scene(openings: Openings) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             opener = Opener()
-            Opening(openings, opener, Protocol(), 5.0).begin(endpoint(server.getsockname()[1]), None)
+            Opening(openings, opener, Protocol(), 5.0).begin(endpoint(server.getsockname()[1]), TlsSettings())
             openings.close()
             assert opener.told == [(CANCELLED, "")]
             server.settimeout(5.0)
