@@ -24,6 +24,9 @@ LOW_WATER: Final = WRITE_HIGH_WATER // 4
 _TURN: Final = 64 * 1024
 """Bytes that a stream may send before others that wait have theirs."""
 
+_CRUMB: Final = 256
+"""Less than so much of a piece was cut off by a window that opens byte by byte: it earns nothing."""
+
 _RETURN_AT: Final = STREAM_WINDOW // 2
 """Bytes of window that are returned at once: an update for every frame would be half of what is sent."""
 
@@ -199,7 +202,7 @@ class H2Stream(Sender):
             writer.window -= size
             left -= size
             end = self._ending and not queue
-            writer.data(self.id, [item], size, end)
+            writer.data(self.id, [item], size, end, worth=end or size >= _CRUMB)
             if end:
                 self._has_ended()
                 return

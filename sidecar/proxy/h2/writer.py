@@ -137,8 +137,8 @@ class FrameWriter:
             self.credit.earn(ANSWER_EARNS)
         self.schedule()
 
-    def data(self, stream_id: int, pieces: list[Any], size: int, end: bool) -> None:
-        """DATA; the windows have been asked."""
+    def data(self, stream_id: int, pieces: list[Any], size: int, end: bool, worth: bool = True) -> None:
+        """DATA; the windows have been asked. `worth`: it earns the peer credit."""
         out = self._out
         flags = END_STREAM if end else 0
         if size <= MAX_FRAME:
@@ -155,7 +155,8 @@ class FrameWriter:
                     out.append(frame_header(len(part), DATA, 0 if left else flags, stream_id))
                     out.append(part)
         self._size += size + frames.HEADER_SIZE
-        self.credit.earn(DATA_EARNS + size * BYTES_EARN)
+        if worth:
+            self.credit.earn(DATA_EARNS + size * BYTES_EARN)
         self.schedule()
 
     def reset(self, stream_id: int, code: int, half_closed: bool = False) -> None:
