@@ -314,9 +314,13 @@ class Exchange(Handler):
         self.reason = reason
         request = self.request
         seconds = (monotonic() if now is None else now) - request.started
+        terms = call.grpc
+        grpc_status = -1 if terms is None else terms.status
+        grpc_words = b"" if terms is None else terms.words
         self._core.recorder.request(
             self.service, self.route, self.head, request.id, request.attempts, code, reason, detail, seconds,
             request.connecting_s, request.backoff_s, self._received(), self._sent(), self.fallback,
+            grpc_status, grpc_words,
         )  # fmt: skip
         if request.trace is not None:
             request.trace.finish(code, reason, self.fallback, seconds)

@@ -475,6 +475,8 @@ class ServiceCall(AttemptListener):
     def abandon(self, reason: str) -> None:
         """The app's side has ended the request: nobody waits for the attempt that is under way."""
         self.outcome.note(reason, None)
+        if self.grpc is not None:
+            self.grpc.status = -1
         self._close_upstream()
 
     def failed_by_status(self, response: ResponseHead) -> None:
