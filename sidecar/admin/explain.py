@@ -8,6 +8,7 @@ nobody knows it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any, Final
 
 from sidecar.admin import answers
@@ -15,9 +16,10 @@ from sidecar.admin.route_state import RouteState
 from sidecar.config.effective import policy_tree, shown_target
 from sidecar.config.load import Origins
 from sidecar.config.units import format_duration
+from sidecar.policy.grpc import REASON_STATUS, name_of
 from sidecar.policy.settings import FALLBACK_METHODS, FallbackService, FallbackStale, FallbackStep
 from sidecar.proxy.exchange.fallback import FIRST_PART
-from sidecar.proxy.exchange.head_asked import Routed, routed
+from sidecar.proxy.exchange.head_asked import Routed, grpc_routed, routed
 from sidecar.runtime.live import Live
 from sidecar.runtime.near_name import near_name
 from sidecar.runtime.route import LiveRoute
@@ -41,8 +43,8 @@ _NOTHING: Final[dict[str, Any]] = {
 }
 """The members of an explanation but its words, where nothing is known."""
 
-StateOf = Callable[[LiveService, LiveRoute, str], RouteState]
-"""(service, route, method) -> their state now."""
+StateOf = Callable[[LiveService, LiveRoute, str, bool], RouteState]
+"""(service, route, method, whether it is gRPC) -> their state now."""
 
 
 class BadQuestion(Exception):
@@ -68,9 +70,28 @@ def explain(
     return _routed(found, origins, method, state_of)
 
 
+def explain_grpc(
+    live: Live, origins: Origins, target: str, host: str, asked: str, state_of: StateOf | None = None
+) -> answers.Explanation:
+    """The same for a call of gRPC. `target` is its method, `/shop.v1.Venue/Get`; `asked` is the metadata
+    x-sidecar-service ("" for none)."""
+    if not target:
+        raise BadQuestion("write target as a method of gRPC: /shop.v1.Venue/Get")
+    try:
+        found = grpc_routed(live, target, host, asked)
+    except NotRouted as problem:
+        return _not_routed(live, problem, "", _grpc_answer(problem))
+    return _routed(found, origins, "POST", state_of)
+
+
+def _grpc_answer(problem: NotRouted) -> str:
+    status = problem.grpc_status if problem.grpc_status >= 0 else REASON_STATUS[problem.reason]
+    return f"{status} {name_of(status)}"
+
+
 def _routed(found: Routed, origins: Origins, method: str, state_of: StateOf | None) -> answers.Explanation:
     service, route = found.service, found.route
-    state = state_of(service, route, method) if state_of is not None else None
+    state = state_of(service, route, method, found.grpc) if state_of is not None else None
     upstream_target = found.upstream_target.decode("latin-1")
     fallback = [_step(step) for step in route.policy.fallback if _is_for(method, step)]
     of_file = "This comes from the file alone. Only a running sidecar knows what its breaker and balancer would do."
@@ -85,15 +106,15 @@ def _routed(found: Routed, origins: Origins, method: str, state_of: StateOf | No
         balancer=state.balancer if state is not None else None,
         retry=state.retry if state is not None else None,
         fallback=fallback,
-        deadline_s=route.request_s,
+        deadline_s=_whole_s(found),
         words=[
             _FOUND_BY[found.by].format(service.name, upstream_target),
             _route_words(service, route),
             *(state.words if state is not None else ()),
-            _deadline_words(route, bool(fallback)),
+            (_grpc_deadline_words if found.grpc else _deadline_words)(route, bool(fallback)),
             f"If all attempts fail: {', then '.join(fallback)}."
             if fallback
-            else f"There is no fallback for {method}: the app gets the error.",
+            else f"There is no fallback for {'it' if found.grpc else method}: the app gets the error.",
             *((of_file,) if state is None else ()),
         ],
     )
@@ -106,10 +127,10 @@ def _aggregate(live: Live, name: str) -> answers.Explanation:
     return answers.Explanation(**_NOTHING | {"by": "aggregate", "deadline_s": aggregate.timeout}, words=words)
 
 
-def _not_routed(live: Live, problem: NotRouted, target: str) -> answers.Explanation:
+def _not_routed(live: Live, problem: NotRouted, target: str, answer: str = "") -> answers.Explanation:
     words = [
         f"No service gets it: {problem.detail}.",
-        f"The app gets {problem.status} (x-sidecar-reason: {problem.reason}).",
+        f"The app gets {answer or problem.status} (x-sidecar-reason: {problem.reason}).",
     ]
     if problem.reason == "unknown_service":
         near = near_name(target, live.services)
@@ -143,6 +164,31 @@ def _deadline_words(route: LiveRoute, has_fallback: bool) -> str:
         f"Until the response begins, it has {whole} in total and {each} for each attempt."
         f" An app's own deadline can only shorten that.{kept}"
     )
+
+
+def _grpc_deadline_words(route: LiveRoute, has_fallback: bool) -> str:
+    """Of the times, only those that count for gRPC."""
+    limits = [
+        f"{format_duration(seconds)} {what}"
+        for seconds, what in (
+            (route.grpc_request_s, "in total"),
+            (route.grpc_attempt_s, "for each attempt"),
+            (route.grpc_idle_s, "without a byte in either direction"),
+        )
+        if seconds != inf
+    ]
+    if not limits:
+        return (
+            "Only the app's own deadline (grpc-timeout) limits it: timeout.attempt, request and idle count for gRPC"
+            " where the service or route sets them, or says unary: true."
+        )
+    return f"It has {', '.join(limits)}. An app's own deadline (grpc-timeout) can only shorten that."
+
+
+def _whole_s(found: Routed) -> float | None:
+    """Seconds that the policy gives to the request; None without a limit."""
+    whole = found.route.grpc_request_s if found.grpc else found.route.request_s
+    return whole if whole != inf else None
 
 
 def _is_for(method: str, step: FallbackStep) -> bool:

@@ -68,7 +68,7 @@ OPERATIONS: Final = (
         "/explain",
         "Which policy a request would get, and what would happen to it now",
         answers.Explanation,
-        query=("method", "target", "host"),
+        query=("method", "target", "host", "grpc", "service"),
         problems=("400",),
     ),
     Operation(

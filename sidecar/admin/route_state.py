@@ -12,14 +12,15 @@ from sidecar.admin.clock import WallClock
 from sidecar.admin.running import Running
 from sidecar.admin.services_view import ServicesView
 from sidecar.config.effective import set_as_written
+from sidecar.policy.grpc import NUMBERS, REASON_STATUS, name_of
 from sidecar.policy.settings import HashSettings
+from sidecar.proxy.problem import STATUS
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.route import LiveRoute
 from sidecar.runtime.service import LiveService
 from sidecar.telemetry.history import NOW_S
 
 _MOST_NAMED: Final = 10
-_NO_ENDPOINT: Final = "The request would fail (503, x-sidecar-reason: no_endpoint)."
 
 
 class RouteState:
@@ -33,6 +34,7 @@ class RouteState:
         service: LiveService,
         route: LiveRoute,
         method: str,
+        grpc: bool = False,
     ) -> None:
         self._running = running
         self._view = view
@@ -41,6 +43,7 @@ class RouteState:
         self._service = service
         self._route = route
         self._method = method
+        self._grpc = grpc
         self._policy = route.policy
         service.expire(self._now)
         self._present = service.present  # read first, because reading it updates what ends by the clock
@@ -48,8 +51,8 @@ class RouteState:
         self.balancer = self._balancer()
         self.retry = answers.ExplainedRetry(
             max_retries=self._policy.retry.max_retries,
-            replayable=method in route.repeatable_methods,
-            on=sorted(self._policy.retry.on, key=str),
+            replayable=route.idempotent if grpc else method in route.repeatable_methods,
+            on=sorted(self._retried_on(), key=str),
             budget_left=round(service.budget.balance(self._now), 1),
         )
         self.words = [
@@ -108,7 +111,7 @@ class RouteState:
             )
         used = f"{limit.in_flight} of at most {limit.limit} requests are in flight (limits.max_concurrent)"
         if limit.in_flight >= limit.limit:
-            words.append(f"{used}: this request would be refused (503, x-sidecar-reason: overloaded).")
+            words.append(f"{used}: this request would be refused ({self._answer('overloaded')}).")
         else:
             words.append(f"{used}.")
         return words
@@ -135,7 +138,7 @@ class RouteState:
         until = f" until {breaker.next_probe}" if breaker.state == "open" else " while its probe is in progress"
         if breaker.mode == "observe":
             return f"{state}. It would refuse{until}, but in mode observe it lets the request through."
-        return f"{state}. It refuses requests{until} (503, x-sidecar-reason: circuit_open)."
+        return f"{state}. It refuses requests{until} ({self._answer('circuit_open')})."
 
     def _failure_words(self) -> list[str]:
         """Why requests failed recently, if any did."""
@@ -151,10 +154,11 @@ class RouteState:
 
     def _endpoint_words(self, balancer: answers.ExplainedBalancer) -> list[str]:
         total = len(balancer.candidates)
+        no_endpoint = f"The request would fail ({self._answer('no_endpoint')})."
         if not total:
             problems = [one.problem for one in self._running.sources_of(self._service.name) if one.problem]
             why = f": {'; '.join(problems)}" if problems else ""
-            return [f"No endpoint is known{why}. {_NO_ENDPOINT}"]
+            return [f"No endpoint is known{why}. {no_endpoint}"]
         available = sum(one.available for one in balancer.candidates)
         next_one = f"; {balancer.would_pick} is next" if balancer.would_pick else ""
         found = [f"{available} of {total} endpoints are available; the balancer is {balancer.kind}{next_one}."]
@@ -165,18 +169,34 @@ class RouteState:
         if len(odd) > _MOST_NAMED:
             found.append(f"{len(odd) - _MOST_NAMED} more are listed below.")
         if not available:
-            found.append(_NO_ENDPOINT)
+            found.append(no_endpoint)
         return found
+
+    def _retried_on(self) -> frozenset[str | int]:
+        """What of `retry.on` counts for such a request: statuses of HTTP or of gRPC, not both."""
+        return frozenset(
+            one for one in self._policy.retry.on if not (isinstance(one, int) if self._grpc else one in NUMBERS)
+        )
+
+    def _answer(self, reason: str) -> str:
+        """What the app would get, as an answer of ours."""
+        status = REASON_STATUS[reason]
+        return f"{f'{status} {name_of(status)}' if self._grpc else STATUS[reason]}, x-sidecar-reason: {reason}"
 
     def _retry_words(self, retry: answers.ExplainedRetry) -> str:
         if not retry.max_retries:
             return "It is not retried: retry.max_retries is 0."
+        if self._grpc and not retry.replayable:
+            return (
+                "It is not sent again once the service may have seen it: neither the route nor the service says"
+                " idempotent: true. A call that the service has not seen goes to another endpoint."
+            )
         if not retry.replayable:
             return (
                 f"{self._method} is not in retry.methods, so it is never sent twice, unless it has Idempotency-Key."
                 " A request that could not be sent at all goes to another endpoint."
             )
-        causes = ", ".join(map(str, set_as_written(self._policy.retry.on)))
+        causes = ", ".join(map(str, set_as_written(self._retried_on())))
         return (
             f"It is retried up to {retry.max_retries} times, after {causes}."
             f" The budget has {retry.budget_left:g} retries left."

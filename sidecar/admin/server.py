@@ -20,7 +20,7 @@ from sidecar.admin import answers, openapi
 from sidecar.admin.clock import WallClock
 from sidecar.admin.commands import Commands
 from sidecar.admin.config_view import config_steps
-from sidecar.admin.explain import BadQuestion, explain
+from sidecar.admin.explain import BadQuestion, explain, explain_grpc
 from sidecar.admin.guard import Guard
 from sidecar.admin.page import Page
 from sidecar.admin.pieces import send
@@ -169,9 +169,12 @@ class AdminServer:
 
     async def _explain(self, request: web.Request) -> web.Response:
         query = request.query
-        asked = (query.get("method", "GET"), query.get("target", ""), query.get("host", ""))
+        live, origins = self._running.live, self._running.origins
+        target, host = query.get("target", ""), query.get("host", "")
         try:
-            return _json(explain(self._running.live, self._running.origins, *asked, self._state_of))
+            if query.get("grpc") == "true":
+                return _json(explain_grpc(live, origins, target, host, query.get("service", ""), self._state_of))
+            return _json(explain(live, origins, query.get("method", "GET"), target, host, self._state_of))
         except BadQuestion as problem:
             raise ApiProblem(400, "bad_request", str(problem)) from None
 

@@ -19,17 +19,25 @@ from sidecar.cli.output import milliseconds, origin_of, print_json, printable, s
 from sidecar.cli.settings_tree import leaves
 
 
-def _method(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if not re.fullmatch(r"[A-Z][A-Z0-9_-]{0,31}", value):
+def _method(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"[A-Z][A-Z0-9_-]{0,31}", value):
         raise click.BadParameter("methods are case-sensitive: write them in upper case, such as GET")
     return value
 
 
-def _target(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+def _target(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
     if not value or "#" in value or any(sign <= " " for sign in value):
         raise click.BadParameter(
             "expected the target of a request line, such as /venue/events/42 or http://venue-service:3002/x"
         )
+    return value
+
+
+def _call(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"/[!-~]+/[!-~]+", value):
+        raise click.BadParameter("expected a method of gRPC, such as /shop.v1.Venue/Get")
     return value
 
 
@@ -48,39 +56,73 @@ def _target(_context: click.Context, _parameter: click.Parameter, value: str) ->
       sidecar explain GET /venue/events/42
       sidecar explain POST /reports/7 --host venue-service
       sidecar explain GET /venue/events/42 --config config/sidecar.yaml
+      sidecar explain --grpc /shop.v1.Venue/Get
     """,
 )
-@click.argument("method", callback=_method)
-@click.argument("target", callback=_target)
+@click.argument("method", callback=_method, required=False)
+@click.argument("target", callback=_target, required=False)
+@click.option(
+    "--grpc", "call", metavar="/SERVICE/METHOD", callback=_call, help="A call of gRPC, instead of METHOD TARGET."
+)
+@click.option("--service", metavar="NAME", help="With --grpc: the metadata x-sidecar-service that the app would send.")
 @click.option(
     "--host", metavar="HOST", help="The Host header that the app would send, for a service that is found by Host."
 )
 @config_option("Explain what this file says, and call no sidecar: the route, the policy and the upstream target.")
 @admin_options
-def explain(admin: Admin, method: str, target: str, host: str | None, path: Path | None) -> None:
+def explain(
+    admin: Admin,
+    method: str | None,
+    target: str | None,
+    call: str | None,
+    service: str | None,
+    host: str | None,
+    path: Path | None,
+) -> None:
+    asked = _asked(method, target, call, service, host)
     if path is None:
         try:
-            answer = admin.client.get("explain", method=method, target=target, host=host)
+            answer = admin.client.get("explain", **asked)
         except NothingListens:
             path = _file_instead(admin)
             if path is None:
                 raise
     if path is not None:
-        answer = _of_file(path, admin, method, target, host or "")
+        answer = _of_file(path, admin, asked)
     if admin.as_json:
         print_json(answer)
         return
     _show(answer)
 
 
-def _of_file(path: Path, admin: Admin, method: str, target: str, host: str) -> dict[str, Any]:
+def _asked(
+    method: str | None, target: str | None, call: str | None, service: str | None, host: str | None
+) -> dict[str, str | None]:
+    """The question as GET /explain takes it."""
+    if call is not None:
+        if method is not None:
+            raise click.UsageError("--grpc is instead of METHOD and TARGET")
+        return {"grpc": "true", "target": call, "host": host, "service": service}
+    if method is None or target is None:
+        raise click.UsageError("Missing argument: write METHOD TARGET, or --grpc /SERVICE/METHOD")
+    if service is not None:
+        raise click.UsageError("--service is for --grpc: over HTTP/1.1 the path or Host names the service")
+    return {"method": method, "target": target, "host": host}
+
+
+def _of_file(path: Path, admin: Admin, asked: dict[str, str | None]) -> dict[str, Any]:
     import msgspec
 
-    from sidecar.admin.explain import explain
+    from sidecar.admin.explain import explain, explain_grpc
     from sidecar.runtime.live import Live
 
     config, origins = load_or_exit(path, as_json=admin.as_json)
-    answer = explain(Live(config, 0.0, float), origins, method, target, host)
+    live = Live(config, 0.0, float)
+    target, host = asked["target"] or "", asked["host"] or ""
+    if "grpc" in asked:
+        answer = explain_grpc(live, origins, target, host, asked["service"] or "")
+    else:
+        answer = explain(live, origins, asked["method"] or "", target, host)
     return cast(dict[str, Any], msgspec.json.decode(msgspec.json.encode(answer)))
 
 

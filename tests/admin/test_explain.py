@@ -7,7 +7,7 @@ import pytest
 
 from sidecar.admin.explain import BadQuestion, explain
 from sidecar.runtime.live import Live
-from tests.admin.explained import asked, story
+from tests.admin.explained import asked, asked_grpc, story
 from tests.admin.stage import Stage
 
 
@@ -200,3 +200,69 @@ def test_the_policy_says_who_set_each_value() -> None:
         assert found.policy is not None
         setting = found.policy["timeout"]["request"]
         assert (setting.value, setting.origin, setting.line) == (value, origin, line)
+
+
+# Calls of gRPC.
+
+SHOP = """
+defaults: {timeout: {attempt: 3s}}
+services:
+  shop:
+    endpoints: ["h2c://10.0.0.7:50051", "h2c://10.0.0.8:50051"]
+    grpc: [shop.v1.*]
+    routes:
+      - {match: {path: /shop.v1.Venue/Get}, idempotent: true, unary: true, timeout: {attempt: 500ms}}
+      - {match: {path: /shop.v1.Venue/Watch}, timeout: {idle: 5m}}
+  menu: {url: "grpc://10.0.1.1:50051"}
+  venue: {url: "http://venue:1"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "service", "found", "by"),
+    [
+        ("/shop.v1.Venue/Get", "", "", "shop", "claim"),
+        ("/shop.v1.Venue/Get", "localhost:15001", "", "shop", "claim"),
+        ("/shop.v1.Venue/Get", "menu", "", "menu", "host"),
+        ("/shop.v1.Venue/Get", "", "menu", "menu", "metadata"),
+    ],
+)
+def test_how_the_service_of_a_grpc_call_is_found(target: str, host: str, service: str, found: str, by: str) -> None:
+    answer = asked_grpc(Stage(SHOP), target, host, service)
+    assert (answer.service, answer.by, answer.upstream_target) == (found, by, target)
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "service", "words"),
+    [
+        ("/a.B/Get", "", "", ["no service claims a.B", "gets 12 UNIMPLEMENTED (x-sidecar-reason: unknown_service)"]),
+        ("/a.B/Get", "venue", "", ["venue is called by HTTP/1.1", "12 UNIMPLEMENTED (x-sidecar-reason: bad_request)"]),
+        ("/a.B/Get", "shop", "menu", ["send one of the two", "The app gets 3 INVALID_ARGUMENT"]),
+        ("a.B/Get", "", "", ["does not begin with /", "3 INVALID_ARGUMENT"]),
+        ("/a.B/Get", "a b", "", ["not host[:port]"]),
+        ("/" + "a" * 40_000, "", "", ["which is listen.max_head"]),
+    ],
+)
+def test_a_grpc_call_that_no_service_takes(target: str, host: str, service: str, words: list[str]) -> None:
+    answer = asked_grpc(Stage(SHOP), target, host, service)
+    assert answer.service is None
+    assert all(one in " ".join(answer.words) for one in words), answer.words
+
+
+@pytest.mark.parametrize(
+    ("method", "deadline_s", "words"),
+    [
+        ("Get", 15.0, "It has 15s in total, 500ms for each attempt, 1m without a byte in either direction."),
+        ("Watch", None, "It has 5m without a byte in either direction. An app's own deadline (grpc-timeout)"),
+        ("List", None, "Only the app's own deadline (grpc-timeout) limits it"),
+    ],
+)
+def test_only_times_that_count_for_grpc_are_told(method: str, deadline_s: float | None, words: str) -> None:
+    answer = asked_grpc(Stage(SHOP), f"/shop.v1.Venue/{method}")
+    assert answer.deadline_s == deadline_s
+    assert words in " ".join(answer.words)
+
+
+def test_a_question_about_grpc_without_a_target_is_a_bad_one() -> None:
+    with pytest.raises(BadQuestion, match=r"/shop.v1.Venue/Get"):
+        asked_grpc(Stage(SHOP), "")

@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.runtime import operator
 from sidecar.runtime.last_failure import last_failure
-from tests.admin.explained import asked, story
+from tests.admin.explained import asked, asked_grpc, story
 from tests.admin.stage import START, Source, Stage
 
 
@@ -193,3 +193,38 @@ def test_asking_leaves_no_trace() -> None:
         for _ in range(5):
             story(stage)
         assert state_of(stage) == before
+
+
+SHOP = """
+services:
+  shop:
+    endpoints: ["h2c://10.0.0.7:50051"]
+    grpc: [shop.v1.*]
+    retry: {on: [connect_failure, 503, UNAVAILABLE, CANCELLED]}
+    routes: [{match: {path: /shop.v1.Venue/Get}, idempotent: true}]
+  venue: {url: "http://venue:1"}
+"""
+
+
+def test_a_grpc_call_is_retried_only_where_it_may_be_sent_twice() -> None:
+    stage = Stage(SHOP)
+    careful, idempotent = asked_grpc(stage, "/shop.v1.Venue/Buy"), asked_grpc(stage, "/shop.v1.Venue/Get")
+    assert careful.retry is not None
+    assert idempotent.retry is not None
+    assert (careful.retry.replayable, idempotent.retry.replayable) == (False, True)
+    assert idempotent.retry.on == ["CANCELLED", "UNAVAILABLE", "connect_failure"]
+    assert "neither the route nor the service says idempotent: true" in " ".join(careful.words)
+    assert "up to 2 times, after CANCELLED, UNAVAILABLE, connect_failure." in " ".join(idempotent.words)
+    http = asked(stage, "/shop/x", "GET")
+    assert http.retry is not None
+    assert http.retry.on == [503, "connect_failure"]
+
+
+def test_a_grpc_call_is_refused_by_a_status_of_grpc() -> None:
+    stage = Stage(SHOP)
+    stage["shop"].set_endpoints([], START)
+    words = " ".join(asked_grpc(stage, "/shop.v1.Venue/Get").words)
+    assert "The request would fail (14 UNAVAILABLE, x-sidecar-reason: no_endpoint)." in words
+    stage["shop"].limit.limit = 0
+    words = " ".join(asked_grpc(stage, "/shop.v1.Venue/Get").words)
+    assert "(8 RESOURCE_EXHAUSTED, x-sidecar-reason: overloaded)" in words

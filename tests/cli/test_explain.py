@@ -114,3 +114,40 @@ def test_without_a_sidecar_and_a_file_the_call_has_failed(no_sidecar: Path) -> N
     assert "nothing listens at" in result.stderr
     no_sidecar.mkdir()
     assert sidecar("explain", "GET", "/venue/x").exit_code == 2
+
+
+def test_a_call_of_grpc() -> None:
+    with FakeAdmin() as admin:
+        fine(sidecar("explain", "--grpc", "/shop.v1.Venue/Get", "--service", "shop", admin=admin))
+        fine(sidecar("explain", "--grpc", "/shop.v1.Venue/Get", "--host", "shop", admin=admin))
+        assert [one.query for one in admin.asked] == [
+            {"grpc": "true", "target": "/shop.v1.Venue/Get", "service": "shop"},
+            {"grpc": "true", "target": "/shop.v1.Venue/Get", "host": "shop"},
+        ]
+
+
+def test_a_call_of_grpc_by_a_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "sidecar.yaml"
+    path.write_text('services: {shop: {url: "h2c://shop", grpc: [shop.v1.*]}, menu: {url: "grpc://menu"}}')
+    said = fine(sidecar("explain", "--grpc", "/shop.v1.Venue/Get", "--config", str(path)))
+    assert "The service in the path is one that 'shop' claims (services.shop.grpc)." in said
+    assert "\ndeadline" not in said
+    said = fine(sidecar("explain", "--grpc", "/shop.v1.Venue/Get", "--service", "menu", "--config", str(path)))
+    assert "The metadata x-sidecar-service selects 'menu'" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "METHOD TARGET, or --grpc"),
+        (("GET",), "METHOD TARGET, or --grpc"),
+        (("GET", "/x", "--grpc", "/a.B/C"), "instead of METHOD and TARGET"),
+        (("GET", "/x", "--service", "shop"), "--service is for --grpc"),
+        (("--grpc", "a.B/C"), "expected a method of gRPC"),
+        (("--grpc", "/a.B"), "expected a method of gRPC"),
+    ],
+)
+def test_what_is_no_question(arguments: tuple[str, ...], message: str) -> None:
+    result = sidecar("explain", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sidecar.proxy.exchange.aggregate import UNKNOWN, name_asked, targets_of
+from sidecar.proxy.h2.request import read_request
 from sidecar.proxy.http1.head_syntax import UNKNOWN_METHOD, BadRequest
 from sidecar.proxy.http1.request_head import RequestHead, parse_request
 from sidecar.runtime.live import Live
@@ -17,12 +18,33 @@ from sidecar.runtime.service import LiveService
 
 
 class Routed(NamedTuple):
-    """What takes a request: the service, its route, the target that it is sent, and what named the service."""
+    """What takes a request: the service, its route, the target that it is sent, and what named the service. `grpc`: it
+    is a call of gRPC."""
 
     service: LiveService
     route: LiveRoute
     upstream_target: bytes
     by: RoutedBy
+    grpc: bool = False
+
+
+def grpc_head_asked(target: str, host: str, asked: str, max_head: int) -> RequestHead:
+    """The head of a call of gRPC; `asked` is the metadata x-sidecar-service. Without a host the app dials the sidecar.
+    Raises NotRouted with what the app would be told."""
+    authority = (host or "localhost").encode("utf-8", "surrogatepass")
+    fields = [
+        *((b":method", b"POST"), (b":scheme", b"http")),
+        *((b":path", target.encode("utf-8", "surrogatepass")), (b":authority", authority)),
+        *((b"content-type", b"application/grpc"), (b"te", b"trailers")),
+    ]
+    if asked:
+        fields.append((b"x-sidecar-service", asked.encode("utf-8", "surrogatepass")))
+    if sum(len(name) + len(value) + 32 for name, value in fields) > max_head:  # RFC 9113, section 6.5.2
+        raise NotRouted(431, "bad_request", f"the head is over {max_head} bytes, which is listen.max_head")
+    try:
+        return read_request(fields, ended=False)
+    except BadRequest as refusal:
+        raise NotRouted(refusal.status, "bad_request", refusal.detail) from None
 
 
 def head_asked(method: str, target: str, host: str, max_head: int) -> RequestHead:
@@ -51,6 +73,13 @@ def routed(live: Live, method: str, target: str, host: str) -> Routed | str:
     if head.unusual and head.method not in route.allowed_methods:
         raise NotRouted(501, "bad_request", UNKNOWN_METHOD)
     return Routed(service, route, upstream_target, by)
+
+
+def grpc_routed(live: Live, target: str, host: str, asked: str) -> Routed:
+    """What takes a call of gRPC. Raises NotRouted."""
+    head = grpc_head_asked(target, host, asked, live.config.listen.max_head)
+    service, upstream_target, by = live.table.find_h2(head.method, head.target, head.host, head.service_asked, True)
+    return Routed(service, service.route_for(head.method, upstream_target), upstream_target, by, True)
 
 
 def _aggregate_asked(live: Live, method: str, stray: NotRouted) -> str:
