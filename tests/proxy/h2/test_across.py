@@ -91,7 +91,7 @@ def counted(fields: Fields) -> Fields:
     """As HTTP/1.1 is to have them: without what belongs to one connection, cookies as one, last."""
     kept = [field for field in fields if field[0] not in (b"te", b"cookie")]
     crumbs = [value for name, value in fields if name == b"cookie"]
-    return kept + [(b"cookie", b"; ".join(crumbs))] * bool(crumbs)
+    return kept + [(b"cookie", b"; ".join(crumbs).strip(b" "))] * bool(crumbs)
 
 
 def assert_is_a_line(head: bytes) -> None:
