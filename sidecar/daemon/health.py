@@ -14,6 +14,7 @@ from sidecar.health.report import Report
 from sidecar.net.tasks import Tasks
 from sidecar.net.tls_contexts import TlsContexts
 from sidecar.policy.settings import HealthSettings
+from sidecar.proxy.upstream import h2_check
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.live import Live
 from sidecar.runtime.service import LiveService
@@ -29,7 +30,7 @@ class HealthChecks:
         self, live: Live, loop: asyncio.AbstractEventLoop, contexts: TlsContexts, at_once: int = MOST_AT_ONCE
     ) -> None:
         self._tasks = Tasks(log)
-        self._checks = Checks(contexts, at_once=at_once)
+        self._checks = Checks(contexts, over_h2=h2_check.ask, at_once=at_once)
         self._live = live
         self._loop = loop
         self._checkers: dict[str, tuple[LiveService, HealthSettings, ActiveChecker[Endpoint]]] = {}
@@ -79,7 +80,7 @@ class Chain:
 
     def __init__(self, live: Live, sliced: Sliced, contexts: TlsContexts, at_once: int = MOST_AT_ONCE) -> None:
         self._tasks = Tasks(log)
-        self._asking = Checks(contexts, at_once=at_once)
+        self._asking = Checks(contexts, over_h2=h2_check.ask, at_once=at_once)
         self._sliced = sliced
         self._live = live
         self._made_for: dict[str, HealthCheck] | None = None

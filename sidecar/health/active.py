@@ -13,7 +13,7 @@ The creator of a checker receives every result and decides which endpoints get r
 - A redirect is a response like any other: it is judged by `expect` and not followed. A response with
   `x-envoy-immediate-health-check-fail` is a failed check, whatever its status.
 
-`sidecar.health.http_check` sends the request and reads the answer.
+`sidecar.health.http_check` sends the request and reads the answer; over HTTP/2, `sidecar.proxy.upstream.h2_check` does.
 
 The reason of a result is one of the words below. For an unexpected status it is `status` and the number.
 """
@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from time import monotonic
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
@@ -30,7 +31,7 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 from sidecar.health import http_check
 from sidecar.health.http_check import CONNECT_FAILURE, OK
 from sidecar.net.pem import BadPem
-from sidecar.net.tls_contexts import TlsContexts
+from sidecar.net.tls_contexts import H2, TlsContexts
 from sidecar.policy.settings import DEFAULT_TLS, HealthSettings, TlsSettings
 
 TIMEOUT: Final = "timeout"
@@ -55,6 +56,10 @@ class CheckedEndpoint(Protocol):
     @property
     def tls(self) -> bool: ...
     @property
+    def h2(self) -> bool:
+        """It is called by HTTP/2."""
+
+    @property
     def server_name(self) -> str: ...
     @property
     def authority(self) -> bytes:
@@ -76,6 +81,9 @@ Check = Callable[[CheckedEndpoint, HealthSettings, TlsSettings], Awaitable[Resul
 CheckOfService = Callable[[CheckedEndpoint, HealthSettings], Awaitable[Result]]
 """A Check with the TLS settings that the service has now."""
 
+AskOverH2 = Callable[[CheckedEndpoint, HealthSettings, ssl.SSLContext | None, str | None], Awaitable[str]]
+"""As `http_check.ask`, for endpoints that are called by HTTP/2: the engine for that stands above this package."""
+
 Start = Callable[[Coroutine[object, object, None], str], asyncio.Task[None]]
 """(work, name) -> the background task that runs it."""
 
@@ -83,11 +91,18 @@ Start = Callable[[Coroutine[object, object, None], str], asyncio.Task[None]]
 class Checks:
     """Runs single checks for all services, at most `at_once` at a time. Create and use it in a running event loop.
 
-    `contexts` verify TLS endpoints.
+    `contexts` verify TLS endpoints. `over_h2` asks endpoints that are called by HTTP/2.
     """
 
-    def __init__(self, contexts: TlsContexts | None = None, *, at_once: int = MOST_AT_ONCE) -> None:
+    def __init__(
+        self,
+        contexts: TlsContexts | None = None,
+        *,
+        over_h2: AskOverH2 = http_check.ask,
+        at_once: int = MOST_AT_ONCE,
+    ) -> None:
         self.contexts = contexts or TlsContexts()
+        self._over_h2 = over_h2
         self._turns = asyncio.Semaphore(at_once)
 
     async def check(
@@ -100,6 +115,9 @@ class Checks:
                 async with asyncio.timeout(settings.timeout):
                     if settings.tcp:
                         reason = await self._connect(endpoint)
+                    elif endpoint.h2:
+                        context = await self.contexts.made(tls, H2) if endpoint.tls else None
+                        reason = await self._over_h2(endpoint, settings, context, tls.server_name)
                     else:
                         context = await self.contexts.made(tls) if endpoint.tls else None
                         reason = await http_check.ask(endpoint, settings, context, tls.server_name)

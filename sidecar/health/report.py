@@ -23,7 +23,7 @@ HEALTHY: Final = "healthy"
 DEGRADED: Final = "degraded"
 UNHEALTHY: Final = "unhealthy"
 
-# Reasons of a check. The first six are also used by active checks (`sidecar.health.active`).
+# Reasons of a check. Those up to `status` are also used by active checks (`sidecar.health.active`).
 CONNECT_FAILURE: Final = "connect_failure"
 TIMEOUT: Final = "timeout"
 RESET: Final = "reset"
@@ -31,7 +31,13 @@ BAD_RESPONSE: Final = "bad_response"
 IMMEDIATE_FAIL: Final = "immediate_fail"
 INTERNAL: Final = "internal"
 STATUS: Final = "status"
-"""The response has an unexpected status."""
+"""The response has an unexpected status, or a grpc-status."""
+NOT_SERVING: Final = "not_serving"
+"""The answer of gRPC's health service is another than SERVING."""
+SERVICE_UNKNOWN: Final = "service_unknown"
+"""gRPC's health service does not know the service that was asked about."""
+NO_HEALTH_SERVICE: Final = "no_health_service"
+"""The server has no health service of gRPC (UNIMPLEMENTED)."""
 AUTH: Final = "auth"
 """The user name, password or permissions are wrong."""
 ERROR: Final = "error"
@@ -50,6 +56,7 @@ CIRCUIT_HALF_OPEN: Final = "circuit_half_open"
 REASONS: Final = frozenset(
     {
         *(CONNECT_FAILURE, TIMEOUT, RESET, BAD_RESPONSE, IMMEDIATE_FAIL, INTERNAL, STATUS, AUTH, ERROR),
+        *(NOT_SERVING, SERVICE_UNKNOWN, NO_HEALTH_SERVICE),
         *(NO_ENDPOINT, ENDPOINTS, DISCOVERY, CIRCUIT_OPEN, CIRCUIT_HALF_OPEN),
     }
 )

@@ -113,12 +113,13 @@ def look(service: ServiceView, run: int, now: float) -> Seen:
 
 
 async def ask(service: ServiceView, candidates: Sequence[EndpointView], check: Check) -> Answers | None:
-    """Ask endpoints for `health.path`, one after the other until one passes; None when there is nothing to ask.
+    """Ask endpoints for `health.path`, or by `health.grpc`, one after the other until one passes; None when there is
+    nothing to ask.
 
     Takes up to `MOST_ASKED` times `health.timeout`; the caller sets the limit.
     """
     settings = service.config.policy.health
-    if settings is None or settings.path is None or not candidates:
+    if settings is None or settings.tcp or not candidates:
         return None
     reason = None
     latency_s = 0.0

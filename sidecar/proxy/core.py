@@ -20,6 +20,7 @@ from sidecar.proxy.downstream.handler import Handler
 from sidecar.proxy.downstream.registry import Registry
 from sidecar.proxy.outgoing import Outgoing
 from sidecar.proxy.record import Recorder
+from sidecar.proxy.upstream.h2_pool import H2Pool
 from sidecar.proxy.upstream.opening import Openings
 from sidecar.proxy.upstream.pool import Pool
 from sidecar.proxy.upstream.service_pool import ServicePool
@@ -125,8 +126,10 @@ class ProxyCore:
         """The first part of `adopt`, in steps of one service: pools for services that are in force later."""
         for name, service in services.items():
             pool = self.pools.get(name)
-            if pool is None or pool.service is not service:
-                self.pools[name] = self._pool(service)
+            if pool is None or pool.service is not service or pool.h2 != service.h2:
+                fresh = self.pools[name] = self._pool(service)
+                if pool is not None and pool.service is service:
+                    pool.retire(fresh)
             else:
                 pool.adopt()
             yield
@@ -150,7 +153,8 @@ class ProxyCore:
         self.registry.client_idle_s = self.live.config.defaults.timeout.client_idle
 
     def _pool(self, service: LiveService) -> ServicePool:
-        return Pool(service, self._openings, self._connection_budget, self._connect_failed, self.random)
+        kind = H2Pool if service.h2 else Pool
+        return kind(service, self._openings, self._connection_budget, self._connect_failed, self.random)
 
     def _connect_failed(self, host: str) -> None:
         self.on_connect_failure(host)

@@ -32,6 +32,7 @@ class Endpoint:
     address: str = "10.0.0.7"
     port: int = 3002
     tls: bool = False
+    h2: bool = False
     server_name: str = "venue-service"
     authority: bytes = b"venue-service:3002"
 

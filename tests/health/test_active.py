@@ -34,6 +34,7 @@ class Endpoint:
     address: str = "127.0.0.1"
     port: int = 80
     tls: bool = False
+    h2: bool = False
     server_name: str = "venue-service"
     authority: bytes = b"venue-service:3002"
 

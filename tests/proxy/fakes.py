@@ -28,6 +28,8 @@ import sidecar.proxy.exchange.outcome
 import sidecar.proxy.exchange.service_call
 import sidecar.proxy.exchange.stale
 import sidecar.proxy.exchange.tunnel
+import sidecar.proxy.upstream.h2_pool
+import sidecar.proxy.upstream.h2_stream
 import sidecar.proxy.upstream.pool
 import sidecar.proxy.upstream.service_pool
 from sidecar.config.schema import Aggregate, Config, EndpointSpec, Listen, Route, Service, Url
@@ -36,6 +38,7 @@ from sidecar.proxy.core import ProxyCore
 from sidecar.proxy.downstream.http1_connection import DownstreamConnection
 from sidecar.proxy.exchange.dispatch import Dispatch
 from sidecar.proxy.http1.request_head import RequestHead
+from sidecar.proxy.upstream.h2_connection import H2UpstreamConnection
 from sidecar.proxy.upstream.http1_connection import UpstreamConnection
 from sidecar.runtime.additions import Additions
 from sidecar.runtime.endpoint import Endpoint
@@ -239,6 +242,9 @@ class Wire:
     def writelines(self, pieces: Sequence[bytes]) -> None:
         self.write(b"".join(pieces))
 
+    def can_write_eof(self) -> bool:
+        return True
+
     def write_eof(self) -> None:
         self.eof_sent = True
 
@@ -383,6 +389,8 @@ TIMED = (
         sidecar.proxy.exchange.inner_call,
         sidecar.proxy.upstream.pool,
         sidecar.proxy.upstream.service_pool,
+        sidecar.proxy.upstream.h2_pool,
+        sidecar.proxy.upstream.h2_stream,
     ),
     *(
         sidecar.proxy.exchange.aggregate,
@@ -546,12 +554,12 @@ class World:
 def check_counts(
     service: LiveService,
     endpoints: Sequence[Endpoint],
-    connections: Sequence[UpstreamConnection],
+    connections: Sequence[UpstreamConnection | H2UpstreamConnection],
     dials: Sequence[Dial],
     most: int | None = None,
 ) -> None:
     """`active`, `idle` and `connections` are what is really open, and no more than `most`."""
-    living = [connection for connection in connections if not connection.ended]
+    living = [one for one in connections if not (one.ended if isinstance(one, UpstreamConnection) else one.slot.free)]
     for endpoint in endpoints:
         theirs = [connection for connection in living if connection.endpoint is endpoint]
         idle = [connection for connection in theirs if connection.slot.idle]

@@ -9,10 +9,11 @@ import pytest
 from msgspec.structs import replace
 
 from sidecar.config.schema import Config, EndpointSpec, Service, Url
-from sidecar.net.tls_contexts import HTTP1
+from sidecar.net.tls_contexts import H2, HTTP1
 from sidecar.policy.settings import BreakerSettings, FallbackService, FallbackStatic, Limits, Policy, Timeouts
 from sidecar.runtime.route import LiveRoute
 from tests.proxy.fakes import Dial, Wire, World, ok, problem, status
+from tests.proxy.h2_peer import Peer
 from tests.proxy.scenes import SWITCH, UNAVAILABLE, ask_tunnel, hits, policy, warm
 
 Make = Callable[..., World]
@@ -318,6 +319,9 @@ def test_one_tls_context_is_shared_by_all_that_need_it_and_made_when_first_neede
     made = len(contexts._kept)
     assert contexts.of(safe["safe"].policy.tls) is contexts.of(safe["safer"].policy.tls)
     assert len(contexts._kept) == made
+    over_h2 = Service(name="safe", endpoints=(spec("safe", "https"),), protocol="h2", policy=PLAIN)
+    adopt(world, {"venue": world.service.config, "safe": over_h2})
+    assert [kept.alpn for kept in contexts._kept.values()] == [HTTP1, H2]
 
 
 def test_a_service_may_turn_to_tls(make_world: Make) -> None:
@@ -331,3 +335,35 @@ def test_a_service_may_turn_to_tls(make_world: Make) -> None:
     assert world.loop.dials[-1].server_name == "venue-service"
     world.upstream.says(ok())
     assert status(app.heard) == 200
+
+
+# HTTP/2.
+
+
+def test_a_service_may_turn_to_http2_and_back(make_world: Make) -> None:
+    """Until discovery has said where it is by the new protocol, requests go by the old one, to where it was."""
+    world = make_world(PLAIN)
+    plain: Wire = warm(world)
+    busy = world.asks()
+    before = world.service.config
+    h2c = spec("venue-service", "h2c")
+    adopt(world, {"venue": Service(name="venue", endpoints=(h2c,), protocol="h2", policy=PLAIN)})
+    between = world.asks()
+    world.upstream.says(ok(b"as before"))
+    assert between.heard.endswith(b"as before")
+    world.service.set_endpoints([(h2c, "10.0.0.1")], world.loop.now)
+    plain.says(ok(b"begun before"))
+    assert busy.heard.endswith(b"begun before")
+    app = world.asks()
+    peer = Peer(world.upstream).begin().read()
+    assert peer.asked[1].value(b":path") == b"/"
+    peer.head(1, [(b":status", b"200")]).data(1, b"by HTTP/2", end=True)
+    assert status(app.heard) == 200
+    assert b"by HTTP/2" in app.heard
+    assert not any(wire.open for wire in world.upstreams[:-1])
+    adopt(world, {"venue": before})
+    world.service.set_endpoints([(before.endpoints[0], "10.0.0.1")], world.loop.now)
+    last = world.asks()
+    world.upstream.says(ok(b"as ever"))
+    assert last.heard.endswith(b"as ever")
+    assert world.service.connections == 1

@@ -24,6 +24,7 @@ class Server(Struct, frozen=True):
     tls: bool
     server_name: str
     authority: bytes
+    h2: bool = False
 
 
 def endpoint_check(config: HealthCheck, check: Check) -> Callable[[], Awaitable[str]]:

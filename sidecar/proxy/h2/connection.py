@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Final
 
@@ -593,7 +594,8 @@ class H2Connection:
         transport = self.transport
         if not transport.is_closing():
             if transport.can_write_eof():
-                transport.write_eof()
+                with suppress(OSError):  # the peer has reset it, and asyncio asks the kernel at once
+                    transport.write_eof()
                 assert self._loop is not None
                 self._linger = self._loop.call_later(LINGER_S, transport.abort)
             else:

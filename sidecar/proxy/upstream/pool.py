@@ -74,6 +74,8 @@ class Pool(ConnectionOwner):
 
     def connect(self, endpoint: Endpoint, waiter: AttemptListener, timeout_s: float) -> Connecting:
         """Open a connection, or wait for one of the `max_connections` to be given back."""
+        if endpoint.h2 and self.other is not None:
+            return self.other.connect(endpoint, waiter, timeout_s)
         connecting = Connecting(self, endpoint, waiter, timeout_s)
         if not self._queue.size and (slot := self._slots.take(endpoint)) is not None:
             self._open(connecting, slot)

@@ -80,6 +80,9 @@ class Connecting:
 class ServicePool:
     """The pool of one service. All calls on the event loop's thread."""
 
+    h2: bool = False
+    """Its connections are HTTP/2."""
+
     def __init__(
         self,
         service: LiveService,
@@ -100,7 +103,10 @@ class ServicePool:
         self._tls = service.config.policy.tls
         self._renewed_at = 0.0
         """When `tls` changed. A connection from before closes once it is idle."""
-        self.take_over()
+        self.other: ServicePool | None = None
+        """For endpoints of the other protocol, where the service has changed its own."""
+        service.reconnect = self.reconnect
+        service.close_idle = self._slots.close_idle_of
         self.adopt()
 
     # What requests ask.
@@ -115,10 +121,14 @@ class ServicePool:
 
     # What the core asks.
 
-    def take_over(self) -> None:
-        """Be the pool that the service asks, from now on."""
-        self.service.reconnect = self.reconnect
-        self.service.close_idle = self._slots.close_idle_of
+    def retire(self, successor: ServicePool) -> None:
+        """Another pool takes its place: the service speaks another protocol now.
+
+        For a moment there are calls that have one of the pools and an endpoint of the other: they are passed on.
+        """
+        self.other = successor
+        successor.other = self
+        self._slots.retire()
 
     def adopt(self) -> None:
         """Be fit for the configuration that the service has now."""
@@ -193,6 +203,10 @@ class ServicePool:
     def opening_ended(self, connecting: Connecting, protocol: object, reason: str, detail: str) -> None:
         """`reason` is empty where the connection is there."""
         now = monotonic()
+        if not reason:
+            detail = self._why_unusable(protocol)
+            if detail:
+                reason = "connect_failure"
         if reason:
             self._give_up(connecting, protocol)
             if reason == CANCELLED:
@@ -214,6 +228,10 @@ class ServicePool:
         if endpoint.skip_until:
             endpoint.connected()
             self.service.refresh(now)  # others that are skipped may have to wait for a connection of their own now
+
+    def _why_unusable(self, protocol: object) -> str:
+        """Why a connection that is there cannot carry requests; empty where it can."""
+        return ""
 
     def _came_up(self, connecting: Connecting, protocol: object, now: float) -> None:
         raise NotImplementedError

@@ -87,7 +87,7 @@ class Slot:
 class Slots:
     """The slots of one service."""
 
-    __slots__ = ("_budget", "_idle", "_idle_of", "_service")
+    __slots__ = ("_budget", "_idle", "_idle_of", "_retired", "_service")
 
     def __init__(self, service: LiveService, budget: ConnectionBudget) -> None:
         self._service = service
@@ -96,6 +96,7 @@ class Slots:
         """The one that has been idle longest first."""
         self._idle_of: dict[Endpoint, LinkedList[Slot]] = {}
         """The same by endpoint, for endpoints of the service that had one."""
+        self._retired = False
 
     @property
     def full(self) -> bool:
@@ -104,8 +105,8 @@ class Slots:
 
     @property
     def surplus(self) -> bool:
-        """Whether it has more: the limit may have come down."""
-        return self._service.connections > self._service.max_connections
+        """Whether it has more: the limit may have come down, or all are too many."""
+        return self._retired or self._service.connections > self._service.max_connections
 
     @property
     def spare(self) -> bool:
@@ -182,6 +183,12 @@ class Slots:
             return False
         oldest.close()
         return True
+
+    def retire(self) -> None:
+        """Others count for the service from now on: close idle connections, and those in use as they fall idle."""
+        self._retired = True
+        while self.close_oldest():
+            pass
 
     def close_idle_of(self, endpoint: Endpoint) -> None:
         """The endpoint has left the service: close its idle connections."""
