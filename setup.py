@@ -71,6 +71,8 @@ COMPILED = [
     "sidecar/proxy/core.py",
     "sidecar/proxy/deadlines.py",
     "sidecar/proxy/downstream/closing.py",
+    "sidecar/proxy/downstream/h2_connection.py",
+    "sidecar/proxy/downstream/h2_stream.py",
     "sidecar/proxy/downstream/handler.py",
     "sidecar/proxy/downstream/http1_connection.py",
     "sidecar/proxy/downstream/registry.py",

@@ -138,6 +138,7 @@ class Daemon:
                 ),
                 spans_family(self.traces.exported, self.traces.dropped),
             ],
+            lambda: (len(self.core.registry.http2), self.core.registry.http2_streams),
         )
         self.scrapes = Scrapes(lambda: metrics.exposing(collector), self.slices)
         answers = ProbeAnswers(lambda: not self.core.draining, self.scrapes.text, self.chain.report, self.lag.silent_s)

@@ -78,7 +78,7 @@ class SidecarCollector:
     service.
 
     `sources` gives pairs of (service, discovery source); their times are times of `clock`. `process` gives the metrics
-    of the process (`metrics_process`).
+    of the process (`metrics_process`), `http2` the apps' connections that speak HTTP/2 and their streams.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class SidecarCollector:
         aggregates: Callable[[], Mapping[str, ServiceCounters]] = dict,
         reloads: Callable[[], Mapping[str, int]] = dict,
         process: Callable[[], Iterable[Family]] = tuple,
+        http2: Callable[[], tuple[int, int]] = lambda: (0, 0),
         clock: Callable[[], float] = monotonic,
         wall_clock: Callable[[], float] = time,
     ) -> None:
@@ -104,6 +105,7 @@ class SidecarCollector:
         self._aggregates = aggregates
         self._reloads = reloads
         self._process = process
+        self._http2 = http2
         self._clock = clock
         self._wall_clock = wall_clock
 
@@ -140,6 +142,9 @@ class SidecarCollector:
             reloads.add_metric([result], count)
         yield reloads
         yield GaugeFamily("sidecar_app_connections", "Open connections from the app", self._connections())
+        connections, streams = self._http2()
+        yield GaugeFamily("sidecar_app_http2_connections", "Open connections from the app over HTTP/2", connections)
+        yield GaugeFamily("sidecar_app_http2_streams", "Open streams on HTTP/2 connections from the app", streams)
         yield CounterFamily(
             "sidecar_log_lines_dropped",
             "Log lines lost because nobody read them or they could not be written",

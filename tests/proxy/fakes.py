@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 
 import sidecar.proxy.downstream.closing
+import sidecar.proxy.downstream.h2_connection
+import sidecar.proxy.downstream.h2_stream
 import sidecar.proxy.downstream.http1_connection
 import sidecar.proxy.exchange.aggregate
 import sidecar.proxy.exchange.exchange
@@ -384,6 +386,8 @@ TIMED = (
     *(
         sidecar.proxy.exchange.outcome,
         sidecar.proxy.exchange.service_call,
+        sidecar.proxy.downstream.h2_connection,
+        sidecar.proxy.downstream.h2_stream,
         sidecar.proxy.downstream.http1_connection,
         sidecar.proxy.exchange.exchange,
         sidecar.proxy.exchange.inner_call,
@@ -525,6 +529,8 @@ class World:
         self.check()
         assert not self.core.tunnels
         assert not self.core.registry.paused
+        assert not self.core.registry.waiting
+        assert self.core.registry.http2_streams == 0
         for service in self.live.services.values():
             assert service.limit.in_flight == 0
             assert service.counters.tunnels == 0

@@ -141,6 +141,7 @@ def scraped(
             ),
             spans_family(30, 2),
         ],
+        http2=lambda: (2, 5),
         clock=lambda: MONOTONIC_S,
         wall_clock=lambda: UNIX_S,
     )

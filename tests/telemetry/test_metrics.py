@@ -56,7 +56,12 @@ def test_retries_fallbacks_and_gauges() -> None:
     assert samples(families["sidecar_retries"], "sidecar_retries_total") == {series(service="venue", result="sent"): 1}
     for name, value in [("sidecar_in_flight_requests", 2), ("sidecar_tunnels", 1)]:
         assert samples(families[name], name) == {series(service="venue"): value}
-    for name, value in [("sidecar_config_generation", 3), ("sidecar_app_connections", 7)]:
+    for name, value in [
+        ("sidecar_config_generation", 3),
+        ("sidecar_app_connections", 7),
+        ("sidecar_app_http2_connections", 2),
+        ("sidecar_app_http2_streams", 5),
+    ]:
         assert samples(families[name], name) == {series(): value}
 
 

@@ -233,7 +233,8 @@ HEADS: dict[str, tuple[bytes, tuple[int, ...]]] = {
     },
     # Other protocols.
     "TLS": (CLIENT_HELLO, (400,)),
-    "HTTP/2 preface": (H2_PREFACE, (400, 501, 505)),
+    "HTTP/2 preface after an empty line": (b"\r\n" + H2_PREFACE, (400,)),
+    "half of an HTTP/2 preface": (H2_PREFACE[:14] + b"\r\nGET", (400,)),
     "binary": (bytes(range(256)) * 4, (400,)),
     "zeros": (bytes(1000), (400,)),
     "SSH": (b"SSH-2.0-OpenSSH_9.2p1\r\n", (400, 501)),
@@ -329,7 +330,11 @@ def test_bad_head_byte_by_byte(rig: Rig, venue: Upstream, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["two Hosts", "HTTP/0.9", "gzip", "line feeds only", "TLS", "Connection: Host", "CL.TE"]
+    "name",
+    [
+        *("two Hosts", "HTTP/0.9", "gzip", "line feeds only", "TLS", "Connection: Host", "CL.TE"),
+        "HTTP/2 preface after an empty line",
+    ],
 )
 def test_bad_head_after_a_good_request(rig: Rig, venue: Upstream, name: str) -> None:
     """On a connection that has carried requests, alone and pipelined: the good ones are answered first."""

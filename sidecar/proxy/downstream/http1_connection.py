@@ -44,6 +44,9 @@ CHECK_EVERY: Final = 512
 NEWCOMER_S: Final = 0.25
 """How long a connection that was accepted just before the listener closed may take to send its first request."""
 
+H2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\n"
+"""What HTTP/2 begins with (RFC 9113, section 3.4), as far as it looks like a head of HTTP/1.1."""
+
 UPLOAD: Final = 1
 PIPELINED: Final = 2
 UNREAD: Final = 4
@@ -302,8 +305,26 @@ class DownstreamConnection(DownstreamStream):
                 self._at = end
                 self._is_connected()
                 return True
+        elif self._is_fresh and self._buffer[self._at : end] == H2_PREFACE:
+            self._becomes_http2()
+            return False
         self._refuse(refusal)
         return False
+
+    @property
+    def _is_fresh(self) -> bool:
+        """Nothing was asked yet on it: HTTP/2 begins with a connection, and not on one."""
+        return self._fresh_until > 0.0
+
+    def _becomes_http2(self) -> None:
+        """The app speaks HTTP/2, and has known before that we do (RFC 9113, section 3.3)."""
+        # Imported by the first connection that needs it: where all speak HTTP/1.1, it takes no memory.
+        from sidecar.proxy.downstream.h2_connection import H2DownstreamConnection
+
+        self.resume_reading(UPLOAD | PIPELINED | UNREAD)
+        self._phase = _CLOSED
+        self._registry.closed(self)
+        H2DownstreamConnection(self._registry, self._dispatcher).take_over(self.transport, self._take_rest())
 
     def _is_connected(self) -> None:
         """After a CONNECT: what follows is read as a new connection (RFC 9110, section 9.3.6)."""
@@ -324,8 +345,9 @@ class DownstreamConnection(DownstreamStream):
                 check_partial(data, self._checked)
                 self._checked = len(data)
         except BadRequest as refusal:
-            self._refuse(refusal)
-            return
+            if not self._is_fresh or not H2_PREFACE.startswith(data):
+                self._refuse(refusal)
+                return
         if not self._reading_head:  # the first bytes of a head start its clock; further ones do not push it on
             self._reading_head = True
             self.arm(monotonic() + HEAD_TIMEOUT_S)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Final, Protocol
 
 from sidecar.proxy.deadlines import Deadlines
@@ -27,15 +27,19 @@ TOLD_WHY: Final = 16
 log = logging.getLogger("sidecar.proxy")
 
 
-class AppConnection(Protocol):
+class Waiting(Protocol):
+    """A connection of HTTP/1.1, or a stream of HTTP/2, with a request that has not begun."""
+
+    def turn_came(self) -> None:
+        """It may begin in this turn of the loop."""
+
+
+class AppConnection(Waiting, Protocol):
     """What the registry needs of a connection."""
 
     deadline: float
 
     def deadline_passed(self, now: float) -> None: ...
-    def turn_came(self) -> None:
-        """A request that waited for a turn of the loop may begin."""
-
     def turn_away(self, problem: Problem | None) -> None:
         """There is no room for this connection, whatever it would have asked. None is no answer."""
 
@@ -76,8 +80,10 @@ class Registry:
         """Whether an app may close its sending side on some route, and still wait for the answer."""
         self.draining = False
         self.connections: set[AppConnection] = set()
-        self.waiting: dict[AppConnection, None] = {}
-        """Connections whose next request waits for a turn of the loop, first come first served."""
+        self.http2: dict[AppConnection, Sized] = {}
+        """Those of HTTP/2, and the streams that are open on each."""
+        self.waiting: dict[Waiting, None] = {}
+        """Those whose request waits for a turn of the loop, first come first served."""
         self.paused: set[AppConnection] = set()
         """Those that are not being read."""
         self._begun = 0
@@ -98,14 +104,14 @@ class Registry:
             self.waiting.pop(connection, None)
         self.deadlines.forget(connection)
 
-    def may_begin(self, connection: AppConnection) -> bool:
-        """Whether a connection may begin a request now. If not, it is told when its turn comes.
+    def may_begin(self, waiting: Waiting) -> bool:
+        """Whether a request may begin now. If not, it is told when its turn comes.
 
         Otherwise thousands of requests that arrive together are begun in one turn of the loop, and neither a probe nor
         an answer is read meanwhile.
         """
         if self._begun >= MOST_BEGUN:
-            self.waiting[connection] = None
+            self.waiting[waiting] = None
             return False
         if not self._begun:
             self.loop.call_soon(self._next_turn)
@@ -115,9 +121,14 @@ class Registry:
     def _next_turn(self) -> None:
         self._begun = 0
         while self.waiting and self._begun < MOST_BEGUN:
-            connection = next(iter(self.waiting))
-            del self.waiting[connection]
-            connection.turn_came()
+            first = next(iter(self.waiting))
+            del self.waiting[first]
+            first.turn_came()
+
+    @property
+    def http2_streams(self) -> int:
+        """Requests under way over HTTP/2."""
+        return sum(map(len, self.http2.values()))
 
     def look(self) -> None:
         """Find the apps that have left while they were not read."""

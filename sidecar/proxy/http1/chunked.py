@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from sidecar.proxy.http1.head_syntax import Trailers, lower_fields
+
 MAX_SIZE_LINE: Final = 1024
 """Bytes of a chunk's size line with its extensions."""
 
@@ -48,6 +50,11 @@ _TRAILERS: Final = 3
 _DONE: Final = 4
 
 
+def may_be_trailer(name: bytes) -> bool:
+    """Whether a trailer field of this name, in lower case, passes on: it changes neither framing nor routing."""
+    return name not in _NOT_IN_TRAILERS and not name.startswith(_NOT_IN_TRAILERS_PREFIXES)
+
+
 class BadChunk(Exception):
     """The body is not a chunked body; the message says what is wrong."""
 
@@ -58,7 +65,7 @@ class ChunkScanner:
     With `decode` it yields the data alone, else the chunked form to send on. `lenient` is for what services send.
     """
 
-    __slots__ = ("_decode", "_left", "_lenient", "_partial", "_state")
+    __slots__ = ("_decode", "_left", "_lenient", "_partial", "_state", "trailers")
 
     def __init__(self, *, decode: bool = False, lenient: bool = False) -> None:
         self._decode = decode
@@ -66,6 +73,8 @@ class ChunkScanner:
         self._state = _SIZE
         self._left = 0
         self._partial = b""
+        self.trailers: Trailers = ()
+        """With `decode`: those that pass on, names in lower case."""
 
     @property
     def done(self) -> bool:
@@ -144,7 +153,9 @@ class ChunkScanner:
                             raise BadChunk("a trailer field is malformed")
                         break
                     kept = _trailers(data[position : end + 2])
-                    if not self._decode:
+                    if self._decode:
+                        self.trailers = tuple(lower_fields(b"\r\n" + kept, frozenset()))
+                    else:
                         out.append(data[passed:position])
                         out.append(kept + b"\r\n")
                     position = passed = end + 4
@@ -165,6 +176,6 @@ def _trailers(section: bytes) -> bytes:
         if field is None:
             raise BadChunk("a trailer field is malformed")
         name = field[1].lower()
-        if name not in _NOT_IN_TRAILERS and not name.startswith(_NOT_IN_TRAILERS_PREFIXES):
+        if may_be_trailer(name):
             kept.append(line + b"\r\n")
     return b"".join(kept)

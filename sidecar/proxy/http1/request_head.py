@@ -190,7 +190,7 @@ def _refusal(head: bytes, method: bytes, error: HttpParserError) -> BadRequest:
     if codings not in ([], [b"chunked"]) and not re.search(rb"\r\ncontent-length:", head, re.IGNORECASE):
         return _bad_codings(codings)
     if method == b"PRI":
-        return BadRequest(400, "HTTP/2 is not supported")
+        return BadRequest(400, "PRI is no method of HTTP/1.1: it begins a connection of HTTP/2")
     return BadRequest(400, f"the head is malformed: {error.args[0] if error.args else 'syntax'}")
 
 

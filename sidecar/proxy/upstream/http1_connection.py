@@ -16,7 +16,7 @@ from typing import Final
 from sidecar.net.under_way import bytes_under_way
 from sidecar.proxy.body_sink import BodySink
 from sidecar.proxy.http1.chunked import BadChunk, ChunkScanner
-from sidecar.proxy.http1.head_syntax import CHUNKED, UNTIL_CLOSE, BadResponse, field_lines_of
+from sidecar.proxy.http1.head_syntax import CHUNKED, UNTIL_CLOSE, BadResponse, Trailers, field_lines_of
 from sidecar.proxy.http1.lenient_head import HEAD_END, mend
 from sidecar.proxy.http1.request_body import RequestBody
 from sidecar.proxy.http1.request_head import RequestHead
@@ -94,6 +94,7 @@ class UpstreamConnection(UpstreamStream):
         "_scanner",
         "_sink",
         "_state",
+        "_trailers",
         "_unsent",
         "_websocket",
         "expires_share",
@@ -108,6 +109,7 @@ class UpstreamConnection(UpstreamStream):
 
     transport: asyncio.Transport
     slot: Slot
+    _trailers: Trailers
     """How the pool counts it; set by the pool."""
 
     def __init__(self, endpoint: Endpoint, owner: ConnectionOwner) -> None:
@@ -171,6 +173,8 @@ class UpstreamConnection(UpstreamStream):
         self.listener = listener
         self._method = head.method
         self._plain = plain
+        if plain:
+            self._trailers = ()
         self._websocket = head.websocket
         self._state = _HEAD
         self.heard = False
@@ -445,6 +449,9 @@ class UpstreamConnection(UpstreamStream):
         self.response = response
         self.listener.response_began(response)
 
+    def trailers(self) -> Trailers:
+        return self._trailers if self._plain else ()
+
     def _body(self, data: bytes) -> None:
         scanner = self._scanner
         if scanner is not None:
@@ -455,6 +462,8 @@ class UpstreamConnection(UpstreamStream):
                 return
             if scanner.done:
                 self._scanner = None
+                if self._plain:
+                    self._trailers = scanner.trailers
                 self._state = _DONE
                 if rest and self.response is not None:
                     self.response.keep_alive = False
@@ -474,7 +483,7 @@ class UpstreamConnection(UpstreamStream):
             if pieces:
                 self._sink.write_body(pieces)
             if self._state == _DONE and self.listener is not None:
-                self.listener.response_ended()
+                self.listener.response_ended(self.trailers())
         else:
             self._held += pieces
             self._held_size += len(data)

@@ -400,3 +400,11 @@ def test_end_is_known_at_its_last_byte_and_not_before() -> None:
         assert not scanner.done
         scanner.feed(bytes([byte]))
     assert scanner.done
+
+
+def test_trailers_of_a_decoded_body_are_fields() -> None:
+    scanner = ChunkScanner(decode=True)
+    assert scanner.trailers == ()
+    body = b"1\r\na\r\n0\r\nX-A:  b \r\nHost: c\r\nx-a: d\r\n\r\n"
+    assert scanner.feed(body) == ([b"a"], b"")
+    assert scanner.trailers == ((b"x-a", b"b"), (b"x-a", b"d"))
