@@ -91,10 +91,14 @@ class LastFailure(Struct, frozen=True, kw_only=True):
 
 
 class Service(Struct, frozen=True, kw_only=True):
-    """A service in the list. Counts begin at the start of the sidecar; `recent_reasons` covers the last 10 s."""
+    """A service in the list. Counts begin at the start of the sidecar; `recent_reasons` covers the last 10 s. `grpc`:
+    the file says that it is a service of gRPC. `grpc_statuses` counts calls of gRPC by the name of their status."""
 
     name: str
     source: Literal["static", "name", "dns", "kubernetes"]
+    protocol: Literal["http1", "h2"]
+    grpc: bool
+    grpc_statuses: dict[str, int]
     breaker: Breaker
     endpoints: EndpointSummary
     in_flight: int
@@ -180,6 +184,9 @@ class ServiceDetail(Struct, frozen=True, kw_only=True):
 
     name: str
     source: Literal["static", "name", "dns", "kubernetes"]
+    protocol: Literal["http1", "h2"]
+    grpc: bool
+    grpc_statuses: dict[str, int]
     breaker: BreakerDetail
     endpoint_summary: EndpointSummary
     endpoints: list[Endpoint]

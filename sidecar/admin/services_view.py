@@ -17,6 +17,7 @@ from sidecar.policy.settings import DnsSettings, KubernetesSettings, Policy
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.service import LiveService
 from sidecar.runtime.slices import as_it_is
+from sidecar.telemetry.counters import grpc_statuses
 from sidecar.telemetry.history import INTERVAL_S, RETRIES, Series, is_failure, snapshot
 
 MOST_SHARES: Final = 8
@@ -171,6 +172,9 @@ class ServicesView:
         return {
             "name": service.name,
             "source": self._kind(service),
+            "protocol": service.config.protocol,
+            "grpc": service.grpc,
+            "grpc_statuses": grpc_statuses(counters),
             "in_flight": service.in_flight,
             "requests": sum(counters.requests.values()),
             "failures": sum(count for (_, reason), count in counters.requests.items() if is_failure(reason)),

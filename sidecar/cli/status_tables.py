@@ -108,6 +108,8 @@ def one_service(answer: dict[str, Any]) -> list[RenderableType]:
     """Facts about the service, then a line for each endpoint."""
     rates, budget, window = answer["rates"], answer["budget"], answer["breaker"].get("window") or {}
     facts: list[tuple[str, Any]] = [("service", answer["name"]), ("endpoints", _SOURCES[answer["source"]])]
+    if answer.get("protocol") == "h2":
+        facts.append(("protocol", "HTTP/2, gRPC" if answer.get("grpc") else "HTTP/2"))
     facts.append(("breaker", _breaker(answer["breaker"])))
     if window:
         counted = f"{number(window['successes'])} successes, {number(window['failures'])} failures"
@@ -123,6 +125,7 @@ def one_service(answer: dict[str, Any]) -> list[RenderableType]:
         ("requests", f"{flow}, {latency}" if rates["requests_per_s"] else "none in the last ten seconds"),
         ("in flight", str(answer["in_flight"])),
         ("since start", ", ".join(_counted(answer[many], one, many) for one, many in _SINCE_START)),
+        *_grpc(answer),
         *_failures(answer),
         ("retry budget", f"{number(budget['balance'])} left, {number(budget['denied'])} denied"),
     ]
@@ -142,6 +145,12 @@ def one_service(answer: dict[str, Any]) -> list[RenderableType]:
 
 def _counted(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
+
+
+def _grpc(answer: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Calls of gRPC by status, if there were any."""
+    statuses = answer.get("grpc_statuses") or {}
+    return [("grpc-status", ", ".join(f"{name} {count}" for name, count in statuses.items()))] if statuses else []
 
 
 def _failures(answer: dict[str, Any]) -> list[tuple[str, Any]]:

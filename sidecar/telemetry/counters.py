@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from sidecar.policy.grpc import name_of
+
 DURATION_BUCKETS_S: Final[tuple[float, ...]] = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
@@ -86,3 +88,12 @@ class ServiceCounters:
 
     def fallback(self, step: str) -> None:
         self.fallbacks[step] = self.fallbacks.get(step, 0) + 1
+
+
+def grpc_statuses(counters: ServiceCounters) -> dict[str, int]:
+    """Calls of gRPC by the name of their status, in the order of its numbers."""
+    totals: dict[str, int] = {}
+    for (_, status), count in sorted(counters.grpc.items(), key=lambda item: item[0][1]):
+        name = name_of(status)
+        totals[name] = totals.get(name, 0) + count
+    return totals

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sidecar.policy.grpc import name_of
-from sidecar.telemetry.counters import ServiceCounters
+from sidecar.telemetry.counters import ServiceCounters, grpc_statuses
 from sidecar.telemetry.families import CounterFamily
 
 
@@ -24,11 +24,9 @@ def grpc_families(counted: Iterable[tuple[str, ServiceCounters]]) -> Iterable[Co
         labels=["service", "route", "grpc_status"],
     )
     for service, counters in counted:
-        totals: dict[int, int] = {}
         for (route, status), count in counters.grpc.items():
-            totals[status] = totals.get(status, 0) + count
             if route:
                 by_route.add_metric([service, route, name_of(status)], count)
-        for status, count in sorted(totals.items()):
-            calls.add_metric([service, name_of(status)], count)
+        for name, count in grpc_statuses(counters).items():
+            calls.add_metric([service, name], count)
     return calls, by_route

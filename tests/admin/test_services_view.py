@@ -46,6 +46,25 @@ def test_a_service_at_a_glance() -> None:
     assert (auth.name, auth.endpoints.total, auth.rates.success_rate) == ("auth", 0, None)
 
 
+def test_what_calls_of_grpc_came_to() -> None:
+    stage = Stage("""
+services:
+  venue: {url: "http://venue:1"}
+  shop: {url: "grpc://shop:50051"}
+  plain: {url: "h2c://plain:1"}
+""")
+    counters = stage["shop"].counters
+    for route, status in (("", 14), ("", 0), ("/shop.v1.Venue", 0)):
+        counters.grpc_call(route, status)
+    shown = {one.name: (one.protocol, one.grpc, one.grpc_statuses) for one in at_once(stage.view.listed()).services}
+    assert shown == {
+        "venue": ("http1", False, {}),
+        "shop": ("h2", True, {"OK": 2, "UNAVAILABLE": 1}),
+        "plain": ("h2", False, {}),
+    }
+    assert list(stage.view.one(stage["shop"]).grpc_statuses) == ["OK", "UNAVAILABLE"]
+
+
 def test_why_requests_failed() -> None:
     stage = Stage()
     venue = stage["venue"]

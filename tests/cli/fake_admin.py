@@ -50,7 +50,8 @@ POLICY = {
 
 def service(name: str = "venue", **changed: Any) -> dict[str, Any]:
     return {
-        "name": name, "source": "static", "breaker": BREAKER, "endpoints": SUMMARY, "rates": RATES, "budget": BUDGET,
+        "name": name, "source": "static", "protocol": "http1", "grpc": False, "grpc_statuses": {},
+        "breaker": BREAKER, "endpoints": SUMMARY, "rates": RATES, "budget": BUDGET,
         **COUNTS, **changed,
     }  # fmt: skip
 

@@ -222,3 +222,21 @@ def test_a_route_with_its_own_breaker_and_what_is_wrong(lines: Any) -> None:
     assert "/plain" not in text
     assert "the name does not exist" in text
     assert "too few endpoints are healthy" in text
+
+
+@pytest.mark.parametrize(
+    ("changed", "protocol", "statuses"),
+    [
+        ({}, "", ""),
+        ({"protocol": "h2"}, "HTTP/2", ""),
+        (
+            {"protocol": "h2", "grpc": True, "grpc_statuses": {"OK": 5, "UNAVAILABLE": 1}},
+            "HTTP/2, gRPC",
+            "OK 5, UNAVAILABLE 1",
+        ),
+    ],
+)
+def test_a_service_of_grpc(lines: Any, changed: dict[str, Any], protocol: str, statuses: str) -> None:
+    facts = dict(line.split("  ", 1) for line in lines(one_service(detail(**changed))) if "  " in line)
+    assert facts.get("protocol", "").strip() == protocol
+    assert facts.get("grpc-status", "").strip() == statuses

@@ -138,6 +138,8 @@ class Fake:
         last = self.last_failure(name)
         return {
             "name": name, "source": "static", "breaker": self.breaker(name),
+            "protocol": "h2" if name == "search" else "http1", "grpc": name == "search",
+            "grpc_statuses": {"OK": 122000, "UNAVAILABLE": 97} if name == "search" else {},
             "endpoints": {
                 "total": len(rows), "available": sum(row["available"] for row in rows),
                 "healthy": sum(row["healthy"] and not row["drained"] for row in rows),

@@ -338,6 +338,15 @@ def test_failing_service_says_what_its_requests_fail_with(browser: Browser) -> N
         browser.wait(".why", "failing", "38.5 % of requests succeed: connect_failure")
 
 
+def test_a_service_of_grpc_shows_what_its_calls_came_to(browser: Browser) -> None:
+    with fake("calm", browser) as admin:
+        browser.open(f"{admin.url}/#/services/search")
+        browser.wait(".title", "gRPC", "calls by grpc-status: OK 122,000, UNAVAILABLE 97")
+        browser.screenshot(SHOTS / "grpc.png")
+        browser.open(f"{admin.url}/#/services/auth")
+        assert "gRPC" not in browser.wait(".title", "auth", "endpoints from")
+
+
 def test_last_available_endpoint_is_neither_drained_nor_ejected(browser: Browser) -> None:
     with fake("calm", browser) as admin:
         browser.open(f"{admin.url}/#/services/auth")

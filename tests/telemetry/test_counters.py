@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.telemetry.counters import DURATION_BUCKETS_S, EndpointCounters, Histogram, ServiceCounters
+from sidecar.telemetry.counters import DURATION_BUCKETS_S, EndpointCounters, Histogram, ServiceCounters, grpc_statuses
 
 
 def test_bounds_rise_and_reach_from_a_millisecond_to_a_minute() -> None:
@@ -81,3 +81,11 @@ def test_new_counters_are_zero() -> None:
     counters = ServiceCounters()
     assert (counters.requests, counters.retries, counters.tunnels) == ({}, {}, 0)
     assert EndpointCounters().attempts == {}
+
+
+def test_calls_of_grpc_are_counted_by_route_and_status() -> None:
+    counters = ServiceCounters()
+    for route, status in [("", 14), ("/a.B", 0), ("", 0), ("", 0), ("", 77)]:
+        counters.grpc_call(route, status)
+    assert counters.grpc == {("", 14): 1, ("/a.B", 0): 1, ("", 0): 2, ("", 77): 1}
+    assert list(grpc_statuses(counters).items()) == [("OK", 3), ("UNAVAILABLE", 1), ("UNKNOWN", 1)]

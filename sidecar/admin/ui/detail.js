@@ -10,6 +10,13 @@ import { PolicyTable } from "./policy.js";
 
 const SOURCES = { static: "endpoints from the file", name: "endpoints from its name", dns: "endpoints from DNS", kubernetes: "endpoints from Kubernetes" };
 
+/** What is said of HTTP/2 and gRPC; nothing of a service of HTTP/1.1. */
+function spoken({ protocol, grpc, grpc_statuses: statuses }) {
+  if (protocol !== "h2") return [];
+  const counts = Object.entries(statuses ?? {}).map(([status, count]) => `${status} ${number(count)}`);
+  return [grpc ? "gRPC" : "HTTP/2", ...(counts.length ? [`calls by grpc-status: ${counts.join(", ")}`] : [])];
+}
+
 /** A term with its value, as in a data sheet. */
 function fact(term) {
   const value = h("dd", { class: "number" });
@@ -84,7 +91,7 @@ export class Detail {
 
   head(detail) {
     const verdict = judge({ ...detail, endpoints: detail.endpoint_summary, attempts: detail.endpoints }, this.state.history);
-    setText(this.source, SOURCES[detail.source] ?? detail.source);
+    setText(this.source, [SOURCES[detail.source] ?? detail.source, ...spoken(detail)].join(" · "));
     renew(this.verdict, [verdict.level, verdict.word], () => [h("span", { class: `state is-${verdict.level}` }, shape(verdict.level), h("span", {}, verdict.word)), h("span", {})]);
     setText(this.verdict.lastElementChild, verdict.reasons.join(" · "));
     setClass(this.verdict, `why is-${verdict.level}`);
