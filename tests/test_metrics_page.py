@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 
 from tests.support.daemon import Daemon
-from tests.support.fake_metrics import FakeSource, asked, busy, scraped
+from tests.support.fake_metrics import USED, FakeSource, asked, busy, scraped
 from tests.support.metrics_page import PAGE, Listed, listed
 
 
 def exposed() -> Listed:
     found: Listed = {}
-    for family in scraped(busy(), sources=[("venue", FakeSource())], aggregates=asked()).values():
+    for family in scraped(busy(), sources=[("venue", FakeSource())], aggregates=asked(), certificates=USED).values():
         name = f"{family.name}_total" if family.type == "counter" else family.name
         assert family.samples, f"{name} has no series here, so its labels are not seen"
         labels = {label for sample in family.samples for label in sample.labels}

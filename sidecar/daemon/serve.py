@@ -34,7 +34,7 @@ from sidecar.daemon.notify import notify
 from sidecar.daemon.open_files import shares
 from sidecar.daemon.reload import Reloader, log_warnings
 from sidecar.daemon.sources import Sources
-from sidecar.daemon.tls_users import tls_users
+from sidecar.daemon.tls_users import tls_services, tls_users
 from sidecar.daemon.traces import Traces
 from sidecar.daemon.watch import FileWatch
 from sidecar.net.http_listener import Bounds, most_each
@@ -132,6 +132,7 @@ class Daemon:
             self.sources.views,
             lambda: self.live.aggregates,
             lambda: self.reloader.results,
+            lambda: [(name, self.contexts.in_force(tls)) for name, tls in tls_services(self.live.config)],
             lambda: [
                 *process_families(
                     _BUILD, self.lag, self.core.stale, reload_successful=self.reloader.last.result != "rejected"

@@ -57,6 +57,13 @@ class Expiration(NamedTuple):
     at: float
 
 
+class InForce(NamedTuple):
+    """What a service uses now; `rejected` says that a file of its settings is no good."""
+
+    expirations: tuple[Expiration, ...]
+    rejected: bool
+
+
 class Files(NamedTuple):
     """The files of a context by the key that names them; the same settings of several services are one entry."""
 
@@ -160,13 +167,12 @@ class TlsContexts:
                 self._keep(key, read)
         return self.of(settings, alpn)
 
-    def expirations(self, settings: TlsSettings) -> Iterable[Expiration]:
-        """The ends of the certificates that are used with these settings. Nothing where no context was needed yet."""
+    def in_force(self, settings: TlsSettings) -> InForce:
+        """What is used with these settings. Nothing where no context was needed yet."""
         files = files_of(settings)
-        for (one, _), kept in self._kept.items():
-            if one == files and kept.made is not None:
-                return kept.made.expirations
-        return ()
+        kept = [one for (of, _), one in self._kept.items() if of == files]
+        made = next((one.made for one in kept if one.made is not None), None)
+        return InForce(() if made is None else made.expirations, any(one.problem for one in kept))
 
     async def run(self, in_use: Callable[[], Iterable[Service]], look_s: float = LOOK_S) -> None:
         """Look at the files until cancelled. Contexts of settings that `in_use` does not give are given up."""

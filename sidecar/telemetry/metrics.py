@@ -22,6 +22,7 @@ from sidecar.telemetry.metrics_endpoints import EndpointsView, EndpointView, end
 from sidecar.telemetry.metrics_grpc import grpc_families
 from sidecar.telemetry.metrics_limits import IdleView, LimitsView, limit_families
 from sidecar.telemetry.metrics_runtime import runtime_families
+from sidecar.telemetry.metrics_tls import TlsView, tls_families
 from sidecar.telemetry.text_format import render, rendering
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -77,8 +78,9 @@ class SidecarCollector:
     """Collects all metrics of the sidecar. `services` is called at each scrape; `unrouted` counts requests without a
     service.
 
-    `sources` gives pairs of (service, discovery source); their times are times of `clock`. `process` gives the metrics
-    of the process (`metrics_process`), `http2` the apps' connections that speak HTTP/2 and their streams.
+    `sources` gives pairs of (service, discovery source); their times are times of `clock`. `certificates` gives pairs
+    of (service, its TLS files). `process` gives the metrics of the process (`metrics_process`), `http2` the apps'
+    connections that speak HTTP/2 and their streams.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class SidecarCollector:
         sources: Callable[[], Iterable[tuple[str, SourceView]]] = tuple,
         aggregates: Callable[[], Mapping[str, ServiceCounters]] = dict,
         reloads: Callable[[], Mapping[str, int]] = dict,
+        certificates: Callable[[], Iterable[tuple[str, TlsView]]] = tuple,
         process: Callable[[], Iterable[Family]] = tuple,
         http2: Callable[[], tuple[int, int]] = lambda: (0, 0),
         clock: Callable[[], float] = monotonic,
@@ -104,6 +107,7 @@ class SidecarCollector:
         self._sources = sources
         self._aggregates = aggregates
         self._reloads = reloads
+        self._certificates = certificates
         self._process = process
         self._http2 = http2
         self._clock = clock
@@ -121,6 +125,8 @@ class SidecarCollector:
             unrouted = []
         for sources in _batches(list(self._sources()), services_each):
             yield discovery_families(sources, self._clock(), self._wall_clock())
+        for certificates in _batches(list(self._certificates()), services_each):
+            yield tls_families(certificates)
         yield self._of_all()
 
     def _of_services(

@@ -250,11 +250,13 @@ async def test_a_key_that_does_not_match_is_warned_of_until_both_are_there(stage
     put(stage.cert, newer.chain)
     await stage.look(stage.showing)
     assert stage.contexts.of(stage.showing) is before
+    assert stage.contexts.in_force(stage.showing).rejected
     mismatch = f"tls.key_file {stage.key} is not the key of the certificate in tls.cert_file {stage.cert}"
     assert stage.told == [("warning", f"TLS files cannot be used: the last good ones stay in force {mismatch}")]
     put(stage.key, newer.key)
     await stage.look(stage.showing)
     assert stage.contexts.of(stage.showing) is not before
+    assert not stage.contexts.in_force(stage.showing).rejected
 
 
 async def test_no_content_of_a_file_is_logged(stage: Stage, authority: Authority) -> None:
@@ -328,7 +330,7 @@ def ends(stage: Stage, settings: TlsSettings) -> list[tuple[str, str, int]]:
     """Kind, file and whole days from now."""
     return [
         (one.kind, Path(one.file).name, round((one.at - stage.now) / 86400))
-        for one in stage.contexts.expirations(settings)
+        for one in stage.contexts.in_force(settings).expirations
     ]
 
 
@@ -364,7 +366,7 @@ def test_a_bundle_in_which_all_have_ended(stage: Stage, authority: Authority) ->
 async def test_an_end_is_warned_of_a_week_ahead_and_again_when_it_has_come(stage: Stage, tmp_path: Path) -> None:
     stage.contexts.of(stage.showing)
     stage.contexts.of(stage.showing, H2)
-    (end,) = [one.at for one in stage.contexts.expirations(stage.showing) if one.kind == "client"]
+    (end,) = [one.at for one in stage.contexts.in_force(stage.showing).expirations if one.kind == "client"]
     for now, told in (
         (end - SOON_S - 1, 0),
         (end - SOON_S, 1),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from sidecar.net.tls_contexts import Expiration, InForce
 from sidecar.policy.breaker_counters import BreakerCounters
 from sidecar.telemetry.counters import EndpointCounters, ServiceCounters
 from sidecar.telemetry.loop_lag import LAG_BUCKETS_S
@@ -114,11 +116,16 @@ def asked() -> dict[str, ServiceCounters]:
     return {"venue-page": counters}
 
 
+USED: Final = (("venue", InForce((Expiration("ca", "ca.pem", 2e9),), False)),)
+"""Certificates of a service."""
+
+
 def scraped(
     *services: FakeService,
     unrouted: ServiceCounters | None = None,
     sources: Iterable[tuple[str, FakeSource]] = (),
     aggregates: Mapping[str, ServiceCounters] | None = None,
+    certificates: Iterable[tuple[str, InForce]] = (),
     lag: FakeLag | None = None,
     cache: FakeCache | None = None,
     reload_successful: bool = True,
@@ -132,6 +139,7 @@ def scraped(
         sources=lambda: sources,
         aggregates=lambda: aggregates or {},
         reloads=lambda: {"ok": 2, "rejected": 1},
+        certificates=lambda: certificates,
         process=lambda: [
             *process_families(
                 Build("1.2.3", True, "3.11.7"),

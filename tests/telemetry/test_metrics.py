@@ -13,6 +13,7 @@ from sidecar.policy.breaker import STATES
 from sidecar.telemetry.counters import DURATION_BUCKETS_S, ServiceCounters
 from sidecar.telemetry.metrics import CONTENT_TYPE, SidecarCollector, exposition
 from tests.support.fake_metrics import (
+    USED,
     FakeBreaker,
     FakeEndpoint,
     FakeService,
@@ -33,7 +34,7 @@ def test_every_family_has_a_help_text_and_only_ours_begin_with_sidecar() -> None
 
 def test_a_series_has_exactly_the_labels_of_its_family() -> None:
     """The names and labels themselves are held by the page that lists them (tests/test_metrics_page.py)."""
-    for family in scraped(busy(), sources=[("venue", FakeSource())], aggregates=asked()).values():
+    for family in scraped(busy(), sources=[("venue", FakeSource())], aggregates=asked(), certificates=USED).values():
         own = [set(sample.labels) - {"le"} for sample in family.samples]
         assert own, family.name
         assert all(labels == own[0] for labels in own)

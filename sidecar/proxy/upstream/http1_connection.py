@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import ssl
 from contextlib import suppress
 from email.utils import formatdate
 from typing import Final
@@ -22,6 +23,7 @@ from sidecar.proxy.http1.request_body import RequestBody
 from sidecar.proxy.http1.request_head import RequestHead
 from sidecar.proxy.http1.response_head import ResponseHead, parse_response, why_no_response
 from sidecar.proxy.http1.scan import head_end
+from sidecar.proxy.upstream.opening import tls_words
 from sidecar.proxy.upstream.service_pool import ServicePool
 from sidecar.proxy.upstream.slots import Slot
 from sidecar.proxy.upstream.stream import AttemptListener, Lost, UpstreamStream
@@ -329,7 +331,9 @@ class UpstreamConnection(UpstreamStream):
             self._salvage()
         # Over TLS, an end that nobody announced is no clean one (RFC 9112, section 9.8): anyone on the way can close
         # the TCP connection. uvloop calls eof_received on a close_notify alone.
-        self._gone(clean=exc is None and not self.endpoint.tls)
+        # With TLS 1.3 a service refuses our certificate after the handshake, so its alert comes here.
+        why = tls_words(exc) if isinstance(exc, ssl.SSLError) else ""
+        self._gone(clean=exc is None and not self.endpoint.tls, why=why)
 
     def pause_writing(self) -> None:
         self.writable = False
@@ -507,10 +511,10 @@ class UpstreamConnection(UpstreamStream):
                     break
                 self.data_received(data)
 
-    def _gone(self, *, clean: bool) -> None:
+    def _gone(self, *, clean: bool, why: str = "") -> None:
         state = self._state
         if state == _HEAD:
-            self._fail(Lost("reset", "the connection broke before the response head was complete"))
+            self._fail(Lost("reset", why or "the connection broke before the response head was complete"))
         elif state == _BODY:
             if clean and self._left == UNTIL_CLOSE and self._scanner is None:
                 self._state = _DONE

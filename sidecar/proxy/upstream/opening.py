@@ -26,6 +26,14 @@ from sidecar.runtime.endpoint import Endpoint
 OWN_LIMITS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 """What this process or machine lacks is no fault of the endpoint's."""
 
+CERTIFICATE_ALERTS: Final = frozenset(
+    {
+        *("CERTIFICATE_REQUIRED", "NO_CERTIFICATE", "BAD_CERTIFICATE", "UNSUPPORTED_CERTIFICATE", "UNKNOWN_CA"),
+        *("CERTIFICATE_REVOKED", "CERTIFICATE_EXPIRED", "CERTIFICATE_UNKNOWN", "ACCESS_DENIED", "HANDSHAKE_FAILURE"),
+    }
+)
+"""Alerts with which a service says that the client certificate is not what it wants (RFC 8446, section 6.2)."""
+
 CANCELLED: Final = "cancelled"
 
 log = logging.getLogger("sidecar.pool")
@@ -159,6 +167,15 @@ class Opening:
         return f"<Opening {self.protocol}{'' if self._opener is not None else ' ended'}>"
 
 
+def tls_words(error: ssl.SSLError) -> str:
+    """What to tell of a TLS connection that failed, or was ended by the other side with an alert."""
+    _, alert, said = (error.reason or "").partition("_ALERT_")
+    if not alert:
+        return f"TLS failed: {error.reason or 'no shared protocol'}"
+    hint = " (which client certificate it gets is tls.cert_file)" if said in CERTIFICATE_ALERTS else ""
+    return f"the service refused TLS: {said.lower().replace('_', ' ')}{hint}"
+
+
 def words(error: Exception) -> tuple[str, str]:
     """The reason for a failure to connect, and what to tell people of it."""
     if isinstance(error, BadPem):
@@ -166,7 +183,7 @@ def words(error: Exception) -> tuple[str, str]:
     if isinstance(error, ssl.SSLCertVerificationError):
         return "connect_failure", f"the certificate is not trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
-        return "connect_failure", f"TLS failed: {error.reason or 'no shared protocol'}"
+        return "connect_failure", tls_words(error)
     if isinstance(error, OSError):
         found = os.strerror(error.errno) if error.errno else "connection failed"
         reason = "overloaded" if error.errno in OWN_LIMITS else "connect_failure"

@@ -127,11 +127,24 @@ def test_failures_in_words(error: Exception, told: tuple[str, str]) -> None:
     assert words(error) == told
 
 
-@pytest.mark.parametrize(("reason", "detail"), [("WRONG_VERSION_NUMBER",) * 2, (None, "no shared protocol")])
-def test_tls_that_failed(reason: str | None, detail: str) -> None:
+CERTIFICATE = " (which client certificate it gets is tls.cert_file)"
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("WRONG_VERSION_NUMBER", "TLS failed: WRONG_VERSION_NUMBER"),
+        (None, "TLS failed: no shared protocol"),
+        ("TLSV1_ALERT_PROTOCOL_VERSION", "the service refused TLS: protocol version"),
+        ("SSLV3_ALERT_HANDSHAKE_FAILURE", f"the service refused TLS: handshake failure{CERTIFICATE}"),
+        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", f"the service refused TLS: certificate required{CERTIFICATE}"),
+        ("TLSV1_ALERT_UNKNOWN_CA", f"the service refused TLS: unknown ca{CERTIFICATE}"),
+    ],
+)
+def test_tls_that_failed(reason: str | None, told: str) -> None:
     error = ssl.SSLError(1, "it failed")
     error.reason = reason  # type: ignore[assignment]
-    assert words(error) == ("connect_failure", f"TLS failed: {detail}")
+    assert words(error) == ("connect_failure", told)
 
 
 def test_a_certificate_that_is_not_trusted() -> None:
@@ -148,6 +161,19 @@ def test_what_nobody_expects_is_a_failure_too_and_logged(caplog: pytest.LogCaptu
     bench.loop.settle()
     assert [reason for reason, _ in bench.opener.told] == ["connect_failure"]
     assert "label too long" in caplog.text
+
+
+def test_certificate_files_that_are_no_good_end_it_later() -> None:
+    loop, opener = ManualLoop(), Opener()
+    openings = Openings(cast("Any", loop))
+    safe = Endpoint(EndpointSpec(url=Url("https", "127.0.0.1", 1)), "127.0.0.1")
+    Opening(openings, opener, Protocol(), 1.0).begin(safe, TlsSettings(ca_file="/nowhere/ca.pem"))
+    assert opener.told == []
+    assert len(openings) == 1
+    loop.settle()
+    problem = "tls.ca_file /nowhere/ca.pem cannot be read: no such file or directory"
+    assert opener.told == [("connect_failure", problem)]
+    assert (len(openings), loop.dials) == (0, [])
 
 
 # On the event loop of the daemon.
