@@ -35,8 +35,9 @@ format: installed ## correct style and formatting
 bench: built ## measure the cost beside nginx, HAProxy and Envoy; `make bench ARGS=--help`
 	@$(BIN)/python -m benchmarks --sidecar $(BIN)/sidecar $(ARGS)
 
-fuzz: installed ## hold the head scanner against the parser for a minute; under sanitizers: `make fuzz ARGS=--sanitize`
+fuzz: installed ## fuzz the head scanner and the HTTP/2 engine, a minute each; the scanner under sanitizers: `make fuzz ARGS=--sanitize`
 	@$(BIN)/python -m tools.fuzz_scan $(ARGS)
+	@$(BIN)/python -m tools.fuzz_h2 $(filter-out --sanitize,$(ARGS))
 
 docs: installed ## build the documentation site in site/; `make docs ARGS=serve` shows it at http://127.0.0.1:8000/
 	@$(BIN)/python -m tools.docs $(ARGS)

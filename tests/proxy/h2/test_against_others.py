@@ -31,8 +31,6 @@ def request(target: bytes, more: list[tuple[bytes, bytes]], body: list[bytes], t
 
 REQUESTS = st.builds(request, TARGET, MORE, BODY, TRAILERS)
 RESPONSES = st.builds(lambda more, *rest: Message([(b":status", b"200"), *more], *rest), MORE, BODY, TRAILERS)
-    lambda more, body, trailers: Message([(b":status", b"200"), *more], body, trailers), MORE, BODY, TRAILERS
-)
 CALLS = st.lists(st.tuples(REQUESTS, RESPONSES), min_size=1, max_size=6)
 
 
