@@ -16,11 +16,13 @@ import shutil
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measure import Load, Pinned, load
+from benchmarks.grpc_systems import GRPC_CASES, GrpcCase, find_for_grpc
+from benchmarks.measure import Load, Pinned, load, load_h2
 from benchmarks.systems import CASES, UPSTREAM_PORTS, Case, System, find, upstream
 
 PROXY_CORE, LOAD_CORE = 0, 1
@@ -39,7 +41,9 @@ class Turn:
 def main() -> None:
     """Parses the arguments, measures and prints."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__.partition("\n\n")[2])
-    parser.add_argument("--case", choices=[case.name for case in CASES], action="append", help="default: all")
+    parser.add_argument(
+        "--case", choices=[case.name for case in (*CASES, *GRPC_CASES)], action="append", help="default: all"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--duration", type=int, default=3, metavar="SECONDS", help="of one turn (default: 3)")
     parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="from: sidecar envoy haproxy nginx aiohttp")
@@ -47,38 +51,58 @@ def main() -> None:
     parser.add_argument("--envoy", help="Envoy's binary (default: $ENVOY, then PATH)")
     options = parser.parse_args()
 
-    refuse_unless_possible()
-    systems, left_out = find(options.sidecar, options.envoy)
-    for line in left_out:
-        print(line, file=sys.stderr)
-    wanted = options.only or [system.name for system in systems if system.by_default]
-    systems = [system for system in systems if system.name in wanted]
+    wanted = [case for case in (*CASES, *GRPC_CASES) if not options.case or case.name in options.case]
+    refuse_unless_possible(any(isinstance(case, GrpcCase) for case in wanted))
     print(f"Measured on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}: {machine()}.")
     print(f"Medians of {options.rounds} rounds of {options.duration} s.")
-    for case in CASES:
-        if not options.case or case.name in options.case:
-            with tempfile.TemporaryDirectory(prefix="sidecar-bench-") as folder:
-                turns = measure(case, systems, Path(folder), options.rounds, options.duration)
-            print(f"\n### {case.name}: {case.about}\n\n{table(turns)}", flush=True)
+    told: set[str] = set()
+    for case in wanted:
+        systems, left_out = (find_for_grpc if isinstance(case, GrpcCase) else find)(options.sidecar, options.envoy)
+        for line in left_out:
+            if line not in told:
+                print(line, file=sys.stderr)
+        told.update(left_out)
+        only = options.only or [system.name for system in systems if system.by_default]
+        systems = [system for system in systems if system.name in only]
+        with tempfile.TemporaryDirectory(prefix="sidecar-bench-") as folder:
+            turns = measure(case, systems, Path(folder), options.rounds, options.duration)
+        print(f"\n### {case.name}: {case.about}\n\n{table(turns)}", flush=True)
 
 
-def refuse_unless_possible() -> None:
+PACKAGES = {"taskset": "util-linux", "h2load": "nghttp2-client"}
+"""Debian's packages where they have another name than the program."""
+
+
+def refuse_unless_possible(grpc: bool = False) -> None:
     """Ends the program with one clear message if something is missing."""
-    missing = [tool for tool in ("wrk", "nginx", "taskset") if shutil.which(tool) is None]
+    tools = ("wrk", "nginx", "taskset", *(("h2load",) if grpc else ()))
+    missing = [tool for tool in tools if shutil.which(tool) is None]
     if missing:
-        packages = " ".join("util-linux" if tool == "taskset" else tool for tool in missing)
+        packages = " ".join(PACKAGES.get(tool, tool) for tool in missing)
         sys.exit(f"bench needs {', '.join(missing)}; on Debian: apt-get install {packages}")
     if not {PROXY_CORE, LOAD_CORE} <= os.sched_getaffinity(0):
         sys.exit("bench needs two CPU cores, 0 and 1: one for the systems, one for load and upstreams")
 
 
-def measure(case: Case, systems: list[System], folder: Path, rounds: int, duration_s: int) -> dict[str, list[Turn]]:
-    """All turns of one case, by system, in the order of the rounds."""
+def loader(case: Case | GrpcCase, folder: Path) -> Callable[[str, int], Load]:
+    """What sends the requests of a case to a URL, for so many seconds."""
+    if isinstance(case, GrpcCase):
+        calls = case.calls(folder)
+        return lambda url, seconds: load_h2(LOAD_CORE, url, calls, seconds, folder / "h2load.log")
     script = folder / "load.lua"
     script.write_text(case.script())
+    return lambda url, seconds: load(LOAD_CORE, url, script, case.connections, seconds)
+
+
+def measure(
+    case: Case | GrpcCase, systems: list[System], folder: Path, rounds: int, duration_s: int
+) -> dict[str, list[Turn]]:
+    """All turns of one case, by system, in the order of the rounds."""
+    send = loader(case, folder)
+    serving = case.upstream() if isinstance(case, GrpcCase) else upstream(folder)
     turns: dict[str, list[Turn]] = {system.name: [] for system in systems}
     with ExitStack() as stack:
-        process = stack.enter_context(Pinned(LOAD_CORE, upstream(folder), folder / "upstream.log"))
+        process = stack.enter_context(Pinned(LOAD_CORE, serving, folder / "upstream.log"))
         for port in UPSTREAM_PORTS:
             process.await_port(port)
         running = {}
@@ -91,7 +115,7 @@ def measure(case: Case, systems: list[System], folder: Path, rounds: int, durati
                 process = running[system.name]
                 url = f"http://127.0.0.1:{system.port}{case.path}"
                 before = process.cpu_seconds()
-                seen = load(LOAD_CORE, url, script, case.connections, 1 if number < 0 else duration_s)
+                seen = send(url, 1 if number < 0 else duration_s)
                 cpu_us = (process.cpu_seconds() - before) / max(seen.requests, 1) * 1e6
                 if number >= 0:
                     turns[system.name].append(Turn(seen, cpu_us, process.pss_mib()))

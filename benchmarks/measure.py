@@ -1,4 +1,5 @@
-"""Measuring tools: processes pinned to a core, CPU time and memory of a process tree from /proc, load from wrk.
+"""Measuring tools: processes pinned to a core, CPU time and memory of a process tree from /proc, load from wrk and
+h2load.
 
 `benchmarks.__main__` decides what runs and in which order. Linux only.
 """
@@ -96,8 +97,8 @@ class Pinned:
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk measured in one run. Times are in milliseconds. `errors` counts failed sockets and statuses outside 2xx,
-    3xx.
+    """What wrk or h2load measured in one run. Times are in milliseconds. `errors` counts failed sockets, statuses
+    outside 2xx and 3xx, and gRPC calls without their message.
     """
 
     requests: int
@@ -125,10 +126,50 @@ def load(core: int, url: str, script: Path, connections: int, duration_s: int) -
     )
 
 
+@dataclass(frozen=True)
+class Calls:
+    """gRPC calls for h2load: their message, and how many bytes the answer to each has."""
+
+    message: Path
+    answer_bytes: int
+    connections: int
+    streams: int
+
+
+def load_h2(core: int, url: str, calls: Calls, duration_s: int, log: Path) -> Load:
+    """Makes gRPC calls to `url`, as fast as the answers arrive. h2load writes each call's time to `log`."""
+    log.unlink(missing_ok=True)  # h2load appends
+    command = ["h2load", "-t1", f"-c{calls.connections}", f"-m{calls.streams}", f"-D{duration_s}"]
+    command += [f"--data={calls.message}", f"--log-file={log}", "-H", "content-type: application/grpc"]
+    command += ["-H", "te: trailers", "-H", "user-agent: grpc-python/1.85.3 grpc-c/54.0.0 (linux; chttp2)"]
+    command += ["-H", "grpc-accept-encoding: identity, deflate, gzip", "-H", "authorization: Bearer " + "t" * 160]
+    command += ["-H", "x-request-id: 0b7a61a4-1f3c-4c55-8d52-6a8f4f5b2c10", "-H", "x-tenant: acme"]
+    command += ["-H", "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", url]
+    out = subprocess.run(["taskset", "-c", str(core), *command], capture_output=True, text=True, check=True).stdout
+    return h2_figures(out, log.read_text(), calls.answer_bytes)
+
+
+def h2_figures(out: str, log: str, answer_bytes: int) -> Load:
+    """Reads what h2load has printed, and its log: lines of start, status and microseconds.
+
+    A call that a proxy refuses has a 200 as well, so calls are counted by the bytes of their messages.
+    """
+    done, good = int(_found(r"started, (\d+) done", out)), int(_found(r"(\d+) succeeded", out))
+    whole = int(_found(r"headers .*\((\d+)\) data$", out)) // answer_bytes
+    took_us = sorted(int(line.rpartition("\t")[2]) for line in log.splitlines()) or [0]
+    return Load(
+        requests=done,
+        per_second=float(_found(r"([\d.]+) req/s", out)),
+        p50_ms=took_us[len(took_us) // 2] / 1e3,
+        p99_ms=took_us[len(took_us) * 99 // 100] / 1e3,
+        errors=done - min(good, whole),
+    )
+
+
 def _found(pattern: str, text: str) -> str:
     match = re.search(pattern, text, re.MULTILINE)
     if match is None:
-        sys.exit(f"wrk printed nothing like {pattern!r}:\n{text}")
+        sys.exit(f"the load generator printed nothing like {pattern!r}:\n{text}")
     return match[1]
 
 

@@ -88,13 +88,13 @@ def upstream(folder: Path) -> list[str]:
     return nginx(folder, "upstream", f"{headers} client_max_body_size 16m; {servers}")
 
 
-def find(sidecar: str, envoy: str | None) -> tuple[list[System], list[str]]:
+def find(sidecar: str, envoy_command: str | None) -> tuple[list[System], list[str]]:
     """The systems that can run here, the sidecar first; and for each one that cannot, a line about what it needs."""
     systems = [System("sidecar", 19240, lambda folder: _sidecar(folder, 19240, sidecar))]
     left_out = []
-    envoy_binary = _envoy_binary(envoy or os.environ.get("ENVOY") or shutil.which("envoy"))
-    if envoy_binary:
-        systems.append(System("envoy", 19230, lambda folder: _envoy(folder, 19230, envoy_binary)))
+    binary = envoy_binary(envoy_command)
+    if binary:
+        systems.append(System("envoy", 19230, lambda folder: _envoy(folder, 19230, binary)))
     else:
         left_out.append("envoy: not found; name its binary with --envoy or in ENVOY")
     if shutil.which("haproxy"):
@@ -106,8 +106,11 @@ def find(sidecar: str, envoy: str | None) -> tuple[list[System], list[str]]:
     return systems, left_out
 
 
-def _envoy_binary(command: str | None) -> str | None:
-    """The binary behind `command`. Python packages of Envoy wrap it in a script, whose cost must not count."""
+def envoy_binary(command: str | None) -> str | None:
+    """The binary behind `command`, $ENVOY or what is on PATH. Python packages of Envoy wrap it in a script, whose cost
+    must not count.
+    """
+    command = command or os.environ.get("ENVOY") or shutil.which("envoy")
     if command is None or (found := shutil.which(command)) is None:
         return None
     inside = Path(found).resolve().parent.parent.glob("lib/python*/site-packages/envoy/_bin/envoy")
@@ -116,11 +119,15 @@ def _envoy_binary(command: str | None) -> str | None:
 
 def _sidecar(folder: Path, port: int, command: str) -> list[str]:
     one, two = UPSTREAM_PORTS
+    return serve(folder, port, command, f'{{endpoints: ["http://127.0.0.1:{one}", "http://127.0.0.1:{two}"]}}')
+
+
+def serve(folder: Path, port: int, command: str, venue: str) -> list[str]:
+    """Writes the configuration of a sidecar with one service. Returns its command."""
     (folder / "sidecar.yaml").write_text(f"""\
 listen: {{proxy: ["127.0.0.1:{port}"], admin: "127.0.0.1:{port + 1}", probe: "127.0.0.1:{port + 2}"}}
 services:
-  venue:
-    endpoints: ["http://127.0.0.1:{one}", "http://127.0.0.1:{two}"]
+  venue: {venue}
 """)
     return [*command.split(), "run", "--config", str(folder / "sidecar.yaml")]
 
@@ -168,7 +175,12 @@ def _aiohttp_proxy(port: int) -> list[str]:
 
 
 def _haproxy(folder: Path, port: int) -> list[str]:
-    each = "maxconn 1024 check inter 10s observe layer7 error-limit 50 on-error mark-down"
+    return haproxy(folder, port, "", "http-request replace-path /venue/(.*) /\\1")
+
+
+def haproxy(folder: Path, port: int, protocol: str, rule: str) -> list[str]:
+    """Writes the configuration of an HAProxy that speaks `protocol` on both sides. Returns its command."""
+    each = f"{protocol} maxconn 1024 check inter 10s observe layer7 error-limit 50 on-error mark-down"
     servers = "\n".join(f"  server s{port} 127.0.0.1:{port} {each}" for port in UPSTREAM_PORTS)
     (folder / "haproxy.cfg").write_text(f"""\
 global
@@ -184,8 +196,8 @@ defaults
   option redispatch
   http-reuse always
 frontend outbound
-  bind 127.0.0.1:{port}
-  http-request replace-path /venue/(.*) /\\1
+  bind 127.0.0.1:{port} {protocol}
+  {rule}
   default_backend venue
 backend venue
   balance roundrobin
@@ -195,22 +207,25 @@ backend venue
 
 
 def _envoy(folder: Path, port: int, binary: str) -> list[str]:
-    """Envoy reads JSON as well as YAML, and JSON is easier to write here."""
+    retry = {"retry_on": "gateway-error,connect-failure,reset", "num_retries": 2, "per_try_timeout": "5s"}
+    route = {"cluster": "venue", "prefix_rewrite": "/", "timeout": "15s", "retry_policy": retry}
+    return envoy(folder, port, binary, {"match": {"prefix": "/venue/"}, "route": route}, {})
+
+
+def envoy(folder: Path, port: int, binary: str, route: dict[str, object], of_cluster: dict[str, object]) -> list[str]:
+    """Writes the configuration of an Envoy with this route and these further keys of its cluster. Returns its command.
+
+    Envoy reads JSON as well as YAML, and JSON is easier to write here.
+    """
     filters = "type.googleapis.com/envoy.extensions.filters"
 
     def address(port: int) -> dict[str, object]:
         return {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}
 
-    retry = {"retry_on": "gateway-error,connect-failure,reset", "num_retries": 2, "per_try_timeout": "5s"}
-    route = {"cluster": "venue", "prefix_rewrite": "/", "timeout": "15s", "retry_policy": retry}
     manager = {
         "@type": f"{filters}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "outbound",
-        "route_config": {
-            "virtual_hosts": [
-                {"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/venue/"}, "route": route}]}
-            ]
-        },
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
         "http_filters": [
             {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{filters}.http.router.v3.Router"}}
         ],
@@ -218,6 +233,7 @@ def _envoy(folder: Path, port: int, binary: str) -> list[str]:
     chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
     limits = {"max_connections": 1024, "max_requests": 1024, "retry_budget": {"budget_percent": {"value": 20}}}
     cluster = {
+        **of_cluster,
         "name": "venue",
         "type": "STATIC",
         "connect_timeout": "1s",
