@@ -15,10 +15,11 @@ from msgspec import Struct
 from sidecar.config.annotations import fields_of
 from sidecar.config.effective import set_as_written
 from sidecar.config.load import Origins
-from sidecar.config.schema import AggregatePart, Config
+from sidecar.config.schema import AggregatePart, Config, Match, Service
 from sidecar.config.tree import Level
 from sidecar.config.units import format_duration
 from sidecar.net.addresses import is_loopback
+from sidecar.policy.grpc import NUMBERS
 from sidecar.policy.settings import DnsSettings, FallbackStale, HashSettings, Policy, TlsSettings
 
 STALE_AFTER_S: Final = 300.0
@@ -118,6 +119,17 @@ class _Scope(Struct, frozen=True):
     """The path of the service; the same as `path` if this is not a route."""
     policy: Policy
     origins: Origins
+    match: Match | None
+    """Of a route."""
+    of: Service
+
+    def own(self, key: str) -> str | None:
+        """The path of the service or route that sets the key itself; None where it does not, or inherits it from
+        `defaults`."""
+        known = self.origins.get(f"{self.path}.{key}")
+        if known is None or known.level not in ("service", "route"):
+            return None
+        return self.service if known.level == "service" else self.path
 
     def where(self, *keys: str) -> str | None:
         """The most specific level that set one of the keys. None if the file set none: the defaults fit together."""
@@ -136,8 +148,11 @@ def _policies(config: Config, origins: Origins) -> Iterator[str | None]:
     """The warnings of all policies. Services and routes that inherit all values of a rule give the same sentence."""
     for name, service in config.services.items():
         path = f"services.{name}"
-        scopes = [_Scope(path, path, service.policy, origins)]
-        scopes += [_Scope(f"{path}.routes[{at}]", path, one.policy, origins) for at, one in enumerate(service.routes)]
+        scopes = [_Scope(path, path, service.policy, origins, None, service)]
+        scopes += [
+            _Scope(f"{path}.routes[{at}]", path, one.policy, origins, one.match, service)
+            for at, one in enumerate(service.routes)
+        ]
         for scope in scopes:
             for rule in _RULES:
                 yield from rule(scope)
@@ -228,6 +243,69 @@ def _stale_for_everybody(scope: _Scope) -> Iterator[str]:
     )
 
 
+# Policies that HTTP/1.1 or gRPC does not know. `defaults` is for services of both, so only a service's own keys count.
+
+
+def _for_http_alone(scope: _Scope) -> Iterator[str]:
+    """Keys that do nothing for a service of gRPC."""
+    if not scope.of.is_grpc:
+        return
+    for key, instead in (
+        ("retry.methods", "calls of gRPC are all POST; write idempotent: true where they may be sent twice"),
+        ("breaker.failure_status", "the outcome of gRPC is the grpc-status; write breaker.failure_grpc_status"),
+    ):
+        where = scope.own(key)
+        if where:
+            yield f"{where}: {key} ({scope.line(key)}) says nothing about gRPC: {instead}"
+
+
+def _for_grpc_alone(scope: _Scope) -> Iterator[str]:
+    """Keys that do nothing for a service of HTTP/1.1, to which no call of gRPC goes."""
+    if scope.of.h2:
+        return
+    for key in ("unary", "breaker.failure_grpc_status"):
+        where = scope.own(key)
+        if where:
+            yield (
+                f"{where}: {key} ({scope.line(key)}) is for gRPC, and {scope.service} is called by HTTP/1.1: write"
+                " h2c://, grpc:// or protocol: h2"
+            )
+
+
+def _retry_of_grpc(scope: _Scope) -> Iterator[str]:
+    """Statuses of gRPC are retried only where calls may be sent twice."""
+    where, on = scope.own("retry.on"), scope.policy.retry.on
+    if not scope.of.is_grpc or not where or not scope.policy.retry.max_retries:
+        return
+    statuses = [one for one in set_as_written(on) if one in NUMBERS]
+    line = f"retry.on ({scope.line('retry.on')})"
+    below = scope.of.routes if scope.match is None else ()
+    idempotent = scope.policy.idempotent or any(route.policy.idempotent for route in below)
+    if statuses and not idempotent and where == scope.path:
+        yield (
+            f"{where}: {line} has {', '.join(map(str, statuses))}, and no call may be sent twice: write"
+            " idempotent: true on the routes of methods that may"
+        )
+    if not statuses and scope.policy.idempotent:
+        yield f"{where}: {line} has no status of gRPC, such as UNAVAILABLE: no answer of the service is retried"
+
+
+def _no_grpc_call_matches(scope: _Scope) -> Iterator[str]:
+    if scope.of.is_grpc and scope.match is not None and scope.match.methods and "POST" not in scope.match.methods:
+        yield f"{scope.path}: match.methods has no POST: no call of gRPC matches"
+
+
+def _fallback_of_grpc(scope: _Scope) -> Iterator[str]:
+    where = scope.own("fallback")
+    if not scope.of.is_grpc or not where or not scope.policy.fallback:
+        return
+    if not any(not isinstance(step, FallbackStale) and "POST" in step.methods for step in scope.policy.fallback):
+        yield (
+            f"{where}: fallback ({scope.line('fallback')}) never answers a call of gRPC: those are POST, and its steps"
+            " answer other methods"
+        )
+
+
 _RULES: Final[tuple[Callable[[_Scope], Iterator[str]], ...]] = (
     _certificates_taken_blindly,
     _certificate_files,
@@ -236,6 +314,11 @@ _RULES: Final[tuple[Callable[[_Scope], Iterator[str]], ...]] = (
     _success_retried,
     _success_fails,
     _stale_for_everybody,
+    _for_http_alone,
+    _for_grpc_alone,
+    _retry_of_grpc,
+    _no_grpc_call_matches,
+    _fallback_of_grpc,
 )
 
 

@@ -373,3 +373,68 @@ services:
 def test_stale_answers_of_the_defaults_are_one_warning(tmp_path: Path) -> None:
     text = f"{VENUE[:-2]}, event: {{url: http://b:1}}}}\ndefaults: {{fallback: [{{stale: 5m}}]}}\n"
     assert told(tmp_path, text) == ["defaults: fallback (line 2)" + STALE.format("x-user-id or x-tenant")]
+
+
+# gRPC.
+
+GRPC = "url: 'grpc://shop:50051'"
+
+
+@pytest.mark.parametrize(
+    ("shop", "expected"),
+    [
+        (GRPC, []),
+        (f"{GRPC}, idempotent: true", []),
+        (f"{GRPC}, retry: {{methods: [POST]}}", ["services.shop: retry.methods (line 2) says nothing about gRPC"]),
+        ("url: 'h2c://shop', retry: {methods: [POST]}", []),
+        (
+            f"{GRPC}, breaker: {{failure_status: [500]}}",
+            ["services.shop: breaker.failure_status (line 2) says nothing about gRPC: the outcome of gRPC is"],
+        ),
+        (
+            f"{GRPC}, routes: [{{match: {{path: /a.B}}, breaker: {{failure_status: [500]}}}}]",
+            ["services.shop.routes[0]: breaker.failure_status (line 2) says nothing about gRPC"],
+        ),
+        (
+            "url: 'http://shop', unary: true",
+            ["services.shop: unary (line 2) is for gRPC, and services.shop is called by"],
+        ),
+        (
+            "url: 'http://shop', breaker: {failure_grpc_status: [INTERNAL]}",
+            ["services.shop: breaker.failure_grpc_status (line 2) is for gRPC"],
+        ),
+        (
+            f"{GRPC}, retry: {{on: [reset, UNAVAILABLE]}}",
+            ["services.shop: retry.on (line 2) has UNAVAILABLE, and no call may be sent twice"],
+        ),
+        (f"{GRPC}, retry: {{on: [UNAVAILABLE], max_retries: 0}}", []),
+        (f"{GRPC}, retry: {{on: [UNAVAILABLE]}}, idempotent: true", []),
+        (f"{GRPC}, retry: {{on: [UNAVAILABLE]}}, routes: [{{match: {{path: /a.B/Get}}, idempotent: true}}]", []),
+        (
+            f"{GRPC}, retry: {{on: [503]}}, idempotent: true",
+            ["services.shop: retry.on (line 2) has no status of gRPC, such as UNAVAILABLE"],
+        ),
+        (
+            f"{GRPC}, routes: [{{match: {{path: /a.B, methods: [GET]}}}}]",
+            ["services.shop.routes[0]: match.methods has no POST: no call of gRPC matches"],
+        ),
+        (
+            f"{GRPC}, fallback: [{{service: other}}]",
+            ["services.shop: fallback (line 2) never answers a call of gRPC"],
+        ),
+        (f"{GRPC}, fallback: [{{service: other, methods: [POST]}}]", []),
+    ],
+)
+def test_policies_that_cannot_be_meant(tmp_path: Path, shop: str, expected: list[str]) -> None:
+    (tmp_path / "a.yaml").write_text(f"services:\n  shop: {{{shop}}}\n  other: {{url: 'grpc://other:1'}}\n")
+    found = warnings_of(*load_with_origins(tmp_path / "a.yaml", {}))
+    assert len(found) == len(expected), found
+    assert all(one.startswith(start) for one, start in zip(found, expected, strict=True)), found
+
+
+def test_what_the_defaults_say_is_for_services_of_both(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "defaults: {retry: {methods: [GET], on: [UNAVAILABLE]}, breaker: {failure_status: [500]}, unary: true}\n"
+        "services: {shop: {url: 'grpc://shop:50051'}, venue: {url: 'http://venue'}}\n"
+    )
+    assert warnings_of(*load_with_origins(tmp_path / "a.yaml", {})) == []
