@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -146,10 +147,18 @@ class H2App:
 
 
 class H2Client:
-    """One connection to the daemon. Every wait is bounded by `timeout` seconds."""
+    """One connection to the daemon. Every wait is bounded by `timeout` seconds. `connect` is a CONNECT that comes
+    first, and `cut` where the first bytes are sent in two pieces."""
 
     def __init__(
-        self, port: int, *, timeout: float = 5.0, before: bytes = b"", receive_buffer: int = 0, **more: Any
+        self,
+        port: int,
+        *,
+        timeout: float = 5.0,
+        connect: bytes = b"",
+        cut: int = 0,
+        receive_buffer: int = 0,
+        **more: Any,
     ) -> None:
         self.app = H2App(**more)
         self.timeout = timeout
@@ -159,8 +168,14 @@ class H2Client:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.connect(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if before:
-            self.socket.sendall(before)
+        if connect:
+            self.socket.sendall(connect)
+            head = self.socket.recv(1 << 16)
+            assert head == b"HTTP/1.1 200 Connection Established\r\n\r\n", head
+        if cut:
+            said = self.app.take()
+            self.socket.sendall(said[:cut])
+            self.socket.sendall(said[cut:])
         self.flush()
 
     def __enter__(self) -> H2Client:
@@ -214,3 +229,11 @@ class H2Client:
 
     def until_closed(self) -> None:
         self.until(lambda: self.closed)
+
+    def pass_time(self, seconds: float) -> None:
+        """Neither read nor say anything for so long: an app that is busy elsewhere."""
+        time.sleep(seconds)
+
+    def reset_connection(self) -> None:
+        """The kernel says RST when the socket is closed."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
