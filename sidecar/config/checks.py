@@ -32,6 +32,9 @@ as it is written."""
 
 _WINDOW, _BUCKETS = "breaker.rolling_count_timeout", "breaker.rolling_count_buckets"
 
+LEAST_KEEPALIVE_S = 10.0
+"""As gRPC's own clients have it."""
+
 _LEVELS = ("file", "defaults", "service", "route")
 
 
@@ -49,6 +52,15 @@ def check_policy(tree: Tree, reporter: Reporter) -> None:
         blamed, other = _blamed(written, _WINDOW, _BUCKETS)
         message = f"a bucket of the rolling window would be shorter than 1ms; see {other}, {_where(written, other)}"
         reporter.report(written[blamed].place, message)
+    _check_keepalive(written, reporter)
+
+
+def _check_keepalive(written: dict[str, Leaf], reporter: Reporter) -> None:
+    keepalive = written.get("limits.keepalive")
+    if keepalive is None or keepalive.value in (INVALID, None):
+        return
+    if keepalive.value < LEAST_KEEPALIVE_S:
+        reporter.report(keepalive.place, "must be at least 10s: servers take more frequent pings for an attack")
 
 
 def check_health(tree: Tree, found: Entries, reporter: Reporter) -> None:

@@ -201,6 +201,10 @@ class Limits(Struct, frozen=True, kw_only=True):
     behind one address, such as a ClusterIP, can spread the connections anew."""
     max_connection_requests: CountLimit | None = None
     """A connection that has carried this many requests closes as soon as it is idle."""
+    keepalive: Duration | None = None
+    """HTTP/2: when calls are on a connection and nothing has been heard for this long, the endpoint gets a PING. One
+    that leaves it unanswered for 20 s is gone. At least 10s, and servers of gRPC end a connection with too_many_pings
+    below 5m unless they were told otherwise."""
     max_head: HeadSize = 32 * 1024
     """The head of an answer: status line, header fields and empty line. A larger one is `bad_response`."""
     max_header_fields: HeaderFieldCount = 128

@@ -131,6 +131,8 @@ class LiveService:
         self.connection_age_s = inf if age_s is None else age_s
         """A connection that is older closes as it falls idle."""
         self.connection_requests = _WITHOUT_LIMIT if requests is None else requests
+        self.keepalive_s = inf if limits.keepalive is None else limits.keepalive
+        """Over HTTP/2: a connection with calls on which so long nothing was heard is asked whether it is there."""
 
     def _show_routes(self) -> None:
         self.default_route = self._routes.default

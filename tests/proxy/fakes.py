@@ -30,6 +30,7 @@ import sidecar.proxy.exchange.outcome
 import sidecar.proxy.exchange.service_call
 import sidecar.proxy.exchange.stale
 import sidecar.proxy.exchange.tunnel
+import sidecar.proxy.upstream.h2_connection
 import sidecar.proxy.upstream.h2_pool
 import sidecar.proxy.upstream.h2_stream
 import sidecar.proxy.upstream.pool
@@ -393,6 +394,7 @@ TIMED = (
         sidecar.proxy.exchange.inner_call,
         sidecar.proxy.upstream.pool,
         sidecar.proxy.upstream.service_pool,
+        sidecar.proxy.upstream.h2_connection,
         sidecar.proxy.upstream.h2_pool,
         sidecar.proxy.upstream.h2_stream,
     ),

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+import sidecar.proxy.upstream.h2_connection
 import sidecar.proxy.upstream.h2_pool
 import sidecar.proxy.upstream.h2_stream
 import sidecar.proxy.upstream.service_pool
@@ -109,12 +110,15 @@ class Bench:
         most: int = 1000,
         streams: int | None = None,
         window: int | None = None,
+        keepalive: float | None = None,
     ) -> None:
         self.loop = loop = ManualLoop()
+        self._keepalive = keepalive
         self.streams, self.window = streams, window
         self.patches = pytest.MonkeyPatch()
         for timed in (
             *(sidecar.proxy.upstream.h2_pool, sidecar.proxy.upstream.h2_stream, sidecar.proxy.upstream.service_pool),
+            sidecar.proxy.upstream.h2_connection,
         ):
             self.patches.setattr(timed, "monotonic", loop.time)
         asyncio._set_running_loop(loop)  # type: ignore[arg-type]
@@ -131,7 +135,12 @@ class Bench:
         loop.after_settling = self.check
 
     def config(self, max_connections: int) -> Service:
-        limits = Limits(max_connections=max_connections, max_connection_age=AGE_S, max_header_fields=50)
+        limits = Limits(
+            max_connections=max_connections,
+            max_connection_age=AGE_S,
+            max_header_fields=50,
+            keepalive=self._keepalive,
+        )
         policy = Policy(timeout=Timeouts(pool_idle=POOL_IDLE_S), limits=limits)
         return Service(name="venue", endpoints=(self.spec,), policy=policy)
 

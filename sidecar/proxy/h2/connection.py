@@ -181,6 +181,11 @@ class H2Connection:
         return self._state <= _READING
 
     @property
+    def heard_at(self) -> float:
+        """When the last bytes came, by the clock."""
+        return self._now
+
+    @property
     def room(self) -> int:
         """How many more streams may be opened."""
         if self._ending or self._state > _READING:

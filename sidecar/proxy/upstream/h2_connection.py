@@ -6,6 +6,7 @@ Owns what the pool asks of it. Frames and windows are the engine's (`proxy.h2`),
 from __future__ import annotations
 
 import select
+from time import monotonic
 from typing import Final
 
 from sidecar.proxy.h2.connection import H2Connection
@@ -34,7 +35,7 @@ class H2ConnectionOwner(ServicePool):
         """The endpoint has said how many calls may be on it."""
         raise NotImplementedError
 
-    def going_away(self, connection: H2UpstreamConnection) -> None:
+    def going_away(self, connection: H2UpstreamConnection, code: int) -> None:
         """The endpoint takes no more calls on it."""
         raise NotImplementedError
 
@@ -58,7 +59,7 @@ class H2UpstreamConnection(H2Connection):
     """How the pool counts it; set by the pool."""
 
     def __init__(self, endpoint: Endpoint, owner: H2ConnectionOwner, max_head: int) -> None:
-        super().__init__(True, max(max_head, LEAST_LIST))
+        super().__init__(True, max(max_head, LEAST_LIST), monotonic)
         self.endpoint = endpoint
         self.scheme = b"https" if endpoint.tls else b"http"
         self._owner = owner
@@ -71,6 +72,8 @@ class H2UpstreamConnection(H2Connection):
         """It takes no more calls because of its age."""
         self.leaving = False
         """It takes no more calls, and closes behind the last one."""
+        self.pinged_at = 0.0
+        """When the PING was sent whose answer is awaited; 0 where none is."""
         self.idle_since = 0.0
         self.made_at = 0.0
         self.expires_share = 1.0
@@ -124,7 +127,7 @@ class H2UpstreamConnection(H2Connection):
         self._owner.ready(self)
 
     def going_away(self, last_id: int, code: int) -> None:
-        self._owner.going_away(self)
+        self._owner.going_away(self, code)
 
     def ended(self, why: str) -> None:
         self._owner.ended(self)

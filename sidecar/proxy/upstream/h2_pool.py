@@ -16,13 +16,15 @@ is counted in `slots`; which endpoint a call goes to is the exchange's business.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from math import inf
 from random import random
 from time import monotonic
 from typing import Final, cast
 
 from sidecar.net.tls_contexts import H2
-from sidecar.proxy.h2.frames import SETTINGS_TIMEOUT
+from sidecar.proxy.h2.frames import ENHANCE_YOUR_CALM, NO_ERROR, SETTINGS_TIMEOUT
 from sidecar.proxy.upstream.h2_connection import H2ConnectionOwner, H2UpstreamConnection
 from sidecar.proxy.upstream.h2_stream import H2UpstreamStream
 from sidecar.proxy.upstream.linked_list import LinkedList
@@ -36,11 +38,19 @@ from sidecar.runtime.service import LiveService
 MOST_LEAVING: Final = 2
 """Connections to one endpoint that are left to their last calls because of their age."""
 
+PONG_WITHIN_S: Final = 20.0
+"""As gRPC's own clients wait for the answer to a PING."""
+
+MOST_PATIENCE: Final = 64
+
 FIRST_SETTINGS_S: Final = 10.0
 """A server that has accepted a connection and says nothing for so long is none of HTTP/2, or has stopped."""
 
 LOOK_AFTER_IDLE_S: Final = 0.01
 """A call that must not be sent twice has the kernel asked about a connection that has rested for so long."""
+
+
+log = logging.getLogger("sidecar.pool")
 
 
 class Line:
@@ -78,6 +88,10 @@ class H2Pool(H2ConnectionOwner):
         random: Callable[[], float] = random,
     ) -> None:
         self._lines: dict[Endpoint, Line] = {}
+        self._up: dict[H2UpstreamConnection, None] = {}
+        """All that are open, those that take no more calls too."""
+        self._patience = 1
+        """Grows each time a server finds that it is asked too often."""
         self._hungry: dict[Line, None] = {}
         """Those with calls that wait, in the order in which their first ones came."""
         super().__init__(service, openings, budget, on_connect_failure, random)
@@ -129,11 +143,25 @@ class H2Pool(H2ConnectionOwner):
     # What the core asks.
 
     def sweep(self, now: float) -> None:
+        if self.service.keepalive_s < inf:
+            for connection in list(self._up):
+                self._look_after(connection, now)
         pool_idle_s = self.service.pool_idle_s
         while (slot := self._slots.oldest) is not None:
             if now - _resting(slot).connection.idle_since < pool_idle_s:
                 return
             slot.close()
+
+    def _look_after(self, connection: H2UpstreamConnection, now: float) -> None:
+        """Find out whether the endpoint is still there: its machine may have gone without a word."""
+        if connection.pinged_at:
+            if connection.heard_at >= connection.pinged_at:
+                connection.pinged_at = 0.0
+            elif now - connection.pinged_at >= PONG_WITHIN_S:
+                connection.close(NO_ERROR, f"the endpoint did not answer a PING within {PONG_WITHIN_S:g} s")
+        elif connection.calls and now - connection.heard_at >= self.service.keepalive_s * self._patience:
+            connection.pinged_at = now
+            connection.ping()
 
     # Ages and ends.
 
@@ -175,6 +203,7 @@ class H2Pool(H2ConnectionOwner):
         if slot.free:
             return
         self._slots.end(slot)
+        self._up.pop(connection, None)
         line = self._lines.get(connection.endpoint)
         if line is not None:
             self._leave(line, connection)
@@ -201,7 +230,11 @@ class H2Pool(H2ConnectionOwner):
             line.known = True
         self._serve_soon()
 
-    def going_away(self, connection: H2UpstreamConnection) -> None:
+    def going_away(self, connection: H2UpstreamConnection, code: int) -> None:
+        if code == ENHANCE_YOUR_CALM and self.service.keepalive_s < inf:
+            self._patience = min(self._patience * 2, MOST_PATIENCE)  # too_many_pings: as gRPC's own clients do
+            fields = {"service": self.service.name, "endpoint": connection.endpoint.label}
+            log.warning("the endpoint is pinged too often: make limits.keepalive longer", extra={"fields": fields})
         line = self._lines.get(connection.endpoint)
         if line is not None:
             self._leave(line, connection)
@@ -309,6 +342,7 @@ class H2Pool(H2ConnectionOwner):
         line.opening -= 1
         self._slots.opened(connection.slot)
         line.connections.append(connection)
+        self._up[connection] = None
         if endpoint.departed_at is not None and not line.waiting.size:
             self._shut(connection)
             return

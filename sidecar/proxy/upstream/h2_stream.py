@@ -372,7 +372,7 @@ class H2UpstreamStream(UpstreamStream):
             reason = "bad_response" if headless else "truncated"
             detail, code = f"what the service sends is not HTTP/2: {fault}", -1
         elif code < 0:
-            detail = f"the connection broke {where} ({fault})"
+            detail = f"the connection broke {where} ({fault.removeprefix('NO_ERROR, ')})"
         else:
             detail = f"the service ended the call {where} ({why})"
         return Lost(reason, detail, unprocessed=unprocessed, code=code)

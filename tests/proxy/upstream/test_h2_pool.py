@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from h2.events import PingReceived
 
-from sidecar.proxy.upstream.h2_pool import FIRST_SETTINGS_S, MOST_LEAVING
+from sidecar.proxy.upstream.h2_pool import FIRST_SETTINGS_S, MOST_LEAVING, PONG_WITHIN_S
 from sidecar.proxy.upstream.h2_stream import H2UpstreamStream
 from tests.proxy.fakes import Dial
 from tests.proxy.h2_bench import AGE_S, CONNECT_S, POOL_IDLE_S, Bench, Call, whole
@@ -464,6 +465,79 @@ def test_a_connection_in_the_background_shows_that_the_endpoint_is_there(bench: 
     assert not bench.endpoint.reconnecting
     assert bench.endpoint.skip_until == 0
     assert bench.endpoint.idle == 1
+
+
+# Keepalive.
+
+
+def pings(bench: Bench) -> int:
+    return len(bench.peer.says([PingReceived]))
+
+
+def pass_time(bench: Bench, seconds: float, *, answers: bool = True) -> None:
+    """As it passes, the pool looks after its connections; the endpoint answers what it is asked, or nothing."""
+    for _ in range(int(seconds)):
+        bench.loop.advance(1)
+        bench.pool.sweep(bench.loop.now)
+        bench.loop.settle()
+        if answers:
+            bench.peer_of()
+
+
+@pytest.fixture
+def kept(benches: list[Bench]) -> Bench:
+    benches.append(Bench(keepalive=30.0).up())
+    return benches[-1]
+
+
+def test_an_endpoint_that_says_nothing_for_long_is_pinged(kept: Bench) -> None:
+    call = kept.send(body=whole(b"x"))
+    pass_time(kept, 29)
+    assert pings(kept) == 0
+    pass_time(kept, 2)
+    assert pings(kept) == 1
+    pass_time(kept, 100)
+    assert 3 <= pings(kept) <= 4, "each answer is a word"
+    assert call.lost is None
+    end(kept, [call])
+
+
+def test_an_endpoint_that_does_not_answer_is_gone(kept: Bench) -> None:
+    """Its machine may have lost its power: no TCP says so while nothing is sent."""
+    call = kept.send(body=whole(b"x"))
+    pass_time(kept, 30 + PONG_WITHIN_S + 1, answers=False)
+    lost = call.lost
+    assert lost is not None
+    assert (lost.reason, lost.unprocessed) == ("reset", False)
+    assert lost.detail == (
+        "the connection broke before the response head was complete (the endpoint did not answer a PING within 20 s)"
+    )
+    assert kept.service.connections == 0
+
+
+def test_who_has_no_calls_is_not_pinged(kept: Bench) -> None:
+    pass_time(kept, 200)
+    assert pings(kept) == 0
+
+
+def test_by_default_nobody_is(bench: Bench) -> None:
+    bench.up()
+    call = bench.send(body=whole(b"x"))
+    pass_time(bench, 200)
+    assert pings(bench) == 0
+    end(bench, [call])
+
+
+def test_a_server_that_has_had_enough_is_asked_half_as_often(kept: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    kept.peer.go_away(0x7FFFFFFF, 11)
+    assert "make limits.keepalive longer" in caplog.text
+    kept.up()
+    call = kept.send(body=whole(b"x"))
+    pass_time(kept, 59)
+    assert pings(kept) == 0
+    pass_time(kept, 2)
+    assert pings(kept) == 1
+    end(kept, [call])
 
 
 # What a broken connection tells.
