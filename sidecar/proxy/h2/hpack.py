@@ -30,8 +30,8 @@ _NAME: Final = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
 _MOST_LISTS: Final = 4
 """A list may be so many times too large before decoding it is given up: each byte of a block may stand for 4 KiB."""
 
-_KEPT_STRINGS: Final = 64
-_LONGEST_KEPT: Final = 64
+_KEPT_BYTES: Final = 8 * 1024
+_LONGEST_KEPT: Final = 2 * 1024
 _KEPT_BLOCKS: Final = 32
 _LARGEST_INDEXED: Final = 1024
 
@@ -58,6 +58,7 @@ class Decoder:
         "_bad",
         "_blocks",
         "_first",
+        "_kept",
         "_limit",
         "_size",
         "_states",
@@ -83,6 +84,9 @@ class Decoder:
         self._blocks: dict[bytes, list[Any]] = {}
         """Blocks of indexes alone, as long as the table does not change: that is most of what a busy peer sends."""
         self._strings: dict[bytes, bytes] = {}
+        """What Huffman-coded strings say, such as a token that is sent with each call and never indexed."""
+        self._kept = 0
+        """Bytes of their codes."""
         self.max_list = max_list
         """The size of a header list that is taken, in the RFC's count."""
         self.malformed = False
@@ -204,8 +208,10 @@ class Decoder:
             except huffman.HuffmanError as error:
                 raise HpackError(str(error)) from None
             if length <= _LONGEST_KEPT:
-                if len(self._strings) >= _KEPT_STRINGS:
+                self._kept += length
+                if self._kept > _KEPT_BYTES:
                     self._strings.clear()
+                    self._kept = length
                 self._strings[data] = found
         return found
 
@@ -265,15 +271,18 @@ def _is_value(value: bytes) -> bool:
     last = value[len(value) - 1]
     if first in (0x20, 0x09) or last in (0x20, 0x09):
         return False
-    return not (b"\r" in value or b"\n" in value or b"\0" in value)
+    # Not `in`: bytes are first tried as a number there, and the error of that costs more than the search.
+    return value.find(b"\r") < 0 and value.find(b"\n") < 0 and value.find(b"\0") < 0
 
 
 def integer(value: int, mask: int, first: int) -> bytes:
     """An integer, with the other bits of its first byte (RFC 7541, section 5.1)."""
     if value < mask:
         return _BYTES[first | value]
-    out = [first | mask]
     value -= mask
+    if value < 0x80:
+        return _BYTES[first | mask] + _BYTES[value]
+    out = [first | mask]
     while value >= 0x80:
         out.append((value & 0x7F) | 0x80)
         value >>= 7
