@@ -93,7 +93,8 @@ def _routed(found: Routed, origins: Origins, method: str, state_of: StateOf | No
     service, route = found.service, found.route
     state = state_of(service, route, method, found.grpc) if state_of is not None else None
     upstream_target = found.upstream_target.decode("latin-1")
-    fallback = [_step(step) for step in route.policy.fallback if _is_for(method, step)]
+    steps = () if found.grpc else route.policy.fallback  # answers of HTTP, which no library of gRPC would take
+    fallback = [_step(step) for step in steps if _is_for(method, step)]
     of_file = "This comes from the file alone. Only a running sidecar knows what its breaker and balancer would do."
     return answers.Explanation(
         service=service.name,
@@ -114,7 +115,7 @@ def _routed(found: Routed, origins: Origins, method: str, state_of: StateOf | No
             (_grpc_deadline_words if found.grpc else _deadline_words)(route, bool(fallback)),
             f"If all attempts fail: {', then '.join(fallback)}."
             if fallback
-            else f"There is no fallback for {'it' if found.grpc else method}: the app gets the error.",
+            else f"There is no fallback for {'gRPC' if found.grpc else method}: the app gets the error.",
             *((of_file,) if state is None else ()),
         ],
     )

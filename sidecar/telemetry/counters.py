@@ -59,7 +59,7 @@ class ServiceCounters:
         self.requests: dict[tuple[int, str], int] = {}
         self.retries: dict[str, int] = {}
         """Retries by result: `sent`, `failover`, `stale_connection`, `denied_budget`, `denied_breaker`,
-        `denied_deadline`, `denied_repeated`.
+        `denied_deadline`, `denied_repeated`, `denied_pushback`.
         """
         self.fallbacks: dict[str, int] = {}
         """Fallbacks by what answered instead of this service: `service:<name>`, `stale`, `static`, or `none` if nothing

@@ -263,6 +263,15 @@ def test_only_times_that_count_for_grpc_are_told(method: str, deadline_s: float 
     assert words in " ".join(answer.words)
 
 
+def test_no_fallback_is_told_of_that_a_grpc_call_would_not_get() -> None:
+    steps = "fallback: [{service: venue, methods: [POST]}]"
+    stage = Stage(f"services: {{shop: {{url: 'h2c://a:1', {steps}}}, venue: {{url: 'http://venue:1'}}}}")
+    grpc = asked_grpc(stage, "/shop.v1.Venue/Get", "shop")
+    assert grpc.fallback == []
+    assert "There is no fallback for gRPC: the app gets the error." in grpc.words
+    assert asked(stage, "/shop/x", "POST").fallback == ["the service 'venue' is called"]
+
+
 def test_a_question_about_grpc_without_a_target_is_a_bad_one() -> None:
     with pytest.raises(BadQuestion, match=r"/shop.v1.Venue/Get"):
         asked_grpc(Stage(SHOP), "")

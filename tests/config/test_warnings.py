@@ -422,7 +422,7 @@ GRPC = "url: 'grpc://shop:50051'"
             f"{GRPC}, fallback: [{{service: other}}]",
             ["services.shop: fallback (line 2) never answers a call of gRPC"],
         ),
-        (f"{GRPC}, fallback: [{{service: other, methods: [POST]}}]", []),
+        ("url: 'h2c://shop', fallback: [{service: other}]", []),
     ],
 )
 def test_policies_that_cannot_be_meant(tmp_path: Path, shop: str, expected: list[str]) -> None:
