@@ -44,7 +44,7 @@ def test_names_are_what_promtool_accepts() -> None:
     promtool itself reads a real scrape in tests/system/test_metrics.py.
     """
     for name, (kind, labels) in exposed().items():
-        assert re.fullmatch(r"[a-z][a-z_]*[a-z]", name)
+        assert re.fullmatch(r"[a-z][a-z0-9_]*[a-z]", name)
         assert (kind == "counter") is name.endswith("_total")
         assert not re.search(r"_(count|sum|bucket)$", name)
         assert not re.search(r"(gauge|counter|histogram|summary|milliseconds|_ms$|minutes|kilobytes)", name)
