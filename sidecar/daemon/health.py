@@ -5,22 +5,31 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Generator
+from ssl import SSLContext
 
 from sidecar.config.schema import HealthCheck
-from sidecar.health.active import MOST_AT_ONCE, ActiveChecker, Checks
+from sidecar.health.active import MOST_AT_ONCE, ActiveChecker, CheckedEndpoint, Checks
 from sidecar.health.chain import HealthChain, Sliced
 from sidecar.health.checks.make import make_checks
 from sidecar.health.report import Report
 from sidecar.net.tasks import Tasks
 from sidecar.net.tls_contexts import TlsContexts
 from sidecar.policy.settings import HealthSettings
-from sidecar.proxy.upstream import h2_check
 from sidecar.runtime.endpoint import Endpoint
 from sidecar.runtime.live import Live
 from sidecar.runtime.service import LiveService
 from sidecar.runtime.slices import at_once
 
 log = logging.getLogger("sidecar.daemon")
+
+
+async def _ask_over_h2(
+    endpoint: CheckedEndpoint, settings: HealthSettings, tls: SSLContext | None, server_name: str | None
+) -> str:
+    # Imported by the first check that needs it.
+    from sidecar.proxy.upstream import h2_check
+
+    return await h2_check.ask(endpoint, settings, tls, server_name)
 
 
 class HealthChecks:
@@ -30,7 +39,7 @@ class HealthChecks:
         self, live: Live, loop: asyncio.AbstractEventLoop, contexts: TlsContexts, at_once: int = MOST_AT_ONCE
     ) -> None:
         self._tasks = Tasks(log)
-        self._checks = Checks(contexts, over_h2=h2_check.ask, at_once=at_once)
+        self._checks = Checks(contexts, over_h2=_ask_over_h2, at_once=at_once)
         self._live = live
         self._loop = loop
         self._checkers: dict[str, tuple[LiveService, HealthSettings, ActiveChecker[Endpoint]]] = {}
@@ -80,7 +89,7 @@ class Chain:
 
     def __init__(self, live: Live, sliced: Sliced, contexts: TlsContexts, at_once: int = MOST_AT_ONCE) -> None:
         self._tasks = Tasks(log)
-        self._asking = Checks(contexts, over_h2=h2_check.ask, at_once=at_once)
+        self._asking = Checks(contexts, over_h2=_ask_over_h2, at_once=at_once)
         self._sliced = sliced
         self._live = live
         self._made_for: dict[str, HealthCheck] | None = None

@@ -20,7 +20,6 @@ from sidecar.proxy.downstream.handler import Handler
 from sidecar.proxy.downstream.registry import Registry
 from sidecar.proxy.outgoing import Outgoing
 from sidecar.proxy.record import Recorder
-from sidecar.proxy.upstream.h2_pool import H2Pool
 from sidecar.proxy.upstream.opening import Openings
 from sidecar.proxy.upstream.pool import Pool
 from sidecar.proxy.upstream.service_pool import ServicePool
@@ -153,8 +152,12 @@ class ProxyCore:
         self.registry.client_idle_s = self.live.config.defaults.timeout.client_idle
 
     def _pool(self, service: LiveService) -> ServicePool:
-        kind = H2Pool if service.h2 else Pool
-        return kind(service, self._openings, self._connection_budget, self._connect_failed, self.random)
+        if service.h2:
+            # Imported by the first service that needs it: HTTP/2 takes a MiB, and most sidecars speak HTTP/1.1 alone.
+            from sidecar.proxy.upstream.h2_pool import H2Pool
+
+            return H2Pool(service, self._openings, self._connection_budget, self._connect_failed, self.random)
+        return Pool(service, self._openings, self._connection_budget, self._connect_failed, self.random)
 
     def _connect_failed(self, host: str) -> None:
         self.on_connect_failure(host)

@@ -36,6 +36,9 @@ class ProxyListener:
         core, registry = self._core, self._core.registry
         registry.dispatcher = Dispatch(core)
         core.live.listens_on(self.ports)
+        if any(service.h2 for service in core.live.services.values()):
+            # Its apps will speak HTTP/2: what is imported for them now does not hold up a request later.
+            import sidecar.proxy.downstream.h2_connection  # noqa: F401
         for one in self._sockets:
             server = await core.loop.create_server(
                 cast(Any, partial(DownstreamConnection, registry)), sock=one, backlog=BACKLOG

@@ -7,6 +7,7 @@ import time
 
 from tests.support.daemon import Daemon
 from tests.support.eventually import eventually
+from tests.support.h2_app import H2Client
 from tests.support.rig import Rig
 from tests.support.steps import answer
 
@@ -46,3 +47,31 @@ def test_aiohttp_is_loaded_when_an_operator_comes_and_not_before() -> None:
         names = imported(rig.daemon)
         assert names >= FOR_OPERATORS
         assert not names & NEVER
+
+
+def modules_of_http_2(daemon: Daemon) -> set[str]:
+    lines = (line.rpartition("|")[2].strip() for line in daemon.stderr.splitlines() if line.startswith("import time:"))
+    return {name for name in lines if name.startswith(("sidecar.proxy.h2.", "sidecar.proxy.downstream.h2_"))}
+
+
+ENGINE = {"sidecar.proxy.h2.connection", "sidecar.proxy.h2.hpack", "sidecar.proxy.downstream.h2_connection"}
+
+
+def test_http_2_is_loaded_by_the_first_connection_that_speaks_it() -> None:
+    with Rig(CONFIG, "venue", within=("env", "PYTHONPROFILEIMPORTTIME=1")) as rig:
+        rig["venue"].play(answer(200, b"here"))
+        assert rig.ask("GET", "/venue/x").status == 200
+        eventually(lambda: rig.daemon.metric("sidecar_health_checks_total", service="venue") > 0)
+        assert not modules_of_http_2(rig.daemon) & ENGINE
+        with H2Client(rig.ports.proxy) as client:
+            assert client.ask("/venue/x").status == 200
+        assert modules_of_http_2(rig.daemon) >= ENGINE
+
+
+def test_with_a_service_of_http_2_it_is_loaded_at_the_start() -> None:
+    config = """
+services:
+  shop: {url: "grpc://127.0.0.1:1"}
+"""
+    with Rig(config, within=("env", "PYTHONPROFILEIMPORTTIME=1")) as rig:
+        assert modules_of_http_2(rig.daemon) >= ENGINE
