@@ -30,17 +30,24 @@ FRAME: Final = 16_384
 
 
 def literal(name: bytes, value: bytes) -> bytes:
-    """A field without indexing and without Huffman coding (RFC 7541 6.2.2)."""
-    return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
+    """A field that goes into the dynamic table, without Huffman coding (RFC 7541 6.2.1)."""
+    return b"\x40" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
-HEAD: Final = (
-    b"\x88"  # :status 200
+OK: Final = b"\x88"
+"""`:status: 200`, of the static table."""
+FIRST_HEAD: Final = (
+    OK
     + literal(b"content-type", b"application/grpc")
     + literal(b"grpc-encoding", b"identity")
     + literal(b"grpc-accept-encoding", b"identity, deflate, gzip")
 )
-TRAILERS: Final = literal(b"grpc-status", b"0") + literal(b"grpc-message", b"")
+HEAD_BEFORE_TRAILERS: Final = OK + b"\xc0\xbf\xbe"
+"""The same from the dynamic table, whose newest entry is 62."""
+HEAD: Final = OK + b"\xc1\xc0\xbf"
+"""The same once the trailers' field is newer."""
+FIRST_TRAILERS: Final = literal(b"grpc-status", b"0")
+TRAILERS: Final = b"\xbe"
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
@@ -55,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         self._greeted = False
         self._out: list[bytes] = []
+        self._head, self._trailers = FIRST_HEAD, FIRST_TRAILERS
         self._window = 65_535
         self._stream_window = 65_535
         self._windows: dict[int, int] = {}
@@ -127,7 +135,9 @@ class Connection(asyncio.Protocol):
             self._windows.pop(stream, None)
 
     def _answer(self, stream: int) -> None:
-        self._out.append(frame(HEADERS, END_HEADERS, stream, HEAD))
+        self._out.append(frame(HEADERS, END_HEADERS, stream, self._head))
+        if self._head is FIRST_HEAD:
+            self._head = HEAD_BEFORE_TRAILERS
         self._windows[stream] = self._stream_window
         self._waiting.append((stream, 0))
         self._go_on()
@@ -149,7 +159,8 @@ class Connection(asyncio.Protocol):
                 self._window -= size
             if sent == len(message):
                 del self._windows[stream]
-                self._out.append(frame(HEADERS, END_STREAM | END_HEADERS, stream, TRAILERS))
+                self._out.append(frame(HEADERS, END_STREAM | END_HEADERS, stream, self._trailers))
+                self._head, self._trailers = HEAD, TRAILERS
             else:
                 self._windows[stream] = window
                 self._waiting.append((stream, sent))
