@@ -17,6 +17,7 @@ from sidecar.testing.script import Script
 from sidecar.testing.service import BreakerOfFake, ServiceFake
 from tests.demo.running import RunningDemo
 from tests.support import wants
+from tests.support.certificate import Authority, put
 from tests.support.daemon import ROOT
 from tests.support.eventually import eventually
 from tests.support.operator import Operator
@@ -114,6 +115,24 @@ def test_the_file_of_the_checklist_has_no_warning_and_is_summarised_as_shown(tmp
     (check,) = in_console((GUIDES / "production.md").read_text())
     printed = Operator(tmp_path, {}, admin="").prints(check.command)
     assert difference(check.output or "", printed) is None, printed
+
+
+def test_the_file_of_the_guide_to_tls_is_checked_as_shown(tmp_path: Path) -> None:
+    """With a key that does not match; with the one that does, there is nothing to say but that it is right."""
+    blocks = blocks_of((GUIDES / "tls.md").read_text())
+    (text,) = (block.text for block in blocks if block.language == "yaml")
+    (tmp_path / "sidecar.yaml").write_text(text)
+    authority = Authority()
+    put(tmp_path / "ca.pem", authority.pem)
+    right = authority.issue("app")
+    right.write(tmp_path)
+    put(tmp_path / "tls.key", authority.issue("app").key)
+    (check,) = in_console((GUIDES / "tls.md").read_text())
+    operator = Operator(tmp_path, {}, admin="")
+    printed = operator.prints(check.command)
+    assert difference(check.output or "", printed) is None, printed
+    right.write(tmp_path)
+    assert "3 services, 4 endpoints" in operator.prints(check.command)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -15,6 +15,7 @@ from sidecar.admin import answers
 from sidecar.admin.route_state import RouteState
 from sidecar.config.effective import policy_tree, shown_target
 from sidecar.config.load import Origins
+from sidecar.config.schema import Service
 from sidecar.config.units import format_duration
 from sidecar.policy.grpc import REASON_STATUS, name_of
 from sidecar.policy.settings import FALLBACK_METHODS, FallbackService, FallbackStale, FallbackStep
@@ -111,6 +112,7 @@ def _routed(found: Routed, origins: Origins, method: str, state_of: StateOf | No
         words=[
             _FOUND_BY[found.by].format(service.name, upstream_target),
             _route_words(service, route),
+            *_tls_words(service.config),
             *(state.words if state is not None else ()),
             (_grpc_deadline_words if found.grpc else _deadline_words)(route, bool(fallback)),
             f"If all attempts fail: {', then '.join(fallback)}."
@@ -156,6 +158,20 @@ def _route_words(service: LiveService, route: LiveRoute) -> str:
         none = f"None of its {routes} routes matches" if routes > 1 else none
         return f"{none}, so the service's own policy applies."
     return f"The route {route.name!r} matches, so its policy applies."
+
+
+def _tls_words(service: Service) -> list[str]:
+    """What is verified and shown; nothing for a service that is called in plain text."""
+    if not any(spec.url.scheme == "https" for spec in service.endpoints):
+        return []
+    tls = service.policy.tls
+    shows = f" The sidecar shows the one in {tls.cert_file}." if tls.cert_file else ""
+    if tls.verify == "off":
+        blind = "and any certificate is taken (tls.verify is off)"
+        return [f"Connections use TLS {tls.min_version} or newer, {blind}.{shows}"]
+    name = tls.server_name or "the host in the endpoint's URL"
+    signed = f"a CA in {tls.ca_file}" if tls.ca_file else "a CA that the system trusts"
+    return [f"Connections use TLS {tls.min_version} or newer. The certificate must be for {name}, by {signed}.{shows}"]
 
 
 def _deadline_words(route: LiveRoute, has_fallback: bool) -> str:

@@ -275,3 +275,27 @@ def test_no_fallback_is_told_of_that_a_grpc_call_would_not_get() -> None:
 def test_a_question_about_grpc_without_a_target_is_a_bad_one() -> None:
     with pytest.raises(BadQuestion, match=r"/shop.v1.Venue/Get"):
         asked_grpc(Stage(SHOP), "")
+
+
+# TLS.
+
+HOST = "the host in the endpoint's URL"
+SHOWN = "cert_file: /tls.crt, key_file: /tls.key"
+
+
+@pytest.mark.parametrize(
+    ("tls", "words"),
+    [
+        ("", f"1.2 or newer. The certificate must be for {HOST}, by a CA that the system trusts."),
+        ("ca_file: /ca.pem", f"1.2 or newer. The certificate must be for {HOST}, by a CA in /ca.pem."),
+        (
+            f"ca_file: /ca.pem, server_name: a.b, min_version: 1.3, {SHOWN}",
+            "1.3 or newer. The certificate must be for a.b, by a CA in /ca.pem. The sidecar shows the one in /tls.crt.",
+        ),
+        ("verify: off", "1.2 or newer, and any certificate is taken (tls.verify is off)."),
+    ],
+)
+def test_what_is_verified_and_shown(tls: str, words: str) -> None:
+    stage = Stage(f"services: {{venue: {{url: 'https://a:1', tls: {{{tls}}}}}, auth: {{url: 'http://a:1'}}}}")
+    assert f"Connections use TLS {words}" in asked(stage, "/venue/x").words
+    assert "TLS" not in " ".join(asked(stage, "/auth/x").words)
