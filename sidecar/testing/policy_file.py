@@ -22,6 +22,9 @@ Tree = dict[str, Any]
 ADDRESSED: Final = ("url", "endpoints", "discovery")
 """Keys that locate a service. In a test the fake replaces them."""
 
+_OF_THE_WIRE: Final = ("protocol", "tls")
+"""Keys about how a service is spoken to. Fakes have no TLS, and what they speak is theirs to say."""
+
 _NOT_IN_TESTS: Final = ("listen", "admin", "log", "tracing", "checks", "drain")
 """Keys of the whole sidecar, and of the place where it runs."""
 
@@ -66,7 +69,7 @@ def for_tests(app: Tree, folder: Path) -> Tree:
 def _for_tests(policy: object, folder: Path) -> object:
     if not isinstance(policy, dict):
         return policy
-    kept = {key: value for key, value in policy.items() if key not in (*ADDRESSED, "health")}
+    kept = {key: value for key, value in policy.items() if key not in (*ADDRESSED, *_OF_THE_WIRE, "health")}
     if isinstance(kept.get("fallback"), list):
         kept["fallback"] = [_absolute(step, folder) for step in kept["fallback"]]
     if isinstance(kept.get("routes"), list):

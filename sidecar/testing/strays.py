@@ -32,11 +32,13 @@ class Stray(NamedTuple):
     status: int
     reason: str
     detail: str
+    grpc: bool = False
+    """It is a call of gRPC: its path names no service."""
 
     @property
     def service(self) -> str:
         """The service that the app wanted, if the path names one."""
-        if self.reason != "unknown_service" or not self.target.startswith("/"):
+        if self.grpc or self.reason != "unknown_service" or not self.target.startswith("/"):
             return ""
         name = self.target[1:].partition("/")[0]
         return "" if name.startswith("_") else name
@@ -61,7 +63,12 @@ def logged(lines: Iterable[str]) -> list[Stray]:
         try:
             said = json.loads(line)
             stray = Stray(
-                said.get("method", ""), said.get("target", ""), said["status"], said["reason"], said.get("detail", "")
+                said.get("method", ""),
+                said.get("target", ""),
+                said["status"],
+                said["reason"],
+                said.get("detail", ""),
+                "grpc_status" in said,
             )
         except (ValueError, TypeError, KeyError, AttributeError):
             continue
@@ -85,6 +92,12 @@ def told(strays: Iterable[Stray], unknown: Callable[[Stray], str]) -> list[str]:
 
 def _refused(stray: Stray) -> str:
     what = f"{stray.method} {stray.target}".strip() or "what the app sent"
+    if stray.grpc and stray.reason == "unknown_service":
+        return (
+            f"the app called gRPC {stray.target}, and no fake has scripted it: {stray.detail}\n"
+            f'  script it: fake.NAME.grpc("{stray.target}").then(b"...")\n'
+            f"  if the app is supposed to get UNIMPLEMENTED: fake.allow_unknown()"
+        )
     return (
         f"the sidecar refused {what}: {stray.status} {stray.reason}, {stray.detail}\n"
         f"  if the app is supposed to do that: fake.allow_unknown()"

@@ -23,6 +23,7 @@ PACKAGES: Final = {
     "chromium": "chromium",
     "curl": "curl",
     "ip": "iproute2",
+    "node": "nodejs",
     "openssl": "openssl",
     "promtool": "prometheus",
     "redis-server": "redis-server",

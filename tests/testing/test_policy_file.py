@@ -195,3 +195,9 @@ def test_a_fake_that_speaks_grpc_is_found_by_what_it_claims_unless_the_file_says
 )
 def test_the_file_says_who_speaks_grpc(service: object, expected: bool) -> None:
     assert speaks_grpc(service) is expected
+
+
+def test_what_the_file_says_of_the_wire_is_left_out(tmp_path: Path) -> None:
+    shop = {"url": "https://shop", "protocol": "h2", "tls": {"ca_file": "ca.pem"}, "grpc": ["shop.v1.*"]}
+    found = for_tests({"services": {"shop": shop}, "defaults": {"tls": {"verify": "off"}}}, tmp_path)
+    assert found == {"services": {"shop": {"grpc": ["shop.v1.*"]}}, "defaults": {}}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
 from sidecar.testing.errors import FakeError
@@ -202,3 +205,118 @@ def test_repr_says_where_it_is(fakes: Fakes) -> None:
     fakes.venue.get("/x").then()
     ask(fakes.venue.url + "/x")
     assert repr(fakes.venue) == f"<fake venue at 127.0.0.1:{fakes.venue.port}, 1 calls>"
+
+
+GET = "/shop.v1.Venue/Get"
+
+
+def call(fakes: Fakes, message: bytes = b"", path: str = GET, **how: Any) -> bytes:
+    """A call of gRPC through the sidecar, by an app that repeats nothing."""
+    options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+    with grpc.insecure_channel(fakes.address, options) as channel:
+        found: bytes = channel.unary_unary(path)(message, timeout=10, **how)
+        return found
+
+
+def failed(fakes: Fakes, **how: Any) -> tuple[str, str]:
+    """The status, and the sidecar's reason."""
+    with pytest.raises(grpc.RpcError) as error:
+        call(fakes, **how)
+    return error.value.code().name, dict(error.value.trailing_metadata() or ()).get("x-sidecar-reason", "")
+
+
+def test_a_fake_that_speaks_grpc(fakes: Fakes) -> None:
+    fakes.shop.grpc(GET, b"reply", trailers={"kind": "a"}, times=2).fails("NOT_FOUND")
+    assert fakes.shop.speaks_grpc
+    assert [call(fakes, b"ask"), call(fakes, b"ask")] == [b"reply", b"reply"]
+    assert failed(fakes) == ("NOT_FOUND", "")
+    fakes.shop.grpc(GET).assert_called(times=2, message=b"ask")
+    fakes.shop.assert_called(times=3)
+    assert [one.answered for one in fakes.shop.grpc_calls] == ["OK", "OK", "NOT_FOUND"]
+    assert fakes.shop.calls == []
+    assert "gRPC /shop.v1.Venue/Get: NOT_FOUND" in fakes.told()
+
+
+def test_the_short_form_is_that_of_the_long_one(fakes: Fakes) -> None:
+    began = time.monotonic()
+    fakes.shop.grpc(GET, status="UNAVAILABLE", details="later", delay=0.2).then(b"x")
+    assert failed(fakes) == ("UNAVAILABLE", "")
+    assert time.monotonic() - began >= 0.2
+    assert call(fakes) == b"x"
+    with pytest.raises(FakeError, match="needs a reply or a status"):
+        fakes.shop.grpc(GET, trailers={"a": "b"})
+
+
+def test_another_method_adds_what_the_service_claims(fakes: Fakes) -> None:
+    fakes.shop.grpc(GET, b"get")
+    fakes.shop.grpc("/stock.v1.Stock/Get", b"stock")
+    assert [call(fakes), call(fakes, path="/stock.v1.Stock/Get")] == [b"get", b"stock"]
+
+
+def test_a_reset_that_may_be_repeated_and_one_that_may_not(fakes: Fakes) -> None:
+    fakes.shop.grpc(GET).resets().then(b"again")
+    assert failed(fakes) == ("UNAVAILABLE", "reset")
+    fakes.shop.grpc(GET).assert_called(times=1)
+    fakes.shop.policy(retry={"on": ["UNAVAILABLE"]}, routes=[{"match": {"path": GET}, "idempotent": True}])
+    fakes.shop.grpc(GET).clear().resets().then(b"again")
+    assert call(fakes) == b"again"
+    fakes.shop.grpc(GET).assert_called(times=3)
+
+
+def test_a_grpc_service_that_is_down(fakes: Fakes) -> None:
+    fakes.shop.grpc(GET, b"x")
+    port = fakes.shop.port
+    fakes.shop.down()
+    assert failed(fakes) == ("UNAVAILABLE", "connect_failure")
+    fakes.shop.up()
+    assert call(fakes) == b"x"
+    assert fakes.shop.port == port
+
+
+def test_a_forced_breaker_of_a_grpc_service(fakes: Fakes) -> None:
+    fakes.shop.grpc(GET, b"x")
+    fakes.shop.breaker.open()
+    assert failed(fakes) == ("UNAVAILABLE", "circuit_open")
+    fakes.shop.assert_not_called()
+
+
+def test_a_fake_speaks_http_or_grpc(fakes: Fakes) -> None:
+    fakes.shop.get("/x").then()
+    with pytest.raises(FakeError, match=r"fake\.shop speaks HTTP"):
+        fakes.shop.grpc(GET)
+    fakes.stock.grpc()
+    with pytest.raises(FakeError, match=r"fake\.stock speaks gRPC, so it gets no GET /x"):
+        fakes.stock.get("/x")
+
+
+def test_a_grpc_call_without_a_script(fakes: Fakes) -> None:
+    fakes.shop.grpc(GET)
+    assert failed(fakes)[0] == "UNIMPLEMENTED"
+    assert any('fake.shop.grpc("/shop.v1.Venue/Get")' in problem for problem in fakes.problems())
+
+
+def test_a_grpc_script_that_is_never_used(fakes: Fakes) -> None:
+    fakes.shop.grpc(GET, b"x")
+    with pytest.raises(AssertionError, match=r"shop: gRPC /shop\.v1\.Venue/Get"):
+        fakes.assert_all_called()
+    call(fakes)
+    fakes.assert_all_called()
+
+
+def test_the_apps_own_file_says_who_speaks_grpc(tmp_path: Path) -> None:
+    file = tmp_path / "sidecar.yaml"
+    file.write_text(
+        "services:\n"
+        '  shop: {endpoints: ["grpc://10.0.0.7:50051"], grpc: [shop.v1.*], health: {grpc: {service: ""}}}\n'
+        "  stock: {url: https://stock, protocol: h2, grpc: [stock.v1.Stock]}\n"
+        "  venue: http://venue\n"
+    )
+    stage = Stage(file)
+    try:
+        with stage.fakes() as fakes:
+            assert [fakes[name].speaks_grpc for name in ("shop", "stock", "venue")] == [True, True, False]
+            fakes.shop.grpc(GET, b"shop")
+            fakes.stock.grpc("*", b"stock")
+            assert [call(fakes), call(fakes, path="/stock.v1.Stock/Get")] == [b"shop", b"stock"]
+    finally:
+        stage.close()

@@ -86,6 +86,16 @@ def test_each_is_told_once_in_words() -> None:
     ]
 
 
+def test_a_call_of_grpc_names_no_service_by_its_path() -> None:
+    line = json.loads(a_line(target="/shop.v1.Venue/Get", detail="no service claims shop.v1.Venue"))
+    (stray,) = logged([json.dumps(line | {"grpc_status": "UNIMPLEMENTED"})])
+    assert stray.grpc
+    assert stray.service == ""
+    (words,) = told([stray], lambda stray: stray.service)
+    assert words.startswith("the app called gRPC /shop.v1.Venue/Get, and no fake has scripted it: no service claims")
+    assert 'fake.NAME.grpc("/shop.v1.Venue/Get").then(b"...")' in words
+
+
 def test_what_is_told_is_bounded() -> None:
     many = [logged([a_line(target=f"/s{number}/")])[0] for number in range(strays.MAX_TOLD + 3)]
     words = told(many, lambda stray: stray.service)
