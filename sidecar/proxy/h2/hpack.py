@@ -108,27 +108,33 @@ class Decoder:
         began = False
         total = 0
         size = len(block)
-        self._at = 0
-        while self._at < size:
-            first = block[self._at]
+        at = 0
+        while at < size:
+            first = block[at]
             if first & 0x80:  # an indexed field (section 6.1)
                 began = True
-                field = self._field(self._integer(block, 0x7F))
+                index = first & 0x7F
+                at += 1
+                if index == 0x7F:
+                    index = self._integer(block, at - 1, 0x7F)
+                    at = self._at
+                field = self._field(index)
                 if self._bad and field in self._bad:
                     self.malformed = True
             elif first & 0xE0 == 0x20:  # the table's size (section 6.3)
                 if began:
                     raise HpackError("the table's size changes within a block")
-                self._resize(self._integer(block, 0x1F))
+                self._resize(self._integer(block, at, 0x1F))
+                at = self._at
                 indexes_only = False
                 continue
             else:
                 began = True
                 indexes_only = False
-                field = self._literal(block, first)
-            name: bytes = field[0]
-            value: bytes = field[1]
-            total += len(name) + len(value) + FIELD_OVERHEAD
+                field = self._literal(block, at, first)
+                at = self._at
+            pair: tuple[bytes, bytes] = field
+            total += len(pair[0]) + len(pair[1]) + FIELD_OVERHEAD
             if total <= self.max_list:
                 fields.append(field)
             else:
@@ -142,13 +148,18 @@ class Decoder:
             return fields.copy()
         return fields
 
-    def _literal(self, block: bytes, first: int) -> Any:
-        """A literal field (section 6.2)."""
+    def _literal(self, block: bytes, at: int, first: int) -> Any:
+        """A literal field (section 6.2), which begins at `at`."""
         indexed = first & 0x40 != 0
-        index = self._integer(block, 0x3F if indexed else 0x0F)
+        mask = 0x3F if indexed else 0x0F
+        index = first & mask
+        if index == mask:
+            index = self._integer(block, at, mask)
+        else:
+            self._at = at + 1
         if index:
-            known = self._field(index)
-            name: bytes = known[0]
+            known: tuple[bytes, bytes] = self._field(index)
+            name = known[0]
             bad = bool(self._bad) and _NAME(name) is None
         else:
             name = self._string(block)
@@ -162,12 +173,11 @@ class Decoder:
         if bad:
             self.malformed = True
         if indexed:
-            self._add(field, bad)
+            self._add(field, len(name) + len(value) + FIELD_OVERHEAD, bad)
         return field
 
-    def _integer(self, block: bytes, mask: int) -> int:
-        """Section 5.1."""
-        at = self._at
+    def _integer(self, block: bytes, at: int, mask: int) -> int:
+        """The integer that begins at `at`; `_at` is behind it then (section 5.1)."""
         value = block[at] & mask
         at += 1
         if value == mask:
@@ -188,11 +198,12 @@ class Decoder:
         return value
 
     def _string(self, block: bytes) -> bytes:
-        """Section 5.2."""
-        if self._at >= len(block):
+        """The string that begins at `_at` (section 5.2)."""
+        at = self._at
+        if at >= len(block):
             raise HpackError("the block ends before a string")
-        packed = block[self._at] >= 0x80
-        length = self._integer(block, 0x7F)
+        packed = block[at] >= 0x80
+        length = self._integer(block, at, 0x7F)
         at = self._at
         end = at + length
         if end > len(block):
@@ -232,11 +243,8 @@ class Decoder:
         self._limit = limit
         self._evict(limit)
 
-    def _add(self, field: Any, bad: bool) -> None:
+    def _add(self, field: Any, need: int, bad: bool) -> None:
         """Section 4.4: an entry that is too large empties the table."""
-        name: bytes = field[0]
-        value: bytes = field[1]
-        need = len(name) + len(value) + FIELD_OVERHEAD
         self._evict(self._limit - need if need <= self._limit else 0)
         if need <= self._limit:
             self._table.append(field)
@@ -251,9 +259,8 @@ class Decoder:
             field = self._table[self._first]
             self._table[self._first] = None
             self._first += 1
-            name: bytes = field[0]
-            value: bytes = field[1]
-            self._size -= len(name) + len(value) + FIELD_OVERHEAD
+            pair: tuple[bytes, bytes] = field
+            self._size -= len(pair[0]) + len(pair[1]) + FIELD_OVERHEAD
             if self._bad and field in self._bad:
                 self._bad[field] -= 1
                 if not self._bad[field]:
@@ -271,8 +278,8 @@ def _is_value(value: bytes) -> bool:
     last = value[len(value) - 1]
     if first in (0x20, 0x09) or last in (0x20, 0x09):
         return False
-    # Not `in`: bytes are first tried as a number there, and the error of that costs more than the search.
-    return value.find(b"\r") < 0 and value.find(b"\n") < 0 and value.find(b"\0") < 0
+    # As numbers: bytes are first tried as one there, and the error of that costs more than the search.
+    return not (0x0D in value or 0x0A in value or 0 in value)
 
 
 def integer(value: int, mask: int, first: int) -> bytes:
@@ -303,13 +310,9 @@ class Encoder:
         "_names",
         "_resized",
         "_size",
-        "_static",
-        "_static_names",
     )
 
     def __init__(self) -> None:
-        self._static = static_table.indexes()
-        self._static_names = static_table.name_indexes()
         self._limit = TABLE_SIZE
         self._lowest = TABLE_SIZE
         self._resized = False
@@ -319,8 +322,9 @@ class Encoder:
         self._first = 0
         self._gone = 0
         """How many were cut off the front of the list. An entry's number is its place in it, and this."""
-        self._indexes: dict[Any, int] = {}
-        self._names: dict[bytes, int] = {}
+        self._indexes: dict[Any, int] = static_table.numbers().copy()
+        """The number of each field; those of the static table are below zero, and never go."""
+        self._names: dict[bytes, int] = static_table.name_numbers().copy()
 
     def resize(self, limit: int) -> None:
         """The peer's SETTINGS_HEADER_TABLE_SIZE: the next block says so first (section 4.2)."""
@@ -341,21 +345,13 @@ class Encoder:
             out.append(integer(self._limit, 0x1F, 0x20))
         for field in fields:
             number = self._indexes.get(field)
-            if number is not None:
-                name: bytes = field[0]
-                value: Any = field[1]
-                if type(value) is bytes:
-                    index = _STATIC + self._gone + len(self._entries) - number
-                    out.append(_BYTES[index | 0x80] if index < 0x7F else integer(index, 0x7F, 0x80))
-                    continue
-            else:
-                number = self._static.get(field)
-                if number is not None:
-                    out.append(_BYTES[number | 0x80])
-                    continue
-                name = field[0]
-                value = field[1]
-            self._literal(name, value, field, out)
+            pair: tuple[bytes, bytes] = field
+            name, value = pair
+            if number is None or type(value) is not bytes:
+                self._literal(name, value, field, out)
+                continue
+            index = -number if number < 0 else _STATIC + self._gone + len(self._entries) - number
+            out.append(_BYTES[index | 0x80] if index < 0x7F else integer(index, 0x7F, 0x80))
         size = 0
         for at in range(start, len(out)):
             piece: bytes = out[at]
@@ -368,11 +364,10 @@ class Encoder:
         add = not never and need <= _LARGEST_INDEXED and need <= self._limit and name not in _NEW_EACH_TIME
         first = 0x10 if never else (0x40 if add else 0)
         mask = 0x3F if add else 0x0F
-        index = self._static_names.get(name, 0)
-        if not index:
-            number = self._names.get(name)
-            if number is not None:
-                index = _STATIC + self._gone + len(self._entries) - number
+        index = 0
+        number = self._names.get(name)
+        if number is not None:
+            index = -number if number < 0 else _STATIC + self._gone + len(self._entries) - number
         if index:
             out.append(integer(index, mask, first))
         else:
@@ -386,7 +381,8 @@ class Encoder:
             number = self._gone + len(self._entries)
             self._entries.append(field)
             self._indexes[field] = number
-            self._names[name] = number
+            if index == 0 or index > _STATIC:
+                self._names[name] = number
             self._size += need
 
     def _evict(self, room: int) -> None:
@@ -395,13 +391,12 @@ class Encoder:
             self._entries[self._first] = None
             number = self._gone + self._first
             self._first += 1
-            name: bytes = field[0]
-            value: bytes = field[1]
-            self._size -= len(name) + len(value) + FIELD_OVERHEAD
+            pair: tuple[bytes, bytes] = field
+            self._size -= len(pair[0]) + len(pair[1]) + FIELD_OVERHEAD
             if self._indexes.get(field) == number:
                 del self._indexes[field]
-            if self._names.get(name) == number:
-                del self._names[name]
+            if self._names.get(pair[0]) == number:
+                del self._names[pair[0]]
         if self._first > 128 and self._first * 2 > len(self._entries):
             del self._entries[: self._first]
             self._gone += self._first

@@ -83,16 +83,16 @@ def fields() -> list[tuple[bytes, bytes]]:
 
 
 @cache
-def indexes() -> dict[tuple[bytes, bytes], int]:
-    """The index of each field."""
-    return {field: index for index, field in enumerate(fields()) if index}
+def numbers() -> dict[tuple[bytes, bytes], int]:
+    """For an encoder: minus the index of each field."""
+    return {field: -index for index, field in enumerate(fields()) if index}
 
 
 @cache
-def name_indexes() -> dict[bytes, int]:
-    """The first index of each name."""
+def name_numbers() -> dict[bytes, int]:
+    """Minus the first index of each name."""
     found: dict[bytes, int] = {}
     for index, (name, _) in enumerate(fields()):
         if index:
-            found.setdefault(name, index)
+            found.setdefault(name, -index)
     return found

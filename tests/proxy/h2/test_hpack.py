@@ -183,6 +183,22 @@ def test_a_smaller_table_is_announced() -> None:
     assert decoder.table_size == 0
 
 
+def test_thousands_of_fields_through_the_tables() -> None:
+    """What was evicted is cut off the lists behind the tables, within a block too."""
+    encoder, decoder, other = Encoder(), Decoder(1 << 20), reference.Decoder(1 << 20)
+    numbers = iter(range(10_000))
+    for size in (1, 400, 3, 1000, 50):
+        fields: Fields = []
+        for _ in range(size):
+            at = next(numbers)
+            fields += [(b"x-new", b"%d" % at), (b"x-same", b"same"), (b"x-%d" % (at % 7), b"%d" % (at % 90))]
+        block = encoded(encoder, fields)
+        assert decoder.decode(block) == fields
+        assert [(bytes(name), bytes(value)) for name, value in other.decode(block, raw=True)] == fields
+    assert len(encoder._entries) < 1000
+    assert len(decoder._table) < 1000
+
+
 def test_a_list_that_was_returned_may_be_changed() -> None:
     decoder = Decoder(LIST)
     decoder.decode(b"\x82\x84").append((b"x", b"y"))

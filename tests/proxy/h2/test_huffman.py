@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.proxy.h2 import huffman
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def packed(text: bytes, padding: int = 0xFF) -> bytes:
@@ -39,3 +45,15 @@ def test_eos_is_no_symbol() -> None:
     for wrong in (b"\xff" * 4, packed(b"0") + b"\xff" * 5):
         with pytest.raises(huffman.HuffmanError, match="EOS"):
             decoded(wrong)
+
+
+def test_a_sidecar_that_meets_no_http2_makes_no_table() -> None:
+    """It is imported with the data path; the tables are made for the first connection."""
+    made = (
+        "import sidecar.proxy.h2.connection\n"
+        "from sidecar.proxy.h2 import huffman, static_table\n"
+        "tables = (huffman.states, huffman.codes, static_table.fields, static_table.numbers)\n"
+        "print([one.cache_info().currsize for one in tables])"
+    )
+    run = subprocess.run([sys.executable, "-c", made], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert run.stdout == "[0, 0, 0, 0]\n", run.stderr

@@ -11,7 +11,7 @@ def test_it_is_that_of_the_appendix() -> None:
 
 
 def test_fields_and_names_are_found_by_their_first_index() -> None:
-    assert static_table.indexes()[(b":method", b"POST")] == 3
-    assert static_table.indexes()[(b":authority", b"")] == 1
-    assert static_table.name_indexes()[b":status"] == 8
-    assert b"" not in static_table.name_indexes()
+    assert static_table.numbers()[(b":method", b"POST")] == -3
+    assert static_table.numbers()[(b":authority", b"")] == -1
+    assert static_table.name_numbers()[b":status"] == -8
+    assert b"" not in static_table.name_numbers()
