@@ -214,6 +214,8 @@ class H2Pool(H2ConnectionOwner):
 
     def _tidy(self, line: Line) -> None:
         """An endpoint may have left for good."""
+        if not line.waiting.size:
+            self._hungry.pop(line, None)
         if line.connections or line.opening or line.waiting.size or line.aged:
             return
         if self._lines.get(line.endpoint) is line:
@@ -281,9 +283,7 @@ class H2Pool(H2ConnectionOwner):
                 first.leave_queue()
                 first.tell_connected(stream)
             self._open_more(line, now)
-            if not line.waiting.size:
-                self._hungry.pop(line, None)
-                self._tidy(line)
+            self._tidy(line)
 
     def _open_more(self, line: Line, now: float) -> None:
         """Open as many connections as those who wait need."""
