@@ -7,13 +7,14 @@ import struct
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
 from sidecar.config.schema import EndpointSpec, Service, Url
-from sidecar.policy.settings import Limits, Policy
+from sidecar.policy.settings import Limits, Policy, TlsSettings
 from sidecar.proxy.body_sink import BodySink
 from sidecar.proxy.h2.response import H2ResponseHead
 from sidecar.proxy.http1.head_syntax import CHUNKED, Trailers
@@ -26,6 +27,8 @@ from sidecar.proxy.upstream.stream import AttemptListener, Lost, UpstreamStream
 from sidecar.runtime.additions import Additions
 from sidecar.runtime.service import LiveService
 from tests.proxy.h2_bench import grpc_head
+from tests.support.certificate import Authority, put
+from tests.support.tls_upstream import TlsUpstream
 
 MIB = 1024 * 1024
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -148,12 +151,12 @@ class Call(AttemptListener, BodySink):
 class Side:
     """The service's side of a service with one endpoint."""
 
-    def __init__(self, port: int, max_connections: int = 100) -> None:
+    def __init__(self, port: int, max_connections: int = 100, ca_file: Path | None = None) -> None:
         loop = asyncio.get_running_loop()
-        spec = EndpointSpec(url=Url("h2c", "127.0.0.1", port))
-        config = Service(
-            name="shop", endpoints=(spec,), protocol="h2", policy=Policy(limits=Limits(max_connections=max_connections))
-        )
+        spec = EndpointSpec(url=Url("h2c" if ca_file is None else "https", "127.0.0.1", port))
+        tls = TlsSettings(ca_file=None if ca_file is None else str(ca_file))
+        policy = Policy(limits=Limits(max_connections=max_connections), tls=tls)
+        config = Service(name="shop", endpoints=(spec,), protocol="h2", policy=policy)
         self.service = LiveService(config, loop.time(), lambda: 0.0, loop.time)
         self.service.set_endpoints([(spec, "127.0.0.1")], loop.time())
         self.pool = H2Pool(self.service, Openings(loop), ConnectionBudget(1000), lambda host: None)
@@ -210,12 +213,17 @@ class Side:
 
 @asynccontextmanager
 async def serving(
-    options: list[tuple[str, int]] | None = None, max_connections: int = 100
+    options: list[tuple[str, int]] | None = None, max_connections: int = 100, tls: Path | None = None
 ) -> AsyncIterator[tuple[Side, Any]]:
     server = grpc.server(ThreadPoolExecutor(8), handlers=[Handlers()], options=[*UNLIMITED, *(options or [])])
-    port = server.add_insecure_port("127.0.0.1:0")
+    if tls is None:
+        port, ca_file = server.add_insecure_port("127.0.0.1:0"), None
+    else:
+        authority = Authority()
+        ca_file, issued = put(tls / "ca.pem", authority.pem), authority.issue()
+        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(issued.key, issued.chain)]))
     server.start()
-    side = Side(port, max_connections)
+    side = Side(port, max_connections, ca_file)
     try:
         yield side, server
     finally:
@@ -336,3 +344,24 @@ async def test_a_server_killed_under_a_hundred_calls_ends_each_once() -> None:
             else:
                 assert not isinstance(end, BaseException)
                 assert call.said(end)[b"grpc-status"] in (b"1", b"2", b"14")
+
+
+async def test_calls_over_tls(tmp_path: Path) -> None:
+    """The protocol is agreed on in the handshake (ALPN)."""
+    async with serving(tls=tmp_path) as (side, _):
+        answers = await asyncio.gather(*[side.unary("Echo", b"%d" % number) for number in range(100)])
+        assert [answer for answer, _ in answers] == [[b"%d" % number] for number in range(100)]
+        assert side.service.connections == 1
+
+
+async def test_a_server_of_tls_that_does_not_choose_http2_is_told_in_words(tmp_path: Path) -> None:
+    authority = Authority()
+    upstream = TlsUpstream(authority.serving())
+    side = Side(upstream.port, ca_file=put(tmp_path / "ca.pem", authority.pem))
+    with pytest.raises(Lost) as failed:
+        await side.begin("Echo")
+    assert failed.value.reason == "connect_failure"
+    assert str(failed.value) == "the server does not speak HTTP/2 over TLS: it did not choose h2 (ALPN)"
+    assert side.service.endpoints[0].connect_failures == 1
+    await side.close()
+    upstream.stop()

@@ -46,12 +46,9 @@ async def ask(server: Server, settings: HealthSettings, tls: SSLContext | None, 
     loop = asyncio.get_running_loop()
     verdict: asyncio.Future[str] = loop.create_future()
     connection = _Connection(verdict)
+    name = (server_name or server.server_name) if tls else None
     await loop.create_connection(
-        lambda: cast(Any, connection),
-        server.address,
-        server.port,
-        ssl=tls,
-        server_hostname=server.server_name if tls else None,
+        lambda: cast(Any, connection), server.address, server.port, ssl=tls, server_hostname=name
     )
     try:
         if tls is not None and connection.transport.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,8 +17,11 @@ from h2.connection import H2Connection
 from h2.events import RequestReceived, StreamEnded
 from h2.exceptions import ProtocolError
 
+from sidecar.health.active import Checks
 from sidecar.policy.settings import GrpcHealthSettings, HealthSettings
 from sidecar.proxy.upstream.h2_check import _field_1, _request, ask
+from tests.support.certificate import Authority
+from tests.support.tls_upstream import TlsUpstream
 
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = b"\x08\x01", b"\x08\x02", b"\x08\x03"
 GRPC = HealthSettings(grpc=GrpcHealthSettings())
@@ -221,3 +225,38 @@ def test_what_is_no_message(message: bytes) -> None:
 
 def test_a_long_name_has_a_length_of_two_bytes() -> None:
     assert _request("a" * 200) == b"\x0a\xc8\x01" + b"a" * 200
+
+
+def trusting(authority: Authority) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.trusted_by(context)
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+async def test_over_tls() -> None:
+    authority = Authority()
+    issued = authority.issue("venue-service")
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[Health()])
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(issued.key, issued.chain)]))
+    server.start()
+    try:
+        assert await ask(Server(port), GRPC, trusting(authority)) == "ok"
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await ask(Server(port), GRPC, trusting(authority), "another-service")
+    finally:
+        await asyncio.to_thread(server.stop(None).wait)
+
+
+async def test_over_tls_the_server_has_to_choose_http2() -> None:
+    authority = Authority()
+    server = TlsUpstream(authority.serving("venue-service"))
+    assert await ask(Server(server.port), GRPC, trusting(authority)) == "bad_response"
+    server.stop()
+
+
+async def test_checks_ask_endpoints_of_http2_over_http2(grpc_server: tuple[Health, int]) -> None:
+    health, port = grpc_server
+    health.answers = {b"": NOT_SERVING}
+    result = await Checks(over_h2=ask).check(Server(port), GRPC)
+    assert (result.ok, result.reason) == (False, "not_serving")

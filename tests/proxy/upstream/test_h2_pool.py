@@ -728,7 +728,7 @@ def test_counts_are_right_whatever_happens(steps: list[tuple[str, Any]], streams
 
 
 def test_a_call_leaves_no_cycle_behind(bench: Bench) -> None:
-    """What is freed is freed by itself: the collector took a tenth of the time of a proxy that had one for each call."""
+    """The collector took a tenth of the time of a prototype that left one for each call."""
     bench.up()
     gc.collect()
     gc.disable()
