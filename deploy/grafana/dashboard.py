@@ -37,7 +37,11 @@ def quantile(q: float, metric: str, label: str, labels: str = SERVICES) -> str:
 
 
 REQUESTS = rate("sidecar_requests_total")
-FAILED = rate("sidecar_requests_total", f'{SERVICES}, code=~"5.."')
+FAILED = (
+    rate("sidecar_requests_total", f'{SERVICES}, code=~"5.."')
+    + " or "
+    + rate("sidecar_requests_total", f'{SERVICES}, code="200", reason="status"')  # calls of gRPC
+)
 BREAKER = (
     f'2 * sidecar_breaker_state{{{SERVICES}, state="open"}}'
     f' + ignoring(state) sidecar_breaker_state{{{SERVICES}, state="half_open"}}'
