@@ -56,7 +56,7 @@ log = logging.getLogger("sidecar.pool")
 class Line:
     """The connections to one endpoint, and the calls that wait for one."""
 
-    __slots__ = ("aged", "connections", "endpoint", "known", "opening", "waiting")
+    __slots__ = ("aged", "connections", "endpoint", "known", "most", "opening", "waiting")
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -67,6 +67,8 @@ class Line:
         self.opening = 0
         self.known = False
         """Whether the endpoint has said how many calls a connection carries."""
+        self.most = 1
+        """So many, as far as is known."""
         self.waiting: LinkedList[Connecting] = LinkedList()
 
     def __repr__(self) -> str:
@@ -230,6 +232,7 @@ class H2Pool(H2ConnectionOwner):
         line = self._lines.get(connection.endpoint)
         if line is not None:
             line.known = True
+            line.most = connection.most
         self._serve_soon()
 
     def going_away(self, connection: H2UpstreamConnection, code: int) -> None:
@@ -288,13 +291,13 @@ class H2Pool(H2ConnectionOwner):
     def _open_more(self, line: Line, now: float) -> None:
         """Open as many connections as those who wait need."""
         endpoint = line.endpoint
-        most = 1
         if line.connections:
             if now < endpoint.skip_until:
                 return  # it takes no more connections at the moment: what is open carries the calls
-            most = line.connections[-1].most
-            if not (line.known and most):
+            line.most = line.connections[-1].most
+            if not (line.known and line.most):
                 return  # it will say how many calls a connection carries, or that it is no longer none
+        most = max(line.most, 1)
         while line.waiting.size > line.opening * most and (line.known or not line.opening):
             first = line.waiting.first
             assert first is not None

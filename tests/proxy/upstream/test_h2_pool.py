@@ -17,6 +17,7 @@ from sidecar.proxy.h2.stream import H2Stream
 from sidecar.proxy.upstream.h2_pool import FIRST_SETTINGS_S, MOST_LEAVING, PONG_WITHIN_S
 from sidecar.proxy.upstream.h2_stream import H2UpstreamStream
 from sidecar.proxy.upstream.service_pool import Connecting
+from sidecar.proxy.upstream.stream import Lost
 from sidecar.runtime.additions import Additions
 from tests.proxy.fakes import Dial
 from tests.proxy.h2_bench import AGE_S, CONNECT_S, POOL_IDLE_S, Bench, Call, grpc_head, whole
@@ -343,6 +344,25 @@ def test_calls_go_elsewhere_after_goaway_and_those_under_way_end_well(bench: Ben
     end(bench, [call])
     end(bench, after)
     assert bench.service.connections == 1
+
+
+def test_calls_that_goaway_sends_elsewhere_share_the_next_connection(bench: Bench) -> None:
+    """A server that restarts under a hundred calls is not met by a hundred connections."""
+    bench.up()
+    calls = [bench.send(body=whole(b"x")) for _ in range(50)]
+    again: list[Call] = []
+
+    def ask_again(lost: Lost) -> None:
+        assert lost.unprocessed
+        again.append(bench.ask()[0])
+
+    for call in calls:
+        setattr(call, "attempt_lost", ask_again)  # noqa: B010 - as the exchange does, at once
+    bench.peer.go_away(0)
+    bench.loop.settle()
+    assert (len(again), served(again)) == (50, 50)
+    assert len(bench.dials) == 2
+    end(bench, [*calls, *again])
 
 
 def test_a_connection_that_rests_ends_at_goaway(bench: Bench) -> None:
