@@ -13,6 +13,7 @@ import grpc
 
 from tests.support.daemon import Daemon
 from tests.support.grpc_upstream import App, GrpcUpstream
+from tests.support.h2_server import H2Server
 
 Call = Callable[[], Any]
 
@@ -25,7 +26,12 @@ class Stage:
     """
 
     def __init__(
-        self, *upstreams: GrpcUpstream, policy: str = "", config: str = "", direct: bool = False, **of_daemon: Any
+        self,
+        *upstreams: GrpcUpstream | H2Server,
+        policy: str = "",
+        config: str = "",
+        direct: bool = False,
+        **of_daemon: Any,
     ) -> None:
         self.upstreams = upstreams
         self.daemon: Daemon | None = None
