@@ -171,6 +171,7 @@ def _attributes(trace: Trace, service: str, status: int, reason: str) -> Attribu
     """Attributes by the semantic conventions for HTTP clients.
 
     `error.type` is the sidecar's reason if that is a failure, and the status if a response of 400 or more came back.
+    For a call of gRPC that failed by its grpc-status it is `status`: its HTTP status is 200.
     """
     attributes: Attributes = {
         "http.request.method": trace.method,
@@ -187,6 +188,8 @@ def _attributes(trace: Trace, service: str, status: int, reason: str) -> Attribu
         attributes["error.type"] = reason
     elif status >= 400:
         attributes["error.type"] = str(status)
+    elif reason == "status":
+        attributes["error.type"] = reason
     return attributes
 
 

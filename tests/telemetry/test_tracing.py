@@ -106,6 +106,7 @@ def test_a_request_and_its_attempts(make: Callable[..., SpanExport]) -> None:
         (503, "status", "503", 503),
         (503, "circuit_open", "circuit_open", 503),
         (200, "truncated", "truncated", 200),
+        (200, "status", "status", 200),  # of gRPC
         (499, "client_disconnect", "client_disconnect", None),
     ],
 )

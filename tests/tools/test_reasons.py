@@ -19,8 +19,10 @@ def test_every_reason_is_there() -> None:
 
 
 def test_what_a_row_says() -> None:
-    assert ROWS["ok"] == ["the service's", "The service answered, and that is no failure", "", "", "", ""]
-    assert ROWS["connect_failure"] == ["503", "No connection to the service", "✓", "✓", "✓", "✓"]
-    assert ROWS["bad_response"][2] == "(✓)"
-    assert ROWS["circuit_open"][2:] == ["", "", "✓", "✓"]
-    assert ROWS["client_disconnect"][2:] == ["", "(✓)", "", ""]
+    ok = ["the service's", "the service's", "The service answered, and that is no failure", "", "", "", ""]
+    assert ROWS["ok"] == ok
+    assert ROWS["connect_failure"] == ["503", "UNAVAILABLE", "No connection to the service", "✓", "✓", "✓", "✓"]
+    assert ROWS["bad_response"][3] == "(✓)"
+    assert ROWS["circuit_open"][3:] == ["", "", "✓", "✓"]
+    assert ROWS["client_disconnect"][3:] == ["", "(✓)", "", ""]
+    assert (ROWS["client_disconnect"][1], ROWS["stale_connection"][1]) == ("CANCELLED", "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from sidecar.policy.grpc import REASON_STATUS, name_of
 from sidecar.policy.settings import RETRY_REASONS, RetrySettings
 from sidecar.proxy.exchange.fallback import FALLEN_BACK
 from sidecar.proxy.exchange.outcome import BY_IMPATIENCE, ENDPOINT_FAILURES
@@ -23,6 +24,7 @@ One word says how a request ended. It is the same word in `x-sidecar-reason`, in
 is on the page about logs.
 
 - **Status** is what the app gets. An answer of the sidecar's own is `application/problem+json` and has the title below.
+- **gRPC** is the grpc-status that the app gets for a call of gRPC ([gRPC](../grpc.md)).
 - **Retried** says whether `retry.on` may name the reason. A tick in brackets: it may, and by default does not. What
   the service answered, `status`, is retried by the statuses in `retry.on`.
 - **Endpoint** says whether an attempt that ends so counts against its endpoint (`outlier`). A tick in brackets: if the
@@ -32,7 +34,10 @@ is on the page about logs.
 """
 _WITHOUT_TITLE: Final[Mapping[str, tuple[str, str]]] = {
     "ok": ("the service's", "The service answered, and that is no failure"),
-    "status": ("the service's", "The service answered with a status in `breaker.failure_status`"),
+    "status": (
+        "the service's",
+        "The service answered with a status in `breaker.failure_status` or `failure_grpc_status`",
+    ),
     "truncated": ("the service's", "The body broke off, and breaks off for the app too"),
     "stale_connection": (
         "none, another attempt follows",
@@ -50,7 +55,9 @@ def page() -> str:
     known = [*_WITHOUT_TITLE, *(reason for reason in TITLES if reason not in _WITHOUT_TITLE)]
     rows = [_row(reason) for reason in known if reason not in _NOT_BUILT]
     return (
-        _HEAD + "\n" + table(("reason", "status", "what happened", "retried", "endpoint", "fallback", "failed"), rows)
+        _HEAD
+        + "\n"
+        + table(("reason", "status", "gRPC", "what happened", "retried", "endpoint", "fallback", "failed"), rows)
     )
 
 
@@ -61,12 +68,21 @@ def _row(reason: str) -> tuple[str, ...]:
     return (
         code(reason),
         status,
+        _grpc(reason),
         prose(title),
         retried,
         "(✓)" if reason in BY_IMPATIENCE else _tick(reason in ENDPOINT_FAILURES),
         "✓ if 5xx" if reason == "status" else _tick(reason in FALLEN_BACK),
         _tick(reason != "ok" and reason not in NO_ANSWER_WANTED),
     )
+
+
+def _grpc(reason: str) -> str:
+    if reason in ("ok", "status"):
+        return "the service's"
+    if reason == "stale_connection" or reason == "aggregate_failed":  # no gRPC call ends so
+        return ""
+    return name_of(REASON_STATUS[reason])
 
 
 def _tick(holds: bool) -> str:
