@@ -8,14 +8,12 @@ certificate changes nothing. Open connections are not affected.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import ssl
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+from sidecar.net.pem import as_file
 
 log = logging.getLogger("sidecar.injector")
 
@@ -49,9 +47,9 @@ class ServerTls:
             return False
         made = _context()
         try:
-            with _as_file(key + b"\n" + chain) as path:
-                made.load_cert_chain(path)
-        except (ssl.SSLError, OSError) as error:
+            with as_file(key + b"\n" + chain) as path:
+                made.load_cert_chain(path, password=lambda: b"")  # else `ssl` would ask a terminal for one
+        except (ssl.SSLError, OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or type(error).__name__
             raise BadCertificate(f"no certificate with its key in PEM: {reason}") from None
         self._current = made
@@ -104,21 +102,3 @@ def _context() -> ssl.SSLContext:
 def _read(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(MOST_BYTES)
-
-
-@contextlib.contextmanager
-def _as_file(content: bytes) -> Iterator[str]:
-    """The content as a file, because `ssl` reads keys only from files. With memfd (Linux) the key is on no disk."""
-    make: Any = getattr(os, "memfd_create", None)
-    if make is None:
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(content)
-            file.flush()
-            yield file.name
-        return
-    descriptor = make("certificate")
-    try:
-        os.write(descriptor, content)
-        yield f"/proc/self/fd/{descriptor}"
-    finally:
-        os.close(descriptor)

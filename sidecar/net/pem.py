@@ -10,10 +10,8 @@ import contextlib
 import os
 import re
 import ssl
-import tempfile
-from calendar import timegm
 from collections.abc import Iterator
-from time import strptime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 MOST_BYTES: Final = 4 * 1024 * 1024
@@ -26,6 +24,7 @@ _BEGIN: Final = re.compile(rb"-----BEGIN [A-Z0-9 ]*CERTIFICATE-----")
 _KEY: Final = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 _ENCRYPTED: Final = re.compile(rb"-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type:.*ENCRYPTED", re.MULTILINE)
 
+_TIME: Final = re.compile("[0-9]{14}Z")
 _SEQUENCE: Final = 0x30
 _VERSION: Final = 0xA0
 _UTC_TIME: Final = 0x17
@@ -102,6 +101,8 @@ def as_file(content: bytes) -> Iterator[str]:
     """The content as a file, because `ssl` reads keys only from files. With memfd (Linux) the key is on no disk."""
     make: Any = getattr(os, "memfd_create", None)
     if make is None:
+        import tempfile  # here, because it loads much that Linux does not need
+
         with tempfile.NamedTemporaryFile() as file:
             file.write(content)
             file.flush()
@@ -137,7 +138,10 @@ def _end_of(der: bytes) -> float:
     text = der[start:end].decode("ascii")
     if tag == _UTC_TIME:  # two digits of the year: 1950 to 2049
         text = ("19" if text[:2] >= "50" else "20") + text
-    return float(timegm(strptime(text, "%Y%m%d%H%M%SZ")))
+    if not _TIME.fullmatch(text):
+        raise ValueError("no time in UTC")
+    year, (month, day, hour, minute, second) = int(text[:4]), [int(text[at : at + 2]) for at in range(4, 14, 2)]
+    return datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp()
 
 
 def _element(der: bytes, at: int, wanted: int | None = None) -> tuple[int, int, int]:

@@ -6,10 +6,12 @@ Owns what the pool asks of it. Frames and windows are the engine's (`proxy.h2`),
 from __future__ import annotations
 
 import select
+import ssl
 from time import monotonic
 from typing import Final
 
 from sidecar.proxy.h2.connection import H2Connection
+from sidecar.proxy.upstream.opening import tls_words
 from sidecar.proxy.upstream.service_pool import ServicePool
 from sidecar.proxy.upstream.slots import Slot
 from sidecar.runtime.endpoint import Endpoint
@@ -128,6 +130,10 @@ class H2UpstreamConnection(H2Connection):
 
     def going_away(self, last_id: int, code: int) -> None:
         self._owner.going_away(self, code)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        # With TLS 1.3 a service refuses our certificate after the handshake, so its alert comes here.
+        super().connection_lost(OSError(tls_words(error)) if isinstance(error, ssl.SSLError) else error)
 
     def ended(self, why: str) -> None:
         self._owner.ended(self)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import sidecar.proxy.upstream.pool
 import sidecar.proxy.upstream.service_pool
 from sidecar.config.schema import EndpointSpec, Service, Url
-from sidecar.policy.settings import Limits, Policy, Timeouts
+from sidecar.policy.settings import DEFAULT_TLS, Limits, Policy, Timeouts, TlsSettings
 from sidecar.proxy.upstream.http1_connection import Lost, UpstreamConnection
 from sidecar.proxy.upstream.opening import Openings
 from sidecar.proxy.upstream.pool import SAFE_IDLE_S, Pool
@@ -127,8 +127,8 @@ class Bench:
         assert self.budget.open <= self.budget.most
         self.check_queue()
 
-    def reload(self, max_connections: int) -> None:
-        policy = Policy(timeout=Timeouts(pool_idle=4.0), limits=Limits(max_connections=max_connections))
+    def reload(self, max_connections: int, tls: TlsSettings = DEFAULT_TLS) -> None:
+        policy = Policy(timeout=Timeouts(pool_idle=4.0), limits=Limits(max_connections=max_connections), tls=tls)
         self.service.adopt(Service(name="venue", endpoints=(self.spec,), policy=policy), self.loop.now)
         self.pool.adopt()
 
@@ -719,6 +719,21 @@ def test_a_reload_makes_room_for_those_who_wait(make_bench: Callable[..., Bench]
     bench.reload(most)
     bench.loop.settle()
     assert [waiter.told for waiter in waiters] == told
+
+
+def test_a_reload_with_other_settings_of_tls_ends_connections_from_before_once_they_are_idle(bench: Bench) -> None:
+    idle, used = bench.idle(), bench.connection()
+    bench.reload(4)
+    assert not idle.ended
+    bench.pass_time(0.1)
+    bench.reload(4, TlsSettings(verify="off"))
+    assert idle.ended
+    assert not used.ended
+    bench.use(used)
+    bench.release(used)
+    assert used.ended
+    new = bench.idle()
+    assert bench.take() is new
 
 
 def test_closed_connection_makes_room_for_a_waiter(make_bench: Callable[..., Bench]) -> None:
