@@ -384,7 +384,7 @@ class H2Connection:
             fields = decoder.decode(block)
         except HpackError as error:
             raise ConnectionFault(ENHANCE_YOUR_CALM if decoder.too_large else COMPRESSION_ERROR, str(error)) from None
-        if decoder.too_large:
+        if decoder.too_large and not self.client:
             self._credit.spend(TOO_LARGE_COST, self._now, "header lists that are too large")
         stream = self.streams.get(stream_id)
         if stream is None:
@@ -569,10 +569,12 @@ class H2Connection:
             self.writer.reset(stream_id, STREAM_CLOSED, True)
 
     def _stream_fault(self, stream: H2Stream, code: int, why: str) -> None:
-        """The peer has broken the protocol in one stream (section 5.4.2)."""
+        """The peer has broken the protocol in one stream (section 5.4.2). A server's faults cost nothing: there are no
+        more of them than calls of ours, and other calls on the connection may be well."""
         self.writer.reset(stream.id, code, stream.got_end)
         stream.lose(code, False, why)
-        self._credit.spend(ERROR_COST, self._now, "faults in streams")
+        if not self.client:
+            self._credit.spend(ERROR_COST, self._now, "faults in streams")
 
     # The end.
 

@@ -196,6 +196,25 @@ def test_a_server_of_endless_interim_responses() -> None:
     assert call.heard[-1] == ("lost", -1, False)
 
 
+@pytest.mark.parametrize(
+    "wrong", [(b"connection", b"close"), (b"x-large", b"v" * 40_000)], ids=["malformed", "too large"]
+)
+def test_a_server_with_a_route_that_is_answered_wrong_keeps_the_connection(wrong: tuple[bytes, bytes]) -> None:
+    """Other calls run on it."""
+    peer = Peer(client=True)
+    watch = peer.tested.call()
+    for stream_id in range(3, 1_003, 2):
+        call = peer.tested.call()
+        block = peer.block([*OK, wrong])
+        parts = [block[at : at + 16_000] for at in range(0, len(block), 16_000)]
+        for kind, part in zip([HEADERS] + [CONTINUATION] * len(parts), parts, strict=False):
+            peer.send(frame(kind, 0, stream_id, part))
+        peer.send(frame(CONTINUATION, 4, stream_id, b""))
+        assert call.heard[-1][0] == "lost"
+    assert peer.tested.is_open
+    assert watch.heard == []
+
+
 def test_a_priority_that_depends_on_itself_ends_the_connection() -> None:
     peer = Peer()
     peer.send(peer.head(1, flags=0x4), frame(PRIORITY, 0, 1, b"\0\0\0\1\x10"))
