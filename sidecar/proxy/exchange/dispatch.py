@@ -24,6 +24,10 @@ CONNECT_HELP: Final = (
 )
 _SLASH: Final = 0x2F
 
+NO_WEBSOCKET: Final = (
+    "the service {} is called over HTTP/2, where a WebSocket cannot be opened: it needs an http:// URL"
+)
+
 
 class Dispatch(Dispatcher):
     """For the requests of one process."""
@@ -56,6 +60,8 @@ class Dispatch(Dispatcher):
             raise BadRequest(501, UNKNOWN_METHOD)
         if request.grpc:
             route = route.for_grpc()
+        if request.websocket and service.h2:
+            raise BadRequest(501, NO_WEBSOCKET.format(service.name))
         body = RequestBody(request.length, route.retry.max_body, plain=request.h2) if request.length else None
         return Exchange(core, stream, request, service, route, target, body, by_path=by_path)
 

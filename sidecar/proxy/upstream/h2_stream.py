@@ -186,10 +186,11 @@ class H2UpstreamStream(UpstreamStream):
             pieces = plain
         if end:
             self._sent_end = True
-        if end and body.trailers:
+        trailers = body.trailers if scanner is None else scanner.trailers
+        if end and trailers:
             if pieces:
                 stream.send_data(pieces, False)
-            stream.send_trailers(list(body.trailers))
+            stream.send_trailers(list(trailers))
         elif pieces or end:
             stream.send_data(pieces, end)
         if self.writable and not end and not stream.writable and self.listener is not None:

@@ -55,6 +55,15 @@ def test_a_body_may_be_kept_as_far_as_the_route_says(make_world: Callable[..., W
     assert without.body is None
 
 
+def test_no_websocket_opens_over_http_2(make_world: Callable[..., World]) -> None:
+    world = make_world(Policy())
+    world.service.h2 = True
+    with pytest.raises(BadRequest, match="the service venue is called over HTTP/2") as refused:
+        answer_to(world, "GET /venue/", *UPGRADE)
+    assert refused.value.status == 501
+    assert type(answer_to(world, "GET /venue/")) is Exchange
+
+
 def test_an_aggregate_is_for_no_single_service(make_world: Callable[..., World]) -> None:
     world = make_world(Policy(timeout=Timeouts(client_idle=7.0)), aggregates={"page": PAGE})
     handler = answer_to(world, "GET /_aggregate/page?id=1")

@@ -64,7 +64,7 @@ def test_what_an_http1_app_sends_is_no_longer_framed(bench: Bench) -> None:
     pieces, _ = body.take(b"\r\n4\r\norld\r\n0\r\nx-late: 1\r\n\r\n")
     call.stream.send_body(pieces, end=body.complete)
     asked = bench.peer.read().asked[bench.peer.newest]
-    assert (asked.body, asked.ended) == (b"hello, world", True)
+    assert (asked.body, asked.trailers, asked.ended) == (b"hello, world", [(b"x-late", b"1")], True)
     names = {name for name, _ in asked.fields}
     assert b"x-own" in names
     assert not names & {b"transfer-encoding", b"connection", b"keep-alive", b"x-hop", b"host"}
