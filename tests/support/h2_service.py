@@ -203,7 +203,7 @@ class _Connection:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             else:
                 self._socket.shutdown(socket.SHUT_RDWR)
-            self._socket.close()
+        self._socket.close()
 
 
 class H2Service:
