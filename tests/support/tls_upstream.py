@@ -34,14 +34,17 @@ class TlsUpstream:
 
     def _serve(self, accepted: socket.socket) -> None:
         accepted.settimeout(10)
+        raw = accepted.dup()  # `wrap_socket` closes the other one if it fails
+        raw.settimeout(10)
         try:
             tls = self.context.wrap_socket(accepted, server_side=True)
         except (ssl.SSLError, OSError):
-            # The alert gets through only if nothing is left unread when the connection closes.
-            with accepted, suppress(OSError):
-                while accepted.recv(65536):
+            # The alert gets through for sure only if nothing is left unread when the connection closes.
+            with raw, suppress(OSError):
+                while raw.recv(65536):
                     pass
             return
+        raw.close()
         with tls, suppress(OSError):
             self._answer(tls)
 
