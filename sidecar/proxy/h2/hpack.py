@@ -23,6 +23,9 @@ FIELD_OVERHEAD: Final = 32
 _MOST_SHIFT: Final = 28
 """An integer of more than five bytes is refused (section 5.1)."""
 
+_MOST_UPDATES: Final = 16
+"""Of the table's size, in a block. Two are enough (section 4.2); some encoders say each size that there was."""
+
 _STATIC: Final = static_table.SIZE
 _BYTES: Final = [bytes([value]) for value in range(256)]
 _NAME: Final = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
@@ -106,6 +109,7 @@ class Decoder:
         fields: list[Any] = []
         indexes_only = True
         began = False
+        updates = 0
         total = 0
         size = len(block)
         at = 0
@@ -124,6 +128,9 @@ class Decoder:
             elif first & 0xE0 == 0x20:  # the table's size (section 6.3)
                 if began:
                     raise HpackError("the table's size changes within a block")
+                updates += 1
+                if updates > _MOST_UPDATES:
+                    raise HpackError("the table's size changes again and again")
                 self._resize(self._integer(block, at, 0x1F))
                 at = self._at
                 indexes_only = False

@@ -199,6 +199,12 @@ def test_thousands_of_fields_through_the_tables() -> None:
     assert len(decoder._table) < 1000
 
 
+def test_the_table_s_size_does_not_change_for_ever() -> None:
+    assert Decoder(LIST).decode(b"\x20" * 16 + b"\x82") == [(b":method", b"GET")]
+    with pytest.raises(HpackError, match="again and again"):
+        Decoder(LIST).decode(b"\x20" * 17)
+
+
 def test_a_list_that_was_returned_may_be_changed() -> None:
     decoder = Decoder(LIST)
     decoder.decode(b"\x82\x84").append((b"x", b"y"))
