@@ -11,6 +11,11 @@ NO_LENGTH: Final = -1
 MALFORMED: Final = -2
 
 _OF_A_CONNECTION: Final = {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
+_LENGTH: Final = 1
+_TE: Final = 2
+_NOT_HERE: Final = 3
+_RULES: Final = {b"content-length": _LENGTH, b"te": _TE, **dict.fromkeys(_OF_A_CONNECTION, _NOT_HERE)}
+
 _METHOD: Final = 1
 _SCHEME: Final = 2
 _PATH: Final = 4
@@ -39,12 +44,12 @@ def request_length(fields: list[Any]) -> int:
                 connect = value == b"CONNECT"
         else:
             regular = True
-            if name == b"content-length":
-                length = _one_length(length, value)
-                if length == MALFORMED:
+            rule = _RULES.get(name, 0)
+            if rule:
+                if rule == _LENGTH:
+                    length = _one_length(length, value)
+                if length == MALFORMED or rule == _NOT_HERE or (rule == _TE and value != b"trailers"):
                     return MALFORMED
-            elif name in _OF_A_CONNECTION or (name == b"te" and value != b"trailers"):
-                return MALFORMED
     if connect:
         return length if seen == _CONNECT else MALFORMED
     return length if seen & _WHOLE == _WHOLE else MALFORMED

@@ -64,6 +64,7 @@ class Decoder:
         "_kept",
         "_limit",
         "_size",
+        "_sound",
         "_states",
         "_static",
         "_strings",
@@ -88,6 +89,8 @@ class Decoder:
         """Blocks of indexes alone, as long as the table does not change: that is most of what a busy peer sends."""
         self._strings: dict[bytes, bytes] = {}
         """What Huffman-coded strings say, such as a token that is sent with each call and never indexed."""
+        self._sound = False
+        """The string that was read last is known to be one that a value may be."""
         self._kept = 0
         """Bytes of their codes."""
         self.max_list = max_list
@@ -171,8 +174,9 @@ class Decoder:
         else:
             name = self._string(block)
             bad = _NAME(name) is None
+        self._sound = False
         value = self._string(block)
-        if not _is_value(value):
+        if not self._sound and not _is_value(value):
             bad = True
         if first & 0xF0 == 0x10:
             value = Sensitive(value)
@@ -220,12 +224,14 @@ class Decoder:
         if not packed:
             return data
         found = self._strings.get(data)
-        if found is None:
+        if found is not None:
+            self._sound = True
+        else:
             try:
                 found = huffman.decode(data, self._states)
             except huffman.HuffmanError as error:
                 raise HpackError(str(error)) from None
-            if length <= _LONGEST_KEPT:
+            if length <= _LONGEST_KEPT and _is_value(found):
                 self._kept += length
                 if self._kept > _KEPT_BYTES:
                     self._strings.clear()

@@ -7,7 +7,7 @@ Owns what its fields mean to us, and what of them passes on, in the form of eith
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 from sidecar.proxy.http1.head_syntax import CHUNKED, MAX_FIELDS, BadRequest, Fields
 from sidecar.proxy.http1.request_head import HOST, TOKEN, RequestHead
@@ -128,17 +128,19 @@ def read_request(fields: Fields, *, ended: bool, max_fields: int = MAX_FIELDS) -
     if len(fields) > max_fields + 4:  # the pseudo fields are those of the request line
         raise BadRequest(431, f"more than {max_fields} header fields, which is listen.max_header_fields")
     request = H2RequestHead()
-    kept: Fields = []
+    # Any: a pair of bytes would be taken apart and made anew for each field.
+    kept: list[Any] = []
+    given: list[Any] = fields
     request.fields = kept
     host: bytes | None = None
     method = target = b""
     meaning = _MEANING
-    for field in fields:
+    for field in given:
         kind = meaning.get(field[0], _NOTHING)
         if kind == _NOTHING:
             kept.append(field)
             continue
-        value = field[1]
+        value: bytes = field[1]
         if kind == _TARGET:
             target = value
         elif kind == _METHOD:
@@ -182,9 +184,9 @@ def read_request(fields: Fields, *, ended: bool, max_fields: int = MAX_FIELDS) -
     return request
 
 
-def _rare(request: H2RequestHead, kind: int, field: tuple[bytes, bytes]) -> None:
+def _rare(request: H2RequestHead, kind: int, field: Any) -> None:
     """Fields that most requests do not have."""
-    value = field[1]
+    value: bytes = field[1]
     if kind == _LOOP:
         request.loop = value if request.loop is None else request.loop + b", " + value
         request.fields.append(field)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from sidecar.proxy.h2.request import is_grpc
 from sidecar.proxy.http1.head_syntax import UNTIL_CLOSE, BadResponse, Fields
@@ -82,19 +82,21 @@ class H2ResponseHead(ResponseHead):
 def read_response(fields: Fields, *, method: str, ended: bool) -> H2ResponseHead:
     """What the fields of a response's head say. `ended`: no body follows. Raises BadResponse."""
     response = H2ResponseHead()
-    kept: Fields = []
+    # Any: a pair of bytes would be taken apart and made anew for each field.
+    kept: list[Any] = []
+    given: list[Any] = fields
     response.fields = kept
     response.dated = False
     response.status = 0
     length = UNTIL_CLOSE
     length_at = -1
     meaning = _MEANING
-    for field in fields:
+    for field in given:
         kind = meaning.get(field[0], _NOTHING)
         if kind == _NOTHING:
             kept.append(field)
             continue
-        value = field[1]
+        value: bytes = field[1]
         if kind == _STATUS:
             response.status = int(value) if value.isdigit() and len(value) == 3 else 0
         elif kind == _CONTENT_TYPE:
