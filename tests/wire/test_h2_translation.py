@@ -1,7 +1,6 @@
 """Requests that change the protocol on their way: HTTP/1.1 apps and services of HTTP/2, and what smuggling tries.
 
-The other direction, apps of HTTP/2 and services of HTTP/1.1, is in test_h2_requests.py, but for what only looks like
-a request there.
+More of the other direction, apps of HTTP/2 and services of HTTP/1.1, is in test_h2_requests.py.
 """
 
 from __future__ import annotations
@@ -21,7 +20,9 @@ from tests.support.h2_service import Call, H2Service, answer, at_once, echo
 from tests.support.message import chunked
 from tests.support.rig import Rig
 from tests.support.steps import answer as answer_http1
-from tests.support.upstream import Upstream
+from tests.support.steps import echo as echo_http1
+from tests.support.steps import raw, response_head, then_close
+from tests.support.upstream import Turn, Upstream
 
 CONFIG = """
 log: {access: all}
@@ -628,3 +629,86 @@ def test_trailers_that_would_be_lines(rig: H2Rig, shop: H2Service) -> None:
     shop.play(spoken)
     response = rig.ask("GET", "/shop/")
     assert response.end != "whole"
+
+
+# From HTTP/2 to HTTP/1.1, and to HTTP/2 again.
+
+
+def test_head_and_answers_without_a_body_for_an_app_of_http_2(rig: H2Rig) -> None:
+    venue: Upstream = rig["venue"].play(answer_http1(200, b"12345"))
+    with H2Client(rig.ports.proxy) as client:
+        found = client.ask("/venue/x", method="HEAD")
+        assert (found.status, found.get("content-length"), found.body, found.ended) == (200, "5", b"", True)
+        for status in (204, 304):
+            venue.play(raw(response_head(status, [("ETag", "x")])))
+            found = client.ask("/venue/x")
+            assert (found.status, found.body, found.ended) == (status, b"", True)
+            assert not {name for name, _ in found.headers} & {"connection", "transfer-encoding", "keep-alive"}
+
+
+def test_a_body_until_the_connection_ends(rig: H2Rig) -> None:
+    rig["venue"].play(then_close(raw(response_head(200, [("Connection", "close")]) + b"x" * 100_000)))
+    with H2Client(rig.ports.proxy) as client:
+        found = client.ask("/venue/x")
+    assert (found.body, found.ended) == (b"x" * 100_000, True)
+
+
+@pytest.mark.parametrize("head", [("Content-Length", "10"), ("Transfer-Encoding", "chunked")])
+def test_a_cut_answer_of_http_1_is_no_clean_end(rig: H2Rig, head: tuple[str, str]) -> None:
+    body = b"half" if head[0] == "Content-Length" else b"4\r\nhalf\r\n"
+    rig["venue"].play(then_close(raw(response_head(200, [head]) + body)))
+    with H2Client(rig.ports.proxy) as client:
+        found = client.ask("/venue/x")
+    assert (found.status, found.ended) == (200, False)
+    assert found.reset not in (None, 0)
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_a_cut_upload_is_no_clean_end_at_a_service_of_http_1(rig: H2Rig, length: bool) -> None:
+    venue: Upstream = rig["venue"].play(answer_http1())
+    with H2Client(rig.ports.proxy) as client:
+        headers = [("content-length", "100")] if length else []
+        number = client.app.ask("/venue/x", headers, b"half", end=False)
+        client.flush()
+        eventually(lambda: _true(venue.requests))
+        client.app.reset(number)
+        client.flush()
+        assert client.ask("/venue/y").status == 200
+    assert not venue.requests[0].complete
+
+
+def test_expect_from_an_app_of_http_2(rig: H2Rig) -> None:
+    def goes_on(turn: Turn) -> None:
+        turn.read_head()
+        turn.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        echo_http1()(turn)
+
+    venue: Upstream = rig["venue"].play(goes_on)
+    with H2Client(rig.ports.proxy) as client:
+        number = client.app.ask("/venue/x", [("expect", "100-continue")], method="POST", end=False)
+        answered = client.app.answers[number]
+        client.until(lambda: 100 in answered.interim or answered.over)
+        client.app.say(number, b"late", end=True)
+        assert client.answer(number).body == b"POST /x\nlate"
+    assert venue.last.body == b"late"
+
+
+def test_http_2_on_both_sides(rig: H2Rig, shop: H2Service) -> None:
+    def spoken(call: Call) -> None:
+        call.head(103, ("link", "</a>"))
+        call.head(200, ("x-a", "1"))
+        call.data(bytes(call.body))
+        call.end(("x-sum", "1"))
+
+    shop.play(spoken)
+    with H2Client(rig.ports.proxy, timeout=20) as client:
+        found = client.ask("/shop/x", [("cookie", "a=1"), ("cookie", "b=2"), ("te", "trailers")], b"body")
+        assert (found.status, found.interim, found.body, found.ended) == (200, [103], b"body", True)
+        assert (found.get("x-a"), found.trailers) == ("1", [("x-sum", "1")])
+        assert shop.last.get("te") == "trailers"
+        assert "; ".join(shop.last.all("cookie")) == "a=1; b=2"
+        shop.play(answer(200, pattern(BIG)))
+        assert client.ask("/shop/x").body == pattern(BIG)
+        shop.play(lambda call: (call.head(200), call.data(b"half"), call.reset(2)))
+        found = client.ask("/shop/x")
+        assert (found.status, found.ended) == (200, False)
