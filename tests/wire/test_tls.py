@@ -251,6 +251,16 @@ def test_the_bundle_of_the_environment_changes_under_way(tmp_path: Path, monkeyp
             assert json.loads(daemon.probe("/health").body)["checks"]["secure"]["status"] == "healthy"
 
 
+def test_a_file_that_comes_after_the_start(authority: Authority, tmp_path: Path) -> None:
+    with TlsUpstream(authority.serving()) as upstream:
+        tls = f"ca_file: {tmp_path / 'late.pem'}"
+        with Daemon(f"services: {{secure: {service(upstream, tls, ', breaker: {mode: off}')}}}\n") as daemon:
+            problem = assert_problem(ask(daemon.proxy_port, "GET", "/secure/whole"), 503, "connect_failure", "secure")
+            assert f"tls.ca_file {tmp_path}/late.pem cannot be read: no such file or directory" in problem["detail"]
+            put(tmp_path / "late.pem", authority.pem)
+            eventually(lambda: ask(daemon.proxy_port, "GET", "/secure/whole").status == 200)
+
+
 def test_a_reload_with_other_settings_uses_no_connection_from_before(authority: Authority, tmp_path: Path) -> None:
     ca, stranger = put(tmp_path / "ca.pem", authority.pem), put(tmp_path / "stranger.pem", Authority().pem)
     with TlsUpstream(authority.serving()) as upstream:
