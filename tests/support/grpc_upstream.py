@@ -81,13 +81,9 @@ class GrpcUpstream:
         """SIGTERM, as an orchestrator does it: GOAWAY, its grace for calls, the end. Returns the exit code."""
         assert self._process is not None
         self._process.terminate()
-        self._process.communicate(timeout=30)
+        self._process.wait(30)  # with its standard input open: the end of that ends it at once
+        self._process.communicate()
         return self._process.returncode
-
-    def ask_to_stop(self) -> None:
-        """SIGTERM alone."""
-        assert self._process is not None
-        self._process.terminate()
 
     def restart(self) -> None:
         self.stop()
