@@ -616,8 +616,9 @@ class H2Connection:
 
     def _lose_all(self, why: str) -> None:
         self.writer.close()
+        unwritten = self.writer.written_below if self.client else MAX_ID
         for stream in list(self.streams.values()):
-            stream.lose(-1, stream.id < 0, why)
+            stream.lose(-1, stream.id < 0 or stream.id >= unwritten, why)
         self.ended(why)
 
     def __repr__(self) -> str:

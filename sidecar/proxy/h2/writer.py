@@ -65,6 +65,7 @@ class FrameWriter:
         "streams",
         "waiting",
         "window",
+        "written_below",
     )
 
     def __init__(
@@ -95,6 +96,8 @@ class FrameWriter:
         """The peer's SETTINGS_INITIAL_WINDOW_SIZE."""
         self.next_id = 1
         """Of the next stream that we open."""
+        self.written_below = 1
+        """Heads of streams of ours below this id were handed to the transport."""
         self.paused = False
         """The peer does not read as fast as we write."""
         self.overrun = False
@@ -228,6 +231,7 @@ class FrameWriter:
             self._size = 0
             if not self._transport.is_closing():
                 self._transport.write(b"".join(out))
+                self.written_below = self.next_id
 
     def close(self) -> None:
         """Send what there is; nothing is called any more."""

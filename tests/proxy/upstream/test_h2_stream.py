@@ -343,6 +343,20 @@ def test_a_connection_that_breaks_loses_its_calls(bench: Bench) -> None:
     assert (after.lost.reason, after.lost.code) == ("truncated", -1)
 
 
+def test_what_was_never_written_was_not_looked_at(bench: Bench) -> None:
+    """The connection breaks in the turn of the loop in which the call is sent on it."""
+    before = bench.send(body=whole(b"x"))
+    call = Call()
+    stream = call.stream = bench.stream()
+    added = Additions(b"sidecar-1", None, 1, 1000, False)
+    assert stream.send(call, grpc_head(), b"/x", b"venue", added, None, None, whole(b"x"), True)
+    bench.wire().breaks()
+    assert call.lost is not None
+    assert (call.lost.reason, call.lost.unprocessed) == ("reset", True)
+    assert before.lost is not None
+    assert not before.lost.unprocessed
+
+
 def test_closing_cancels_the_call_at_the_endpoint(bench: Bench) -> None:
     call = bench.send(body=whole(b"x"))
     assert call.stream is not None
