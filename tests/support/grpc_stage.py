@@ -7,15 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
 from tests.support.daemon import Daemon
-from tests.support.grpc_upstream import App, GrpcUpstream
-from tests.support.h2_server import H2Server
+from tests.support.grpc_upstream import App
 
 Call = Callable[[], Any]
+
+
+class Server(Protocol):
+    """Where a service runs."""
+
+    port: int
+    url: str
 
 
 class Stage:
@@ -27,7 +33,7 @@ class Stage:
 
     def __init__(
         self,
-        *upstreams: GrpcUpstream | H2Server,
+        *upstreams: Server,
         policy: str = "",
         config: str = "",
         direct: bool = False,
