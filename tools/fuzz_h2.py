@@ -93,6 +93,9 @@ class Transport:
     def write(self, data: bytes) -> None:
         self.written += len(data)
 
+    def writelines(self, pieces: list[bytes]) -> None:
+        self.written += len(b"".join(pieces))
+
     def is_closing(self) -> bool:
         return self.closing
 

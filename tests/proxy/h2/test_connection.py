@@ -8,7 +8,19 @@ import pytest
 
 from sidecar.proxy.h2 import frames
 from sidecar.proxy.h2.limits import MAX_STREAMS
-from tests.proxy.h2.wire import GET, OK, POST, TRAILERS, Connection, Peer, User, exchange, pair
+from tests.proxy.h2.wire import (
+    GET,
+    OK,
+    POST,
+    TRAILERS,
+    Connection,
+    Loop,
+    Peer,
+    Transport,
+    User,
+    exchange,
+    pair,
+)
 
 
 def answer(user: User, body: bytes = b"hello") -> None:
@@ -252,3 +264,101 @@ def test_a_call_leaves_no_cycle_behind() -> None:
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+def test_an_idle_client_that_drains_closes_at_once_and_a_busy_one_at_its_last_stream() -> None:
+    idle, _ = pair()
+    idle.drain()
+    idle.turns.turn()
+    assert not idle.is_open
+    client, server = pair()
+    call = client.call()
+    exchange(client, server)
+    client.drain()
+    assert client.open(User()) is None
+    exchange(client, server)
+    assert client.is_open
+    answer(server.users[0])
+    exchange(client, server)
+    assert call.ended
+    assert not client.is_open
+
+
+def test_a_transport_that_another_has_read_from_is_taken_over() -> None:
+    loop = Loop()
+    server = Connection(client=False, loop=loop)
+    wire = Transport()
+    peer = Peer(client=True)
+    server.take_over(wire, frames.PREFACE + frames.settings([]) + peer.head(1))  # type: ignore[arg-type]
+    loop.turn()
+    assert wire.protocol is server
+    assert server.users[0].heard == [("head", GET, True)]
+    assert wire.out
+
+
+def test_a_connection_over_tls_cannot_be_closed_by_half() -> None:
+    peer = Peer(half_close=False)
+    peer.tested.close(frames.NO_ERROR, "done")
+    assert peer.tested.wire.closing
+    assert peer.loop.timers == []
+
+
+def test_the_end_of_the_socket_ends_the_wait_for_it() -> None:
+    peer = Peer()
+    peer.tested.close()
+    (timer,) = peer.loop.timers
+    assert not peer.tested.eof_received()
+    peer.tested.connection_lost(None)
+    assert timer.cancelled
+    assert [one[0] for one in peer.tested.events if one[0] == "ended"] == ["ended"]
+    peer.tested.ping()
+    peer.tested.close()
+    assert peer.received()[-1][0] == frames.GOAWAY
+
+
+def test_a_mistake_of_our_own_ends_the_connection_and_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer = Peer()
+    peer.send(peer.head(1))
+    monkeypatch.setattr(Connection, "going_away", None)
+    peer.send(frames.goaway(0, 0, ""))
+    assert peer.goaway_code() == frames.INTERNAL_ERROR
+    assert peer.tested.users[0].heard[-1] == ("lost", -1, False)
+    assert "could not be worked on" in caplog.text
+
+
+def test_a_user_that_takes_its_end_badly_stops_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> None:
+        raise ValueError("a mistake")
+
+    peer = Peer()
+    peer.send(peer.head(1), peer.head(3))
+    monkeypatch.setattr(peer.tested.users[0], "stream_lost", fails)
+    peer.tested.connection_lost(None)
+    assert peer.tested.users[1].heard[-1] == ("lost", -1, False)
+    assert "a mistake" in caplog.text
+
+
+def test_ids_run_out() -> None:
+    peer = Peer(client=True)
+    peer.tested.writer.next_id = frames.MAX_ID
+    last = peer.tested.call()
+    assert last.stream is not None
+    assert last.stream.id == frames.MAX_ID
+    assert peer.tested.open(User()) is None
+    peer.send(peer.head(frames.MAX_ID, OK))
+    assert last.ended
+
+
+def test_a_stream_for_which_no_id_is_left_was_not_processed() -> None:
+    peer = Peer(client=True)
+    user = User()
+    user.stream = peer.tested.open(user)
+    assert user.stream is not None
+    peer.tested.writer.next_id = frames.MAX_ID + 2
+    user.stream.send_head(GET, True)
+    assert user.heard == [("lost", frames.REFUSED_STREAM, True)]
+    assert peer.tested.streams == {}

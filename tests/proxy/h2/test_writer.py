@@ -44,6 +44,25 @@ def test_streams_that_wait_share_the_window() -> None:
     assert sent == {1: 65536, 3: 65536, 5: 65536}
 
 
+def test_large_writes_are_not_joined() -> None:
+    peer = Peer(settings=b"\0\4\0\x10\0\0")
+    peer.send(peer.head(1), peer.head(3), frames.window_update(0, 1 << 20))
+    peer.received()
+    first, second = [user.stream for user in peer.tested.users]
+    assert first is not None
+    assert second is not None
+    first.send_data([bytes(32_000)], False)
+    assert len(peer.received()[0][3]) == 16_384
+    assert peer.tested.wire.pieces == 0
+    second.send_data([bytes(33_000)], False)
+    assert sum(len(one[3]) for one in peer.received()) == 33_000
+    assert peer.tested.wire.pieces == 6
+    for _ in range(2_000):
+        first.send_data([b"crumb of a message"], False)
+    assert sum(len(one[3]) for one in peer.received()) == 36_000
+    assert peer.tested.wire.pieces == 6
+
+
 def test_a_peer_that_does_not_read_gets_no_heads_and_no_data() -> None:
     peer = Peer()
     peer.send(peer.head(1))

@@ -66,6 +66,8 @@ class Transport:
         self.closing = self.aborted = self.eof = False
         self.half_close = half_close
         self.high = 0
+        self.pieces = 0
+        """How many were written without being joined."""
         self.protocol: object = None
 
     def set_write_buffer_limits(self, high: int) -> None:
@@ -77,6 +79,10 @@ class Transport:
     def write(self, data: bytes) -> None:
         assert not self.eof
         self.out.append(data)
+
+    def writelines(self, pieces: list[bytes]) -> None:
+        self.write(b"".join(pieces))
+        self.pieces += len(pieces)
 
     def is_closing(self) -> bool:
         return self.closing
