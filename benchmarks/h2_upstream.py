@@ -24,29 +24,33 @@ BIG: Final = b"\x00" + struct.pack(">I", (1 << 20) - 5) + b"n" * ((1 << 20) - 5)
 
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
+HEADER_TABLE_SIZE: Final = 1
 INITIAL_WINDOW_SIZE: Final = 4
 WINDOW: Final = 4 << 20
 FRAME: Final = 16_384
 
 
-def literal(name: bytes, value: bytes) -> bytes:
-    """A field that goes into the dynamic table, without Huffman coding (RFC 7541 6.2.1)."""
-    return b"\x40" + bytes([len(name)]) + name + bytes([len(value)]) + value
+def literal(name: bytes, value: bytes, kind: bytes = b"\x40") -> bytes:
+    """A field that goes into the dynamic table, without Huffman coding (RFC 7541 6.2.1); with `kind` 0 it does not."""
+    return kind + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
 OK: Final = b"\x88"
 """`:status: 200`, of the static table."""
-FIRST_HEAD: Final = (
-    OK
-    + literal(b"content-type", b"application/grpc")
-    + literal(b"grpc-encoding", b"identity")
-    + literal(b"grpc-accept-encoding", b"identity, deflate, gzip")
+FIELDS: Final = (
+    (b"content-type", b"application/grpc"),
+    (b"grpc-encoding", b"identity"),
+    (b"grpc-accept-encoding", b"identity, deflate, gzip"),
 )
+FIRST_HEAD: Final = OK + b"".join(literal(*field) for field in FIELDS)
+PLAIN_HEAD: Final = OK + b"".join(literal(*field, b"\0") for field in FIELDS)
+"""For a peer that keeps no table, as nginx."""
 HEAD_BEFORE_TRAILERS: Final = OK + b"\xc0\xbf\xbe"
 """The same from the dynamic table, whose newest entry is 62."""
 HEAD: Final = OK + b"\xc1\xc0\xbf"
 """The same once the trailers' field is newer."""
 FIRST_TRAILERS: Final = literal(b"grpc-status", b"0")
+PLAIN_TRAILERS: Final = literal(b"grpc-status", b"0", b"\0")
 TRAILERS: Final = b"\xbe"
 
 
@@ -120,6 +124,8 @@ class Connection(asyncio.Protocol):
                     for one in self._windows:
                         self._windows[one] += value - self._stream_window
                     self._stream_window = value
+                elif name == HEADER_TABLE_SIZE and value == 0:
+                    self._head, self._trailers = PLAIN_HEAD, PLAIN_TRAILERS
             self._out.append(frame(SETTINGS, ACK, 0))
             self._go_on()
         elif kind == PING and not flags & ACK:
@@ -160,7 +166,8 @@ class Connection(asyncio.Protocol):
             if sent == len(message):
                 del self._windows[stream]
                 self._out.append(frame(HEADERS, END_STREAM | END_HEADERS, stream, self._trailers))
-                self._head, self._trailers = HEAD, TRAILERS
+                if self._trailers is FIRST_TRAILERS:
+                    self._head, self._trailers = HEAD, TRAILERS
             else:
                 self._windows[stream] = window
                 self._waiting.append((stream, sent))
