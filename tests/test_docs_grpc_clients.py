@@ -6,6 +6,8 @@ What `protoc` would generate for the page's service is written by hand, as far a
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from textwrap import dedent
 
@@ -14,7 +16,8 @@ import pytest
 from sidecar.config.load import loads
 from sidecar.testing.grpc_script import GrpcScript
 from sidecar.testing.service import ServiceFake
-from tests.support import wants
+from sidecar.testing.stage import Stage
+from tests.support import surroundings, wants
 from tests.support.daemon import ROOT
 from tests.support.operator import Operator
 from tests.support.shown import blocks_of
@@ -158,6 +161,76 @@ def test_the_app_of_the_page_passes_its_tests(tmp_path: Path) -> None:
     ended = InnerRun(tmp_path, tests + dedent(MORE_TESTS)).run()
     assert ended.code == 0, ended.output
     assert ended.counts()["passed"] == len(re.findall(r"^def test_", tests + MORE_TESTS, re.MULTILINE)) + 1
+
+
+NODE_MESSAGES = """
+class Message {
+  constructor(fields) { this.fields = fields || {}; }
+  serializeBinary() { return Buffer.from(JSON.stringify(this.fields)); }
+}
+class GetRequest extends Message {
+  setId(id) { this.fields.id = id; return this; }
+}
+class Venue extends Message {
+  getName() { return this.fields.name || ""; }
+  static deserializeBinary(raw) { return new Venue(JSON.parse(raw)); }
+}
+module.exports = { GetRequest, Venue };
+"""
+NODE_STUB = """
+const grpc = require("@grpc/grpc-js");
+const { GetRequest, Venue } = require("./venue_pb");
+const VenueClient = grpc.makeGenericClientConstructor({
+  get: {
+    path: "/shop.v1.Venue/Get",
+    requestStream: false,
+    responseStream: false,
+    requestSerialize: (request) => request.serializeBinary(),
+    responseDeserialize: (raw) => Venue.deserializeBinary(raw),
+  },
+}, "Venue");
+module.exports = { VenueClient };
+"""
+NODE_CALL = """
+require("./venues").get(42, (error, name) => {
+  console.log(error ? error.message : name);
+  process.exit(0);
+});
+"""
+
+
+@pytest.mark.packaging
+@wants.program("node", "npm")
+def test_the_code_for_node_calls_through_the_sidecar(tmp_path: Path) -> None:
+    (code,) = (block.text for block in blocks_of(TEXT) if block.language == "js")
+    package = tmp_path / "shop" / "v1"
+    package.mkdir(parents=True)
+    (package / "venue_pb.js").write_text(NODE_MESSAGES)
+    (package / "venue_grpc_pb.js").write_text(NODE_STUB)
+    (tmp_path / "venues.js").write_text(code)
+    (tmp_path / "call.js").write_text(NODE_CALL)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(ROOT / "tests" / "node" / name, tmp_path)
+    environment = dict(surroundings.FOUND)
+
+    def run(*command: str) -> str:
+        ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
+    run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+    stage = Stage()
+    try:
+        with stage.fakes() as fake:
+            environment["SIDECAR_URL"] = fake.url
+            script = fake.shop.grpc("/shop.v1.Venue/Get", b'{"name": "Arena"}').fails("NOT_FOUND", details="none")
+            assert run("node", "call.js") == "Arena\n"
+            script.assert_called(times=1, message=b'{"id":42}')
+            assert run("node", "call.js") == "no venue 42: 5, the service itself: none\n"
+            fake.shop.breaker.open()
+            assert run("node", "call.js").startswith("no venue 42: 14, circuit_open: ")
+    finally:
+        stage.close()
 
 
 @wants.program("node")
