@@ -95,7 +95,7 @@ def _tls_unused(config: Config, origins: Origins) -> Iterator[str]:
         keys = [key for key in fields_of(TlsSettings) if _level(origins, f"{path}.tls.{key}") == "service"]
         if keys and not any(spec.url.scheme == "https" for spec in service.endpoints):
             line = _line(origins, f"{path}.tls.{keys[0]}")
-            yield f"{path}.tls{line} does nothing: the service's endpoints are http"
+            yield f"{path}.tls{line} does nothing: the service's endpoints do not use TLS"
 
 
 def _level(origins: Origins, key: str) -> str:

@@ -176,5 +176,5 @@ def test_verification_that_is_off_is_warned_of(tmp_path: Path) -> None:
 
 def test_tls_of_a_service_that_is_called_in_plain_text(tmp_path: Path) -> None:
     found = told(tmp_path, service("{min_version: 1.3}", "http://a:1"))
-    assert found == ["services.venue.tls (line 4) does nothing: the service's endpoints are http"]
+    assert found == ["services.venue.tls (line 4) does nothing: the service's endpoints do not use TLS"]
     assert told(tmp_path, service("{min_version: 1.3}")) == []
