@@ -113,6 +113,7 @@ COMPILED = [
     "sidecar/proxy/http1/response_head.py",
     "sidecar/proxy/outgoing.py",
     "sidecar/proxy/record.py",
+    "sidecar/proxy/upstream/h2_check.py",
     "sidecar/proxy/upstream/h2_connection.py",
     "sidecar/proxy/upstream/h2_pool.py",
     "sidecar/proxy/upstream/h2_stream.py",

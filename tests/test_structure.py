@@ -61,6 +61,44 @@ def test_no_exemption_is_stale() -> None:
         assert not mirrored(ROOT / path).exists(), f"{path} has its test file now"
 
 
+def compiled() -> set[str]:
+    """The modules that setup.py compiles, as paths."""
+    tree = ast.parse((ROOT / "setup.py").read_text())
+    (value,) = (
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign) and "COMPILED" in ast.unparse(node).partition("=")[0]
+    )
+    assert value is not None
+    return {node.value for node in ast.walk(value) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+def test_no_class_of_the_interpreter_inherits_from_a_compiled_one() -> None:
+    """Such a class cannot be made once the data path is compiled, which tests from the sources never see."""
+    those = compiled()
+    assert "sidecar/proxy/h2/connection.py" in those
+    wrong = []
+    for module in sorted((ROOT / "sidecar").rglob("*.py")):
+        path = str(module.relative_to(ROOT))
+        if path in those:
+            continue
+        tree = ast.parse(module.read_text())
+        origins = {
+            alias.asname or alias.name: f"{(node.module or '').replace('.', '/')}.py"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        wrong += [
+            f"{path}: {node.name} inherits from {ast.unparse(base)}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ClassDef)
+            for base in node.bases
+            if origins.get(ast.unparse(base)) in those
+        ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_each_package_says_what_it_is() -> None:
     for package in sorted((ROOT / "sidecar").rglob("__init__.py")):
         assert package.read_text().startswith('"""'), f"{package.relative_to(ROOT)} has no docstring"
