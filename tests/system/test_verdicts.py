@@ -195,7 +195,7 @@ services: {venue: {endpoints: ["$venue"]}}
 """
     rig = make_rig(config, upstreams={"venue": Upstream(*[answer(503), silence] * 5, silence)})
     for _ in range(5):
-        response = rig.ask("GET", "/venue/", [("x-envoy-upstream-rq-timeout-ms", "120")])
+        response = rig.ask("GET", "/venue/", [("x-envoy-upstream-rq-timeout-ms", "240")])
         assert response.reason == "request_timeout"
     assert window(rig, "venue", "failure") == 5
 

@@ -159,7 +159,8 @@ class Side:
         config = Service(name="shop", endpoints=(spec,), protocol="h2", policy=policy)
         self.service = LiveService(config, loop.time(), lambda: 0.0, loop.time)
         self.service.set_endpoints([(spec, "127.0.0.1")], loop.time())
-        self.pool = H2Pool(self.service, Openings(loop), ConnectionBudget(1000), lambda host: None)
+        self.openings = Openings(loop)
+        self.pool = H2Pool(self.service, self.openings, ConnectionBudget(1000), lambda host: None)
         self.calls: list[Call] = []
 
     def take(self) -> UpstreamStream | None:
@@ -199,16 +200,27 @@ class Side:
                 call.stream.close()
             if call.ends.done() and not call.ends.cancelled():
                 call.ends.exception()
-        open_ones = [one for line in self.pool._lines.values() for one in line.connections]
+        self.openings.close()
         self.pool.close_idle()
         endpoint = self.service.endpoints[0]
         assert (self.service.connections, endpoint.active, endpoint.idle) == (0, 0, 0)
         assert self.service.waiting == 0
-        for connection in open_ones:
-            for _ in range(1000):  # it reads on until the server has closed its side
-                if connection._linger is None:
-                    break
-                await asyncio.sleep(0.001)
+
+
+async def all_closed(openings: Openings) -> None:
+    """A connection reads on for a while after it has left, and asyncio's TLS waits for the peer to say goodbye."""
+    transports = asyncio.get_running_loop()._transports  # type: ignore[attr-defined]
+    quiet = 0
+    async with asyncio.timeout(10):
+        while quiet < 10:
+            await asyncio.sleep(0.001)
+            quiet += 1
+            for one in list(transports.values()):
+                if one._sock is not None:
+                    one.abort()
+                    quiet = 0
+            if len(openings):
+                quiet = 0
 
 
 @asynccontextmanager
@@ -229,6 +241,7 @@ async def serving(
     finally:
         await side.close()
         await asyncio.to_thread(server.stop(None).wait)
+        await all_closed(side.openings)
 
 
 async def test_unary_calls_and_streams_of_all_kinds() -> None:
@@ -365,3 +378,4 @@ async def test_a_server_of_tls_that_does_not_choose_http2_is_told_in_words(tmp_p
     assert side.service.endpoints[0].connect_failures == 1
     await side.close()
     upstream.stop()
+    await all_closed(side.openings)
